@@ -1,0 +1,58 @@
+"""Instants as integers: microseconds since the Unix epoch, UTC.
+
+Integers compare, add and serialise exactly; a naive datetime never becomes one. On our topics and over HTTP an
+instant is written in RFC 3339 with `Z`.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from events.errors import BadEvent
+
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+#: How far a sender's clock may run ahead of ours before we stop believing it.
+CLOCK_SKEW = 5 * MINUTE
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def from_datetime(when: datetime) -> int:
+    """Microseconds since the epoch of an aware datetime; BadEvent for a naive one."""
+    if when.tzinfo is None:
+        raise BadEvent("naive_time", f"{when.isoformat()} has no UTC offset")
+    return (when - _EPOCH) // _MICROSECOND
+
+
+def to_datetime(us: int) -> datetime:
+    """The aware UTC datetime of an instant."""
+    return _EPOCH + timedelta(microseconds=us)
+
+
+def parse(text: object) -> int:
+    """Microseconds since the epoch of an RFC 3339 string from 1970 on; BadEvent unless it names its offset."""
+    if not isinstance(text, str):
+        raise BadEvent("bad_time", f"a {type(text).__name__} is not an RFC 3339 time")
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadEvent("bad_time", "not an RFC 3339 time") from None
+    if when.tzinfo is None:
+        raise BadEvent("naive_time", "a time without a UTC offset")
+    us = (when - _EPOCH) // _MICROSECOND
+    if us < 0:
+        raise BadEvent("bad_time", "a time before 1970")
+    return us
+
+
+def text(us: int) -> str:
+    """RFC 3339 in UTC: `2026-11-21T09:30:00Z`, with microseconds only where there are any."""
+    return to_datetime(us).isoformat().replace("+00:00", "Z")
+
+
+def event_time(triggered_at: int, received_at: int) -> int:
+    """When an event happened, as far as it can be believed: a sender's clock cannot push us into the future."""
+    return min(triggered_at, received_at + CLOCK_SKEW)

@@ -1,0 +1,73 @@
+"""Keys of our topics, and the one partitioner every producer must agree on.
+
+A key is UTF-8 `shop/id`. All producers use murmur2 (librdkafka's `murmur2_random`, Java's default); an agent uses
+`partition_of` to notice a key that someone sent elsewhere.
+"""
+
+import re
+import zlib
+from functools import lru_cache
+
+from events.errors import BadEvent
+
+#: Orders without a customer are spread over this many keys of the shop, so that no one key is hot.
+GUEST_KEYS = 64
+
+_SHOP = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com")
+_ID = re.compile(r"[0-9]{1,20}")
+
+
+def shop_domain(name: object) -> str:
+    """The shop's key: its lowercase `*.myshopify.com` domain; BadEvent if it is none."""
+    if isinstance(name, str) and _SHOP.fullmatch(shop := name.strip().lower()):
+        return shop
+    raise BadEvent("bad_shop", "not a *.myshopify.com domain")
+
+
+def resource_id(value: object) -> str:
+    """A Shopify id as text. They are 64-bit integers, beyond what a double holds; GIDs are not ids."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if isinstance(value, str) and _ID.fullmatch(value):
+        return value
+    raise BadEvent("bad_id", "not a Shopify id")
+
+
+def join(shop: str, ident: str) -> str:
+    return f"{shop}/{ident}"
+
+
+def split(key: str) -> tuple[str, str]:
+    """(shop, id) of a key; the id is empty for a key that is a shop alone."""
+    shop, _, ident = key.partition("/")
+    return shop, ident
+
+
+def guest(order_id: str) -> str:
+    """The customer id under which an order without a customer is kept: one of GUEST_KEYS of its shop."""
+    return f"guest-{zlib.crc32(order_id.encode()) % GUEST_KEYS:02d}"
+
+
+def is_guest(customer_id: str) -> bool:
+    return customer_id.startswith("guest-")
+
+
+@lru_cache(maxsize=1 << 20)
+def murmur2(key: bytes) -> int:
+    """MurmurHash2, 32 bits, with the seed Kafka's producers use."""
+    mask, m = 0xFFFFFFFF, 0x5BD1E995
+    length = len(key)
+    h = 0x9747B28C ^ length
+    body = length & ~3
+    for at in range(0, body, 4):
+        k = int.from_bytes(key[at : at + 4], "little") * m & mask
+        h = (h * m & mask) ^ ((k ^ k >> 24) * m & mask)
+    if body < length:
+        h = (h ^ int.from_bytes(key[body:], "little")) * m & mask
+    h = (h ^ h >> 13) * m & mask
+    return h ^ h >> 15
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition of a key among `partitions`, as Kafka's default partitioner has it."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions

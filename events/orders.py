@@ -1,0 +1,155 @@
+"""What a Shopify order or refund says, in our terms: amounts in minor units, instants in microseconds."""
+
+from typing import Any
+
+from typing_extensions import TypedDict
+
+from events import codec, instants, keys, money
+from events.envelopes import Webhook
+from events.errors import BadEvent
+
+SNAPSHOT_TOPICS = frozenset({"orders/create", "orders/paid", "orders/updated", "orders/cancelled"})
+
+#: Statuses under which an order counts. `refunded` means net 0; the others have not been paid.
+COUNTING = frozenset({"paid", "partially_paid", "partially_refunded"})
+PAID_ONCE = COUNTING | {"refunded"}
+KNOWN_STATUSES = PAID_ONCE | {"pending", "authorized", "voided", "expired"}
+
+
+class Snapshot(TypedDict):
+    """One order as one webhook described it.
+
+    Amounts are minor units of the shop's currency, instants microseconds. `base` is the goods' value after the
+    refunds that the snapshot itself knows of; `gift` what of it is gift cards; `gross` the goods' value before any
+    refund, without gift cards.
+    """
+
+    key: list[Any]  # [updated_at, triggered_at, webhook_id, sha256's first 16 hex digits]: a total order
+    customer: str | None
+    status: str
+    test: bool
+    cancelled: bool
+    processed_at: int
+    base: int
+    gift: int
+    gross: int
+    refund_ids: list[str] | None  # None: the payload had no such field
+
+
+#: A refund: [created_at in microseconds, amount in minor units].
+Refund = list[int]
+
+
+def _amount(source: dict[str, Any], name: str, currency: str) -> int | None:
+    """The shop-currency amount of a field: its `*_set` where present, else the plain field; None if neither."""
+    bag = source.get(f"{name}_set")
+    if bag is not None and (shop_money := bag.get("shop_money")) is not None:
+        if shop_money.get("currency_code") not in (currency, None):
+            raise BadEvent("other_currency", f"{name} is not in the shop's {currency}")
+        return money.minor(shop_money.get("amount"), currency)
+    plain = source.get(name)
+    return None if plain is None else money.minor(plain, currency)
+
+
+def _not_negative(value: int, name: str) -> int:
+    if value < 0:
+        raise BadEvent("negative_amount", f"{name} is below 0")
+    return value
+
+
+def _count(source: dict[str, Any], name: str, default: int) -> int:
+    value = source.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 10**6:
+        raise BadEvent("bad_quantity", f"{name} is not a quantity")
+    return value
+
+
+def _flag(source: dict[str, Any], name: str) -> bool:
+    value = source.get(name)
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise BadEvent("wrong_type", f"{name} is a {type(value).__name__}, not a boolean")
+
+
+def _refund_line(line: dict[str, Any], currency: str) -> int:
+    item = line.get("line_item") or {}
+    if _flag(item, "gift_card"):
+        return 0  # net never holds gift cards, so giving one back takes nothing off
+    amount = _amount(line, "subtotal", currency)
+    if amount is None:  # before API version 2016: price and quantity are all there is
+        price = _amount(item, "price", currency)
+        if price is None:
+            raise BadEvent("missing_amount", "a refund line without subtotal or price")
+        quantity = _count(line, "quantity", 1)
+        discount = _amount(item, "total_discount", currency) or 0
+        amount = price * quantity - discount * quantity // max(_count(item, "quantity", quantity), 1)
+    return _not_negative(amount, "a refund line")
+
+
+def refund(payload: dict[str, Any], currency: str) -> tuple[str, Refund]:
+    """(id, [created_at, amount]) of a refund, by the goods it takes back; gift-card lines weigh nothing."""
+    amount = sum(_refund_line(line, currency) for line in payload.get("refund_line_items") or [] if line)
+    return keys.resource_id(payload.get("id")), [instants.parse(payload.get("created_at")), amount]
+
+
+def _gift_lines(payload: dict[str, Any], currency: str) -> tuple[int, int]:
+    """What gift cards weigh in the order: (as it stands, as it was placed), less their discounts."""
+    now = first = 0
+    for line in payload.get("line_items") or []:
+        if not _flag(line, "gift_card"):
+            continue
+        price = _not_negative(_amount(line, "price", currency) or 0, "a line's price")
+        allocations = line.get("discount_allocations")
+        if allocations:
+            discount = sum(_amount(each, "amount", currency) or 0 for each in allocations)
+        else:
+            discount = _amount(line, "total_discount", currency) or 0
+        quantity = _count(line, "quantity", 1)
+        now += max(price * _count(line, "current_quantity", quantity) - discount, 0)
+        first += max(price * quantity - discount, 0)
+    return now, first
+
+
+def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refund]]:
+    """The order's snapshot and the refunds it carries; BadEvent for what cannot be an order of this shop."""
+    payload = webhook.payload
+    if (payload.get("currency") or currency) != currency:
+        raise BadEvent("other_currency", f"an order not in the shop's {currency}")
+    created_at = instants.parse(payload.get("created_at"))
+    processed_at = payload.get("processed_at")
+    updated_at = payload.get("updated_at")
+    status = payload.get("financial_status")
+    if status is not None and not isinstance(status, str):
+        raise BadEvent("wrong_type", "financial_status is not text")
+    customer = payload.get("customer")
+    listed = payload.get("refunds")
+    refunds = dict(refund(each, currency) for each in listed or [] if each)
+    current = _amount(payload, "current_subtotal_price", currency)
+    subtotal = _amount(payload, "subtotal_price", currency)
+    if current is None and subtotal is None:
+        raise BadEvent("missing_amount", "neither current_subtotal_price nor subtotal_price")
+    if subtotal is None:
+        subtotal = current or 0
+    base = subtotal - sum(amount for _, amount in refunds.values()) if current is None else current
+    gift_now, gift_first = _gift_lines(payload, currency)
+    if current is not None:
+        _not_negative(current, "current_subtotal_price")
+    return {
+        "key": [
+            instants.parse(updated_at) if updated_at is not None else created_at,
+            webhook.triggered_at,
+            webhook.webhook_id,
+            codec.digest(payload)[:16],
+        ],
+        "customer": keys.resource_id(customer["id"]) if customer and customer.get("id") is not None else None,
+        "status": (status or "unknown")[:32],
+        "test": _flag(payload, "test"),
+        "cancelled": webhook.topic == "orders/cancelled" or payload.get("cancelled_at") is not None,
+        "processed_at": instants.parse(processed_at) if processed_at is not None else created_at,
+        "base": base,
+        "gift": gift_now,
+        "gross": _not_negative(subtotal, "subtotal_price") - gift_first,
+        "refund_ids": None if listed is None else sorted(refunds),
+    }, refunds

@@ -1,0 +1,1 @@
+"""FastAPI: webhooks in, results out."""

@@ -1,0 +1,1 @@
+"""Polars and DuckDB over the history: cut points, segment recomputation, closed windows."""

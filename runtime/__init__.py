@@ -1,0 +1,1 @@
+"""Settings, connections, embedded servers, metrics and the `loyalnest` command."""

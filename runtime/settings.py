@@ -1,0 +1,82 @@
+"""Every setting, from the environment (`LOYALNEST_*`) or a `.env` file; docs/operations.md lists them."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """LoyalNest's settings. With neither `kafka` nor `database`, both run embedded, to try it."""
+
+    model_config = SettingsConfigDict(env_prefix="LOYALNEST_", env_file=".env", extra="ignore", frozen=True)
+
+    kafka: Annotated[str | None, Field(description="Kafka's bootstrap servers; embedded without")] = None
+    database: Annotated[SecretStr | None, Field(description="PostgreSQL's URL; embedded without")] = None
+    data_dir: Annotated[Path, Field(description="where embedded servers and the master key are kept")] = Path(
+        "~/.local/share/loyalnest"
+    )
+    master_key: Annotated[
+        SecretStr | None, Field(description="32 random bytes in base64: wraps customers' keys; embedded: a file")
+    ] = None
+    shopify_secrets: Annotated[
+        list[SecretStr],
+        NoDecode,
+        Field(description="the app's client secrets, comma separated; two while one is rotated"),
+    ] = []
+    topic_prefix: Annotated[str, Field(description="put before every topic's name")] = ""
+    partitions: Annotated[int, Field(ge=1, le=1024, description="partitions of every keyed topic")] = 8
+    replication: Annotated[int, Field(ge=1, le=7, description="replicas of every topic")] = 1
+    group: Annotated[str, Field(description="the worker's consumer group and the prefix of its tables")] = (
+        "loyalnest"
+    )
+    worker_id: Annotated[
+        str | None, Field(description="a worker's lasting name: it comes back to its partitions at once")
+    ] = None
+    session_timeout: Annotated[
+        float, Field(ge=6, le=60, description="seconds until a dead worker's partitions move on")
+    ] = 10.0
+    chunk_records: Annotated[int, Field(ge=1, description="records at most in one chunk of a partition")] = 2000
+    sink_batch: Annotated[int, Field(ge=1, description="records at most in one transaction of the sink")] = 5000
+    api_host: Annotated[str, Field(description="the address the API listens on")] = "127.0.0.1"
+    api_port: Annotated[int, Field(ge=0, le=65535, description="the API's port; 0 takes a free one")] = 8000
+    worker_port: Annotated[
+        int, Field(ge=0, le=65535, description="the worker's metrics and health port; 0 for none")
+    ] = 0
+    log_level: Annotated[str, Field(description="DEBUG, INFO, WARNING or ERROR")] = "INFO"
+    incarnation: Annotated[
+        str, Field(description="which broker's life the sink's positions belong to; set by `up` when embedded")
+    ] = "kafka"
+    journal: Annotated[
+        bool, Field(description="inputs are committed to the raw history first; set by `up` when embedded")
+    ] = False
+
+    @field_validator("shopify_secrets", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @cached_property
+    def data(self) -> Path:
+        """`data_dir` with `~` resolved."""
+        return self.data_dir.expanduser()
+
+    def topic(self, name: str) -> str:
+        """A topic's name on the broker."""
+        return f"{self.topic_prefix}{name}"
+
+    def database_url(self) -> str:
+        """The database's URL; ValueError when none is set."""
+        if self.database is None:
+            raise ValueError("LOYALNEST_DATABASE is not set")
+        return self.database.get_secret_value()
+
+    def kafka_servers(self) -> str:
+        """Kafka's bootstrap servers; ValueError when none are set."""
+        if self.kafka is None:
+            raise ValueError("LOYALNEST_KAFKA is not set")
+        return self.kafka

@@ -1,0 +1,1 @@
+"""Kafka: the Faust app and its agents, the publisher (in) and the history sink (out)."""

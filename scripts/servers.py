@@ -332,7 +332,7 @@ class Kafka(Server):
 
 
 class Database(Server):
-    """PostgreSQL as its own user, as it will not run as root, in a chroot, as its libraries are not the host's."""
+    """PostgreSQL as its own user, as it refuses root, in a chroot, as its libraries are not the host's."""
 
     name = "database"
     # Fast: SIGTERM would wait for every client to leave.

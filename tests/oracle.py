@@ -1,0 +1,341 @@
+"""Section 3 of the design by brute force: slow, plain, importing nothing of the project.
+
+`oracle(envelopes, programs, cut_points, t)` folds every envelope given, in whatever order, and tells what the
+numbers are at t; `until(envelopes, t)` is what a past t may know. Money: minor units. Times: aware, in UTC.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from fractions import Fraction
+from hashlib import sha256
+from math import ceil, floor
+from typing import Any
+from zoneinfo import ZoneInfo
+
+Json = Mapping[str, Any]
+SNAPSHOTS = {"orders/create", "orders/paid", "orders/updated", "orders/cancelled"}
+CUSTOMERS = {"customers/create", "customers/update", "customers/delete"}
+DECIMALS = {"CLP": 0, "JPY": 0, "KRW": 0, "VND": 0, "BHD": 3, "JOD": 3, "KWD": 3, "TND": 3}  # else 2
+GRID = {  # R: the names for FM 5, 4, 3, 2, 1
+    5: ("Champions", "Champions", "Active", "Active", "New"),
+    4: ("Loyal", "Loyal", "Active", "Active", "Promising"),
+    3: ("Loyal", "Loyal", "Needs attention", "Almost lost", "Almost lost"),
+    2: ("Previously loyal", "At risk", "At risk", "Dormant", "Dormant"),
+    1: ("Previously loyal", "At risk", "At risk", "Dormant", "Dormant"),
+}
+
+
+@dataclass
+class Order:
+    now: datetime  # the greatest event time of its envelopes
+    ever: set[str]  # the customers it was ever attributed to
+    cancelled: bool
+    deleted: bool
+    refunds: dict[str, int]  # amount by refund id
+    # Of the newest snapshot; the rest stays as it is while no snapshot has come.
+    customer: str | None = None
+    processed_at: datetime | None = None
+    test: bool = False
+    status: str | None = None
+    counts: bool = False
+    guest: bool = False  # would count, but for the missing customer
+    net: int = 0  # before asking whether it counts; 0 when refunded
+    gross: int = 0
+    points: int = 0  # what it deserves: 0 unless it counts
+    earned: int = 0
+    reversed: int = 0
+
+
+@dataclass
+class Customer:
+    now: datetime  # of its own envelopes alone, without any batch's as_of
+    balance: int = 0
+    recency: int | None = None  # days
+    frequency: int = 0
+    monetary: int = 0
+    digits: tuple[int, int, int] | None = None
+    score: str = ""
+    segment_id: str = "seg_000"
+    segment: str = "Prospects"
+    version: str = "default"  # of the cut points in use
+    last_order_at: datetime | None = None  # the latest order inside the look-back with net > 0
+
+
+@dataclass
+class Shop:
+    orders: dict[str, Order] = field(default_factory=dict)
+    customers: dict[str, Customer] = field(default_factory=dict)  # the known customers
+    cut_points: dict[str, Any] = field(default_factory=dict)  # as a batch as of t finds them
+    windows: dict[tuple[str, datetime], Counter[str]] = field(default_factory=dict)  # by size and start
+
+
+def moment(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"{text} has no offset")
+    return at.astimezone(UTC)
+
+
+def event_time(envelope: Json) -> datetime:
+    return min(moment(envelope["triggered_at"]), moment(envelope["received_at"]) + timedelta(minutes=5))
+
+
+def until(envelopes: Iterable[Json], t: datetime) -> list[Json]:
+    return [envelope for envelope in envelopes if moment(envelope["triggered_at"]) <= t]
+
+
+def minor(amount: Any, currency: str) -> int:
+    if isinstance(amount, float):
+        raise TypeError("a float never touches money")
+    units = Fraction(str(amount)) * 10 ** DECIMALS.get(currency, 2)
+    if units.denominator != 1:
+        raise ValueError(f"{amount} is finer than {currency} allows")
+    return int(units)
+
+
+def money(holder: Json, name: str, currency: str) -> int | None:
+    """The shop's money of `name_set`, else the plain `name`, else None."""
+    shop_money = (holder.get(f"{name}_set") or {}).get("shop_money")
+    if shop_money and shop_money["currency_code"] != currency:
+        raise ValueError(f"{shop_money['currency_code']} is not the shop's currency")
+    amount = shop_money["amount"] if shop_money else holder.get(name)
+    return None if amount is None else minor(amount, currency)
+
+
+def refund_amount(refund: Json, currency: str) -> int:
+    total = 0
+    for row in refund["refund_line_items"]:
+        line = row.get("line_item") or {}
+        subtotal = money(row, "subtotal", currency)
+        if line.get("gift_card"):
+            continue
+        if subtotal is None:
+            discount = minor(line.get("total_discount") or 0, currency) * row["quantity"] // line["quantity"]
+            subtotal = minor(line["price"], currency) * row["quantity"] - discount
+        total += subtotal
+    return total
+
+
+def gift_cards(snapshot: Json, quantity: str, currency: str) -> int:
+    total = 0
+    for line in snapshot.get("line_items") or []:
+        if line.get("gift_card"):
+            if line.get("discount_allocations"):
+                discount = sum(money(d, "amount", currency) or 0 for d in line["discount_allocations"])
+            else:
+                discount = minor(line.get("total_discount") or 0, currency)
+            pieces = line["quantity"] if line.get(quantity) is None else line[quantity]
+            total += max(0, (money(line, "price", currency) or 0) * pieces - discount)
+    return total
+
+
+def points_of(amount: int, at: datetime, program: Json) -> int:
+    ever = "0001-01-01T00:00:00Z"
+    since, rate = moment(ever), Fraction(1)  # version 0
+    for rule in program["rules"]:
+        start = moment(rule["effective_from"] or ever)
+        if since <= start <= at:  # of two rules of one moment, the later in the list
+            since, rate = start, Fraction(rule["points_per_unit"])
+    return floor(Fraction(amount, 10 ** DECIMALS.get(program["currency"], 2)) * rate)
+
+
+def customer_of(snapshot: Json) -> str | None:
+    customer_id = (snapshot.get("customer") or {}).get("id")
+    return None if customer_id is None else str(customer_id)
+
+
+def updated_at(snapshot: Json) -> datetime:
+    return moment(snapshot.get("updated_at") or snapshot["created_at"])
+
+
+def snapshot_key(envelope: Json) -> tuple[datetime, datetime, str, str]:
+    payload = envelope["payload"]
+    canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"), default=str)
+    digest = sha256(canonical.encode()).hexdigest()
+    return updated_at(payload), moment(envelope["triggered_at"]), envelope["webhook_id"], digest
+
+
+def order_of(envelopes: Sequence[Json], program: Json) -> Order:
+    """The state of one order, from all of its envelopes."""
+    currency = program["currency"]
+    snapshots = [e for e in envelopes if e["topic"] in SNAPSHOTS]
+    copies = [e["payload"] for e in envelopes if e["topic"] == "refunds/create"]
+    copies += [refund for e in snapshots for refund in e["payload"].get("refunds") or []]
+    refunds: dict[str, tuple[int, datetime]] = {}
+    for refund in copies:
+        copy = refund_amount(refund, currency), moment(refund["created_at"])
+        refunds[str(refund["id"])] = max(copy, refunds.get(str(refund["id"]), copy))
+    order = Order(
+        now=max(map(event_time, envelopes)),
+        ever={customer for e in snapshots if (customer := customer_of(e["payload"])) is not None},
+        cancelled=any(
+            e["topic"] == "orders/cancelled" or e["payload"].get("cancelled_at") for e in snapshots
+        ),
+        deleted=any(e["topic"] == "orders/delete" for e in envelopes),
+        refunds={refund_id: amount for refund_id, (amount, _) in refunds.items()},
+    )
+    if not snapshots:
+        return order
+    newest: Json = max(snapshots, key=snapshot_key)["payload"]
+    if newest["currency"] != currency:
+        raise ValueError(f"{newest['currency']} is not the shop's currency")
+    order.customer = customer_of(newest)
+    order.processed_at = moment(newest.get("processed_at") or newest["created_at"])
+    order.test, order.status = bool(newest.get("test")), newest.get("financial_status")
+
+    own = {str(refund["id"]): refund_amount(refund, currency) for refund in newest.get("refunds") or []}
+    if newest.get("refunds") is None:
+        later = [amount for amount, created in refunds.values() if created > updated_at(newest)]
+    else:
+        later = [amount for refund_id, (amount, _) in refunds.items() if refund_id not in own]
+    original = money(newest, "subtotal_price", currency) or 0
+    current = money(newest, "current_subtotal_price", currency)
+    if current is None:
+        current = original - sum(own.values())
+    order.net = max(0, current - sum(later) - gift_cards(newest, "current_quantity", currency))
+    if order.status == "refunded":
+        order.net = 0
+    order.gross = max(order.net, original - gift_cards(newest, "quantity", currency))
+
+    alive = not (order.test or order.cancelled or order.deleted)
+    paid = order.status in ("paid", "partially_paid", "partially_refunded")
+    order.counts = alive and paid and order.customer is not None
+    order.guest = alive and paid and order.customer is None
+    if order.counts:
+        order.points = points_of(order.net, order.processed_at, program)
+    if order.customer is not None and not order.test and (paid or order.status == "refunded"):
+        order.earned = points_of(order.gross, order.processed_at, program)
+    order.reversed = order.earned - order.points
+    return order
+
+
+def measure(customer: Customer, orders: list[Order], at: datetime, look_back_days: int | None) -> None:
+    """The balance and the three values of a customer at a time, from the orders that are theirs now."""
+    for order in orders:
+        assert order.processed_at is not None
+        if order.processed_at > at:
+            continue
+        customer.balance += order.points
+        old = look_back_days is not None and order.processed_at <= at - timedelta(days=look_back_days)
+        if order.counts and order.net > 0 and not old:
+            customer.frequency += 1
+            customer.monetary += order.net
+            customer.last_order_at = max(customer.last_order_at or order.processed_at, order.processed_at)
+            customer.recency = (at - customer.last_order_at) // timedelta(days=1)
+
+
+def default_cut_points(currency: str) -> dict[str, Any]:
+    monetary = [minor(amount, currency) for amount in (50, 100, 250, 500)]
+    days = [30, 60, 90, 180]
+    return {"version": "default", "recency": days, "frequency": [1, 2, 4, 8], "monetary": monetary}
+
+
+def find_cut_points(customers: Iterable[Customer], currency: str) -> dict[str, Any]:
+    scored = [customer for customer in customers if customer.recency is not None]
+    n = len(scored)
+    if n < 50:
+        return default_cut_points(currency)
+    found: dict[str, Any] = {"version": None}
+    for metric in ("recency", "frequency", "monetary"):
+        values = sorted(getattr(customer, metric) for customer in scored)
+        found[metric] = [values[ceil(Fraction(k * n, 5)) - 1] for k in (1, 2, 3, 4)]
+    return found
+
+
+def score(customer: Customer, at: datetime, cut_points: Sequence[Json], currency: str) -> None:
+    used: Json = default_cut_points(currency)
+    for published in sorted(cut_points, key=lambda c: moment(c["as_of"])):
+        if moment(published["as_of"]) <= at:
+            used = published
+    customer.version = used["version"]
+    if customer.recency is None:
+        return
+    r = 5 - sum(cut < customer.recency for cut in used["recency"])
+    f = 1 + sum(cut < customer.frequency for cut in used["frequency"])
+    m = 1 + sum(cut < customer.monetary for cut in used["monetary"])
+    tenths = 4 * r + 3 * f + 3 * m  # exactly one decimal: nothing is left to round
+    customer.digits, customer.score = (r, f, m), f"{tenths // 10}.{tenths % 10}"
+    customer.segment_id, customer.segment = f"seg_{r}{f}{m}", GRID[r][5 - (f + m + 1) // 2]
+
+
+def window_starts(at: datetime, zone: str) -> list[tuple[str, datetime]]:
+    hour = at.replace(minute=0, second=0, microsecond=0)
+    day = datetime.combine(at.astimezone(ZoneInfo(zone)).date(), time(), ZoneInfo(zone)).astimezone(UTC)
+    return [("minute", at.replace(second=0, microsecond=0)), ("hour", hour), ("day", day)]
+
+
+def windows_of(orders: Iterable[Order], zone: str) -> dict[tuple[str, datetime], Counter[str]]:
+    windows: dict[tuple[str, datetime], Counter[str]] = defaultdict(Counter)
+    customers: dict[tuple[str, datetime], set[str]] = defaultdict(set)
+    for order in orders:
+        for key in window_starts(order.processed_at, zone) if order.processed_at else []:
+            windows[key]["points_earned"] += order.earned
+            windows[key]["points_reversed"] += order.reversed
+            if order.counts and order.customer is not None:
+                windows[key]["orders"] += 1
+                windows[key]["net"] += order.net
+                customers[key].add(order.customer)
+                windows[key]["customers"] = len(customers[key])
+            if order.guest:
+                windows[key]["guest_orders"] += 1
+                windows[key]["guest_net"] += order.net
+    return {key: +window for key, window in windows.items() if +window}  # + drops what is zero
+
+
+def order_id_of(envelope: Json) -> str | None:
+    payload, topic = envelope["payload"], envelope["topic"]
+    if topic in SNAPSHOTS or topic == "orders/delete":
+        return str(payload["id"])
+    if topic in ("refunds/create", "orders/edited"):
+        return str((payload.get("order_edit") or payload)["order_id"])
+    return None
+
+
+def shop_of(envelopes: list[Json], program: Json, cut_points: Sequence[Json], t: datetime | None) -> Shop:
+    shop = Shop()
+    of_order: dict[str, list[Json]] = defaultdict(list)
+    for envelope in envelopes:
+        if (order_id := order_id_of(envelope)) is not None:
+            of_order[order_id].append(envelope)
+    shop.orders = {order_id: order_of(found, program) for order_id, found in of_order.items()}
+
+    seen = [(str(e["payload"]["id"]), event_time(e)) for e in envelopes if e["topic"] in CUSTOMERS]
+    seen += [(customer_id, order.now) for order in shop.orders.values() for customer_id in order.ever]
+    for customer_id, at in seen:
+        known = shop.customers.setdefault(customer_id, Customer(now=at))
+        known.now = max(known.now, at)
+
+    theirs: dict[str, list[Order]] = defaultdict(list)
+    for order in shop.orders.values():
+        if order.customer is not None:
+            theirs[order.customer].append(order)
+    for customer_id, customer in shop.customers.items():
+        measure(customer, theirs[customer_id], t or customer.now, program["look_back_days"])
+        score(customer, t or customer.now, cut_points, program["currency"])
+    if t is not None:
+        shop.cut_points = find_cut_points(shop.customers.values(), program["currency"])
+    shop.windows = windows_of(shop.orders.values(), program["zone"])
+    return shop
+
+
+def oracle(
+    envelopes: Sequence[Json],
+    programs: Mapping[str, Json],
+    cut_points: Mapping[str, Sequence[Json]] | None = None,
+    t: datetime | None = None,
+) -> dict[str, Shop]:
+    """By shop, everything that section 3 gives a number to.
+
+    `programs`: by shop, {currency, zone, look_back_days or None, rules: [{effective_from, points_per_unit}]}.
+    `cut_points`: by shop, [{version, as_of, recency, frequency, monetary}], money in minor units.
+    `t`: when to measure customers; without it each is measured at its own now, and no cut points are found.
+    Windows hold every order, also one processed after t. ValueError at what ought to be a dead letter.
+    """
+    shops = {}
+    for name, program in programs.items():
+        of_shop = [envelope for envelope in envelopes if envelope["shop"] == name]
+        shops[name] = shop_of(of_shop, program, (cut_points or {}).get(name, ()), t)
+    return shops

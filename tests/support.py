@@ -1,0 +1,72 @@
+"""What several tests share: finding the shared data, and reading it as webhooks."""
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CDNOW_SHOP = "cdnow.myshopify.com"
+
+
+def shared(*parts: str) -> Path:
+    """A path in the folder of shared data: LOYALNEST_SHARED, else ../shared beside the repository.
+
+    Where it is absent the calling test is skipped, or fails when CI=true: a skip must not lie.
+    """
+    folder = Path(os.environ.get("LOYALNEST_SHARED") or ROOT.parent / "shared")
+    path = folder.joinpath(*parts)
+    if not path.exists():
+        message = f"needs {'/'.join(parts)} of the shared data: set LOYALNEST_SHARED to its folder"
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+@cache
+def _cdnow_rows() -> list[tuple[str, str, str]]:
+    """Customer (its id in the full data set), time and amount of every transaction, in the file's order."""
+    rows = []
+    for line in shared("data", "cdnow_sample.txt").read_text(encoding="ascii").splitlines():
+        customer, _in_sample, day, _quantity, amount = line.split()
+        rows.append((str(int(customer)), f"{day[:4]}-{day[4:6]}-{day[6:]}T12:00:00Z", amount))
+    return rows
+
+
+def cdnow_envelopes(shop: str = CDNOW_SHOP) -> list[dict[str, Any]]:
+    """The CDNOW sample as one orders/paid a line, in the file's order; each line is an order of its own.
+
+    A date without a time means 12:00 UTC; triggered_at is the order's time.
+    """
+    return [
+        {
+            "topic": "orders/paid",
+            "shop": shop,
+            "webhook_id": f"cdnow-{number}",
+            "event_id": f"cdnow-event-{number}",
+            "api_version": "2026-07",
+            "triggered_at": at,
+            "received_at": at,
+            "payload": {
+                "id": number,
+                "created_at": at,
+                "processed_at": at,
+                "updated_at": at,
+                "cancelled_at": None,
+                "financial_status": "paid",
+                "test": False,
+                "currency": "USD",
+                "subtotal_price": amount,
+                "subtotal_price_set": {"shop_money": {"amount": amount, "currency_code": "USD"}},
+                "current_subtotal_price": amount,
+                "current_subtotal_price_set": {"shop_money": {"amount": amount, "currency_code": "USD"}},
+                "customer": {"id": int(customer)},
+                "line_items": [],
+                "refunds": [],
+            },
+        }
+        for number, (customer, at, amount) in enumerate(_cdnow_rows(), start=1)
+    ]

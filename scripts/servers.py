@@ -102,9 +102,7 @@ def check_sums(folder: Path, sums: dict[str, str]) -> None:
     found = {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in folder.glob("*.jar")}
     wrong = sorted(name for name in found.keys() | sums.keys() if found.get(name) != sums.get(name))
     if wrong:
-        raise ServerError(
-            f"{folder} does not hold the jars of scripts/kafka/jars.sha256; remove it. Wrong: {wrong}"
-        )
+        raise ServerError(f"{folder} does not hold the jars of scripts/kafka/jars.sha256; remove it. Wrong: {wrong}")
 
 
 def postgres_root() -> Path:
@@ -141,9 +139,7 @@ def debian_mirror() -> str:
 
 def apt_proxy() -> dict[str, str]:
     """What apt goes through; debootstrap knows only the environment."""
-    words = subprocess.check_output(
-        ["apt-config", "shell", "proxy", "Acquire::http::Proxy"], text=True
-    ).strip()
+    words = subprocess.check_output(["apt-config", "shell", "proxy", "Acquire::http::Proxy"], text=True).strip()
     return {"http_proxy": words.removeprefix("proxy=").strip("'")} if words else {}
 
 
@@ -227,9 +223,7 @@ class Server:
         deadline = time.monotonic() + READY_SECONDS
         while not self.answers():
             if time.monotonic() > deadline:
-                raise ServerError(
-                    f"{self.name} did not answer in {READY_SECONDS} s; from its log:\n{tail(self.log)}"
-                )
+                raise ServerError(f"{self.name} did not answer in {READY_SECONDS} s; from its log:\n{tail(self.log)}")
             if not self.pid():
                 self.died(deadline)
             time.sleep(0.2)
@@ -349,9 +343,9 @@ class Database(Server):
         "dynamic_shared_memory_type": "mmap",
         "shared_preload_libraries": "timescaledb",
         "timescaledb.telemetry_level": "off",
-        # Each test database with the extension takes a worker.
-        "timescaledb.max_background_workers": "32",
-        "max_worker_processes": "48",
+        # The Apache edition has no jobs for them, and a superuser's worker now and then forbids the role to drop
+        # its own database.
+        "timescaledb.max_background_workers": "0",
     }
 
     def home(self) -> Path:
@@ -400,9 +394,7 @@ class Database(Server):
 
     def answers(self) -> bool:
         try:
-            with psycopg.connect(
-                self.url("postgres", "postgres"), connect_timeout=2, autocommit=True
-            ) as connection:
+            with psycopg.connect(self.url("postgres", "postgres"), connect_timeout=2, autocommit=True) as connection:
                 self.furnish(connection)
         except psycopg.OperationalError:
             return False
@@ -489,9 +481,7 @@ def end(servers: list[Server], kill: bool = False) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description="Apache Kafka and PostgreSQL with TimescaleDB, without Docker"
-    )
+    parser = argparse.ArgumentParser(description="Apache Kafka and PostgreSQL with TimescaleDB, without Docker")
     parser.add_argument("action", choices=["up", "down", "status", "restart", "kill", "purge"])
     parser.add_argument("server", nargs="?", choices=list(SERVERS), help="only this one")
     arguments = parser.parse_args()
@@ -507,7 +497,7 @@ def main() -> int:
             end(servers, kill=True)
         if arguments.action in ("up", "restart"):
             up(servers)
-        if arguments.action == "down" and not arguments.server:
+        if arguments.action in ("down", "purge") and not arguments.server:
             (STATE / "env").unlink(missing_ok=True)
         if arguments.action == "purge":
             for server in servers:

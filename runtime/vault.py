@@ -1,0 +1,252 @@
+"""Customers' keys: what is sealed with one can be read until it is destroyed, wherever it has been copied.
+
+Every customer of a shop has a random 256-bit key of their own, wrapped by the master key, in the table
+`customer_keys`. Contacts travel sealed with it (AES-256-GCM, shop and customer bound as associated data), so that
+a redaction reaches every topic and archive at once by destroying one row's key.
+
+Opening always reads the table: a destroyed key opens nothing from the commit on. Only sealing remembers keys
+(for KEY_SECONDS at most), and what is sealed with a destroyed key nobody can read.
+"""
+
+import base64
+import binascii
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import orjson
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from psycopg import AsyncConnection
+from psycopg.rows import tuple_row
+from psycopg_pool import AsyncConnectionPool
+
+from events.payloads import Contact
+from runtime.settings import Settings
+
+#: The customer id of a shop's own key, for bodies that nobody could parse and so nobody could minimise.
+DEAD_LETTERS: Final = "dead-letters"
+
+#: How long an unwrapped key is remembered for sealing (seconds), and how many are at most.
+KEY_SECONDS: Final = 60.0
+KEYS_REMEMBERED: Final = 20_000
+
+_NONCE = 12
+_VERSION = "v1."
+
+#: Destroys a customer's key for ever, also one that was never made; parameters: shop, customer_id.
+DESTROY = """
+INSERT INTO customer_keys (shop, customer_id, wrapped, destroyed_at) VALUES (%s, %s, NULL, clock_timestamp())
+ON CONFLICT (shop, customer_id) DO UPDATE
+SET wrapped = NULL, destroyed_at = coalesce(customer_keys.destroyed_at, excluded.destroyed_at)
+"""
+
+#: Destroys every key of a shop; parameter: shop.
+DESTROY_SHOP = """
+UPDATE customer_keys SET wrapped = NULL, destroyed_at = clock_timestamp()
+WHERE shop = %s AND wrapped IS NOT NULL
+"""
+
+#: Lets a shop's unparsed bodies go, by their key: one may hold anything about anybody; parameter: shop.
+FORGET_BODIES = "DELETE FROM customer_keys WHERE shop = %s AND customer_id = 'dead-letters' AND wrapped IS NOT NULL"
+
+Pool = AsyncConnectionPool[AsyncConnection[Any]]
+
+
+class VaultError(RuntimeError):
+    """The master key is missing, malformed, or not the one these keys were wrapped with."""
+
+
+# --- pure: bytes in, bytes out ---
+
+
+def parse_master_key(text: str) -> bytes:
+    """The master key's 32 bytes from base64 (standard or URL-safe); VaultError if it is none."""
+    try:
+        key = base64.b64decode(text.strip().translate(str.maketrans("-_", "+/")), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != 32:
+        raise VaultError("LOYALNEST_MASTER_KEY must be 32 bytes in base64 (openssl rand -base64 32)")
+    return key
+
+
+def master_key(settings: Settings) -> bytes:
+    """The master key of the settings; VaultError if it is missing or malformed."""
+    if settings.master_key is None:
+        raise VaultError("LOYALNEST_MASTER_KEY is not set (openssl rand -base64 32)")
+    return parse_master_key(settings.master_key.get_secret_value())
+
+
+def _bound(purpose: str, shop: str, customer_id: str) -> bytes:
+    return f"loyalnest/{purpose}/{shop}/{customer_id}".encode()
+
+
+def _encrypt(cipher: AESGCM, plain: bytes, bound: bytes) -> bytes:
+    nonce = os.urandom(_NONCE)
+    return nonce + cipher.encrypt(nonce, plain, bound)
+
+
+def _decrypt(cipher: AESGCM, data: bytes, bound: bytes) -> bytes | None:
+    try:
+        return cipher.decrypt(data[:_NONCE], data[_NONCE:], bound)
+    except (InvalidTag, ValueError):
+        return None
+
+
+def wrap(master: bytes, shop: str, customer_id: str, key: bytes) -> bytes:
+    """A customer's key as it is stored."""
+    return _encrypt(AESGCM(master), key, _bound("key", shop, customer_id))
+
+
+def unwrap(master: bytes, shop: str, customer_id: str, wrapped: bytes) -> bytes:
+    """The customer's key; VaultError if it was wrapped with another master key, or for somebody else."""
+    key = _decrypt(AESGCM(master), bytes(wrapped), _bound("key", shop, customer_id))
+    if key is None:
+        raise VaultError("a customer's key does not open with this master key: is it the one it was made with?")
+    return key
+
+
+def seal_bytes(cipher: AESGCM, shop: str, customer_id: str, plain: bytes) -> str:
+    """Bytes sealed for one customer of one shop, as text."""
+    sealed = _encrypt(cipher, plain, _bound("sealed", shop, customer_id))
+    return _VERSION + base64.urlsafe_b64encode(sealed).decode()
+
+
+def open_bytes(cipher: AESGCM, shop: str, customer_id: str, sealed: str) -> bytes | None:
+    """What was sealed; None if it was sealed with another key, for somebody else, or was tampered with."""
+    if not sealed.startswith(_VERSION):
+        return None
+    try:
+        data = base64.urlsafe_b64decode(sealed[len(_VERSION) :])
+    except (binascii.Error, ValueError):
+        return None
+    return _decrypt(cipher, data, _bound("sealed", shop, customer_id))
+
+
+def _contact(plain: bytes | None) -> Contact | None:
+    return None if plain is None else Contact(*orjson.loads(plain))
+
+
+# --- the store ---
+
+
+class Vault:
+    """Seals and opens with the keys of `customer_keys`. The pool's connections commit by themselves."""
+
+    def __init__(
+        self,
+        master: bytes,
+        pool: Pool,
+        *,
+        remembered: int = KEYS_REMEMBERED,
+        seconds: float = KEY_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._master = master
+        self._pool = pool
+        self._remembered = remembered
+        self._seconds = seconds
+        self._clock = clock
+        self._ciphers: OrderedDict[tuple[str, str], tuple[float, AESGCM]] = OrderedDict()
+
+    async def seal(self, shop: str, customer_id: str, contact: Contact) -> str | None:
+        """The contact sealed with the customer's key; None if that key has been destroyed.
+
+        For up to KEY_SECONDS after another process destroyed the key this may still seal: with the destroyed
+        key, so that nobody can read it.
+        """
+        return await self._seal(shop, customer_id, orjson.dumps(contact))
+
+    async def seal_body(self, shop: str, body: bytes) -> str | None:
+        """A body that could not be parsed, sealed with the shop's own key; None if that is destroyed."""
+        return await self._seal(shop, DEAD_LETTERS, body)
+
+    async def open(self, shop: str, customer_id: str, sealed: str) -> Contact | None:
+        """The contact; None once the key has been destroyed, or if it was not sealed for this customer."""
+        async with self._pool.connection() as connection:
+            return (await self.open_many(connection, shop, {customer_id: sealed})).get(customer_id)
+
+    async def open_many(
+        self, connection: AsyncConnection[Any], shop: str, sealed: Mapping[str, str]
+    ) -> dict[str, Contact]:
+        """Contacts by customer id, in one query on the caller's connection; those unreadable are left out."""
+        opened: dict[str, Contact] = {}
+        for customer_id, cipher in (await self._read(connection, shop, list(sealed))).items():
+            contact = _contact(open_bytes(cipher, shop, customer_id, sealed[customer_id]))
+            if contact is not None:
+                opened[customer_id] = contact
+        return opened
+
+    async def open_body(self, shop: str, sealed: str) -> bytes | None:
+        """A dead letter's body; None once the key that it was sealed with has been destroyed."""
+        async with self._pool.connection() as connection:
+            cipher = (await self._read(connection, shop, [DEAD_LETTERS])).get(DEAD_LETTERS)
+        return None if cipher is None else open_bytes(cipher, shop, DEAD_LETTERS, sealed)
+
+    async def destroy(self, shop: str, customer_id: str) -> None:
+        """Destroys a customer's key for ever, and the shop's unparsed bodies with it. Twice is harmless."""
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(DESTROY, (shop, customer_id))
+            await connection.execute(FORGET_BODIES, (shop,))
+        self._ciphers.pop((shop, customer_id), None)
+        self._ciphers.pop((shop, DEAD_LETTERS), None)
+
+    async def destroy_shop(self, shop: str) -> None:
+        """Destroys every key of a shop for ever; customers who are new to it later get keys of their own."""
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(FORGET_BODIES, (shop,))
+            await connection.execute(DESTROY_SHOP, (shop,))
+        for known in [key for key in self._ciphers if key[0] == shop]:
+            del self._ciphers[known]
+
+    async def _seal(self, shop: str, customer_id: str, plain: bytes) -> str | None:
+        cipher = await self._cipher(shop, customer_id)
+        return None if cipher is None else seal_bytes(cipher, shop, customer_id, plain)
+
+    async def _cipher(self, shop: str, customer_id: str) -> AESGCM | None:
+        """The key to seal with, made on first use; None if it has been destroyed."""
+        known = self._ciphers.get((shop, customer_id))
+        if known is not None and known[0] > self._clock():
+            return known[1]
+        wrapped = await self._wrapped(shop, customer_id)
+        if wrapped is None:
+            self._ciphers.pop((shop, customer_id), None)
+            return None
+        cipher = AESGCM(unwrap(self._master, shop, customer_id, wrapped))
+        self._ciphers[shop, customer_id] = (self._clock() + self._seconds, cipher)
+        self._ciphers.move_to_end((shop, customer_id))
+        if len(self._ciphers) > self._remembered:
+            self._ciphers.popitem(last=False)
+        return cipher
+
+    async def _wrapped(self, shop: str, customer_id: str) -> bytes | None:
+        """The stored key. Two processes that make one at once both go on with the one that was stored."""
+        find = "SELECT wrapped FROM customer_keys WHERE shop = %s AND customer_id = %s"
+        add = (
+            "INSERT INTO customer_keys (shop, customer_id, wrapped) VALUES (%s, %s, %s)"
+            " ON CONFLICT (shop, customer_id) DO NOTHING"
+        )
+        async with self._pool.connection() as connection:
+            for _ in range(3):  # the row may be made, or let go with the shop's bodies, between two statements
+                cursor = connection.cursor(row_factory=tuple_row)
+                row = await (await cursor.execute(find, (shop, customer_id))).fetchone()
+                if row is not None:
+                    return row[0] and bytes(row[0])
+                wrapped = wrap(self._master, shop, customer_id, AESGCM.generate_key(256))
+                await cursor.execute(add, (shop, customer_id, wrapped))
+        raise VaultError("a customer's key could not be made")
+
+    async def _read(self, connection: AsyncConnection[Any], shop: str, customer_ids: list[str]) -> dict[str, AESGCM]:
+        cursor = connection.cursor(row_factory=tuple_row)
+        await cursor.execute(
+            "SELECT customer_id, wrapped FROM customer_keys"
+            " WHERE shop = %s AND customer_id = ANY(%s) AND wrapped IS NOT NULL",
+            (shop, customer_ids),
+        )
+        return {
+            customer_id: AESGCM(unwrap(self._master, shop, customer_id, wrapped))
+            async for customer_id, wrapped in cursor
+        }

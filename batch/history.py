@@ -1,0 +1,226 @@
+"""A shop's raw history, folded to columns: each order's newest snapshot, refunds and owners, and who is known.
+
+What is kept is a join: rows may be read in any order and more than once, so a second read takes up where the first
+left off without care for overlaps. Memory grows with orders and refunds, not with webhooks: pending rows are merged
+into what is kept as soon as they are half as many. Instants are microseconds, amounts minor units.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import polars as pl
+from psycopg import Connection
+
+from events import envelopes, instants, keys, orders, payloads, topics
+from events.errors import BadEvent
+
+#: Webhooks fetched, parsed and laid into columns at a time.
+CHUNK = 5_000
+#: Rows that wait before they are merged, at least: merging fewer costs more than it frees.
+PENDING = 100_000
+
+#: Above every amount an order can have, so that whatever is beyond it makes net 0 as it does: it keeps sums in 64 bits.
+_LIMIT = 10 * 10**15
+
+_KEY = ("updated_at", "triggered_at", "webhook_id", "digest")
+_SNAPSHOT = {
+    "order_id": pl.String,
+    "updated_at": pl.Int64,
+    "triggered_at": pl.Int64,
+    "webhook_id": pl.String,
+    "digest": pl.String,
+    "customer_id": pl.String,
+    "processed_at": pl.Int64,
+    "base": pl.Int64,
+    "gift": pl.Int64,
+    "gross": pl.Int64,
+    "status": pl.String,
+    "test": pl.Boolean,
+    "refund_ids": pl.List(pl.String),
+}
+_REFUND = {"order_id": pl.String, "refund_id": pl.String, "created_at": pl.Int64, "amount": pl.Int64}
+_EVENT = {"order_id": pl.String, "cancelled": pl.Boolean, "deleted": pl.Boolean, "now": pl.Int64}
+_OWNER = {"order_id": pl.String, "customer_id": pl.String}
+_PERSON = {"customer_id": pl.String, "now": pl.Int64, "known": pl.Boolean}
+
+_NAMING = frozenset({"customers/create", "customers/update", "customers/delete"})
+_STREAMS = [topics.ORDERS, topics.CUSTOMERS]
+
+_ALL = """
+SELECT stream, value FROM raw_events
+WHERE shop = %(shop)s AND stream = ANY(%(streams)s) AND triggered_at <= %(until)s::timestamptz"""
+_SINCE = _ALL + " AND xid >= %(xid)s::xid8"
+_BEYOND = _ALL + " AND (xid >= %(xid)s::xid8 OR triggered_at > %(read_to)s::timestamptz)"
+
+
+class Kept:
+    """Rows of one kind, merged by a join: commutative, associative, idempotent."""
+
+    def __init__(self, schema: dict[str, Any], merge: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
+        self._schema = schema
+        self._merge = merge
+        self._kept = pl.DataFrame(schema=schema)
+        self._pending: list[pl.DataFrame] = []
+        self._waiting = 0
+
+    def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        if not rows:
+            return
+        columns = dict(zip(self._schema, zip(*rows, strict=True), strict=True))
+        self._pending.append(pl.DataFrame(columns, schema=self._schema))
+        self._waiting += len(rows)
+        if self._waiting >= max(PENDING, self._kept.height // 2):
+            self.frame()
+
+    def frame(self) -> pl.DataFrame:
+        """Everything added so far, merged."""
+        if self._pending:
+            self._kept = self._merge(pl.concat([self._kept, *self._pending]))
+            self._pending, self._waiting = [], 0
+        return self._kept
+
+
+def _newest(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.sort(_KEY).unique("order_id", keep="last", maintain_order=False)
+
+
+def _greatest(*by: str) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    return lambda rows: rows.group_by(by).agg(pl.all().max())
+
+
+class History:
+    """What a shop's webhooks said, as far as they have been read. `unreadable` counts those that nobody can use."""
+
+    def __init__(self, shop: str, currency: str) -> None:
+        self.shop = shop
+        self.currency = currency
+        self.webhooks = 0
+        self.unreadable = 0
+        self.snapshots = Kept(_SNAPSHOT, _newest)
+        self.refunds = Kept(_REFUND, _greatest("order_id", "refund_id"))
+        self.events = Kept(_EVENT, _greatest("order_id"))
+        self.owners = Kept(_OWNER, lambda rows: rows.unique())
+        self.people = Kept(_PERSON, _greatest("customer_id"))
+        self._xid: str | None = None
+        self._read_to = "-infinity"
+
+    def read(
+        self,
+        connection: Connection[Any],
+        until: int | None = None,
+        on_progress: Callable[[int], None] = lambda _: None,
+    ) -> int:
+        """Takes in what has not been read of the webhooks with triggered_at <= `until` (None: all); how many came.
+
+        `until` must not be before that of an earlier read. `on_progress` is told the webhooks read by this call.
+        """
+        bound = "infinity" if until is None else instants.text(until)
+        count = 0
+        with connection.transaction():
+            xid = _oldest_in_flight(connection)
+            query = _ALL if self._xid is None else _SINCE if self._read_to == bound else _BEYOND
+            parameters = {
+                "shop": self.shop,
+                "streams": _STREAMS,
+                "until": bound,
+                "xid": self._xid,
+                "read_to": self._read_to,
+            }
+            with connection.cursor("history", scrollable=False) as cursor:
+                cursor.execute(query, parameters)
+                while rows := cursor.fetchmany(CHUNK):
+                    self.absorb((stream, value.encode()) for stream, value in rows)
+                    count += len(rows)
+                    on_progress(count)
+        self._xid, self._read_to = xid, bound
+        return count
+
+    def absorb(self, rows: Iterable[tuple[str, bytes]]) -> None:
+        """Takes in messages, each (topic, value); what cannot be read is skipped, as the agents dead-letter it."""
+        chunk = _Chunk(self.currency)
+        for stream, value in rows:
+            self.webhooks += 1
+            try:
+                chunk.take(stream, envelopes.read(value))
+            except BadEvent:
+                self.unreadable += 1
+        self.snapshots.add(chunk.snapshots)
+        self.refunds.add(chunk.refunds)
+        self.events.add(chunk.events)
+        self.owners.add(chunk.owners)
+        self.people.add(chunk.people)
+
+    def order_states(self) -> pl.DataFrame:
+        """One row per order that has a snapshot: the newest, with cancelled, deleted and `now` (the order's own)."""
+        return self.snapshots.frame().join(self.events.frame(), on="order_id", how="left")
+
+    def customers(self) -> pl.DataFrame:
+        """Every known customer, with `now`: the greatest event time of anything that was about them."""
+        named = (
+            self.owners.frame()
+            .join(self.events.frame().select("order_id", "now"), on="order_id", how="left")
+            .select("customer_id", "now", known=pl.lit(True))
+        )
+        everyone = _greatest("customer_id")(pl.concat([self.people.frame(), named]))
+        return everyone.filter("known").select("customer_id", "now").sort("customer_id")
+
+
+def _oldest_in_flight(connection: Connection[Any]) -> str:
+    """The oldest transaction that may still add rows: the next read starts at it and misses no late commit."""
+    found = connection.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text").fetchone()
+    assert found is not None
+    xid: str = found[0]
+    return xid
+
+
+class _Chunk:
+    """Rows of one chunk, one list per kind."""
+
+    def __init__(self, currency: str) -> None:
+        self.currency = currency
+        self.snapshots: list[tuple[Any, ...]] = []
+        self.refunds: list[tuple[Any, ...]] = []
+        self.events: list[tuple[Any, ...]] = []
+        self.owners: list[tuple[Any, ...]] = []
+        self.people: list[tuple[Any, ...]] = []
+
+    def take(self, stream: str, webhook: envelopes.Webhook) -> None:
+        if topics.for_webhook(webhook.topic) != stream:
+            raise BadEvent("wrong_topic", f"{webhook.topic} does not belong on {stream}")
+        if webhook.topic == "customers/merge":
+            return
+        ident = keys.resource_id(payloads.resource_of(webhook.topic, webhook.payload))
+        if stream == topics.CUSTOMERS:
+            self.people.append((ident, webhook.event_time, webhook.topic in _NAMING))
+        elif webhook.topic in orders.SNAPSHOT_TOPICS:
+            self._snapshot(ident, webhook)
+        else:
+            if webhook.topic == "refunds/create":
+                self._refund(ident, *orders.refund(webhook.payload, self.currency))
+            self.events.append((ident, False, webhook.topic == "orders/delete", webhook.event_time))
+
+    def _snapshot(self, order_id: str, webhook: envelopes.Webhook) -> None:
+        found, refunds = orders.snapshot(webhook, self.currency)
+        for refund_id, refund in refunds.items():
+            self._refund(order_id, refund_id, refund)
+        if found["customer"] is not None:
+            self.owners.append((order_id, found["customer"]))
+        self.events.append((order_id, found["cancelled"], False, webhook.event_time))
+        self.snapshots.append(
+            (
+                order_id,
+                *found["key"],
+                found["customer"],
+                found["processed_at"],
+                max(found["base"], -_LIMIT),
+                min(found["gift"], _LIMIT),
+                max(found["gross"], -_LIMIT),
+                found["status"],
+                found["test"],
+                found["refund_ids"],
+            )
+        )
+
+    def _refund(self, order_id: str, refund_id: str, refund: orders.Refund) -> None:
+        created_at, amount = refund
+        self.refunds.append((order_id, refund_id, created_at, min(amount, _LIMIT)))

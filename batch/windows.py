@@ -1,0 +1,156 @@
+"""Windows from history: what a minute, an hour or a local day of a shop sums to, and the rebuilding of closed ones.
+
+The stream lets go of a window past its retention and only notes that it changed; the batch is the one writer of
+closed windows. A rebuilt window is one row, partition -1, in place of the partial ones.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+import polars as pl
+from psycopg import Connection
+
+from batch import orders
+from batch.history import History
+from events import instants
+from events.programs import Program, local_midnight
+
+MEASURES: Final = (
+    "orders",
+    "net",
+    "points_earned",
+    "points_reversed",
+    "customers",
+    "guest_orders",
+    "guest_net",
+)
+_LENGTHS: Final = {"minute": instants.MINUTE, "hour": instants.HOUR}
+SIZES: Final = ("minute", "hour", "day")
+
+#: The partition of a rebuilt window's only row.
+CLOSED: Final = -1
+
+
+class Late(NamedTuple):
+    """A window that an order changed after the stream had let go of it; `start` in microseconds."""
+
+    size: str
+    start: int
+    noted_at: Any
+
+
+def day_starts(first: int, last: int, zone: ZoneInfo) -> list[int]:
+    """The shop's midnights from the one at or before `first` to the one at or before `last`, ascending.
+
+    A day of 23 or 25 hours comes from the zone's own rules; one that a zone left out altogether is no day.
+    """
+    day = instants.to_datetime(first).astimezone(zone).date() - timedelta(days=1)
+    end = instants.to_datetime(last).astimezone(zone).date()
+    starts = set()
+    while day <= end:
+        starts.add(local_midnight(day, zone))
+        day += timedelta(days=1)
+    return sorted(starts)
+
+
+def _starts(at: pl.Series, size: str, zone: ZoneInfo) -> pl.Series:
+    """The start of the window of a size that each instant falls into."""
+    length = _LENGTHS.get(size)
+    if length is not None:
+        return at - at % length
+    first, last = at.min(), at.max()
+    if not isinstance(first, int) or not isinstance(last, int):
+        return at
+    days = pl.Series(day_starts(first, last, zone), dtype=pl.Int64)
+    return days.gather(days.search_sorted(at, side="right").cast(pl.Int64) - 1)
+
+
+def sums(worth: pl.DataFrame, zone: str, sizes: Sequence[str] = SIZES) -> pl.DataFrame:
+    """One row per window that any order is filed under: size, start (microseconds) and the seven measures.
+
+    `worth` is what orders.worth gives. Orders are filed under processed_at, half-open: [start, start + size).
+    """
+    counted, guest = pl.col("counted"), pl.col("guest")
+    found = []
+    for size in sizes:
+        start = _starts(worth["processed_at"], size, ZoneInfo(zone)).alias("start")
+        found.append(
+            worth.with_columns(start)
+            .group_by("start")
+            .agg(
+                orders=counted.sum().cast(pl.Int64),
+                net=pl.col("net").filter(counted).sum(),
+                points_earned=pl.col("earned").sum(),
+                points_reversed=pl.col("reversed").sum(),
+                customers=pl.col("customer_id").filter(counted).n_unique().cast(pl.Int64),
+                guest_orders=guest.sum().cast(pl.Int64),
+                guest_net=pl.col("net").filter(guest).sum(),
+            )
+            .select(pl.lit(size).alias("size"), "start", *MEASURES)
+        )
+    return pl.concat(found)
+
+
+def late(connection: Connection[Any], shop: str) -> list[Late]:
+    """The windows of a shop that wait to be rebuilt."""
+    rows = connection.execute(
+        "SELECT size, start, noted_at FROM late_windows WHERE shop = %s ORDER BY start, size", (shop,)
+    ).fetchall()
+    return [Late(size, instants.from_datetime(start), noted_at) for size, start, noted_at in rows]
+
+
+def rebuild_late(connection: Connection[Any], history: History, program: Program) -> int:
+    """Rebuilds every late window of the history's shop; how many.
+
+    The list is taken before the history is read on, so that whatever changed a window that we rebuild has been read.
+    """
+    waiting = late(connection, program.shop)
+    if not waiting:
+        return 0
+    history.read(connection)
+    return rebuild(connection, orders.worth(history, program), program, waiting)
+
+
+def rebuild(connection: Connection[Any], worth: pl.DataFrame, program: Program, windows: Sequence[Late]) -> int:
+    """Replaces the rows of the windows by one row each, in one transaction; how many.
+
+    A window noted again since its `noted_at` stays on the list: something newer than our reading changed it.
+    """
+    found = sums(worth, program.zone, sorted({window.size for window in windows}))
+    rows = {(row[0], row[1]): row[2:] for row in found.iter_rows()}
+    with connection.transaction(), connection.cursor() as cursor:
+        for window in windows:
+            key = (program.shop, window.size, instants.to_datetime(window.start))
+            cursor.execute("DELETE FROM points_windows WHERE (shop, size, start) = (%s, %s, %s)", key)
+            cursor.execute(
+                f"INSERT INTO points_windows (shop, size, start, partition, currency, {', '.join(MEASURES)}) "  # noqa: S608 - our own names
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                (*key, CLOSED, program.currency, *rows.get((window.size, window.start), (0,) * len(MEASURES))),
+            )
+            cursor.execute(
+                "DELETE FROM late_windows WHERE (shop, size, start, noted_at) = (%s, %s, %s, %s)",
+                (*key, window.noted_at),
+            )
+    return len(windows)
+
+
+def rebuild_range(
+    connection: Connection[Any], history: History, program: Program, size: str, start: int, end: int
+) -> int:
+    """Rebuilds, on request, every window of a size that begins in [start, end) and holds anything; how many."""
+    noted = {(each.size, each.start): each.noted_at for each in late(connection, program.shop)}
+    history.read(connection)
+    worth = orders.worth(history, program)
+    begun = {row["start"] for row in sums(worth, program.zone, [size]).to_dicts()}
+    begun |= _stored_starts(connection, program.shop, size)
+    chosen = [Late(size, each, noted.get((size, each))) for each in sorted(begun) if start <= each < end]
+    return rebuild(connection, worth, program, chosen)
+
+
+def _stored_starts(connection: Connection[Any], shop: str, size: str) -> set[int]:
+    rows = connection.execute(
+        "SELECT DISTINCT start FROM points_windows WHERE shop = %s AND size = %s", (shop, size)
+    ).fetchall()
+    return {instants.from_datetime(start) for (start,) in rows}

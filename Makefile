@@ -39,11 +39,10 @@ $(DEV): requirements-dev.txt $(RUNTIME)
 	@touch $@
 
 .PHONY: test
-ifeq ($(CI),true)
 test: $(DEV) ## Run every test that needs no real server (CI=true: those too)
+ifeq ($(CI),true)
 	set -a; [ ! -f .servers/env ] || . .servers/env; set +a; $(PYTEST) $(ARGS)
 else
-test: $(DEV) ## Run every test that needs no real server (CI=true: those too)
 	$(PYTEST) -m "not server" $(ARGS)
 	@echo
 	@echo "Left out: the tests marked 'server' (deselected above), which want a real Kafka and PostgreSQL with TimescaleDB."

@@ -43,9 +43,6 @@ class ServerError(Exception):
     """One clear sentence for the person at the terminal."""
 
 
-# --- downloads ---
-
-
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One process at a time in this folder: two `make servers` at once must not fill it twice."""
@@ -109,10 +106,8 @@ def postgres_root() -> Path:
     """Returns a Debian folder with PostgreSQL 17 and TimescaleDB; debootstrap checks Debian's signatures."""
     root = CACHE / "trixie-postgresql-17"
     if os.geteuid() != 0:
-        raise ServerError(
-            "PostgreSQL with TimescaleDB runs here in a Debian folder by chroot, which wants root. "
-            "Run this as root, or set LOYALNEST_TEST_DATABASE to a server of your own."
-        )
+        remedy = "run this as root, or set LOYALNEST_TEST_DATABASE to a server of your own"
+        raise ServerError(f"PostgreSQL with TimescaleDB runs here by chroot, which wants root: {remedy}.")
     with locked(CACHE):
         if not root.exists():
             log = CACHE / "debootstrap.log"
@@ -143,9 +138,6 @@ def apt_proxy() -> dict[str, str]:
     return {"http_proxy": words.removeprefix("proxy=").strip("'")} if words else {}
 
 
-# --- processes ---
-
-
 def birth(pid: int) -> str | None:
     """Returns when the process was born, in ticks since boot; None if it is dead or a zombie.
 
@@ -156,6 +148,15 @@ def birth(pid: int) -> str | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if words[0] in "ZX" else words[19]
+
+
+def end_orphan(pid_file: Path, root: Path) -> None:
+    """Ends the PostgreSQL of a pid file of its own, if it lives and is chrooted to that root, so surely ours."""
+    pid = int(pid_file.read_text().split()[0]) if pid_file.exists() else 0
+    if pid and birth(pid) and Path(f"/proc/{pid}/root").resolve() == root.resolve():
+        os.kill(pid, signal.SIGINT)
+        while birth(pid):
+            time.sleep(0.05)
 
 
 def free_port() -> int:
@@ -212,10 +213,9 @@ class Server:
         self.launch(self.command())
 
     def launch(self, command: list[str]) -> None:
+        nothing = subprocess.DEVNULL
         with self.log.open("ab") as out:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/", start_new_session=True
-            )
+            process = subprocess.Popen(command, stdin=nothing, stdout=out, stderr=out, start_new_session=True)
         # Died at once: no birth, and a pid file that matches no process.
         self.pid_file.write_text(f"{process.pid} {birth(process.pid) or '-'}")
 
@@ -305,8 +305,6 @@ class Kafka(Server):
             "transaction.state.log.replication.factor": 1,
             "transaction.state.log.min.isr": 1,
             "transaction.state.log.num.partitions": 8,
-            "share.coordinator.state.topic.replication.factor": 1,
-            "share.coordinator.state.topic.min.isr": 1,
             # Tests start groups all the time, and none waits for a second member.
             "group.initial.rebalance.delay.ms": 0,
             # A webhook's body to 10 MB, as JSON text within our envelope.
@@ -356,35 +354,30 @@ class Database(Server):
         # env: the host's locale need not exist in there.
         clean = ["/usr/bin/env", "-i", "LC_ALL=C.UTF-8", "PATH=/usr/bin:/bin", f"HOME={self.home()}"]
         binary = f"/usr/lib/postgresql/17/bin/{program}"
-        chroot = need("chroot", "PostgreSQL with TimescaleDB")
-        return [chroot, "--userspec=postgres:postgres", str(postgres_root()), *clean, binary, *words]
+        return ["chroot", "--userspec=postgres:postgres", str(postgres_root()), *clean, binary, *words]
 
     def command(self) -> list[str]:
-        root, data = postgres_root(), self.home() / "data"
-        outside = root / data.relative_to("/")
-        if not (outside / "PG_VERSION").exists():
-            password = outside.parent / "password"
-            shutil.rmtree(outside.parent, ignore_errors=True)
-            outside.parent.mkdir(mode=0o700)
-            password.write_text(self.password())
-            owner = subprocess.check_output(["chroot", str(root), "id", "-u", "postgres"], text=True)
-            for path in (outside.parent, password):
-                os.chown(path, int(owner), -1)
-            words = [f"--pgdata={data}", "--username=postgres", f"--pwfile={data.parent}/password"]
-            words += [
-                "--auth=scram-sha-256",
-                "--encoding=UTF8",
-                "--locale-provider=builtin",
-                "--locale=C.UTF-8",
-            ]
-            run(
-                self.chrooted("initdb", *words, "--no-instructions"),
-                self.log,
-                "Making PostgreSQL's data folder",
-            )
-            password.unlink()
+        data = self.home() / "data"
+        outside = postgres_root() / data.relative_to("/")
+        # A state folder removed by hand has left data behind whose password nobody knows any more.
+        if not (outside / "PG_VERSION").exists() or not (self.folder / "password").exists():
+            self.make_data(data, outside)
         options = [f"-c{name}={value}" for name, value in self.settings.items()]
         return self.chrooted("postgres", "-D", str(data), "-p", str(self.port()), *options)
+
+    def make_data(self, data: Path, outside: Path) -> None:
+        end_orphan(outside / "postmaster.pid", postgres_root())
+        shutil.rmtree(outside.parent, ignore_errors=True)
+        outside.parent.mkdir(mode=0o700)
+        password = outside.parent / "password"
+        password.write_text(self.password())
+        owner = subprocess.check_output(["chroot", str(postgres_root()), "id", "-u", "postgres"], text=True)
+        for path in (outside.parent, password):
+            os.chown(path, int(owner), -1)
+        words = ["--username=postgres", f"--pwfile={data.parent}/password", "--auth=scram-sha-256"]
+        words += ["--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8", "--no-instructions"]
+        run(self.chrooted("initdb", "-D", str(data), *words), self.log, "Making PostgreSQL's data folder")
+        password.unlink()
 
     def password(self) -> str:
         return self.kept("password", lambda: secrets.token_hex(16))
@@ -447,8 +440,6 @@ CREATE EVENT TRIGGER without_extensions ON ddl_command_start
 """
 
 
-# --- commands ---
-
 SERVERS: dict[str, type[Server]] = {"kafka": Kafka, "database": Database}
 
 
@@ -466,11 +457,8 @@ def up(servers: list[Server]) -> None:
     for server in servers:
         print(f"{server.name} is up, pid {server.pid()}; its log is {server.log}")
     print(f"Ready in {time.monotonic() - began:.1f} s. To point LoyalNest at them:")
-    options = {"--kafka": "LOYALNEST_TEST_KAFKA", "--database": "LOYALNEST_TEST_DATABASE"}
-    print(
-        "  .venv/bin/loyalnest up",
-        *(f"{option} {words[name]}" for option, name in options.items() if name in words),
-    )
+    keys = {name: f"LOYALNEST_TEST_{name.upper()}" for name in SERVERS}
+    print("  .venv/bin/loyalnest up", *(f"--{name} {words[key]}" for name, key in keys.items() if key in words))
     print(f"or take the settings from {file}")
 
 

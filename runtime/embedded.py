@@ -11,6 +11,8 @@ import base64
 import logging
 import os
 import secrets
+import subprocess
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +34,9 @@ PARTITIONS = 4
 
 #: Bytes of record batches it keeps of a partition.
 PARTITION_BYTES = 5 * 1024 * 1024
+
+#: How long a slow machine may take to start PostgreSQL.
+START_SECONDS = 60.0
 
 
 class EmbeddedError(RuntimeError):
@@ -96,16 +101,25 @@ class EmbeddedDatabase:
 
     def start(self) -> str:
         """Start (or take over) the server; its URL. EmbeddedError with the cause if it does not come up."""
-        try:
-            self._folder.parent.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + START_SECONDS
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        while True:
             try:
                 return self._start()
-            except psycopg.OperationalError:
+            except (subprocess.TimeoutExpired, AssertionError) as error:
+                # The wheel gives a start 10 s and then takes a server that is still starting for a broken one.
+                problem: Exception = error
+            except psycopg.OperationalError as error:
+                problem = error
                 if not self._forget():
-                    raise
-                return self._start()
-        except Exception as error:
-            raise EmbeddedError(f"the embedded PostgreSQL did not start: {self._cause(error)}") from error
+                    break
+            except Exception as error:
+                problem = error
+                break
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.3)
+        raise EmbeddedError(f"the embedded PostgreSQL did not start: {self._cause(problem)}") from problem
 
     def _start(self) -> str:
         with warnings.catch_warnings(), _plain_locale():

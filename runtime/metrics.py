@@ -1,24 +1,65 @@
-"""Every metric, in this one place; docs/operations.md lists them and is tested against it.
-
-A process serves the default registry: the API at /metrics, a worker and a sink at the port of `worker_port`.
-"""
-
-from typing import Final
+"""The project's Prometheus metrics, all in one place: names, help and labels; docs/operations.md lists them."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
+# --- the history sink --------------------------------------------------------------------------------------------
+
+SINK_ROWS = Counter("loyalnest_sink_rows_total", "Rows the sink has committed, by the table they went to.", ["table"])
+SINK_RECORDS = Counter(
+    "loyalnest_sink_records_total", "Records whose rows and positions the sink has committed.", ["topic"]
+)
+SINK_BATCH_SECONDS = Histogram(
+    "loyalnest_sink_batch_seconds",
+    "Seconds from a batch's first record in hand to its commit.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+SINK_LAG = Gauge(
+    "loyalnest_sink_position_lag",
+    "Records between the sink's stored position and the end of the log, summed over the partitions it has.",
+    ["topic"],
+)
+SINK_LOST = Counter(
+    "loyalnest_sink_lost_records_total",
+    "Offsets that the log's retention removed before the sink had read them.",
+    ["topic"],
+)
+SINK_RETRIES = Counter(
+    "loyalnest_sink_retries_total", "Batches the sink tried again, by the database's error.", ["error"]
+)
+
+# --- dead letters ------------------------------------------------------------------------------------------------
+
+DEAD_LETTERS = Counter(
+    "loyalnest_dead_letters_total",
+    "Messages that could not be used, by where they came from and why.",
+    ["source", "error"],
+)
+
+# --- the publisher -----------------------------------------------------------------------------------------------
+
+PUBLISHED = Counter("loyalnest_published_total", "Messages made durable by the publisher.", ["topic"])
+PUBLISH_ERRORS = Counter(
+    "loyalnest_publish_errors_total", "Messages that could not be made durable.", ["topic", "error"]
+)
+
+# --- the worker --------------------------------------------------------------------------------------------------
+
+RECORDS_FOLDED = Counter("loyalnest_records_folded_total", "Records that an agent has folded.", ["agent"])
+RECORDS_REROUTED = Counter(
+    "loyalnest_records_rerouted_total", "Records met under a wrong key or on a wrong partition, and sent on.", ["agent"]
+)
+
 # --- the front door and the API ---
 
-WEBHOOKS: Final = Counter(
-    "loyalnest_webhooks",
-    "Webhooks by Shopify topic and outcome: accepted, duplicate, dead_letter, unsigned or unavailable",
+WEBHOOKS = Counter(
+    "loyalnest_webhooks_total",
+    "Webhooks by Shopify topic and outcome: accepted, duplicate, dead_letter, unsigned or unavailable.",
     ["topic", "outcome"],
 )
-WEBHOOK_SECONDS: Final = Histogram(
+WEBHOOK_SECONDS = Histogram(
     "loyalnest_webhook_seconds",
-    "From the whole body read to durable",
+    "Seconds from a webhook's whole body in hand to durable.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
-REQUESTS: Final = Counter("loyalnest_api_requests", "Requests by route and status", ["route", "status"])
-EXPORTED_ROWS: Final = Counter("loyalnest_exported_rows", "Rows written into CSV exports")
-LIVE_CLIENTS: Final = Gauge("loyalnest_live_clients", "Clients that listen to server-sent events now")
+EXPORTED_ROWS = Counter("loyalnest_exported_rows_total", "Rows written into CSV exports.")
+LIVE_CLIENTS = Gauge("loyalnest_live_clients", "Clients that listen to server-sent events now.")

@@ -1,0 +1,126 @@
+"""Migrations, run for real: once, in order, checked, and with TimescaleDB in whichever form there is."""
+
+import shutil
+import threading
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from runtime import migrate as module
+from runtime.migrate import HYPERTABLES, MigrationError, migrate
+
+TABLES = {each.table for each in HYPERTABLES}
+
+
+def _tables(url: str) -> set[str]:
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        return {name for (name,) in rows}
+
+
+def _copy(folder: Path) -> Path:
+    shutil.copytree(module.FOLDER, folder / "sql")
+    return folder / "sql"
+
+
+def test_a_fresh_database_gets_everything_once(empty_database: str) -> None:
+    first = migrate(empty_database)
+    assert first.form == "absent"
+    assert first.hypertables == ()
+    assert list(first.applied) == [each.version for each in module.read()]
+    assert _tables(empty_database) >= TABLES | {"customers", "sink_positions", "schema_migrations"}
+    assert migrate(empty_database).applied == ()
+
+
+def test_an_edited_file_that_was_applied_is_an_error(empty_database: str, tmp_path: Path) -> None:
+    folder = _copy(tmp_path)
+    migrate(empty_database, folder)
+    path = folder / "0001_history.sql"
+    path.write_text(path.read_text(encoding="utf-8") + "-- an afterthought\n", encoding="utf-8")
+    with pytest.raises(MigrationError, match="was edited after it was applied"):
+        migrate(empty_database, folder)
+
+
+def test_a_failing_file_leaves_nothing_behind(empty_database: str, tmp_path: Path) -> None:
+    folder = _copy(tmp_path)
+    count = len(module.read(folder))
+    bad = folder / f"{count + 1:04d}_bad.sql"
+    bad.write_text("CREATE TABLE half (x int); SELECT 1 / 0;", encoding="utf-8")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        migrate(empty_database, folder)
+    assert "half" not in _tables(empty_database)
+    bad.write_text("CREATE TABLE half (x int);", encoding="utf-8")
+    assert migrate(empty_database, folder).applied == (f"{count + 1:04d}",)
+
+
+def test_a_database_newer_than_the_code_is_an_error(empty_database: str, tmp_path: Path) -> None:
+    folder = _copy(tmp_path)
+    later = folder / f"{len(module.read(folder)) + 1:04d}_later.sql"
+    later.write_text("SELECT 1;", encoding="utf-8")
+    migrate(empty_database, folder)
+    later.unlink()
+    with pytest.raises(MigrationError, match="does not know"):
+        migrate(empty_database, folder)
+
+
+@pytest.mark.parametrize("name", ["2_short.sql", "0003_gap.sql", "0002_Upper.sql"])
+def test_a_misnamed_file_is_an_error(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "sql"
+    folder.mkdir()
+    (folder / "0001_first.sql").write_text("SELECT 1;", encoding="utf-8")
+    (folder / name).write_text("SELECT 1;", encoding="utf-8")
+    with pytest.raises(MigrationError):
+        module.read(folder)
+
+
+def test_two_at_once_do_not_collide(empty_database: str) -> None:
+    reports = []
+    threads = [threading.Thread(target=lambda: reports.append(migrate(empty_database))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(bool(report.applied) for report in reports) == [False, False, True]
+
+
+@pytest.mark.server
+def test_timescaledb_makes_hypertables(real_empty_database: str) -> None:
+    report = migrate(real_empty_database)
+    assert report.form in ("apache", "community")
+    assert set(report.hypertables) == TABLES
+    again = migrate(real_empty_database)
+    assert again.applied == ()
+    assert set(again.hypertables) == TABLES
+    with psycopg.connect(real_empty_database) as connection:
+        names = connection.execute("SELECT hypertable_name FROM timescaledb_information.hypertables")
+        assert {name for (name,) in names} == TABLES
+
+
+@pytest.mark.server
+def test_timescaledb_takes_over_plain_tables_with_their_rows(
+    real_empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_timescale", lambda url, connection: "absent")
+        assert migrate(real_empty_database).hypertables == ()
+    with psycopg.connect(real_empty_database) as connection:
+        connection.execute(
+            "INSERT INTO rfm_segment_deltas (at, id, shop, customer_id, segment, cause)"
+            " SELECT '1997-01-01Z'::timestamptz + g * interval '1 day', gen_random_uuid(), 's', g::text, 'Active', 'x'"
+            " FROM generate_series(1, 500) g"
+        )
+    assert set(migrate(real_empty_database).hypertables) == TABLES
+    with psycopg.connect(real_empty_database) as connection:
+        row = connection.execute("SELECT count(*) FROM rfm_segment_deltas").fetchone()
+        assert row == (500,)
+        chunks = connection.execute("SELECT count(*) FROM show_chunks('rfm_segment_deltas')").fetchone()
+        assert chunks is not None
+        assert chunks[0] <= 7  # years of history must not become hundreds of chunks
+
+
+@pytest.mark.server
+def test_a_server_that_refuses_timescaledb_gets_plain_tables(real_plain_empty_database: str) -> None:
+    report = migrate(real_plain_empty_database)
+    assert (report.form, report.hypertables) == ("absent", ())
+    assert _tables(real_plain_empty_database) >= TABLES

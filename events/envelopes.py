@@ -22,9 +22,7 @@ class Envelope(TypedDict):
 
     topic: Annotated[str, Field(description="Shopify's topic", examples=["orders/paid"])]
     shop: Annotated[str, Field(description="the shop's *.myshopify.com domain, lowercase")]
-    webhook_id: Annotated[
-        str, Field(pattern=r"^[!-~]{1,128}$", description="X-Shopify-Webhook-Id: one delivery")
-    ]
+    webhook_id: Annotated[str, Field(pattern=r"^[!-~]{1,128}$", description="X-Shopify-Webhook-Id: one delivery")]
     event_id: Annotated[str | None, Field(description="X-Shopify-Event-Id: one merchant action; never a key")]
     api_version: Annotated[str | None, Field(description="X-Shopify-API-Version")]
     triggered_at: Rfc3339
@@ -33,6 +31,7 @@ class Envelope(TypedDict):
 
 
 ENVELOPE = TypeAdapter(Envelope)
+FIELDS = tuple(Envelope.__annotations__)
 
 
 class Webhook(NamedTuple):

@@ -110,9 +110,7 @@ def _pick(spec: Any, value: Any, path: str) -> Any:
         return [_pick(spec[0], each, path) for each in value]
     if not isinstance(value, dict):
         raise BadEvent("wrong_type", f"{path} is a {type(value).__name__}, not an object")
-    return {
-        name: _pick(inner, value[name], f"{path}.{name}") for name, inner in spec.items() if name in value
-    }
+    return {name: _pick(inner, value[name], f"{path}.{name}") for name, inner in spec.items() if name in value}
 
 
 def minimise(topic: str, payload: Any) -> dict[str, Any]:

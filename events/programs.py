@@ -112,7 +112,7 @@ class Rates:
             for at, rule in enumerate(program.rules)
         )
         self._from = [effective for effective, _ in ordered]
-        self._rates = []
+        self._rates: list[tuple[int, int]] = []
         for _, at in ordered:
             rate = Fraction(program.rules[at].points_per_unit) / scale
             self._rates.append((rate.numerator, rate.denominator))

@@ -1,0 +1,34 @@
+"""The `loyalnest worker` process."""
+
+import asyncio
+import logging
+
+import uvloop
+from prometheus_client import start_http_server
+
+from runtime.settings import Settings
+from streams.app import Worker
+
+log = logging.getLogger(__name__)
+
+
+def main(settings: Settings) -> int:
+    """Runs a worker until SIGTERM or SIGINT; the process ends with 1 when something made it stop."""
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    worker = Worker(settings)
+    worker.reader.start()
+    if settings.worker_port:
+        start_http_server(settings.worker_port, addr=settings.api_host)
+    runner = worker.app.Worker(
+        loop=loop, loglevel=settings.log_level, logging_config=None, redirect_stdouts=False, quiet=True
+    )
+    try:
+        runner.execute_from_commandline()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    finally:
+        worker.guard.stop()
+        worker.reader.close()
+    return 0

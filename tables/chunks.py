@@ -1,0 +1,382 @@
+"""One chunk of a partition through a fold: each touched key is read once and written once.
+
+Nothing here does I/O. What a chunk changes is gathered beside the tables and handed over whole: `outputs`, which
+must be durable first, then `writes`, the new values of the tables' keys in the order in which they must be kept.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar
+from uuid import NAMESPACE_URL, uuid5
+
+from events import codec, envelopes, instants, keys, payloads, records, topics
+from events.errors import BadEvent
+from events.records import DeadLetter
+from tables import customers, history, windows
+from tables import orders as order_fold
+from tables.reference import Reference
+
+
+class Received(NamedTuple):
+    """A message as it came: topic without prefix, and where in it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int  # milliseconds, the broker's
+    key: bytes | None
+    value: bytes | None
+
+
+class Output(NamedTuple):
+    """A message to send. Partition None leaves it to the partitioner."""
+
+    topic: str
+    key: str
+    value: bytes
+    partition: int | None = None
+
+
+Writes = dict[str, bytes | None]
+
+
+class Chunk(Protocol):
+    """A chunk being folded."""
+
+    outputs: list[Output]
+    rerouted: int
+
+    def take(self, received: Received) -> None: ...
+    def finish(self) -> Writes: ...
+
+
+C = TypeVar("C", bound=Chunk)
+
+#: A dead letter carries the message up to this size; a longer one stays in its topic alone.
+MAX_LETTER = 1 << 20
+
+
+class _Base:
+    def __init__(self, table: Mapping[str, bytes], reference: Reference, partition: int, partitions: int) -> None:
+        self.outputs: list[Output] = []
+        self.rerouted = 0
+        self._table = table
+        self._reference = reference
+        self._partition = partition
+        self._partitions = partitions
+
+    def _emit(self, topic: str, key: str, value: Any, partition: int | None = None) -> None:
+        self.outputs.append(Output(topic, key, codec.dumps(value), partition))
+
+    def _is_ours(self, received: Received, key: str) -> bool:
+        """Whether the message is where its key belongs; if not it is sent there."""
+        raw = key.encode()
+        if received.key == raw and keys.partition_of(raw, self._partitions) == self._partition:
+            return True
+        self.rerouted += 1
+        self.outputs.append(Output(received.topic, key, received.value or b""))
+        return False
+
+
+class OrderChunk(_Base):
+    """A chunk of shopify.orders: the order fold, and a fact for each customer of each order touched."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._states: dict[str, order_fold.OrderState] = {}
+
+    def take(self, received: Received) -> None:
+        webhook = envelopes.read(received.value)
+        shop = self._reference[webhook.shop]
+        order_id = keys.resource_id(payloads.resource_of(webhook.topic, webhook.payload))
+        key = keys.join(webhook.shop, order_id)
+        if not self._is_ours(received, key):
+            return
+        state = self._states.get(key)
+        if state is None:
+            kept = self._table.get(key)
+            state = order_fold.initial() if kept is None else codec.loads(kept)
+        currency = shop.program.currency
+        self._states[key] = state = order_fold.apply(state, webhook, currency)
+        for fact in order_fold.facts(webhook.shop, order_id, currency, state):
+            self._emit(topics.ORDER_FACTS, keys.join(webhook.shop, fact["customer_id"]), fact)
+
+    def finish(self) -> Writes:
+        return {key: codec.dumps(state) for key, state in self._states.items()}
+
+
+class _Nodes:
+    """One customer's chunks: read through to the table, changes gathered."""
+
+    def __init__(self, table: Mapping[str, bytes], key: str, state: customers.CustomerState) -> None:
+        self._table = table
+        self._key = key
+        self._state = state
+        self._nodes: dict[int, history.Node] = {}
+        self._changed: set[int] = set()
+        self._dropped: set[int] = set()
+
+    def get(self, chunk: int) -> history.Node:
+        node = self._nodes.get(chunk)
+        if node is None:
+            node = self._nodes[chunk] = codec.loads(self._table[f"{self._key}#{chunk}"])
+        return node
+
+    def put(self, chunk: int, node: history.Node) -> None:
+        self._nodes[chunk] = node
+        self._changed.add(chunk)
+
+    def add(self, node: history.Node) -> int:
+        chunk = self._state["next_chunk"]
+        self._state["next_chunk"] = chunk + 1
+        self.put(chunk, node)
+        return chunk
+
+    def drop(self, chunk: int) -> None:
+        self._changed.discard(chunk)
+        self._dropped.add(chunk)
+
+    def below_the_root(self) -> Writes:
+        """Changed chunks, leaves before the directories that name them."""
+        changed = sorted(self._changed, key=lambda chunk: self._nodes[chunk].get("h", 0))
+        return {f"{self._key}#{chunk}": codec.dumps(self._nodes[chunk]) for chunk in changed}
+
+    def removed(self) -> Writes:
+        return {f"{self._key}#{chunk}": None for chunk in self._dropped if f"{self._key}#{chunk}" in self._table}
+
+
+class CustomerChunk(_Base):
+    """A chunk of order-facts, customer webhooks or rescores: the customer fold and the windows."""
+
+    def __init__(
+        self,
+        table: Mapping[str, bytes],
+        reference: Reference,
+        partition: int,
+        partitions: int,
+        partial: windows.Partial,
+    ) -> None:
+        super().__init__(table, reference, partition, partitions)
+        self._partial = partial
+        self._open: dict[tuple[str, str], tuple[customers.CustomerState, _Nodes]] = {}
+        self._changes: list[tuple[str, windows.Window, tuple[int, ...]]] = []
+
+    def take(self, received: Received) -> None:
+        if received.topic == topics.ORDER_FACTS:
+            self._take_fact(received, records.read(records.ORDER_FACT, received.value))
+        elif received.topic == topics.RESCORE:
+            self._take_rescore(received, records.read(records.RESCORE, received.value))
+        else:
+            self._take_webhook(received, envelopes.read(received.value))
+
+    def _take_fact(self, received: Received, fact: records.OrderFact) -> None:
+        shop = self._reference[fact["shop"]]
+        ident = (fact["shop"], fact["customer_id"])
+        if not self._is_ours(received, keys.join(*ident)):
+            return
+        state, nodes = self._state(ident)
+        filed = customers.file(state, nodes, fact, shop)
+        for each in filed:
+            self._note_windows(ident, state, nodes, each)
+        if keys.is_guest(fact["customer_id"]):
+            return
+        record = customers.points_record(fact, filed)
+        if record is not None:
+            self._emit(topics.POINTS, keys.join(*ident), record, self._partition)
+        self._score(ident, f"order {fact['order_id']}")
+
+    def _take_webhook(self, received: Received, webhook: envelopes.Webhook) -> None:
+        self._reference[webhook.shop]
+        customer_id = keys.resource_id(payloads.resource_of(webhook.topic, webhook.payload))
+        ident = (webhook.shop, customer_id)
+        if not self._is_ours(received, keys.join(*ident)):
+            return
+        state, _ = self._state(ident)
+        customers.apply(state, webhook)
+        if state["known"]:
+            self._score(ident, webhook.topic)
+
+    def _take_rescore(self, received: Received, request: records.Rescore) -> None:
+        ident = (request["shop"], request["customer_id"])
+        self._reference.expect(request["shop"], request["version"], instants.parse(request["as_of"]))
+        if not self._is_ours(received, keys.join(*ident)):
+            return
+        state, _ = self._state(ident)
+        if state["known"]:  # a rescore is no news of anybody
+            customers.rescore(state, request)
+            self._score(ident, "rescore")
+
+    def _state(self, ident: tuple[str, str]) -> tuple[customers.CustomerState, _Nodes]:
+        found = self._open.get(ident)
+        if found is None:
+            key = keys.join(*ident)
+            kept = self._table.get(key)
+            state = customers.initial() if kept is None else codec.loads(kept)
+            found = self._open[ident] = (state, _Nodes(self._table, key, state))
+        return found
+
+    def _score(self, ident: tuple[str, str], cause: str) -> None:
+        state, nodes = self._open[ident]
+        change = customers.score(state, nodes, self._reference[ident[0]], ident, cause)
+        if change is not None:
+            self._emit(topics.RFM, keys.join(*ident), change, self._partition)
+
+    def _note_windows(
+        self, ident: tuple[str, str], state: customers.CustomerState, nodes: _Nodes, filed: customers.Filed
+    ) -> None:
+        """What the filing changes in the three windows its home falls into, worked out while the tree is so."""
+        before, after = filed.before, filed.after
+        guest = keys.is_guest(ident[1])
+        change = [b - a for a, b in zip(contribution(before, guest), contribution(after, guest), strict=True)]
+        turned = after[history.COUNTED] - (before[history.COUNTED] if before is not None else 0)
+        for size in windows.SIZES:
+            window = windows.window(size, filed.home, self._reference[ident[0]].zone)
+            distinct = 0
+            if turned and not guest:
+                counted = history.sums(nodes, state["tree"], window.start, window.end).counted
+                distinct = turned if counted == max(turned, 0) else 0
+            change[windows.CUSTOMERS] = distinct
+            self._changes.append((ident[0], window, tuple(change)))
+
+    def finish(self) -> Writes:
+        """Closes the chunk: rows and windows join the outputs; the tables' new values in their order."""
+        writes: Writes = {}
+        removed: Writes = {}
+        for ident, (state, nodes) in self._open.items():
+            self._partial.advance(ident[0], state["now"])
+            writes.update(nodes.below_the_root())
+            writes[keys.join(*ident)] = codec.dumps(state)
+            removed.update(nodes.removed())
+            row = customers.row(state, nodes, self._reference[ident[0]], ident)
+            if row is not None:
+                self._emit(topics.CUSTOMER_ROWS, keys.join(*ident), row, self._partition)
+        self._finish_windows()
+        return {**writes, **removed}
+
+    def _finish_windows(self) -> None:
+        touched: dict[tuple[str, windows.Window], bool] = {}
+        for shop, window, change in self._changes:
+            if self._partial.add(shop, window, change):
+                touched[shop, window] = False
+            elif any(change):
+                touched[shop, window] = True
+        for (shop, window), late in touched.items():
+            values = windows.EMPTY if late else self._partial.row(shop, window)
+            self._emit(topics.WINDOWS, f"{shop}/{self._partition}", self._window_row(shop, window, late, values))
+        self._partial.prune(self._reference.zones())
+
+    def _window_row(self, shop: str, window: windows.Window, late: bool, values: tuple[int, ...]) -> records.WindowRow:
+        return {
+            "shop": shop,
+            "size": window.size,
+            "start": instants.text(window.start),
+            "partition": self._partition,
+            "late": late,
+            "currency": self._reference[shop].program.currency,
+            "orders": values[windows.ORDERS],
+            "net": values[windows.NET],
+            "points_earned": values[windows.EARNED],
+            "points_reversed": values[windows.REVERSED],
+            "customers": values[windows.CUSTOMERS],
+            "guest_orders": values[windows.GUEST_ORDERS],
+            "guest_net": values[windows.GUEST_NET],
+        }
+
+
+def contribution(entry: history.Entry | None, guest: bool) -> tuple[int, ...]:
+    """What an entry adds to a window's sums, distinct customers apart."""
+    if entry is None:
+        return windows.EMPTY
+    counted, net = entry[history.COUNTED], entry[history.NET]
+    if guest:
+        return (0, 0, 0, 0, 0, counted, net)
+    return (counted, net, entry[history.EARNED], entry[history.REVERSED], 0, 0, 0)
+
+
+def rebuild(table: Mapping[str, bytes], reference: Reference) -> windows.Partial:
+    """A partition's partial windows, from the customers' entries alone: what recovery leaves the stream with."""
+    partial = windows.Partial()
+    rows = [(keys.split(key), codec.loads(value)) for key, value in table.items() if "#" not in key]
+    for (shop, _), state in rows:
+        partial.advance(shop, state["now"])
+    for (shop, customer_id), state in rows:
+        found = reference.get(shop)
+        if found is None:
+            continue
+        guest = keys.is_guest(customer_id)
+        oldest = partial.time(shop) - max(windows.RETENTION.values()) - 2 * instants.DAY
+        nodes = _Nodes(table, keys.join(shop, customer_id), state)
+        seen: set[windows.Window] = set()
+        for entry in history.entries(nodes, state["tree"], oldest):
+            change = list(contribution(entry, guest))
+            for size in windows.SIZES:
+                window = windows.window(size, entry[history.PROCESSED], found.zone)
+                change[windows.CUSTOMERS] = 0
+                if entry[history.COUNTED] and not guest and window not in seen:
+                    seen.add(window)
+                    change[windows.CUSTOMERS] = 1
+                partial.add(shop, window, tuple(change))
+    return partial
+
+
+def dead_letter(received: Received, error: BadEvent) -> Output:
+    """A message that could not be used, as a dead letter without anybody's data in clear.
+
+    An envelope is minimised once more; what cannot be minimised leaves only its place behind: the message itself
+    stays in its topic, where its retention ends it.
+    """
+    text = None
+    if received.topic.startswith("loyalnest."):
+        text = (received.value or b"").decode(errors="replace")
+    else:
+        try:
+            envelope = codec.loads_exact(received.value or b"")
+            envelope["payload"] = payloads.minimise(envelope["topic"], envelope["payload"])
+            text = codec.dumps({name: envelope.get(name) for name in envelopes.FIELDS}).decode()
+        except (BadEvent, TypeError, KeyError, AttributeError):
+            text = None
+    if text is not None and len(text) > MAX_LETTER:
+        text = None
+    key = (received.key or b"").decode(errors="replace")
+    shop = keys.split(key)[0]
+    letter: DeadLetter = {
+        "id": str(
+            uuid5(NAMESPACE_URL, f"{received.topic}/{received.partition}/{received.offset}/{received.timestamp}")
+        ),
+        "at": instants.text(received.timestamp * 1000),
+        "shop": shop or None,
+        "source": received.topic,
+        "partition": received.partition,
+        "offset": received.offset,
+        "key": key,
+        "error": error.reason,
+        "detail": error.detail,
+        "value": text,
+        "sealed": None,
+    }
+    return Output(topics.DEAD_LETTERS, key, codec.dumps(letter))
+
+
+def fold(make: Callable[[], C], batch: list[Received], spend: Callable[[Received, Exception], None]) -> C:
+    """A whole chunk through its fold, ready to be finished.
+
+    What cannot be used becomes a dead letter. An exception that nobody foresaw is handed to `spend`, which raises
+    once its budget is gone; until then the chunk is folded anew without the message, so that nothing is left half
+    done.
+    """
+    poisoned: dict[int, BadEvent] = {}
+    while True:
+        chunk = make()
+        for at, received in enumerate(batch):
+            if at in poisoned:
+                chunk.outputs.append(dead_letter(received, poisoned[at]))
+                continue
+            try:
+                chunk.take(received)
+            except BadEvent as error:
+                chunk.outputs.append(dead_letter(received, error))
+            except Exception as error:
+                spend(received, error)
+                poisoned[at] = BadEvent("unexpected", type(error).__name__)
+                break
+        else:
+            return chunk

@@ -1,0 +1,204 @@
+"""The customer fold: what orders, customer webhooks and rescores make of one customer.
+
+Contributions are a join by (order, home), the highest revision winning; `now` is a maximum; the contact is the
+newest by its key. The standing (digits, segment) is a cache of (contributions, now, cut-point version).
+"""
+
+from typing import Any, NamedTuple
+
+from typing_extensions import TypedDict
+
+from events import instants, keys
+from events.envelopes import Webhook
+from events.records import CustomerRow, OrderFact, PointsRecord, Rescore, RfmUpdated, Standing
+from tables import history, rfm
+from tables.ids import change_id
+from tables.reference import ShopReference
+
+_FOR_EVER = 1 << 62
+
+
+class CustomerState(TypedDict):
+    """What is kept of one customer, with the tree's root; its chunks are kept beside it."""
+
+    now: int
+    known: bool
+    deleted: bool
+    redacted: bool
+    contact: str | None
+    contact_key: list[Any] | None
+    standing: Standing | None
+    tree: history.Node
+    next_chunk: int
+
+
+class Filed(NamedTuple):
+    """What filing a fact did at one home: the entry before and after."""
+
+    home: int
+    before: history.Entry | None
+    after: history.Entry
+
+
+def initial() -> CustomerState:
+    return {
+        "now": 0,
+        "known": False,
+        "deleted": False,
+        "redacted": False,
+        "contact": None,
+        "contact_key": None,
+        "standing": None,
+        "tree": history.empty(),
+        "next_chunk": 0,
+    }
+
+
+def file(state: CustomerState, nodes: history.Nodes, fact: OrderFact, shop: ShopReference) -> list[Filed]:
+    """Files an order's fact under each of its homes, unless a higher revision stands there.
+
+    The order stands at its processed_at; at every other home it ever had stands nothing. The path to an entry is
+    worked out again even when the entry stays, so that a replay mends whatever a crash left half written.
+    """
+    now, processed_at = instants.parse(fact["now"]), instants.parse(fact["processed_at"])
+    homes = sorted({instants.parse(text) for text in fact["homes"]} | {processed_at})
+    state["now"] = max(state["now"], now)
+    state["known"] = state["known"] or not keys.is_guest(fact["customer_id"])
+    filed = []
+    for home in homes:
+        entry = _entry(fact, home, home == processed_at, shop)
+        before = history.find(nodes, state["tree"], home, fact["order_id"])
+        if before is not None and before[history.REVISION] >= entry[history.REVISION]:
+            entry = before
+        state["tree"] = history.put(nodes, state["tree"], entry)
+        filed.append(Filed(home, before, entry))
+    return filed
+
+
+def _entry(fact: OrderFact, home: int, stands: bool, shop: ShopReference) -> history.Entry:
+    earned = due = 0
+    if stands and not keys.is_guest(fact["customer_id"]):
+        earned = shop.rates.points(fact["gross"], home) if fact["paid"] else 0
+        due = shop.rates.points(fact["net"], home) if fact["counted"] else 0
+    return [
+        home,
+        fact["order_id"],
+        fact["revision"],
+        fact["net"] if stands else 0,
+        earned,
+        earned - due,
+        int(stands and fact["counted"]),
+    ]
+
+
+def apply(state: CustomerState, webhook: Webhook) -> None:
+    """A customers/* webhook. customers/merge is only archived; a redaction holds for ever."""
+    topic = webhook.topic
+    if topic == "customers/merge":
+        return
+    if topic in ("customers/create", "customers/update"):
+        _take_contact(state, webhook)
+    state["now"] = max(state["now"], webhook.event_time)
+    state["known"] = state["known"] or topic in ("customers/create", "customers/update", "customers/delete")
+    state["deleted"] = state["deleted"] or topic == "customers/delete"
+    state["redacted"] = state["redacted"] or topic == "customers/redact"
+    if state["redacted"] or state["deleted"]:
+        state["contact"] = None
+
+
+def _take_contact(state: CustomerState, webhook: Webhook) -> None:
+    """The newest contact by (updated_at, triggered_at, webhook_id); it comes sealed, or not at all."""
+    payload = webhook.payload
+    at = payload.get("updated_at") or payload.get("created_at")
+    key = [instants.parse(at) if at else webhook.triggered_at, webhook.triggered_at, webhook.webhook_id]
+    if state["contact_key"] is None or state["contact_key"] < key:
+        contact = payload.get("contact")
+        state["contact_key"] = key
+        state["contact"] = contact if isinstance(contact, str) else None
+
+
+def rescore(state: CustomerState, request: Rescore) -> None:
+    """The batch's request only moves the customer's `now`; scoring follows from it."""
+    state["now"] = max(state["now"], instants.parse(request["as_of"]))
+
+
+def values(state: CustomerState, nodes: history.Nodes, look_back: int | None) -> tuple[rfm.Values, history.Sums]:
+    """RFM values as of the customer's now, over (now - look_back, now], and the span's sums."""
+    end = state["now"] + 1
+    span = history.sums(nodes, state["tree"], 0 if look_back is None else end - look_back, end)
+    if not span.active:
+        return rfm.Values(None, 0, 0), span
+    return rfm.Values(rfm.recency_days(state["now"], span.latest), span.active, span.net), span
+
+
+def score(
+    state: CustomerState, nodes: history.Nodes, shop: ShopReference, key: tuple[str, str], cause: str
+) -> RfmUpdated | None:
+    """Scores the customer as of their now; the change, if digits, segment or version are others than before."""
+    found, _ = values(state, nodes, shop.look_back)
+    current = rfm.standing(found, shop.cut_points(state["now"]), shop.program)
+    previous = state["standing"]
+    if current == previous:
+        return None
+    state["standing"] = current
+    at = instants.text(state["now"])
+    return {
+        "type": "rfm.updated",
+        "id": change_id(*key, at, previous, current),
+        "shop": key[0],
+        "customer_id": key[1],
+        "at": at,
+        "currency": shop.program.currency,
+        "recency_days": found.recency,
+        "frequency": found.frequency,
+        "monetary": found.monetary,
+        "previous": previous,
+        "current": current,
+        "cause": cause,
+    }
+
+
+def row(state: CustomerState, nodes: history.Nodes, shop: ShopReference, key: tuple[str, str]) -> CustomerRow | None:
+    """The customer's absolute row as of their now; None while nothing has named them."""
+    if not state["known"] or state["standing"] is None:
+        return None
+    found, span = values(state, nodes, shop.look_back)
+    return {
+        "shop": key[0],
+        "customer_id": key[1],
+        "now": instants.text(state["now"]),
+        "currency": shop.program.currency,
+        "balance": history.sums(nodes, state["tree"], 0, state["now"] + 1).points,
+        "recency_days": found.recency,
+        "frequency": found.frequency,
+        "monetary": found.monetary,
+        "last_order_at": instants.text(span.latest) if span.active else None,
+        "standing": state["standing"],
+        "contact": state["contact"],
+        "deleted": state["deleted"],
+        "redacted": state["redacted"],
+    }
+
+
+def points_record(fact: OrderFact, filed: list[Filed]) -> PointsRecord | None:
+    """What the order has posted in all to the customer, after its fact was filed.
+
+    None where a higher revision stands: its record left before that state was kept, and says more.
+    """
+    processed_at = instants.parse(fact["processed_at"])
+    entry = next(each.after for each in filed if each.home == processed_at)
+    if entry[history.REVISION] != fact["revision"]:
+        return None
+    earned, taken_back = entry[history.EARNED], entry[history.REVERSED]
+    return {
+        "type": "points.reversed" if taken_back else "points.earned",
+        "shop": fact["shop"],
+        "customer_id": fact["customer_id"],
+        "order_id": fact["order_id"],
+        "revision": fact["revision"],
+        "changed_at": fact["changed_at"],
+        "processed_at": fact["processed_at"],
+        "earned": earned,
+        "reversed": taken_back,
+        "total": earned - taken_back,
+    }

@@ -1,0 +1,171 @@
+"""A customer's contributions, kept in order of time in chunks of bounded size: an ordered tree.
+
+A customer with a few dozen orders is one value. When a chunk grows past LEAF entries it is cut in two, and the
+customer's row keeps a directory of the chunks with their sums; past FAN chunks the directory is cut in turn. So no
+value grows with history, and the sums of any span of time come from the directory and at most two chunks.
+
+Two rules make it survive a crash between the writes of one step, whichever of them arrived (they arrive in order):
+a parent's sums are worked out from its children, never changed by a difference, and a chunk that is cut is written
+under new names before the directory that names them, the directory before the old name is removed.
+"""
+
+from bisect import bisect_left, bisect_right
+from typing import Any, NamedTuple, NotRequired, Protocol
+
+from typing_extensions import TypedDict
+
+LEAF = 32
+FAN = 32
+
+#: One order at one of its homes: [processed_at, order_id, revision, net, earned, reversed, counted].
+#: Instants in microseconds, net in minor units, earned and reversed in points, counted 0 or 1.
+Entry = list[Any]
+PROCESSED, ORDER, REVISION, NET, EARNED, REVERSED, COUNTED = range(7)
+
+#: A directory's line: [first processed_at, first order_id, last processed_at, chunk, *sums].
+_FIRST, _LAST, _CHUNK, _SUMS = 0, 2, 3, 4
+
+
+class Sums(NamedTuple):
+    """Over a span of time: counted orders, those with net above 0, their net, points, and the latest of them."""
+
+    counted: int
+    active: int
+    net: int
+    points: int
+    latest: int  # microseconds; 0 where there is none
+
+
+NOTHING = Sums(0, 0, 0, 0, 0)
+
+
+class Node(TypedDict):
+    """A chunk of entries (`e`), or a directory of chunks (`c`) at a height above them (`h`)."""
+
+    e: NotRequired[list[Entry]]
+    c: NotRequired[list[list[Any]]]
+    h: NotRequired[int]
+
+
+class Nodes(Protocol):
+    """Where a customer's chunks are kept, by number."""
+
+    def get(self, chunk: int) -> Node: ...
+    def put(self, chunk: int, node: Node) -> None: ...
+    def add(self, node: Node) -> int: ...
+    def drop(self, chunk: int) -> None: ...
+
+
+def empty() -> Node:
+    return {"e": []}
+
+
+def _add(a: Sums, b: Sums) -> Sums:
+    return Sums(a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], max(a[4], b[4]))
+
+
+def _sum_entries(entries: list[Entry]) -> Sums:
+    counted = active = net = points = latest = 0
+    for entry in entries:
+        points += entry[EARNED] - entry[REVERSED]
+        if entry[COUNTED]:
+            counted += 1
+            if entry[NET] > 0:
+                active += 1
+                net += entry[NET]
+                latest = max(latest, entry[PROCESSED])
+    return Sums(counted, active, net, points, latest)
+
+
+def _line(node: Node, chunk: int) -> list[Any]:
+    """A directory's line about a node, worked out from the node."""
+    if "e" in node:
+        entries = node["e"]
+        return [*entries[0][:2], entries[-1][PROCESSED], chunk, *_sum_entries(entries)]
+    lines = node["c"]
+    sums = NOTHING
+    for line in lines:
+        sums = _add(sums, Sums(*line[_SUMS:]))
+    return [*lines[0][:2], lines[-1][_LAST], chunk, *sums]
+
+
+def _key(item: list[Any]) -> list[Any]:
+    return item[:2]
+
+
+def _halves(node: Node) -> list[Node]:
+    """The node itself, or the two it is cut into."""
+    if "e" in node:
+        entries, limit = node["e"], LEAF
+        middle = len(entries) // 2
+        if len(entries) <= limit:
+            return [node]
+        return [{"e": entries[:middle]}, {"e": entries[middle:]}]
+    lines = node["c"]
+    if len(lines) <= FAN:
+        return [node]
+    middle = len(lines) // 2
+    return [{"c": lines[:middle], "h": node["h"]}, {"c": lines[middle:], "h": node["h"]}]
+
+
+def _place(nodes: Nodes, node: Node, entry: Entry) -> list[Node]:
+    """Puts the entry below the node; gives the node, or the two it has become."""
+    if "e" in node:
+        entries = node["e"]
+        at = bisect_left(entries, entry[:2], key=_key)
+        same = at < len(entries) and entries[at][:2] == entry[:2]
+        entries[at : at + same] = [entry]
+        return _halves(node)
+    lines = node["c"]
+    at = max(bisect_right(lines, entry[:2], key=_key) - 1, 0)
+    chunk = lines[at][_CHUNK]
+    child = nodes.get(chunk)
+    parts = _place(nodes, child, entry)
+    if len(parts) == 1:
+        nodes.put(chunk, child)
+        lines[at] = _line(child, chunk)
+    else:
+        nodes.drop(chunk)
+        lines[at : at + 1] = [_line(part, nodes.add(part)) for part in parts]
+    return _halves(node)
+
+
+def put(nodes: Nodes, root: Node, entry: Entry) -> Node:
+    """The root with the entry in place of the one of the same order and home, if any."""
+    parts = _place(nodes, root, entry)
+    if len(parts) == 1:
+        return root
+    return {"c": [_line(part, nodes.add(part)) for part in parts], "h": 1 + root.get("h", 0)}
+
+
+def find(nodes: Nodes, node: Node, processed_at: int, order_id: str) -> Entry | None:
+    """The entry of an order at a home."""
+    key = [processed_at, order_id]
+    while "e" not in node:
+        lines = node["c"]
+        node = nodes.get(lines[max(bisect_right(lines, key, key=_key) - 1, 0)][_CHUNK])
+    entries = node["e"]
+    at = bisect_left(entries, key, key=_key)
+    return entries[at] if at < len(entries) and entries[at][:2] == key else None
+
+
+def sums(nodes: Nodes, node: Node, start: int, end: int) -> Sums:
+    """The sums over start <= processed_at < end (microseconds)."""
+    if "e" in node:
+        return _sum_entries([entry for entry in node["e"] if start <= entry[PROCESSED] < end])
+    found = NOTHING
+    for line in node["c"]:
+        if line[_LAST] < start or line[_FIRST] >= end:
+            continue
+        inside = start <= line[_FIRST] and line[_LAST] < end
+        found = _add(found, Sums(*line[_SUMS:]) if inside else sums(nodes, nodes.get(line[_CHUNK]), start, end))
+    return found
+
+
+def entries(nodes: Nodes, node: Node, start: int = 0) -> list[Entry]:
+    """Every entry with processed_at >= start, in order."""
+    if "e" in node:
+        return [entry for entry in node["e"] if entry[PROCESSED] >= start]
+    return [
+        entry for line in node["c"] if line[_LAST] >= start for entry in entries(nodes, nodes.get(line[_CHUNK]), start)
+    ]

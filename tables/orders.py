@@ -1,0 +1,148 @@
+"""The order fold: an order's state is a join of everything its webhooks said, so arrival order cannot matter.
+
+    state = newest snapshot  x  union of refunds  x  cancelled  x  deleted  x  owners ever  x  homes ever  x  now
+
+Each part only grows (the newest by a total order, a union, a maximum), so merging is commutative, associative and
+idempotent. What leaves is a function of the state alone: one fact for each customer the order ever had.
+"""
+
+from typing import Any
+
+from typing_extensions import TypedDict
+
+from events import instants, keys, orders
+from events.envelopes import Webhook
+from events.errors import BadEvent
+from events.records import OrderFact
+
+
+class OrderState(TypedDict):
+    """What is kept of one order. Instants in microseconds, amounts in minor units."""
+
+    snapshot: orders.Snapshot | None
+    refunds: dict[str, orders.Refund]
+    cancelled: bool
+    deleted_at: int  # 0: not deleted
+    owners: list[str]  # customer ids and guest keys, sorted
+    homes: list[int]  # every processed_at it ever had, sorted
+    now: int  # the greatest event time seen
+
+
+def initial() -> OrderState:
+    return {
+        "snapshot": None,
+        "refunds": {},
+        "cancelled": False,
+        "deleted_at": 0,
+        "owners": [],
+        "homes": [],
+        "now": 0,
+    }
+
+
+def apply(state: OrderState, webhook: Webhook, currency: str) -> OrderState:
+    """The state joined with one webhook of the order; BadEvent, and no change, for one that cannot be used."""
+    topic = webhook.topic
+    if topic in orders.SNAPSHOT_TOPICS:
+        snapshot, refunds = orders.snapshot(webhook, currency)
+        newer = _with_refunds(state, refunds)
+        return _with_snapshot(newer, snapshot, keys.resource_id(webhook.payload.get("id")), webhook.event_time)
+    if topic == "refunds/create":
+        refund_id, refund = orders.refund(webhook.payload, currency)
+        newer = _with_refunds(state, {refund_id: refund})
+    elif topic == "orders/delete":
+        newer = {**state, "deleted_at": max(state["deleted_at"], webhook.triggered_at)}
+    elif topic == "orders/edited":
+        newer = {**state}  # a delta; the orders/updated that follows carries the whole order
+    else:
+        raise BadEvent("unknown_topic", f"{topic[:64]!r} is not an order's")
+    newer["now"] = max(state["now"], webhook.event_time)
+    return newer
+
+
+def _with_refunds(state: OrderState, refunds: dict[str, orders.Refund]) -> OrderState:
+    known = dict(state["refunds"])
+    for refund_id, refund in refunds.items():
+        # Copies of one refund are equal; should two differ, the greater stands, so that order cannot matter.
+        have = known.get(refund_id)
+        known[refund_id] = refund if have is None else [max(have[0], refund[0]), max(have[1], refund[1])]
+    return {**state, "refunds": known}
+
+
+def _with_snapshot(state: OrderState, snapshot: orders.Snapshot, order_id: str, event_time: int) -> OrderState:
+    have = state["snapshot"]
+    owner = snapshot["customer"] or keys.guest(order_id)
+    return {
+        "snapshot": snapshot if have is None or have["key"] < snapshot["key"] else have,
+        "refunds": state["refunds"],
+        "cancelled": state["cancelled"] or snapshot["cancelled"],
+        "deleted_at": state["deleted_at"],
+        "owners": _added(state["owners"], owner),
+        "homes": _added(state["homes"], snapshot["processed_at"]),
+        "now": max(state["now"], event_time),
+    }
+
+
+def _added(have: list[Any], value: Any) -> list[Any]:
+    return have if value in have else sorted([*have, value])
+
+
+def net(state: OrderState, snapshot: orders.Snapshot) -> int:
+    """The newest snapshot's value less the refunds it does not know of and less gift cards; minor units, >= 0."""
+    known = snapshot["refund_ids"]
+    if known is None:
+        updated_at = snapshot["key"][0]
+        unknown = sum(amount for created_at, amount in state["refunds"].values() if created_at > updated_at)
+    else:
+        unknown = sum(amount for refund_id, (_, amount) in state["refunds"].items() if refund_id not in known)
+    value: int = snapshot["base"] - unknown - snapshot["gift"]
+    return max(value, 0)
+
+
+def changed_at(state: OrderState, snapshot: orders.Snapshot) -> int:
+    """When the state came about (microseconds): the latest of snapshot, refunds and deletion."""
+    refunded = max((created_at for created_at, _ in state["refunds"].values()), default=0)
+    return max(snapshot["key"][0], refunded, state["deleted_at"])
+
+
+def revision(state: OrderState, snapshot: orders.Snapshot) -> str:
+    """The state as text that sorts by code point as the state grows.
+
+    Every part only grows with a join, and the first that differs decides. The parts are parted by a space, which
+    sorts before anything a webhook id may hold, so that one id being another's beginning does no harm.
+    """
+    updated_at, triggered_at, webhook_id, digest = snapshot["key"]
+    refunded = sum(amount for _, amount in state["refunds"].values())
+    return (
+        f"{updated_at:015x}{triggered_at:015x} {webhook_id} {digest}{len(state['refunds']):04x}{refunded:014x}"
+        f"{state['cancelled']:d}{state['deleted_at'] > 0:d}{changed_at(state, snapshot):015x}"
+    )
+
+
+def facts(shop: str, order_id: str, currency: str, state: OrderState) -> list[OrderFact]:
+    """What the order now contributes to each customer it ever had; nothing before its first snapshot."""
+    snapshot = state["snapshot"]
+    if snapshot is None:
+        return []
+    owner = snapshot["customer"] or keys.guest(order_id)
+    alive = not (snapshot["test"] or state["cancelled"] or state["deleted_at"])
+    counted = alive and snapshot["status"] in orders.COUNTING
+    paid = not snapshot["test"] and snapshot["status"] in orders.PAID_ONCE
+    value = net(state, snapshot)
+    base: OrderFact = {
+        "shop": shop,
+        "order_id": order_id,
+        "customer_id": owner,
+        "revision": revision(state, snapshot),
+        "now": instants.text(state["now"]),
+        "changed_at": instants.text(changed_at(state, snapshot)),
+        "processed_at": instants.text(snapshot["processed_at"]),
+        "homes": [instants.text(home) for home in state["homes"]],
+        "currency": currency,
+        "counted": counted,
+        "paid": paid,
+        "net": value if counted else 0,
+        "gross": max(value, snapshot["gross"]) if paid else 0,
+    }
+    nothing: OrderFact = {**base, "counted": False, "paid": False, "net": 0, "gross": 0}
+    return [base if each == owner else {**nothing, "customer_id": each} for each in state["owners"]]

@@ -1,0 +1,206 @@
+"""The pump: from the raw history into the embedded broker, in the order of commits, never too far ahead.
+
+Embedded, an input is durable once it stands in `raw_events`; the broker only carries it on. Each broker's life
+begins with a replay of everything, so the pump keeps its cursor in memory.
+"""
+
+import logging
+import threading
+from collections import deque
+from typing import Any, Final, NamedTuple
+from uuid import NAMESPACE_URL, uuid5
+
+import psycopg
+from confluent_kafka import KafkaError, Message, Producer
+
+from events import codec, instants, topics
+from runtime.ports import PublishError
+from runtime.progress import Gauge, Place, Progress
+from runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Messages that all readers together may be behind. What the worker makes of one input is a record or two in each
+#: of its topics, of less than 1 KB; so every partition stays far below the 5 MiB that the broker keeps of it,
+#: even with all keys in one partition.
+MAX_BEHIND: Final = 4000
+
+#: Bytes of inputs that may be in the broker unread.
+MAX_BYTES: Final = 2_000_000
+
+#: The broker loses a batch that displaces all others of its partition: nothing larger goes in.
+MAX_RECORD: Final = 1_000_000
+
+SLICE: Final = 500
+_SLICE_BYTES: Final = 1_000_000
+_POLL: Final = 0.02  # seconds: what an idle pump adds to the delay of a webhook, at most
+_RETRY: Final = 1.0
+
+# An id is drawn before its transaction commits, so `id > last` would lose late commits. Transactions below the
+# oldest one still running are over, and no later one can be below it.
+_NEXT = """
+SELECT xid::text, id, stream, key, size, CASE WHEN size <= %(record)s THEN value END, received_at
+FROM (
+    SELECT *, octet_length(value) AS size,
+           sum(octet_length(value)) OVER (ORDER BY xid, id) - octet_length(value) AS before
+    FROM (
+        SELECT xid, id, stream, key, value, received_at FROM raw_events
+        WHERE (xid, id) > (%(xid)s::xid8, %(id)s) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+        ORDER BY xid, id LIMIT %(rows)s
+    ) AS next
+) AS sized
+WHERE before < %(bytes)s
+ORDER BY xid, id
+"""
+
+_REMAINING = "SELECT count(*) FROM raw_events WHERE (xid, id) > (%s::xid8, %s)"
+
+
+class Row(NamedTuple):
+    """A row of the journal; `value` is None where it is larger than MAX_RECORD."""
+
+    xid: str
+    id: int
+    stream: str
+    key: str
+    size: int
+    value: str | None
+    received_at: Any
+
+
+class Slice(NamedTuple):
+    """What one read of the journal put into the broker, and up to where."""
+
+    ends: dict[Place, int]
+    size: int
+
+
+def _oversize(row: Row) -> tuple[str, bytes]:
+    """The dead letter in place of a row that the embedded broker cannot carry."""
+    at = instants.text(instants.from_datetime(row.received_at))
+    letter = {
+        "id": str(uuid5(NAMESPACE_URL, f"loyalnest:oversize:{row.xid}:{row.id}")),
+        "at": at,
+        "shop": row.key.partition("/")[0] or None,
+        "source": row.stream,
+        "partition": None,
+        "offset": None,
+        "key": row.key,
+        "error": "too_large",
+        "detail": f"{row.size} bytes are more than the embedded broker carries ({MAX_RECORD})",
+        "value": None,
+        "sealed": None,
+    }
+    return topics.DEAD_LETTERS, codec.dumps(letter)
+
+
+class Pump(threading.Thread):
+    """Feeds one broker. `error` is what ended it early; None while it runs or after `stop`."""
+
+    def __init__(self, settings: Settings, partitions: int) -> None:
+        super().__init__(name="journal", daemon=True)
+        self._settings = settings
+        self._partitions = partitions
+        self._producer: Any = Producer(
+            {
+                "bootstrap.servers": settings.kafka_servers(),
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "message.max.bytes": topics.MAX_MESSAGE_BYTES,
+                "log_level": 2,
+            }
+        )
+        self._cursor: tuple[str, int] = ("0", 0)
+        self._room = 0
+        self._unread: deque[Slice] = deque()
+        # Not `_stop`: threading.Thread has a method of that name.
+        self._ending = threading.Event()
+        self.pumped = 0
+        self.error: Exception | None = None
+
+    def stop(self) -> None:
+        """Ask it to end, and wait until it has."""
+        self._ending.set()
+        self.join(timeout=15)
+
+    def remaining(self, connection: psycopg.Connection[Any]) -> int:
+        """Rows of the journal that are not in the broker yet."""
+        row = connection.execute(_REMAINING, self._cursor).fetchone()
+        return int(row[0]) if row else 0
+
+    def run(self) -> None:
+        try:
+            gauge = Gauge(self._settings, self._partitions)
+            while not self._ending.is_set():
+                try:
+                    with psycopg.connect(self._settings.database_url(), autocommit=True) as connection:
+                        self._pump(connection, gauge)
+                except psycopg.OperationalError as error:
+                    log.warning("the journal waits for the database: %s", error)
+                    self._ending.wait(_RETRY)
+            gauge.close()
+        except Exception as error:
+            log.exception("the journal stopped")
+            self.error = error
+
+    def _pump(self, connection: psycopg.Connection[Any], gauge: Gauge) -> None:
+        while not self._ending.is_set():
+            rows = self._read(connection)
+            if not rows:
+                self._ending.wait(_POLL)
+            elif self._wait_for_room(connection, gauge, rows):
+                self._send(rows)
+                self._cursor = (rows[-1].xid, rows[-1].id)
+                self.pumped += len(rows)
+
+    def _read(self, connection: psycopg.Connection[Any]) -> list[Row]:
+        xid, ident = self._cursor
+        asked = {"xid": xid, "id": ident, "rows": SLICE, "bytes": _SLICE_BYTES, "record": MAX_RECORD}
+        return [Row(*row) for row in connection.execute(_NEXT, asked)]
+
+    def _wait_for_room(self, connection: psycopg.Connection[Any], gauge: Gauge, rows: list[Row]) -> bool:
+        """False if the pump is to end first."""
+        size = sum(min(row.size, MAX_RECORD) for row in rows)
+        waited = 0
+        while not self._fits(len(rows), size):
+            progress = gauge.read(connection)
+            self._measure(progress)
+            if self._fits(len(rows), size):
+                break
+            waited += 1
+            if waited % 1500 == 0:
+                behind = f"the worker {progress.worker_lag}, the sink {progress.sink_lag} messages behind"
+                log.warning("the journal waits for its readers: %s", behind)
+            if self._ending.wait(_POLL):
+                return False
+        self._room -= len(rows)
+        return True
+
+    def _fits(self, count: int, size: int) -> bool:
+        unread = sum(each.size for each in self._unread)
+        return count <= self._room and (not unread or unread + size <= MAX_BYTES)
+
+    def _measure(self, progress: Progress) -> None:
+        self._room = MAX_BEHIND - progress.worker_lag - progress.sink_lag
+        while self._unread and all(progress.done(at) >= end for at, end in self._unread[0].ends.items()):
+            self._unread.popleft()
+
+    def _send(self, rows: list[Row]) -> None:
+        ends: dict[Place, int] = {}
+        failed: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                failed.append(error)
+            else:
+                name = str(message.topic()).removeprefix(self._settings.topic_prefix)
+                at = (name, int(message.partition() or 0))
+                ends[at] = max(ends.get(at, 0), int(message.offset() or 0) + 1)
+
+        for row in rows:
+            stream, value = _oversize(row) if row.value is None else (row.stream, row.value.encode())
+            self._producer.produce(self._settings.topic(stream), value, row.key.encode(), on_delivery=delivered)
+        # The order holds across slices because the next one starts only when this one is in.
+        if self._producer.flush(30) > 0 or failed:
+            raise PublishError(str(failed[0]) if failed else "the embedded broker does not answer")
+        self._unread.append(Slice(ends, sum(min(row.size, MAX_RECORD) for row in rows)))

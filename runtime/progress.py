@@ -1,0 +1,79 @@
+"""How far the worker and the history sink are behind the ends of the topics."""
+
+from typing import Any, Final, NamedTuple
+
+import psycopg
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from events import topics
+from runtime.settings import Settings
+
+#: What the worker's group commits; it reads programs and cut points without a group.
+WORKER_TOPICS: Final = (topics.ORDERS, topics.CUSTOMERS, topics.RESCORE, topics.ORDER_FACTS)
+
+_TIMEOUT = 10.0
+
+#: (a topic's name in events.topics, a partition)
+Place = tuple[str, int]
+
+
+class Progress(NamedTuple):
+    """Where the topics end and where their readers are, as next offsets; and what that leaves, in messages."""
+
+    ends: dict[Place, int]
+    worker: dict[Place, int]
+    sink: dict[Place, int]
+
+    @property
+    def worker_lag(self) -> int:
+        return sum(max(end - self.worker[at], 0) for at, end in self.ends.items() if at in self.worker)
+
+    @property
+    def sink_lag(self) -> int:
+        return sum(max(end - self.sink.get(at, 0), 0) for at, end in self.ends.items())
+
+    def done(self, at: Place) -> int:
+        """The offset up to which everybody has read a partition."""
+        return min(self.sink.get(at, 0), self.worker.get(at, self.sink.get(at, 0)))
+
+
+class Gauge:
+    """Reads the progress. Offsets come from the broker, the sink's positions from its database."""
+
+    def __init__(self, settings: Settings, partitions: int | None = None) -> None:
+        servers = {"bootstrap.servers": settings.kafka_servers(), "log_level": 2}
+        self._incarnation = settings.incarnation
+        self._names = {settings.topic(topic.name): topic.name for topic in topics.ALL}
+        self._admin: Any = AdminClient(servers)
+        self._group: Any = Consumer({**servers, "group.id": settings.group, "enable.auto.commit": False})
+        self._places = self._find(partitions)
+
+    def _find(self, partitions: int | None) -> list[TopicPartition]:
+        if partitions is not None:
+            return [TopicPartition(name, at) for name in self._names for at in range(partitions)]
+        known = self._admin.list_topics(timeout=_TIMEOUT).topics
+        return [TopicPartition(name, at) for name in self._names if name in known for at in known[name].partitions]
+
+    def _place(self, at: TopicPartition) -> Place:
+        return self._names[at.topic], at.partition
+
+    def read(self, connection: psycopg.Connection[Any]) -> Progress:
+        """Ends first, then the readers: a lag of 0 with the same ends twice in a row means all was read."""
+        latest = OffsetSpec.latest()
+        asked = self._admin.list_offsets(dict.fromkeys(self._places, latest), request_timeout=_TIMEOUT)
+        ends = {self._place(at): answer.result(_TIMEOUT).offset for at, answer in asked.items()}
+        grouped = [at for at in self._places if self._names[at.topic] in WORKER_TOPICS]
+        committed = self._group.committed(grouped, timeout=_TIMEOUT)
+        rows = connection.execute(
+            "SELECT topic, partition, next_offset FROM sink_positions WHERE incarnation = %s",
+            (self._incarnation,),
+        )
+        return Progress(
+            ends,
+            {self._place(at): max(at.offset, 0) for at in committed},
+            {(self._names.get(name, name), partition): offset for name, partition, offset in rows},
+        )
+
+    def close(self) -> None:
+        self._group.close()

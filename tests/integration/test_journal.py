@@ -1,0 +1,213 @@
+"""The journal's pump: the order of commits, a bounded backlog, everything again for each broker."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from events import codec, keys, topics
+from runtime import journal, migrate
+from runtime.embedded import EmbeddedBroker, EmbeddedDatabase
+from runtime.journal import Pump
+from runtime.progress import WORKER_TOPICS, Gauge
+from runtime.settings import Settings
+
+Connection = psycopg.Connection[Any]
+SHOP = "a.myshopify.com"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder: Path = tmp_path_factory.mktemp("journal") / "postgres"
+    database = EmbeddedDatabase(folder)
+    migrate.migrate(database.start())
+    yield database.url
+    database.stop()
+
+
+@pytest.fixture
+def connection(url: str) -> Iterator[Connection]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("TRUNCATE raw_events, sink_positions")
+        yield connection
+
+
+@pytest.fixture
+def broker() -> Iterator[EmbeddedBroker]:
+    broker = EmbeddedBroker()
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def settings(url: str, broker: EmbeddedBroker) -> Settings:
+    return _settings(url, broker)
+
+
+@pytest.fixture
+def pump(settings: Settings, broker: EmbeddedBroker) -> Iterator[Pump]:
+    pump = Pump(settings, broker.partitions)
+    yield pump
+    if pump.ident is not None:
+        pump.stop()
+    assert pump.error is None
+
+
+def _settings(url: str, broker: EmbeddedBroker) -> Settings:
+    return Settings.model_validate(
+        {"kafka": broker.servers, "database": url, "incarnation": broker.incarnation, "journal": True}
+    )
+
+
+def _insert(connection: Connection, values: list[str], stream: str = topics.ORDERS, key: str = "1") -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO raw_events (received_at, stream, key, shop, triggered_at, value)"
+            " VALUES (now(), %s, %s, %s, now(), %s)",
+            [(stream, f"{SHOP}/{key}", SHOP, value) for value in values],
+        )
+
+
+def _wait(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def _settle(pump: Pump) -> int:
+    """What it has pumped, once that has not grown for half a second."""
+    before = -1
+    while before != pump.pumped:
+        before = pump.pumped
+        time.sleep(0.5)
+    return before
+
+
+def _read(settings: Settings, topic: str, count: int, from_offset: int = 0) -> list[str]:
+    consumer = Consumer({"bootstrap.servers": settings.kafka_servers(), "group.id": "look", "fetch.wait.max.ms": 20})
+    home = keys.partition_of(f"{SHOP}/1".encode(), 4)
+    consumer.assign([TopicPartition(topic, at, from_offset if at == home else 0) for at in range(4)])
+    found: list[str] = []
+    deadline = time.monotonic() + 20
+    while len(found) < count and time.monotonic() < deadline:
+        found += [(message.value() or b"").decode() for message in consumer.consume(count - len(found), 0.2)]
+    consumer.close()
+    return found
+
+
+def _read_all(settings: Settings, connection: Connection, broker: EmbeddedBroker) -> None:
+    """Stand in for the worker and the sink: claim that everything there is has been read."""
+    gauge = Gauge(settings, broker.partitions)
+    ends = gauge.read(connection).ends
+    gauge.close()
+    consumer = Consumer({"bootstrap.servers": broker.servers, "group.id": settings.group})
+    consumer.commit(
+        offsets=[TopicPartition(topic, at, end) for (topic, at), end in ends.items() if topic in WORKER_TOPICS],
+        asynchronous=False,
+    )
+    consumer.close()
+    for (topic, partition), end in ends.items():
+        connection.execute(
+            "INSERT INTO sink_positions VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT (incarnation, topic, partition) DO UPDATE SET next_offset = excluded.next_offset",
+            (settings.incarnation, topic, partition, end),
+        )
+
+
+def test_a_late_commit_is_neither_lost_nor_overtaken(
+    url: str, connection: Connection, settings: Settings, pump: Pump
+) -> None:
+    pump.start()
+    with psycopg.connect(url) as late:
+        _insert(late, ["drawn first, committed last"])
+        _insert(connection, ["committed while the other one runs"])
+        assert _settle(pump) == 0
+        late.commit()
+    _insert(connection, ["afterwards"])
+    assert _read(settings, topics.ORDERS, 3) == [
+        "drawn first, committed last",
+        "committed while the other one runs",
+        "afterwards",
+    ]
+    assert pump.remaining(connection) == 0
+
+
+def test_a_row_is_in_the_broker_at_once(connection: Connection, settings: Settings, pump: Pump) -> None:
+    pump.start()
+    _insert(connection, ["warm"])
+    _wait(lambda: pump.pumped == 1)
+    started = time.monotonic()
+    _insert(connection, ["quick"])
+    _wait(lambda: pump.pumped == 2)
+    assert time.monotonic() - started < 0.5
+
+
+def test_it_never_runs_further_ahead_than_the_bound(
+    connection: Connection, settings: Settings, pump: Pump, broker: EmbeddedBroker
+) -> None:
+    _insert(connection, [str(number) for number in range(10_000)])
+    pump.start()
+    first = _settle(pump)
+    assert 0 < first <= journal.MAX_BEHIND
+    while pump.pumped < 10_000:
+        before = pump.pumped
+        _read_all(settings, connection, broker)
+        _wait(lambda before=before: pump.pumped > before)  # type: ignore[misc]
+    assert _read(settings, topics.ORDERS, 10_000) == [str(number) for number in range(10_000)]
+
+
+def test_it_counts_bytes_too(connection: Connection, settings: Settings, pump: Pump, broker: EmbeddedBroker) -> None:
+    _insert(connection, ["x" * 600_000 for _ in range(12)])
+    pump.start()
+    assert _settle(pump) * 600_000 <= journal.MAX_BYTES
+    seen = 0
+    while seen < 12:
+        seen += len(_read(settings, topics.ORDERS, pump.pumped - seen, from_offset=seen))
+        assert seen == pump.pumped, "a message was dropped before it was read"
+        _read_all(settings, connection, broker)
+        _wait(lambda seen=seen: pump.pumped > seen or seen == 12)  # type: ignore[misc]
+
+
+def test_what_the_broker_cannot_carry_becomes_a_dead_letter(
+    connection: Connection, settings: Settings, pump: Pump
+) -> None:
+    _insert(connection, ["before", "x" * (journal.MAX_RECORD + 1), "after"])
+    pump.start()
+    assert _read(settings, topics.ORDERS, 2) == ["before", "after"]
+    letter = codec.loads(_read(settings, topics.DEAD_LETTERS, 1)[0].encode())
+    assert (letter["error"], letter["source"], letter["key"]) == ("too_large", topics.ORDERS, f"{SHOP}/1")
+
+
+def test_every_broker_gets_everything_again_in_the_same_order(connection: Connection, url: str) -> None:
+    for number in range(50):
+        _insert(connection, [f"{number}"], stream=topics.RESCORE if number % 7 == 3 else topics.ORDERS)
+    lives = []
+    for _ in range(2):
+        broker = EmbeddedBroker()
+        settings = _settings(url, broker)
+        pump = Pump(settings, broker.partitions)
+        pump.start()
+        _wait(lambda pump=pump: pump.pumped == 50)  # type: ignore[misc]
+        lives.append((_read(settings, topics.ORDERS, 43), _read(settings, topics.RESCORE, 7)))
+        pump.stop()
+        broker.close()
+    assert lives[0] == lives[1]
+    assert lives[0][1] == [str(number) for number in range(3, 50, 7)]
+
+
+def test_it_survives_the_end_of_its_connection(connection: Connection, settings: Settings, pump: Pump) -> None:
+    pump.start()
+    _insert(connection, ["one"])
+    _wait(lambda: pump.pumped == 1)
+    connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        " AND datname = current_database()"
+    )
+    _insert(connection, ["two"])
+    _wait(lambda: pump.pumped == 2)
+    assert _read(settings, topics.ORDERS, 2) == ["one", "two"]

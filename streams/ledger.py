@@ -1,0 +1,79 @@
+"""The ledger's entries from the order's totals: a pure function, so that a replay finds the rows it wrote before.
+
+A points record says what one order has posted in all to one customer, with the order's revision. Here it is set
+against the total stored so far; the difference, if any, is the ledger's entry.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+from uuid import UUID, uuid5
+
+from events.records import PointsRecord
+
+#: The namespace of the entries' ids. Never to be changed: a replay would write every entry anew.
+NAMESPACE: Final = UUID("5d0f7e0a-6f0c-5b0e-9a55-2f6c1c1b7a10")
+
+#: (shop, order_id, customer_id): what an order has posted to each customer is a fact of its own.
+Key = tuple[str, str, str]
+
+
+class Total(NamedTuple):
+    """What an order has posted in all to one customer, and by which revision (text, by code point)."""
+
+    revision: str
+    total: int
+    processed_at: str
+
+
+class Entry(NamedTuple):
+    """One row of points_transactions: points above 0 are earned, below 0 reversed. Instants as in the record."""
+
+    posted_at: str
+    id: UUID
+    shop: str
+    customer_id: str
+    order_id: str
+    kind: str
+    points: int
+    revision: str
+    processed_at: str
+
+
+def entry_id(shop: str, order_id: str, customer_id: str, kind: str, revision: str) -> UUID:
+    """The id of a ledger entry: the same whenever the same change is posted again."""
+    return uuid5(NAMESPACE, f"{shop}\n{order_id}\n{customer_id}\n{kind}\n{revision}")
+
+
+def post(stored: Mapping[Key, Total], records: Iterable[PointsRecord]) -> tuple[list[Entry], dict[Key, Total]]:
+    """The entries that these records cause, in order, and the totals that changed.
+
+    A revision not above the last one kept is ignored, so that a replayed or overtaken record changes nothing;
+    a revision that leaves the total as it is moves the revision and makes no entry.
+    """
+    entries: list[Entry] = []
+    totals: dict[Key, Total] = {}
+    for record in records:
+        key = record["shop"], record["order_id"], record["customer_id"]
+        before = totals.get(key) or stored.get(key)
+        if before is not None and record["revision"] <= before.revision:
+            continue
+        totals[key] = Total(record["revision"], record["total"], record["processed_at"])
+        delta = record["total"] - (before.total if before is not None else 0)
+        if delta:
+            entries.append(_entry(record, delta))
+    return entries, totals
+
+
+def _entry(record: PointsRecord, delta: int) -> Entry:
+    kind = "earned" if delta > 0 else "reversed"
+    return Entry(
+        record["changed_at"],
+        entry_id(record["shop"], record["order_id"], record["customer_id"], kind, record["revision"]),
+        record["shop"],
+        record["customer_id"],
+        record["order_id"],
+        kind,
+        delta,
+        record["revision"],
+        record["processed_at"],
+    )

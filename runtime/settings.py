@@ -19,7 +19,8 @@ class Settings(BaseSettings):
         "~/.local/share/loyalnest"
     )
     master_key: Annotated[
-        SecretStr | None, Field(description="32 random bytes in base64: wraps customers' keys; embedded: a file")
+        SecretStr | None,
+        Field(description="32 random bytes in base64: wraps customers' keys; embedded: a file"),
     ] = None
     shopify_secrets: Annotated[
         list[SecretStr],
@@ -29,9 +30,7 @@ class Settings(BaseSettings):
     topic_prefix: Annotated[str, Field(description="put before every topic's name")] = ""
     partitions: Annotated[int, Field(ge=1, le=1024, description="partitions of every keyed topic")] = 8
     replication: Annotated[int, Field(ge=1, le=7, description="replicas of every topic")] = 1
-    group: Annotated[str, Field(description="the worker's consumer group and the prefix of its tables")] = (
-        "loyalnest"
-    )
+    group: Annotated[str, Field(description="the worker's consumer group and the prefix of its tables")] = "loyalnest"
     worker_id: Annotated[
         str | None, Field(description="a worker's lasting name: it comes back to its partitions at once")
     ] = None
@@ -46,8 +45,12 @@ class Settings(BaseSettings):
         int, Field(ge=0, le=65535, description="the worker's metrics and health port; 0 for none")
     ] = 0
     log_level: Annotated[str, Field(description="DEBUG, INFO, WARNING or ERROR")] = "INFO"
+    ready_file: Annotated[
+        Path | None, Field(description="a file the worker writes its process id to once its tables are recovered")
+    ] = None
     incarnation: Annotated[
-        str, Field(description="which broker's life the sink's positions belong to; set by `up` when embedded")
+        str,
+        Field(description="which broker's life the sink's positions belong to; set by `up` when embedded"),
     ] = "kafka"
     journal: Annotated[
         bool, Field(description="inputs are committed to the raw history first; set by `up` when embedded")

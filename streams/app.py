@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import faust
@@ -49,8 +48,7 @@ class Worker:
         self.guard = Guard(Producer(kafka.producer_config(settings)), settings.topic, stop_now)
         self.windows: dict[int, windows.Partial] = {}
         self.unexpected = 0
-        ready = os.environ.get("LOYALNEST_READY_FILE")
-        self._ready_file = Path(ready) if ready else None
+        self._ready_file = settings.ready_file
         self.app = self._new_app()
         self.orders = self._new_table("orders")
         self.customers = self._new_table("customers")

@@ -102,7 +102,8 @@ def net(state: OrderState, snapshot: orders.Snapshot) -> int:
 def changed_at(state: OrderState, snapshot: orders.Snapshot) -> int:
     """When the state came about (microseconds): the latest of snapshot, refunds and deletion."""
     refunded = max((created_at for created_at, _ in state["refunds"].values()), default=0)
-    return max(snapshot["key"][0], refunded, state["deleted_at"])
+    updated_at: int = snapshot["key"][0]
+    return max(updated_at, refunded, state["deleted_at"])
 
 
 def revision(state: OrderState, snapshot: orders.Snapshot) -> str:

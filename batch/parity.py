@@ -1,0 +1,193 @@
+"""Parity: the stream's tables as the sink stored them, against a recomputation from the raw history.
+
+Every customer is held against the history as of their own row's `now`, with the cut points of that time. An empty
+list of differences is parity; it is meaningful once the stream and the sink have caught up. Nothing is written.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import polars as pl
+from psycopg import Connection
+
+from batch import orders, standing, tables, windows
+from batch.history import History
+from events import codec, instants, topics
+from events.programs import Program
+from runtime.settings import Settings
+
+#: Differences told of one kind; the rest is only counted.
+TOLD: Final = 20
+
+_TOTALS = {
+    "order_id": pl.String,
+    "customer_id": pl.String,
+    "total": pl.Int64,
+    "processed_at": pl.Int64,
+    "ledger": pl.Int64,
+}
+_WINDOWS = {"size": pl.String, "start": pl.Int64, **dict.fromkeys(windows.MEASURES, pl.Int64)}
+_COUNTS = {"segment": pl.String, "customers": pl.Int64, "monetary": pl.Int64}
+
+
+def main(settings: Settings, shop: str) -> list[str]:
+    """Every difference of a shop, a sentence each; empty when the stream's tables are what its history says.
+
+    BatchError for a shop without a program, psycopg.Error when the database fails.
+    """
+    with tables.connect(settings) as connection:
+        return compare(connection, shop)
+
+
+def compare(connection: Connection[Any], shop: str) -> list[str]:
+    """As `main`, over an autocommit connection."""
+    program = tables.program(connection, shop)
+    history = History(shop, program.currency)
+    history.read(connection)
+    worth = orders.worth(history, program)
+    rows = standing.stored(connection, shop)
+    return [
+        *_few("customers", _customers(connection, history, worth, rows, program)),
+        *_few("points", _points(connection, history, worth, rows, program)),
+        *_few("windows", _windows(connection, worth, program)),
+        *_few("segment counts", _counts(connection, rows, program)),
+    ]
+
+
+def _few(kind: str, found: Iterator[str]) -> Iterator[str]:
+    count = 0
+    for count, line in enumerate(found, start=1):
+        if count <= TOLD:
+            yield f"{kind}: {line}"
+    if count > TOLD:
+        yield f"{kind}: {count - TOLD} more"
+
+
+def _customers(
+    connection: Connection[Any], history: History, worth: pl.DataFrame, rows: pl.DataFrame, program: Program
+) -> Iterator[str]:
+    known = _known(connection, history, program.shop)
+    for customer in known.join(rows, on="customer_id", how="anti")["customer_id"]:
+        yield f"{customer} is known but has no row"
+    for customer in rows.join(known, on="customer_id", how="anti")["customer_id"]:
+        yield f"{customer} has a row, but nothing named them"
+    times = rows.join(known, on="customer_id", how="inner", suffix="_should")
+    for customer, now, should in (
+        times.filter(pl.col("now") != pl.col("now_should")).select("customer_id", "now", "now_should").iter_rows()
+    ):
+        yield f"{customer} stands at {instants.text(now)}, not {instants.text(should)}"
+    should_be = standing.expected(rows, worth, tables.published(connection, program.shop), program)
+    for row in standing.differences(rows, should_be).iter_rows(named=True):
+        told = ", ".join(f"{name} {row[name]} not {row[f'{name}_should']}" for name in row["differs"])
+        yield f"{row['customer_id']}: {told}"
+
+
+def _known(connection: Connection[Any], history: History, shop: str) -> pl.DataFrame:
+    """The known customers with the `now` they should have: of their events, or of a rescore if later."""
+    asked: dict[str, int] = {}
+    with connection.transaction(), connection.cursor("rescores", scrollable=False) as cursor:
+        cursor.execute("SELECT value FROM raw_events WHERE shop = %s AND stream = %s", (shop, topics.RESCORE))
+        for (value,) in cursor:
+            request = codec.loads(value)
+            as_of = instants.parse(request["as_of"])
+            asked[request["customer_id"]] = max(as_of, asked.get(request["customer_id"], 0))
+    rescored = pl.DataFrame(
+        {"customer_id": list(asked), "as_of": list(asked.values())},
+        schema={"customer_id": pl.String, "as_of": pl.Int64},
+    )
+    return (
+        history.customers()
+        .join(rescored, on="customer_id", how="left")
+        .select("customer_id", now=pl.max_horizontal("now", "as_of"))
+    )
+
+
+def _points(
+    connection: Connection[Any], history: History, worth: pl.DataFrame, rows: pl.DataFrame, program: Program
+) -> Iterator[str]:
+    """Each order's posted total and ledger against what it deserves, then each customer's balance against both."""
+    posted = _posted(connection, program.shop)
+    deserved = (
+        history.owners.frame()
+        .join(worth.select("order_id", "customer_id", "total"), on=["order_id", "customer_id"], how="left")
+        .with_columns(should=pl.col("total").fill_null(0))
+        .select("order_id", "customer_id", "should")
+    )
+    both = posted.join(deserved, on=["order_id", "customer_id"], how="full", coalesce=True).with_columns(
+        pl.col("total", "ledger", "should").fill_null(0)
+    )
+    wrong = both.filter((pl.col("total") != pl.col("should")) | (pl.col("ledger") != pl.col("should")))
+    for order, customer, total, ledger, should in wrong.select(
+        "order_id", "customer_id", "total", "ledger", "should"
+    ).iter_rows():
+        yield f"order {order} of {customer}: posted {total}, in the ledger {ledger}, deserved {should}"
+    balances = (
+        posted.join(rows.select("customer_id", "now", "balance"), on="customer_id", how="left")
+        .filter(pl.col("processed_at") <= pl.col("now"))
+        .group_by("customer_id", "balance")
+        .agg(pl.col("ledger").sum())
+    )
+    for customer, balance, ledger in balances.filter(pl.col("balance") != pl.col("ledger")).iter_rows():
+        yield f"{customer}: balance {balance}, but the ledger sums to {ledger}"
+
+
+def _posted(connection: Connection[Any], shop: str) -> pl.DataFrame:
+    """By order and customer: the stored total, and the sum of the ledger's entries."""
+    return tables.fetch(
+        connection,
+        "SELECT order_id, customer_id, coalesce(t.total, 0),"
+        " (extract(epoch FROM coalesce(t.processed_at, l.processed_at)) * 1000000)::bigint,"
+        " coalesce(l.points, 0)::bigint"
+        " FROM (SELECT * FROM points_totals WHERE shop = %s) AS t"
+        " FULL JOIN (SELECT order_id, customer_id, sum(points) AS points, max(processed_at) AS processed_at"
+        "  FROM points_transactions WHERE shop = %s GROUP BY order_id, customer_id) AS l USING (order_id, customer_id)"
+        " ORDER BY order_id, customer_id",
+        (shop, shop),
+        _TOTALS,
+    )
+
+
+def _windows(connection: Connection[Any], worth: pl.DataFrame, program: Program) -> Iterator[str]:
+    """Windows that wait to be rebuilt are left out; one that sums to nothing is as good as none."""
+    stored = tables.fetch(
+        connection,
+        f"SELECT size, (extract(epoch FROM start) * 1000000)::bigint,"  # noqa: S608 - our own names
+        f" {', '.join(f'sum({name})::bigint' for name in windows.MEASURES)}"
+        " FROM points_windows WHERE shop = %s AND NOT EXISTS"
+        " (SELECT FROM late_windows AS late WHERE (late.shop, late.size, late.start)"
+        "  = (points_windows.shop, points_windows.size, points_windows.start))"
+        " GROUP BY size, start",
+        (program.shop,),
+        _WINDOWS,
+    )
+    late = pl.DataFrame(
+        [(each.size, each.start) for each in windows.late(connection, program.shop)],
+        schema={"size": pl.String, "start": pl.Int64},
+        orient="row",
+    )
+    should_be = windows.sums(worth, program.zone).join(late, on=["size", "start"], how="anti")
+    both = stored.join(should_be, on=["size", "start"], how="full", coalesce=True, suffix="_should").fill_null(0)
+    for row in both.sort("size", "start").iter_rows(named=True):
+        told = [
+            f"{name} {row[name]} not {row[f'{name}_should']}"
+            for name in windows.MEASURES
+            if row[name] != row[f"{name}_should"]
+        ]
+        if told:
+            yield f"{row['size']} of {instants.text(row['start'])}: {', '.join(told)}"
+
+
+def _counts(connection: Connection[Any], rows: pl.DataFrame, program: Program) -> Iterator[str]:
+    """The counts by segment, which the sink keeps beside the rows, against the rows."""
+    stored = tables.fetch(
+        connection,
+        "SELECT segment, customers, monetary FROM rfm_segment_counts WHERE shop = %s ORDER BY segment",
+        (program.shop,),
+        _COUNTS,
+    )
+    counted = rows.group_by("segment").agg(customers=pl.len().cast(pl.Int64), monetary=pl.col("monetary").sum())
+    both = stored.join(counted, on="segment", how="full", coalesce=True, suffix="_should").fill_null(0)
+    for row in both.sort("segment").iter_rows(named=True):
+        have, should = (row["customers"], row["monetary"]), (row["customers_should"], row["monetary_should"])
+        if have != should:
+            yield f"{row['segment']}: counted {have[0]} worth {have[1]}, not {should[0]} worth {should[1]}"

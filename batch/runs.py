@@ -1,0 +1,103 @@
+"""The books of batch runs: batch_runs, and in batch_segments everyone's standing as one run worked it out."""
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+import polars as pl
+from psycopg import Connection
+
+from batch import tables
+
+
+class RunReport(NamedTuple):
+    """What a run found and did.
+
+    `customers` are the known ones as of `as_of`, `scored` those of them who are not Prospects, `segments` how many
+    customers each segment has, largest first. `rescored` counts requests, `unreadable` webhooks nobody can use.
+    """
+
+    run_id: UUID
+    shop: str
+    as_of: datetime
+    version: str
+    published: bool
+    customers: int
+    scored: int
+    segments: dict[str, int]
+    rescored: int
+    rounds: int
+    windows: int
+    webhooks: int
+    unreadable: int
+    seconds: float
+
+
+def lock(connection: Connection[Any], shop: str) -> None:
+    """One run of a shop at a time, for as long as the connection lives; BatchError while another is at it."""
+    row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended('batch ' || %s, 0))", (shop,)).fetchone()
+    if row is None or not row[0]:
+        raise tables.BatchError(f"another batch of {shop} is running")
+
+
+def unlock(connection: Connection[Any], shop: str) -> None:
+    connection.execute("SELECT pg_advisory_unlock(hashtextextended('batch ' || %s, 0))", (shop,))
+
+
+def begin(connection: Connection[Any], shop: str, as_of: datetime) -> UUID:
+    """Notes that a run began. Whatever still stands as running was interrupted: the lock is ours."""
+    run_id = uuid4()
+    with connection.transaction():
+        connection.execute(
+            "UPDATE batch_runs SET status = 'failed', detail = 'interrupted', finished_at = %s"
+            " WHERE shop = %s AND status = 'running'",
+            (datetime.now(UTC), shop),
+        )
+        connection.execute(
+            "INSERT INTO batch_runs (id, shop, as_of, status, started_at) VALUES (%s, %s, %s, 'running', %s)",
+            (run_id, shop, as_of, datetime.now(UTC)),
+        )
+    return run_id
+
+
+def store(connection: Connection[Any], run_id: UUID, shop: str, version: str, standings: pl.DataFrame) -> None:
+    """Keeps everyone's standing of a run whole, in one transaction."""
+    rows = standings.select(
+        pl.lit(str(run_id)).alias("run_id"),
+        pl.lit(shop).alias("shop"),
+        "customer_id",
+        "balance",
+        "recency_days",
+        "frequency",
+        "monetary",
+        pl.from_epoch("last_order_at", time_unit="us").dt.replace_time_zone("UTC"),
+        "r",
+        "f",
+        "m",
+        "score",
+        "segment_id",
+        "segment",
+    )
+    with connection.transaction(), connection.cursor() as cursor:
+        tables.load(cursor, "batch_segments", rows)
+        cursor.execute(
+            "UPDATE batch_runs SET version = %s, customers = %s WHERE id = %s", (version, rows.height, run_id)
+        )
+
+
+def note_published(connection: Connection[Any], run_id: UUID) -> None:
+    connection.execute("UPDATE batch_runs SET published = true WHERE id = %s", (run_id,))
+
+
+def finish(connection: Connection[Any], run_id: UUID, rescored: int, rounds: int) -> None:
+    connection.execute(
+        "UPDATE batch_runs SET status = 'done', rescored = %s, rounds = %s, finished_at = %s WHERE id = %s",
+        (rescored, rounds, datetime.now(UTC), run_id),
+    )
+
+
+def fail(connection: Connection[Any], run_id: UUID, error: BaseException) -> None:
+    connection.execute(
+        "UPDATE batch_runs SET status = 'failed', detail = %s, finished_at = %s WHERE id = %s",
+        (f"{type(error).__name__}: {error}"[:1000], datetime.now(UTC), run_id),
+    )

@@ -1,0 +1,140 @@
+"""The scheduled run: each shop's batch once a day, at its program's local time.
+
+Programs are looked up again every minute, so a new shop or a changed time needs no restart. One batch runs at a
+time; a run that is late by no more than GRACE is made up for once.
+"""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, time, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import psycopg
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
+
+from batch import segments, tables
+from batch.runs import RunReport
+from events.programs import Program
+from runtime.ports import Publisher, PublishError
+from runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Seconds after its time within which a run still starts: a night's batches wait for each other.
+GRACE: Final = 6 * 3600
+#: Seconds between two looks at the programs.
+LOOK: Final = 60.0
+
+Run = Callable[[str, datetime], RunReport]
+
+
+def main(settings: Settings, publisher: Publisher, stop: threading.Event | None = None) -> int:
+    """Runs every shop's batch at its time until SIGTERM or SIGINT (or `stop`); the exit code.
+
+    A run under way is waited for: what it published is kept, and another process may take over at once.
+    """
+    ending = stop or threading.Event()
+    if stop is None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, lambda *_: ending.set())
+    schedule = Schedule(settings, lambda shop, as_of: segments.main(settings, publisher, shop, as_of))
+    schedule.start()
+    try:
+        while not ending.is_set():
+            schedule.look()
+            ending.wait(LOOK)
+    finally:
+        schedule.close()
+    return 0
+
+
+class Schedule:
+    """The shops' jobs, one each, kept in step with the programs."""
+
+    def __init__(self, settings: Settings, run: Run) -> None:
+        self._settings = settings
+        self._run = run
+        self._at: dict[str, tuple[str, str]] = {}
+        self._scheduler: Any = BackgroundScheduler(
+            timezone=UTC,
+            executors={"default": ThreadPoolExecutor(1)},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": GRACE},
+        )
+
+    def start(self) -> None:
+        self._scheduler.start()
+
+    def close(self) -> None:
+        """Ends when the run under way has; those that wait for it do not begin."""
+        self._scheduler.remove_all_jobs()
+        self._scheduler.shutdown(wait=True)
+
+    def look(self) -> None:
+        """Reads the programs; a database that is away for a while only delays what is new."""
+        try:
+            with tables.connect(self._settings) as connection:
+                self.follow(tables.programs(connection))
+        except psycopg.Error as error:
+            log.warning("the schedule could not read the programs: %s", error)
+
+    def follow(self, programs: list[Program]) -> None:
+        """Adds, moves and removes jobs so that each shop with a `batch_at` has one, at that local time."""
+        wanted = {each.shop: (each.batch_at, each.zone) for each in programs if each.batch_at is not None}
+        for shop in self._at.keys() - wanted.keys():
+            self._scheduler.remove_job(shop)
+            del self._at[shop]
+        for shop, (at, zone) in wanted.items():
+            if self._at.get(shop) != (at, zone):
+                trigger = Daily(at, zone)
+                self._scheduler.add_job(self._batch, trigger, args=(shop,), id=shop, replace_existing=True)
+                self._at[shop] = (at, zone)
+                log.info("the batch of %s runs daily at %s %s", shop, at, zone)
+
+    def next_run(self, shop: str) -> datetime | None:
+        """When the shop's batch runs next, None if it has none."""
+        job = self._scheduler.get_job(shop)
+        found: datetime | None = None if job is None else job.next_run_time
+        return found
+
+    def _batch(self, shop: str) -> None:
+        as_of = datetime.now(UTC).replace(second=0, microsecond=0)
+        try:
+            report = self._run(shop, as_of)
+        except (tables.BatchError, PublishError, psycopg.Error) as error:
+            log.error("the batch of %s failed: %s", shop, error)
+        except Exception:
+            log.exception("the batch of %s failed", shop)
+        else:
+            log.info(
+                "the batch of %s: %d customers, cut points %s, %d rounds, %.1f s",
+                shop,
+                report.customers,
+                report.version,
+                report.rounds,
+                report.seconds,
+            )
+
+
+class Daily(BaseTrigger):  # type: ignore[misc]
+    """A local time `HH:MM` of every day, once, also of one that has 23 or 25 hours.
+
+    Ours because APScheduler's cron trigger (3.11.3) names the second 01:00 of a 25-hour day again and again, for ever.
+    """
+
+    def __init__(self, at: str, zone: str) -> None:
+        self._time = time.fromisoformat(at)
+        self._zone = ZoneInfo(zone)
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
+        """The first such time (UTC) from `now` on that is after `previous`; one that a zone leaves out moves on."""
+        day = now.astimezone(self._zone).date() - timedelta(days=1)
+        while True:
+            found = datetime.combine(day, self._time, self._zone).astimezone(UTC)
+            if found >= now and (previous is None or found > previous):
+                return found
+            day += timedelta(days=1)

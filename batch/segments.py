@@ -1,0 +1,157 @@
+"""The batch of segments: everyone's values as of T, cut points, digits for all, and the stream brought to them.
+
+    history as of T ─► values ─► cut points ─► standings ─► batch_segments (kept whole)
+                                     │ published
+                                     └─► loyalnest.cut-points, loyalnest.rescore ─► rounds until none differ
+
+An `as_of` before the last published one is a question: its run is stored, and nothing is published.
+"""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+from psycopg import Connection
+
+from batch import orders, rescoring, rfm, runs, tables, windows
+from batch.history import History
+from batch.rescoring import OnProgress, Patience, Publish
+from batch.runs import RunReport
+from events import instants, keys, topics
+from events.programs import CutPoints, Program
+from runtime.ports import Message, Publisher
+from runtime.settings import Settings
+
+
+def _silent(_stage: str, _done: int, _total: int | None) -> None:
+    pass
+
+
+def main(
+    settings: Settings,
+    publisher: Publisher,
+    shop: str,
+    as_of: datetime,
+    publish: bool | None = None,
+    on_progress: OnProgress = _silent,
+    patience: Patience = Patience(),  # noqa: B008 - immutable
+) -> RunReport:
+    """Runs the batch of one shop.
+
+    `publish` None: unless `as_of` is before the last published one. BatchError, PublishError and psycopg.Error say
+    what went wrong; the run is then noted as failed. Not to be called on an event loop.
+    """
+    with tables.connect(settings) as connection, asyncio.Runner() as runner:
+        return run(
+            connection,
+            lambda messages: runner.run(publisher.publish(messages)),
+            shop,
+            as_of,
+            publish,
+            on_progress,
+            patience,
+        )
+
+
+def run(
+    connection: Connection[Any],
+    publish: Publish,
+    shop: str,
+    as_of: datetime,
+    wanted: bool | None = None,
+    on_progress: OnProgress = _silent,
+    patience: Patience = Patience(),  # noqa: B008 - immutable
+) -> RunReport:
+    """As `main`, over an autocommit connection and a function that returns when its messages are durable."""
+    program = tables.program(connection, shop)
+    runs.lock(connection, shop)
+    try:
+        published = tables.published(connection, shop)
+        publishes = _decide(wanted, as_of, tables.last_as_of(published))
+        run_id = runs.begin(connection, shop, as_of)
+        try:
+            batch = _Run(connection, publish, program, as_of, on_progress)
+            return batch.report(run_id, published if publishes else None, patience)
+        except BaseException as error:
+            if not connection.closed:
+                runs.fail(connection, run_id, error)
+            raise
+    finally:
+        if not connection.closed:
+            runs.unlock(connection, shop)
+
+
+def _decide(wanted: bool | None, as_of: datetime, last: datetime | None) -> bool:
+    """Whether to publish; BatchError for publishing what is yet to come."""
+    publishes = wanted if wanted is not None else last is None or as_of >= last
+    if publishes and as_of > datetime.now(UTC):
+        raise tables.BatchError(
+            f"{instants.text(instants.from_datetime(as_of))} is yet to come: publishing would move every customer there"
+        )
+    return publishes
+
+
+class _Run:
+    """One run's steps, and what they share."""
+
+    def __init__(
+        self,
+        connection: Connection[Any],
+        publish: Publish,
+        program: Program,
+        as_of: datetime,
+        on_progress: OnProgress,
+    ) -> None:
+        self.connection = connection
+        self.publish = publish
+        self.program = program
+        self.as_of = as_of
+        self.on_progress = on_progress
+        self.history = History(program.shop, program.currency)
+
+    def report(self, run_id: Any, published: list[CutPoints] | None, patience: Patience) -> RunReport:
+        """Does everything. `published` None: nothing is to be published."""
+        began = time.monotonic()
+        found, cut_points = self.score()
+        shop = self.program.shop
+        runs.store(self.connection, run_id, shop, cut_points.version, found)
+        outcome = rescoring.Outcome(0, 0)
+        if published is not None:
+            value = cut_points.model_dump_json().encode()
+            self.publish([Message(topics.CUT_POINTS, keys.join(shop, cut_points.version), value)])
+            runs.note_published(self.connection, run_id)
+            asking = rescoring.Rescoring(
+                self.connection, self.history, self.program, cut_points, published, self.on_progress, patience
+            )
+            outcome = asking.run(self.publish, found["customer_id"])
+        rebuilt = windows.rebuild_late(self.connection, self.history, self.program)
+        runs.finish(self.connection, run_id, *outcome)
+        counts = found["segment"].value_counts(sort=True)
+        return RunReport(
+            run_id=run_id,
+            shop=shop,
+            as_of=self.as_of,
+            version=cut_points.version,
+            published=published is not None,
+            customers=found.height,
+            scored=cut_points.customers,
+            segments=dict(counts.iter_rows()),
+            rescored=outcome.rescored,
+            rounds=outcome.rounds,
+            windows=rebuilt,
+            webhooks=self.history.webhooks,
+            unreadable=self.history.unreadable,
+            seconds=time.monotonic() - began,
+        )
+
+    def score(self) -> tuple[pl.DataFrame, CutPoints]:
+        """Everyone's standing as of the run's time, under cut points made from it."""
+        at = instants.from_datetime(self.as_of)
+        self.history.read(self.connection, at, lambda done: self.on_progress("reading", done, None))
+        worth = orders.worth(self.history, self.program)
+        customers = self.history.customers().with_columns(now=pl.lit(at, dtype=pl.Int64))
+        found = rfm.values(customers, worth, self.program.look_back_days)
+        cut_points = rfm.find_cut_points(found, self.program, self.as_of)
+        return rfm.standings(found, cut_points, self.program), cut_points

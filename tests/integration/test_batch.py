@@ -1,0 +1,484 @@
+"""The batch on an embedded PostgreSQL: history by SQL, and a stand-in for the stream that scores as the oracle does."""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import Connection
+
+from batch import orders, parity, runs, segments, tables, windows
+from batch.history import History
+from batch.rescoring import Patience
+from events import codec, instants, keys, payloads, topics
+from events.programs import CutPoints, Program
+from runtime.ports import Message
+from tests import oracle, stores
+from tests.support import CDNOW_SHOP, cdnow_envelopes
+
+AS_OF = datetime(1998, 7, 1, tzinfo=UTC)
+SHORT = Patience(rounds=2, stall=0.2, poll=0.01)
+SEGMENTS = {
+    "Prospects": 1545,
+    "Dormant": 199,
+    "Loyal": 156,
+    "Champions": 112,
+    "At risk": 107,
+    "Active": 97,
+    "Almost lost": 59,
+    "Needs attention": 38,
+    "Promising": 18,
+    "Previously loyal": 17,
+    "New": 9,
+}
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[Connection[Any]]:
+    with psycopg.connect(database, autocommit=True, options="-c timezone=UTC") as opened:
+        yield opened
+
+
+def add_program(connection: Connection[Any], shop: str, **changes: Any) -> Program:
+    program = Program.model_validate({"shop": shop, "currency": "USD", "batch_at": None} | changes)
+    connection.execute(
+        "INSERT INTO programs (shop, program, updated_at) VALUES (%s, %s, now())", (shop, program.model_dump_json())
+    )
+    return program
+
+
+def add_raw(connection: Connection[Any], envelopes: Sequence[dict[str, Any]]) -> None:
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(
+            "COPY raw_events (received_at, stream, key, shop, webhook_topic, webhook_id, triggered_at, value)"
+            " FROM STDIN"
+        ) as copy,
+    ):
+        for each in envelopes:
+            ident = payloads.resource_of(each["topic"], each["payload"])
+            copy.write_row(
+                (
+                    each["received_at"],
+                    topics.for_webhook(each["topic"]),
+                    keys.join(each["shop"], str(ident)),
+                    each["shop"],
+                    each["topic"],
+                    each["webhook_id"],
+                    each["triggered_at"],
+                    json.dumps(each),
+                )
+            )
+
+
+class Stream:
+    """Stands in for broker, worker and sink: keeps what is published, and on a rescore writes the oracle's row."""
+
+    def __init__(self, connection: Connection[Any], envelopes: Sequence[dict[str, Any]], plain: dict[str, Any]) -> None:
+        self.connection = connection
+        self.envelopes = list(envelopes)
+        self.plain = plain
+        self.cut_points: list[dict[str, Any]] = []
+        self.scored: dict[tuple[Any, ...], dict[str, oracle.Customer]] = {}
+        self.sent: list[Message] = []
+        self.deaf_to: set[str] = set()  # customers whose next rescore gets lost
+        self.wrong: set[str] = set()  # customers whose balance comes out wrong, always
+
+    def __call__(self, messages: Sequence[Message]) -> None:
+        self.sent += messages
+        asked: dict[datetime, set[str]] = {}
+        for message in messages:
+            self._keep(message)
+            value = codec.loads(message.value)
+            if message.topic == topics.CUT_POINTS:
+                self.cut_points.append(value)
+            elif (customer := value["customer_id"]) in self.deaf_to:
+                self.deaf_to.remove(customer)
+            else:
+                asked.setdefault(oracle.moment(value["as_of"]), set()).add(customer)
+        for as_of, customers in asked.items():
+            self.write(customers, as_of, keys.split(messages[0].key)[0])
+
+    def _keep(self, message: Message) -> None:
+        self.connection.execute(
+            "INSERT INTO raw_events (received_at, stream, key, shop, triggered_at, value)"
+            " VALUES (now(), %s, %s, %s, now(), %s)",
+            (message.topic, message.key, keys.split(message.key)[0], message.value.decode()),
+        )
+
+    def write(self, customers: set[str], as_of: datetime, shop: str) -> None:
+        own = self._customers(shop, None)
+        scored = self._customers(shop, as_of)
+        for name in customers:
+            if own[name].now > as_of:
+                self._row(shop, name, own[name].now, own[name])
+            else:
+                self._row(shop, name, as_of, scored[name])
+
+    def _customers(self, shop: str, t: datetime | None) -> dict[str, oracle.Customer]:
+        """What the oracle says with what is known by now; kept, since a batch asks in several messages."""
+        key = (shop, t, len(self.envelopes), len(self.cut_points))
+        if key not in self.scored:
+            made = oracle.oracle(self.envelopes, {shop: self.plain}, {shop: self.cut_points}, t)
+            self.scored[key] = made[shop].customers
+        return self.scored[key]
+
+    def _row(self, shop: str, name: str, now: datetime, row: oracle.Customer) -> None:
+        r, f, m = row.digits or (None, None, None)
+        self.connection.execute("DELETE FROM customers WHERE (shop, customer_id) = (%s, %s)", (shop, name))
+        self.connection.execute(
+            "INSERT INTO customers (shop, customer_id, now, currency, balance, recency_days, frequency, monetary,"
+            " last_order_at, r, f, m, score, segment_id, segment, cut_points_version, deleted, redacted)"
+            " VALUES (%s, %s, %s, 'USD', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, false, false)",
+            (
+                shop,
+                name,
+                now,
+                row.balance + (name in self.wrong),
+                row.recency,
+                row.frequency,
+                row.monetary,
+                row.last_order_at,
+                r,
+                f,
+                m,
+                row.score or None,
+                row.segment_id,
+                row.segment,
+                row.version,
+            ),
+        )
+
+
+PLAIN: dict[str, Any] = {"currency": "USD", "zone": "UTC", "look_back_days": 365, "rules": []}
+
+
+@pytest.fixture
+def cdnow(connection: Connection[Any]) -> Stream:
+    envelopes = cdnow_envelopes()
+    add_raw(connection, envelopes)
+    add_program(connection, CDNOW_SHOP)
+    return Stream(connection, envelopes, PLAIN)
+
+
+def run(stream: Stream, as_of: datetime, shop: str = CDNOW_SHOP, **more: Any) -> runs.RunReport:
+    return segments.run(stream.connection, stream, shop, as_of, patience=SHORT, **more)
+
+
+def one(connection: Connection[Any], query: str) -> Any:
+    row = connection.execute(query.encode()).fetchone()
+    assert row is not None
+    return row[0] if len(row) == 1 else row
+
+
+def test_cdnow(connection: Connection[Any], cdnow: Stream) -> None:
+    told: list[tuple[str, int, int | None]] = []
+    report = run(cdnow, AS_OF, on_progress=lambda *each: told.append(each))
+    assert report.segments == SEGMENTS
+    assert (report.customers, report.scored, report.webhooks, report.unreadable) == (2357, 812, 6919, 0)
+    assert (report.published, report.rescored, report.rounds) == (True, 2357, 1)
+    first, *rescores = cdnow.sent
+    cut_points = CutPoints.model_validate_json(first.value)
+    assert (first.topic, first.key) == (topics.CUT_POINTS, f"{CDNOW_SHOP}/{cut_points.version}")
+    assert cut_points.recency == (37, 98, 160, 247)
+    assert cut_points.frequency == (1, 1, 3, 4)
+    assert cut_points.monetary == (2376, 4298, 8047, 17322)
+    assert {message.topic for message in rescores} == {topics.RESCORE}
+    assert report.version == cut_points.version
+    assert report.version.startswith("19980701T000000Z-")
+    kept = dict(
+        connection.execute(
+            "SELECT segment, count(*) FROM batch_segments WHERE run_id = %s GROUP BY segment", (report.run_id,)
+        ).fetchall()
+    )
+    assert kept == SEGMENTS
+    assert one(connection, "SELECT sum(balance)::int FROM batch_segments") == 239_444
+    assert one(connection, "SELECT status, published, customers, rescored, rounds FROM batch_runs") == (
+        "done",
+        True,
+        2357,
+        2357,
+        1,
+    )
+    assert told[-1] == ("rescoring", 2357, 2357)
+    assert ("reading", 6919, None) in told
+
+
+def test_equal_values_make_an_equal_version(cdnow: Stream) -> None:
+    assert run(cdnow, AS_OF).version == run(cdnow, AS_OF).version
+
+
+def test_an_earlier_as_of_is_a_question(connection: Connection[Any], cdnow: Stream) -> None:
+    run(cdnow, AS_OF)
+    cdnow.sent.clear()
+    report = run(cdnow, AS_OF - timedelta(days=30))
+    assert not report.published
+    assert cdnow.sent == []
+    assert one(connection, "SELECT count(*) FROM batch_segments") == 2 * 2357
+    assert one(connection, "SELECT count(*) FROM batch_runs WHERE NOT published AND status = 'done'") == 1
+    asked = run(cdnow, AS_OF - timedelta(days=30), wanted=True)
+    assert asked.published
+    assert asked.rescored == 2357
+
+
+def test_a_question_may_ask_of_the_future_but_publishing_it_is_refused(cdnow: Stream) -> None:
+    future = datetime.now(UTC) + timedelta(days=1)
+    with pytest.raises(tables.BatchError, match="yet to come"):
+        run(cdnow, future)
+    assert run(cdnow, future, wanted=False).segments == {"Prospects": 2357}
+
+
+def test_a_lost_rescore_is_asked_for_again(cdnow: Stream) -> None:
+    cdnow.deaf_to = {"10002", "10020"}
+    report = run(cdnow, AS_OF)
+    assert (report.rescored, report.rounds) == (2359, 2)
+
+
+def test_it_says_how_many_differ_and_gives_up(connection: Connection[Any], cdnow: Stream) -> None:
+    cdnow.wrong = {"10002", "10020", "10041"}
+    with pytest.raises(tables.BatchError, match=r"3 of 2357 customers .* after 2 rounds"):
+        run(cdnow, AS_OF)
+    status, detail = one(connection, "SELECT status, detail FROM batch_runs")
+    assert status == "failed"
+    assert "3 of 2357" in detail
+
+
+def test_events_after_its_read_do_not_disturb_it(connection: Connection[Any], cdnow: Stream) -> None:
+    """Orders that come while the batch asks: rows are held against the history as of their own now."""
+    late = [
+        each
+        | {
+            "webhook_id": f"late-{number}",
+            "triggered_at": "1998-07-02T12:00:00Z",
+            "received_at": "1998-07-02T12:00:00Z",
+            "payload": each["payload"]
+            | {"id": 900_000 + number, "created_at": "1998-07-02T12:00:00Z", "processed_at": "1998-07-02T12:00:00Z"},
+        }
+        for number, each in enumerate(cdnow.envelopes[:50])
+    ]
+    add_raw(connection, late[:25])  # before it reads, after as_of
+
+    def publish(messages: Sequence[Message]) -> None:
+        if messages[0].topic == topics.CUT_POINTS:
+            add_raw(connection, late[25:])
+            cdnow.envelopes += late
+        cdnow(messages)
+
+    report = segments.run(connection, publish, CDNOW_SHOP, AS_OF, patience=SHORT)
+    assert report.segments == SEGMENTS
+    assert report.webhooks == 6919 + 50
+    assert report.rounds == 1
+
+
+def test_a_shop_without_customers(connection: Connection[Any]) -> None:
+    add_program(connection, "empty.myshopify.com")
+    stream = Stream(connection, [], PLAIN)
+    report = run(stream, AS_OF, "empty.myshopify.com")
+    assert (report.customers, report.version, report.rounds, report.segments) == (0, "default", 1, {})
+    assert [message.key for message in stream.sent] == ["empty.myshopify.com/default"]
+
+
+def test_a_shop_without_a_program(connection: Connection[Any]) -> None:
+    with pytest.raises(tables.BatchError, match="no program"):
+        run(Stream(connection, [], PLAIN), AS_OF, "nobody.myshopify.com")
+
+
+def test_one_run_of_a_shop_at_a_time(connection: Connection[Any], database: str) -> None:
+    add_program(connection, "busy.myshopify.com")
+    with psycopg.connect(database, autocommit=True) as other:
+        runs.lock(other, "busy.myshopify.com")
+        with pytest.raises(tables.BatchError, match="another batch"):
+            run(Stream(connection, [], PLAIN), AS_OF, "busy.myshopify.com")
+    assert run(Stream(connection, [], PLAIN), AS_OF, "busy.myshopify.com").customers == 0
+
+
+def test_reading_takes_up_where_it_left_off(connection: Connection[Any], database: str) -> None:
+    envelopes = stores.store(3, moments=6)
+    add_raw(connection, envelopes[::2])
+    whole = History(stores.SHOP, "USD")
+    half = History(stores.SHOP, "USD")
+    at = instants.from_datetime(stores.NOW - timedelta(hours=1))
+    early = sum(oracle.moment(each["triggered_at"]) <= stores.NOW - timedelta(hours=1) for each in envelopes[::2])
+    assert half.read(connection, at) == early
+    assert half.read(connection) == len(envelopes[::2]) - early
+    assert half.read(connection) == 0
+    with psycopg.connect(database) as other:  # not committed while others are
+        add_raw(other, envelopes[1::4])
+        add_raw(connection, envelopes[3::4])
+        assert half.read(connection) == len(envelopes[3::4])
+        other.commit()
+    half.read(connection)
+    whole.read(connection)
+    key = ["order_id"]
+    assert half.order_states().sort(key).equals(whole.order_states().sort(key))
+    assert half.customers().equals(whole.customers())
+    assert whole.webhooks == len(envelopes)
+
+
+def test_what_nobody_can_read_is_skipped(connection: Connection[Any]) -> None:
+    envelopes = stores.store(4)
+    add_raw(connection, envelopes)
+    broken = [b"", b"{", json.dumps(envelopes[0] | {"topic": "orders/unheard_of"}).encode()]
+    paid = next(each for each in envelopes if each["topic"] == "orders/paid")
+    broken.append(json.dumps(paid | {"payload": paid["payload"] | {"id": 1, "currency": "EUR"}}).encode())
+    for value in broken:
+        connection.execute(
+            "INSERT INTO raw_events (received_at, stream, key, shop, triggered_at, value)"
+            " VALUES (now(), %s, %s, %s, now(), %s)",
+            (topics.ORDERS, f"{stores.SHOP}/1", stores.SHOP, value.decode()),
+        )
+    history = History(stores.SHOP, "USD")
+    assert history.read(connection) == len(envelopes) + len(broken)
+    assert history.unreadable == len(broken)
+    assert "1" not in history.order_states()["order_id"].to_list()
+
+
+# --- windows -----------------------------------------------------------------------------------------------------
+
+
+def note(connection: Connection[Any], size: str, start: str, shop: str = CDNOW_SHOP) -> None:
+    connection.execute("INSERT INTO late_windows (shop, size, start) VALUES (%s, %s, %s)", (shop, size, start))
+
+
+def partial(connection: Connection[Any], size: str, start: str, partition: int) -> None:
+    connection.execute(
+        "INSERT INTO points_windows VALUES (%s, %s, %s, %s, 'USD', 1, 1, 1, 0, 1, 0, 0)",
+        (start, CDNOW_SHOP, size, partition),
+    )
+
+
+def test_late_windows_are_rebuilt_and_the_rest_left(connection: Connection[Any], cdnow: Stream) -> None:
+    for size, start in (("day", "1997-01-01T00:00Z"), ("minute", "1997-01-01T12:00Z"), ("hour", "1980-01-01T00:00Z")):
+        note(connection, size, start)
+    for partition in range(3):
+        partial(connection, "day", "1997-01-01T00:00Z", partition)
+        partial(connection, "day", "1997-01-02T00:00Z", partition)
+    report = run(cdnow, AS_OF)
+    assert report.windows == 3
+    assert one(connection, "SELECT count(*) FROM late_windows") == 0
+    first = [float(each["payload"]["subtotal_price"]) for each in cdnow.envelopes if "19970101" in day_of(each)]
+    rows = connection.execute(
+        "SELECT size, start, partition, orders, net, points_earned, points_reversed FROM points_windows"
+        " WHERE partition = -1 ORDER BY start, size"
+    ).fetchall()
+    expected = (len(first), round(100 * sum(first)), sum(map(int, first)), 0)
+    assert [row[2:] for row in rows] == [(-1, 0, 0, 0, 0), (-1, *expected), (-1, *expected)]
+    assert one(connection, "SELECT count(*) FROM points_windows WHERE partition >= 0") == 3
+
+
+def day_of(envelope: dict[str, Any]) -> str:
+    return str(envelope["payload"]["processed_at"])[:10].replace("-", "")
+
+
+def test_a_window_noted_again_meanwhile_stays_on_the_list(connection: Connection[Any], cdnow: Stream) -> None:
+    note(connection, "day", "1997-01-01T00:00Z")
+    waiting = windows.late(connection, CDNOW_SHOP)
+    connection.execute("UPDATE late_windows SET noted_at = clock_timestamp()")
+    program = tables.program(connection, CDNOW_SHOP)
+    history = History(CDNOW_SHOP, "USD")
+    history.read(connection)
+    windows.rebuild(connection, orders.worth(history, program), program, waiting)
+    assert one(connection, "SELECT count(*) FROM points_windows WHERE partition = -1") == 1
+    assert one(connection, "SELECT count(*) FROM late_windows") == 1
+
+
+def test_a_range_is_rebuilt_on_request(connection: Connection[Any], cdnow: Stream) -> None:
+    partial(connection, "day", "1997-01-01T00:00Z", 3)
+    partial(connection, "day", "1996-12-31T00:00Z", 3)  # nothing happened on it
+    program = tables.program(connection, CDNOW_SHOP)
+    history = History(CDNOW_SHOP, "USD")
+    start, end = instants.parse("1996-12-31T00:00:00Z"), instants.parse("1999-01-01T00:00:00Z")
+    count = windows.rebuild_range(connection, history, program, "day", start, end)
+    assert one(connection, "SELECT count(*), sum(orders)::int, sum(points_earned)::int FROM points_windows") == (
+        count,
+        6919,
+        239_444,
+    )
+    assert one(connection, "SELECT count(*) FROM points_windows WHERE partition >= 0") == 0
+
+
+# --- parity ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def at_par(connection: Connection[Any]) -> Connection[Any]:
+    """Some of CDNOW, with every table as a stream without fault would have left it."""
+    envelopes = cdnow_envelopes()[:500]
+    add_raw(connection, envelopes)
+    program = add_program(connection, CDNOW_SHOP)
+    run(Stream(connection, envelopes, PLAIN), AS_OF)
+    history = History(CDNOW_SHOP, "USD")
+    for size in windows.SIZES:
+        windows.rebuild_range(connection, history, program, size, 0, 1 << 60)
+    for each in envelopes:
+        payload = each["payload"]
+        total, at = int(float(payload["subtotal_price"])), payload["processed_at"]
+        key = (CDNOW_SHOP, str(payload["id"]), str(payload["customer"]["id"]))
+        connection.execute(
+            "INSERT INTO points_totals (shop, order_id, customer_id, revision, total, processed_at)"
+            " VALUES (%s, %s, %s, 'r', %s, %s)",
+            (*key, total, at),
+        )
+        if total:
+            connection.execute(
+                "INSERT INTO points_transactions (posted_at, id, shop, order_id, customer_id, kind, points, revision,"
+                " processed_at) VALUES (%s, gen_random_uuid(), %s, %s, %s, 'earned', %s, 'r', %s)",
+                (at, *key, total, at),
+            )
+    connection.execute(
+        "INSERT INTO rfm_segment_counts SELECT shop, segment, count(*), sum(monetary) FROM customers GROUP BY 1, 2"
+    )
+    return connection
+
+
+def test_parity(at_par: Connection[Any]) -> None:
+    assert parity.compare(at_par, CDNOW_SHOP) == []
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        ("UPDATE customers SET balance = balance + 1 WHERE customer_id = '4'", "customers: 4: balance 99 not 98"),
+        ("UPDATE customers SET r = 5 WHERE customer_id = '4'", "customers: 4: r 5 not 2"),
+        ("UPDATE customers SET now = now + '1 second' WHERE customer_id = '4'", "4 stands at 1998-07-01T00:00:01Z"),
+        ("DELETE FROM customers WHERE customer_id = '4'", "4 is known but has no row"),
+        ("UPDATE customers SET customer_id = '7' WHERE customer_id = '4'", "7 has a row, but nothing named them"),
+        ("UPDATE points_totals SET total = total + 1 WHERE order_id = '1'", "points: order 1 of 4: posted 30"),
+        ("DELETE FROM points_transactions WHERE order_id = '1'", "4: balance 98, but the ledger sums to 69"),
+        ("UPDATE points_windows SET net = net + 1 WHERE size = 'hour'", "windows: "),
+        ("DELETE FROM points_windows WHERE start = '1997-01-01T12:00Z'", "windows: minute of 1997-01-01T12:00:00Z"),
+        ("UPDATE rfm_segment_counts SET customers = 800", "segment counts: "),
+        ("DELETE FROM raw_events WHERE id = 1", "points: order 1 of 4: posted 29, in the ledger 29, deserved 0"),
+    ],
+)
+def test_parity_notices(at_par: Connection[Any], harm: str, told: str) -> None:
+    assert at_par.execute(harm.encode()).rowcount > 0
+    found = parity.compare(at_par, CDNOW_SHOP)
+    assert any(told in line for line in found), found
+
+
+def test_parity_leaves_late_windows_out(at_par: Connection[Any]) -> None:
+    at_par.execute("UPDATE points_windows SET net = 0 WHERE size = 'day' AND start = '1997-01-01T00:00Z'")
+    note(at_par, "day", "1997-01-01T00:00Z")
+    assert parity.compare(at_par, CDNOW_SHOP) == []
+
+
+def test_parity_of_adversarial_stores(connection: Connection[Any]) -> None:
+    """Rows at their own now, some under a version, some moved on by a rescore; ledger and windows left out."""
+    envelopes = stores.store(11, moments=6)
+    plain = stores.program(11)
+    add_raw(connection, envelopes)
+    add_program(connection, stores.SHOP, **plain)
+    stream = Stream(connection, envelopes, plain)
+    report = run(stream, stores.NOW - timedelta(hours=1), stores.SHOP)
+    assert report.rounds == 1
+    names = {*oracle.oracle(envelopes, {stores.SHOP: plain})[stores.SHOP].customers}
+    stream.write(names, stores.NOW - timedelta(days=9999), stores.SHOP)  # those whom the batch did not know yet
+    stream.write(
+        {codec.loads(each.value)["customer_id"] for each in stream.sent if each.topic == topics.RESCORE},
+        stores.NOW - timedelta(hours=1),
+        stores.SHOP,
+    )
+    assert [line for line in parity.compare(connection, stores.SHOP) if line.startswith("customers")] == []

@@ -148,6 +148,10 @@ class EmbeddedDatabase:
             return f"{error}; {self._folder / 'log'}: {(self._folder / 'log').read_text().splitlines()[-1]}"
         return str(error)
 
+    def alive(self) -> bool:
+        """Whether the server that `start` found or made still runs."""
+        return self._server is not None and bool(self._server.get_postmaster_info().is_running())
+
     def stop(self) -> None:
         """Shut the server down cleanly; nothing happens if it is not running."""
         if self._server is not None:

@@ -14,6 +14,7 @@ import psycopg
 from confluent_kafka import KafkaError, Message, Producer
 
 from events import codec, instants, topics
+from runtime import kafka
 from runtime.ports import PublishError
 from runtime.progress import Gauge, Place, Progress
 from runtime.settings import Settings
@@ -101,15 +102,7 @@ class Pump(threading.Thread):
         super().__init__(name="journal", daemon=True)
         self._settings = settings
         self._partitions = partitions
-        self._producer: Any = Producer(
-            {
-                "bootstrap.servers": settings.kafka_servers(),
-                "enable.idempotence": True,
-                "partitioner": "murmur2_random",
-                "message.max.bytes": topics.MAX_MESSAGE_BYTES,
-                "log_level": 2,
-            }
-        )
+        self._producer: Any = Producer(kafka.producer_config(settings))
         self._cursor: tuple[str, int] = ("0", 0)
         self._room = 0
         self._unread: deque[Slice] = deque()

@@ -7,9 +7,10 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from events import topics
+from runtime import kafka
 from runtime.settings import Settings
 
-#: What the worker's group commits; it reads programs and cut points without a group.
+#: What the worker's group commits; programs and cut points it reads without a group.
 WORKER_TOPICS: Final = (topics.ORDERS, topics.CUSTOMERS, topics.RESCORE, topics.ORDER_FACTS)
 
 _TIMEOUT = 10.0
@@ -31,22 +32,24 @@ class Progress(NamedTuple):
 
     @property
     def sink_lag(self) -> int:
-        return sum(max(end - self.sink.get(at, 0), 0) for at, end in self.ends.items())
+        return sum(max(end - self.sink[at], 0) for at, end in self.ends.items() if at in self.sink)
 
     def done(self, at: Place) -> int:
         """The offset up to which everybody has read a partition."""
-        return min(self.sink.get(at, 0), self.worker.get(at, self.sink.get(at, 0)))
+        return min(readers[at] for readers in (self.worker, self.sink) if at in readers)
 
 
 class Gauge:
     """Reads the progress. Offsets come from the broker, the sink's positions from its database."""
 
     def __init__(self, settings: Settings, partitions: int | None = None) -> None:
-        servers = {"bootstrap.servers": settings.kafka_servers(), "log_level": 2}
+        servers = kafka.client_config(settings)
         self._incarnation = settings.incarnation
         self._names = {settings.topic(topic.name): topic.name for topic in topics.ALL}
         self._admin: Any = AdminClient(servers)
-        self._group: Any = Consumer({**servers, "group.id": settings.group, "enable.auto.commit": False})
+        self._group: Any = Consumer(
+            {**servers, "group.id": settings.topic(settings.group), "enable.auto.commit": False}
+        )
         self._places = self._find(partitions)
 
     def _find(self, partitions: int | None) -> list[TopicPartition]:
@@ -72,7 +75,10 @@ class Gauge:
         return Progress(
             ends,
             {self._place(at): max(at.offset, 0) for at in committed},
-            {(self._names.get(name, name), partition): offset for name, partition, offset in rows},
+            {
+                **{at: 0 for at in ends if at[0] in kafka.SINK_TOPICS},
+                **{(self._names.get(name, name), partition): offset for name, partition, offset in rows},
+            },
         )
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from events import codec, keys, topics
-from runtime import journal, migrate
+from runtime import journal, kafka, migrate
 from runtime.embedded import EmbeddedBroker, EmbeddedDatabase
 from runtime.journal import Pump
 from runtime.progress import WORKER_TOPICS, Gauge
@@ -112,6 +112,8 @@ def _read_all(settings: Settings, connection: Connection, broker: EmbeddedBroker
     )
     consumer.close()
     for (topic, partition), end in ends.items():
+        if topic not in kafka.SINK_TOPICS:
+            continue
         connection.execute(
             "INSERT INTO sink_positions VALUES (%s, %s, %s, %s)"
             " ON CONFLICT (incarnation, topic, partition) DO UPDATE SET next_offset = excluded.next_offset",

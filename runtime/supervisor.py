@@ -1,0 +1,285 @@
+"""`loyalnest up`: the servers and processes of one LoyalNest, started in order, watched, and ended in order.
+
+With real Kafka a process that ended is started again by itself. The embedded broker cannot give a new worker what the
+old one had read, so when one process ends there, all start again with a new broker and a replay of the raw history.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+from pydantic import SecretStr
+
+from runtime import embedded, home, kafka, migrate
+from runtime.children import Child
+from runtime.journal import Pump
+from runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: A process that ends this often within a minute has a cause that starting it again will not mend.
+MAX_ENDS: Final = 5
+_ENDS_WITHIN: Final = 60.0
+_WATCH: Final = 0.2
+_BACKOFF: Final = 1.0
+_READY: Final = 90.0
+_GRACE: Final = 15.0
+
+#: What `rebuild` empties: all of it comes again from the raw history.
+DERIVED: Final = (
+    "customers",
+    "rfm_segment_counts",
+    "points_totals",
+    "points_transactions",
+    "rfm_score_history",
+    "rfm_segment_deltas",
+    "points_windows",
+    "late_windows",
+)
+
+
+class UpError(RuntimeError):
+    """LoyalNest cannot start or go on; the message says why, and where to look."""
+
+
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _check_port(host: str, port: int) -> None:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise UpError(f"port {port} on {host} cannot be used ({error.strerror}): choose another with --port") from None
+
+
+class Stack:
+    """All of one LoyalNest. `say` is told what happens, in words for its user."""
+
+    def __init__(self, settings: Settings, say: Callable[[str], None], *, schedule: bool = True) -> None:
+        self._given = settings
+        self._say = say
+        self._schedule = schedule
+        self._lock = home.Lock(settings.data)
+        self._database: embedded.EmbeddedDatabase | None = None
+        self._broker: embedded.EmbeddedBroker | None = None
+        self._children: list[Child] = []
+        self._ends: deque[float] = deque()
+        self._ending = threading.Event()
+        self._changing = threading.Lock()
+        self.pump: Pump | None = None
+        self.settings = settings
+        self.lives = 0
+
+    # --- starting ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Everything, until it is ready. UpError, EmbeddedError or MigrationError if it cannot be."""
+        if not self._lock.take(patience=5):
+            raise UpError(f"another LoyalNest uses {self._given.data}; end it, or choose another --data")
+        settings = home.changed(
+            self._given,
+            master_key=embedded.master_key(self._given),
+            shopify_secrets=embedded.webhook_secrets(self._given),
+            api_port=self._given.api_port or _free_port(self._given.api_host),
+        )
+        _check_port(settings.api_host, settings.api_port)
+        if settings.database is None:
+            self._say("starting PostgreSQL")
+            self._database = embedded.EmbeddedDatabase(settings.data / "postgres")
+            settings = home.changed(settings, database=SecretStr(self._database.start()))
+        migrate.migrate(settings.database_url())
+        self.settings = settings
+        self._live()
+
+    def _live(self) -> None:
+        """One life: a broker, the pump that feeds it, and the processes around it."""
+        self.lives += 1
+        if self._given.kafka is None:
+            self._say("starting the broker")
+            self._broker = embedded.EmbeddedBroker(self._given.topic_prefix)
+            self.settings = home.changed(
+                self.settings,
+                kafka=self._broker.servers,
+                incarnation=self._broker.incarnation,
+                partitions=self._broker.partitions,
+                journal=True,
+            )
+        kafka.create_topics(self.settings)
+        self._clear()
+        if self._broker is not None:
+            self.pump = Pump(self.settings, self._broker.partitions)
+            self.pump.start()
+        self._say("starting the worker, the sink, the API and the schedule")
+        self._ready_file.unlink(missing_ok=True)
+        self._children = self._new_children()
+        for child in self._children:
+            child.start()
+        home.announce(self.settings.data, self._running())
+        self._wait_until_ready()
+
+    def _clear(self) -> None:
+        """Positions of brokers that are gone; and what `rebuild` asked to have made anew."""
+        with psycopg.connect(self.settings.database_url()) as connection:
+            if self._broker is not None:
+                connection.execute("DELETE FROM sink_positions WHERE incarnation LIKE 'embedded-%'")
+                if home.rebuild_asked(self.settings.data):
+                    self._say("emptying the derived tables for a rebuild")
+                    connection.execute(f"TRUNCATE {', '.join(DERIVED)}".encode())
+        home.rebuild_begun(self.settings.data)
+
+    @property
+    def _ready_file(self) -> Path:
+        return self.settings.data / "worker.ready"
+
+    def _new_children(self) -> list[Child]:
+        names: list[tuple[str, tuple[str, ...]]] = [("worker", ("worker",)), ("sink", ("sink",)), ("api", ("api",))]
+        if self._schedule:
+            names.append(("schedule", ("batch", "schedule")))
+        worker = home.changed(self.settings, ready_file=self._ready_file)
+        return [
+            Child(
+                name,
+                words,
+                home.environment(worker if name == "worker" else self.settings),
+                self.settings.data / "logs" / f"{name}.log",
+            )
+            for name, words in names
+        ]
+
+    def _running(self) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "kafka": self.settings.kafka_servers(),
+            "database": self.settings.database_url(),
+            "incarnation": self.settings.incarnation,
+            "partitions": self.settings.partitions,
+            "journal": self.settings.journal,
+            "api": self.api,
+            "children": {child.name: child.pid for child in self._children},
+        }
+
+    @property
+    def api(self) -> str:
+        """The API's address."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.settings.api_host, self.settings.api_host)  # noqa: S104
+        return f"http://{host}:{self.settings.api_port}"
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + _READY
+        waiting: dict[str, Callable[[], bool]] = {"worker": self._ready_file.exists, "api": self._api_ready}
+        while waiting and not self._ending.is_set():
+            for name in [name for name, ready in waiting.items() if ready()]:
+                del waiting[name]
+            for child in self._children:
+                if child.exit_code is not None:
+                    raise UpError(self._ended(child))
+            if waiting and time.monotonic() > deadline:
+                logs = ", ".join(str(child.log) for child in self._children if child.name in waiting)
+                raise UpError(f"the {' and the '.join(waiting)} did not get ready in {_READY:.0f} s: see {logs}")
+            self._ending.wait(0.05)
+
+    def _api_ready(self) -> bool:
+        with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{self.api}/readyz", timeout=2):  # noqa: S310
+            return True
+        return False
+
+    # --- watching ------------------------------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Until `end` is called. UpError when something keeps ending."""
+        while not self._ending.wait(_WATCH):
+            with self._changing:
+                if not self._ending.is_set():
+                    self._look()
+
+    def _look(self) -> None:
+        for child in self._children:
+            child.bound_log()
+        if self._database is not None and not self._database.alive():
+            self._say("PostgreSQL ended: starting it again")
+            self._count("PostgreSQL keeps ending")
+            self._database.start()
+        if self.pump is not None and self.pump.error is not None:
+            self._again(f"the journal stopped ({self.pump.error})")
+        elif self._broker is not None and home.rebuild_asked(self.settings.data):
+            self._again("a rebuild was asked for", counts=False)
+        else:
+            for child in [child for child in self._children if child.exit_code is not None]:
+                self._mend(child)
+
+    def _mend(self, child: Child) -> None:
+        if self._broker is not None:
+            self._again(self._ended(child))
+        else:
+            self._count(self._ended(child))
+            self._say(f"{self._ended(child)}: starting it again")
+            self._ending.wait(_BACKOFF)
+            child.wait(0)
+            child.start()
+            home.announce(self.settings.data, self._running())
+
+    def _again(self, why: str, *, counts: bool = True) -> None:
+        """A new life, embedded: whatever the broker held is gone with it, and comes again from the raw history."""
+        if counts:
+            self._count(why)
+        self._say(f"{why}: starting all again and replaying the raw history")
+        self._end_life()
+        self._live()
+
+    def _count(self, why: str) -> None:
+        now = time.monotonic()
+        self._ends.append(now)
+        while self._ends[0] < now - _ENDS_WITHIN:
+            self._ends.popleft()
+        if len(self._ends) > MAX_ENDS:
+            raise UpError(f"{why}; that was {len(self._ends)} times in a minute")
+
+    def _ended(self, child: Child) -> str:
+        code = child.exit_code or 0
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        said = f", saying: {child.last_line()[:300]}" if code > 0 and child.last_line() else ""
+        return f"the {child.name} {how} (see {child.log}){said}"
+
+    # --- ending --------------------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Ask `watch` and `start` to return; safe in a signal handler."""
+        self._ending.set()
+
+    def stop(self) -> None:
+        """End every process and server that this one started."""
+        self._ending.set()
+        with self._changing:
+            self._end_life()
+            if self._database is not None:
+                self._database.stop()
+            home.retract(self._given.data)
+            self._lock.give_back()
+
+    def _end_life(self) -> None:
+        # Who takes things in first, then who works them off.
+        for names in (("api", "schedule"), ("worker", "sink")):
+            ending = [child for child in self._children if child.name in names]
+            for child in ending:
+                child.terminate()
+            for child in ending:
+                child.wait(_GRACE)
+        self._children = []
+        if self.pump is not None:
+            self.pump.stop()
+            self.pump = None
+        if self._broker is not None:
+            self._broker.close()
+            self._broker = None

@@ -1,0 +1,102 @@
+"""The app: every route of section 6 of the design, over one pool, one vault and one publisher."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api import customers, exports, health, live, points, problems, program, segments, webhooks
+from api.services import Services
+from runtime import database
+from runtime.ports import Publisher
+from runtime.settings import Settings
+from runtime.vault import Vault, master_key
+
+VERSION = "1.0.0"
+
+#: Connections of one process. Webhooks of orders need none.
+_POOL = 10
+
+_DESCRIPTION = """
+Live loyalty points and RFM segments of a Shopify store, with their whole history.
+
+- **Merchants**: [segments](#tag/segments), their sizes and movement, and why a [customer](#tag/customers) is where
+  they are; `/live` tells of changes as they happen.
+- **Marketers**: a segment as CSV under [exports](#tag/exports), with consent beside each address, as of now or of a
+  past day.
+- **Integrators**: signed [webhooks](#tag/webhooks) in; the same data leaves on Kafka topics.
+
+Send an API key of the shop: `Authorization: Bearer ln_...` (made by `loyalnest keys create`). Ids are strings, because
+Shopify's exceed 2^53; amounts are decimal strings in the shop's currency; times are RFC 3339 in UTC. Errors are problem
+details (RFC 9457). Lists go on with `cursor`: give back what `next` held.
+"""
+
+_TAGS = [
+    {"name": "segments", "description": "For merchants: how large, how valuable, and who moved."},
+    {"name": "customers", "description": "For merchants: one customer's standing, why, and its history."},
+    {"name": "points", "description": "For merchants: the ledger, and points by minute, hour and day."},
+    {"name": "exports", "description": "For marketers: segments as CSV."},
+    {"name": "program", "description": "For whoever runs the program: rules, look-back, grid, zone."},
+    {"name": "live", "description": "For dashboards: changes as they happen."},
+    {"name": "webhooks", "description": "For integrators: the way in."},
+    {"name": "health", "description": "For operators."},
+]
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    401: {"model": problems.ProblemModel, "description": "no valid API key"},
+    403: {"model": problems.ProblemModel, "description": "the API key lacks the scope"},
+    404: {"model": problems.ProblemModel, "description": "not there, or not this key's"},
+    422: {"model": problems.ProblemModel, "description": "a parameter is wrong"},
+    503: {"model": problems.ProblemModel, "description": "not possible just now: try again"},
+}
+_WEBHOOK_ERRORS: dict[int | str, dict[str, Any]] = {status: _ERRORS[status] for status in (401, 503)}
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's schema, with errors under the media type that they are sent with."""
+    schema = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes, tags=_TAGS
+    )
+    model = {"schema": {"$ref": "#/components/schemas/ProblemModel"}}
+    for path in schema["paths"].values():
+        for operation in path.values():
+            for answer in operation["responses"].values():
+                if answer.get("content", {}).get("application/json") == model:
+                    answer["content"] = {problems.MEDIA_TYPE: model}
+    return schema
+
+
+def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
+    """The API. Publishes webhooks and programs through `publisher`, which it neither starts nor stops.
+
+    ValueError (or VaultError) for settings it cannot work with: no database, no master key.
+    """
+    pool = database.pool(settings.database_url(), "loyalnest-api", size=_POOL)
+    services = Services(settings, publisher, pool, Vault(master_key(settings), pool))
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await pool.open()  # without waiting: /readyz tells when the database is there
+        services.live.start()
+        try:
+            yield
+        finally:
+            await services.live.stop()
+            await pool.close()
+
+    app = FastAPI(title="LoyalNest", version=VERSION, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app.state.services = services
+    problems.install(app)
+    app.include_router(webhooks.router, responses=_WEBHOOK_ERRORS)
+    for module in (segments, customers, points, exports, program, live):
+        app.include_router(module.router, responses=_ERRORS)
+    app.include_router(health.router)
+
+    def openapi() -> dict[str, Any]:
+        app.openapi_schema = app.openapi_schema or _openapi(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,211 @@
+"""Customers: where each of them stands, why, and how they came there."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query
+from pydantic import Field
+
+from api import cursors, models, why
+from api.cursors import CursorQuery, LimitQuery
+from api.models import Answer, Money, Time
+from api.problems import ProblemError
+from api.services import Caller, ReadAccess, Row
+from api.standings import cut_points_by_version
+
+router = APIRouter(prefix="/v1/shops/{shop}/customers", tags=["customers"])
+
+CustomerPath = Annotated[
+    str, Path(description="Shopify's customer id", pattern="^[0-9]{1,20}$", examples=["207119551"])
+]
+SegmentQuery = Annotated[
+    str | None, Query(description="only this segment, by name", pattern=r"^[^\x00]{1,100}$", examples=["Loyal"])
+]
+Sort = Literal[
+    "customer_id",
+    "recency_days",
+    "-recency_days",
+    "frequency",
+    "-frequency",
+    "monetary",
+    "-monetary",
+    "points_balance",
+    "-points_balance",
+    "score",
+    "-score",
+]
+
+#: Integers all of them, so that a cursor holds them exactly. Prospects have no recency and no score: last, and least.
+_SORTED_BY = {
+    "recency_days": "coalesce(recency_days, 2147483647)",
+    "frequency": "frequency",
+    "monetary": "monetary",
+    "points_balance": "balance",
+    "score": "(coalesce(score, 0) * 10)::int",
+}
+
+
+class Standing(Answer):
+    """Values, digits and segment. Prospects have no digits, no recency and no score."""
+
+    segment: str = Field(examples=["Champions"])
+    segment_id: str = Field(examples=["seg_543"])
+    r: int | None
+    f: int | None
+    m: int | None
+    score: str | None = Field(description="0.4 R + 0.3 F + 0.3 M", examples=["4.3"])
+    recency_days: int | None = Field(description="whole days since the latest order that counts")
+    frequency: int = Field(description="orders that count, over the look-back")
+    monetary: Money = Field(description="their summed net")
+    cut_points_version: str
+
+    @classmethod
+    def values(cls, row: Row, currency: str) -> dict[str, Any]:
+        """Our fields from a row that has them as columns."""
+        taken = {name: row[name] for name in Standing.model_fields if name != "monetary"}
+        taken["score"] = None if row["score"] is None else str(row["score"])
+        return {**taken, "monetary": models.amount(row["monetary"], currency)}
+
+
+class Customer(Standing):
+    """A customer as of `now`. E-mail is only in the CSV export."""
+
+    customer_id: str = Field(examples=["207119551"])
+    now: Time = Field(description="the time as of which the values hold: their latest event, or a later batch")
+    points_balance: int
+    last_order_at: Time | None
+    deleted: bool = Field(description="the shop has deleted this customer")
+    redacted: bool = Field(description="the customer's personal data has been erased")
+    stored_at: Time
+
+    @classmethod
+    def fields_of(cls, row: Row) -> dict[str, Any]:
+        own = ("customer_id", "now", "last_order_at", "deleted", "redacted", "stored_at")
+        return {
+            **Standing.values(row, row["currency"]),
+            **{name: row[name] for name in own},
+            "points_balance": row["balance"],
+        }
+
+
+class Customers(Answer):
+    """A page of customers."""
+
+    items: list[Customer]
+    next: str | None = Field(description="the next page's cursor; null on the last")
+
+
+class CustomerWithWhy(Customer):
+    """A customer, and why they are where they are."""
+
+    why: why.Why
+
+
+class Change(Standing):
+    """The customer's digits, segment or cut-point version changed."""
+
+    id: UUID
+    at: Time
+    cause: str = Field(examples=["order 450789469", "rescore"])
+
+
+class History(Answer):
+    """A page of changes, newest first."""
+
+    items: list[Change]
+    next: str | None = Field(description="the next page's cursor; null on the last")
+
+
+def _page(sort: Sort, segment: str | None, cursor: str | None) -> tuple[str, Row]:
+    """(SQL, parameters) of one page; keyset, so that a page costs the same however far down it is."""
+    where, parameters = ["shop = %(shop)s"], dict[str, Any](segment=segment)
+    if segment is not None:
+        where.append("segment = %(segment)s")
+    column = _SORTED_BY.get(sort.lstrip("-"), "0")
+    sign, direction = ("<", "DESC") if sort.startswith("-") else (">", "ASC")
+    if cursor is not None:
+        came_by, parameters["value"], parameters["id"] = cursors.read(cursor, str, int, str)
+        if came_by != sort or "\x00" in parameters["id"]:
+            raise ProblemError(400, "bad-cursor", "This cursor belongs to another sort: begin again without one.")
+        by_id = sort == "customer_id"
+        where.append(f"customer_id {sign} %(id)s" if by_id else f"({column}, customer_id) {sign} (%(value)s, %(id)s)")
+    order = "customer_id" if sort == "customer_id" else f"{column} {direction}, customer_id"
+    sql = f"SELECT *, {column} AS sorted_by FROM customers WHERE {' AND '.join(where)}"  # noqa: S608
+    return f"{sql} ORDER BY {order} {direction} LIMIT %(limit)s + 1", parameters
+
+
+@router.get("", summary="Customers, by segment")
+async def customers(
+    caller: ReadAccess,
+    segment: SegmentQuery = None,
+    sort: Annotated[Sort, Query(description="`-` for descending; ties by customer_id")] = "customer_id",
+    cursor: CursorQuery = None,
+    limit: LimitQuery = 100,
+) -> Customers:
+    """A page of customers. What changes between two pages is seen as it is when its page is read."""
+    sql, parameters = _page(sort, segment, cursor)
+    rows = await caller.services.rows(sql, {**parameters, "shop": caller.shop, "limit": limit})
+    following = None
+    if len(rows) > limit:
+        last = rows[limit - 1]
+        following = cursors.write(sort, int(last["sorted_by"]), last["customer_id"])
+    return Customers(items=[Customer(**Customer.fields_of(row)) for row in rows[:limit]], next=following)
+
+
+async def find(caller: Caller, customer_id: str) -> Row:
+    """The customer's row; a problem (404) if the shop has no such customer."""
+    row = await caller.services.row(
+        "SELECT * FROM customers WHERE shop = %(shop)s AND customer_id = %(customer)s",
+        {"shop": caller.shop, "customer": customer_id},
+    )
+    if row is None:
+        raise ProblemError(404, "no-customer", "The shop has no such customer (or no event of theirs has come yet).")
+    return row
+
+
+@router.get("/{customer_id}", summary="A customer, and why they are in their segment")
+async def customer(caller: ReadAccess, customer_id: CustomerPath) -> CustomerWithWhy:
+    """Balance, digits and segment, with the customer's values beside the cut points they were scored with."""
+    row = await find(caller, customer_id)
+    program = await caller.program()
+    used = await cut_points_by_version(caller, row["cut_points_version"], row["currency"])
+    return CustomerWithWhy(**Customer.fields_of(row), why=why.explain(row, used, program))
+
+
+_HISTORY = """
+SELECT * FROM rfm_score_history
+WHERE shop = %(shop)s AND customer_id = %(customer)s
+  AND (%(at)s::timestamptz IS NULL OR at < %(at)s OR (at = %(at)s AND id > %(id)s))
+ORDER BY at DESC, id LIMIT %(limit)s + 1
+"""
+
+
+def time_and_id(cursor: str | None) -> dict[str, Any]:
+    """The parameters `at` and `id` of a list that is newest first; both null on the first page."""
+    if cursor is None:
+        return {"at": None, "id": None}
+    at, ident = cursors.read(cursor, str, str)
+    try:
+        return {"at": datetime.fromisoformat(at), "id": UUID(ident)}
+    except ValueError:
+        raise ProblemError(400, "bad-cursor", "This cursor is none of this list's: begin again without one.") from None
+
+
+@router.get("/{customer_id}/rfm", summary="A customer's RFM history")
+async def history(
+    caller: ReadAccess, customer_id: CustomerPath, cursor: CursorQuery = None, limit: LimitQuery = 100
+) -> History:
+    """Every change of digits, segment or cut-point version, newest first."""
+    row = await find(caller, customer_id)
+    rows = await caller.services.rows(
+        _HISTORY, {"shop": caller.shop, "customer": customer_id, "limit": limit, **time_and_id(cursor)}
+    )
+    last = rows[limit - 1] if len(rows) > limit else None
+    return History(
+        items=[
+            Change(**Standing.values(each, row["currency"]), id=each["id"], at=each["at"], cause=each["cause"])
+            for each in rows[:limit]
+        ],
+        next=None if last is None else cursors.write(last["at"], str(last["id"])),
+    )

@@ -1,0 +1,199 @@
+"""Segments as CSV, at any size: read by a server-side cursor, written as it is read."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Annotated, Any, Final, NamedTuple
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+from psycopg import AsyncConnection
+from psycopg.rows import dict_row
+
+from api import csv_cells
+from api.customers import SegmentQuery
+from api.models import AsOf, time_text
+from api.problems import ProblemError
+from api.services import Caller, ExportAccess, Row
+from api.standings import run_at
+from events import money
+from events.payloads import Contact
+from runtime import database, metrics
+
+router = APIRouter(prefix="/v1/shops/{shop}/exports", tags=["exports"])
+
+COLUMNS: Final = (
+    "customer_id",
+    "email_sha256",
+    "email_consent",
+    "recency_days",
+    "frequency",
+    "monetary",
+    "currency",
+    "r",
+    "f",
+    "m",
+    "score",
+    "segment_id",
+    "segment",
+    "points_balance",
+    "last_order_at",
+    "as_of",
+    "cut_points_version",
+)
+
+#: Customers of one read of the cursor, and of one read of the vault.
+_CHUNK: Final = 1000
+
+#: Exports at once in one process: each holds a connection for as long as its client takes.
+_MOST: Final = 8
+
+#: A client that reads nothing for so long loses its export (it holds a transaction open).
+_STALLED: Final = "SET idle_in_transaction_session_timeout = '5min'"
+
+_LIVE = """
+SELECT customer_id, contact, deleted, recency_days, frequency, monetary, currency, r, f, m, score, segment_id,
+       segment, balance, last_order_at, now AS as_of, cut_points_version
+FROM customers WHERE shop = %(shop)s AND (%(segment)s::text IS NULL OR segment = %(segment)s)
+ORDER BY customer_id
+"""
+
+# Consent and address are today's, whatever day is asked for: nobody may be written to by a consent since withdrawn.
+_PAST = """
+SELECT b.customer_id, c.contact, c.deleted, b.recency_days, b.frequency, b.monetary, %(currency)s AS currency,
+       b.r, b.f, b.m, b.score, b.segment_id, b.segment, b.balance, b.last_order_at, %(as_of)s AS as_of,
+       %(version)s AS cut_points_version
+FROM batch_segments AS b LEFT JOIN customers AS c ON c.shop = b.shop AND c.customer_id = b.customer_id
+WHERE b.run_id = %(run)s AND b.shop = %(shop)s AND (%(segment)s::text IS NULL OR b.segment = %(segment)s)
+ORDER BY b.customer_id
+"""
+
+
+class Export(NamedTuple):
+    """One export: what to read, and whether addresses are shown or hashed."""
+
+    caller: Caller
+    sql: str
+    parameters: Row
+    addresses: bool
+
+    @property
+    def header(self) -> list[str]:
+        return ["email" if self.addresses and name == "email_sha256" else name for name in COLUMNS]
+
+
+def _address(contact: Contact | None, shown: bool) -> str | None:
+    if contact is None or contact.email is None:
+        return None
+    email = contact.email.strip().lower()
+    return csv_cells.safe(email) if shown else sha256(email.encode()).hexdigest()
+
+
+def _cells(row: Row, contact: Contact | None, shown: bool) -> Sequence[object]:
+    return (
+        row["customer_id"],
+        _address(contact, shown),
+        None if contact is None else csv_cells.safe(contact.consent),
+        row["recency_days"],
+        row["frequency"],
+        money.decimal_text(row["monetary"], row["currency"]),
+        row["currency"],
+        row["r"],
+        row["f"],
+        row["m"],
+        row["score"],
+        row["segment_id"],
+        csv_cells.safe(row["segment"]),
+        row["balance"],
+        None if row["last_order_at"] is None else time_text(row["last_order_at"]),
+        time_text(row["as_of"]),
+        csv_cells.safe(row["cut_points_version"]),
+    )
+
+
+async def _contacts(export: Export, connection: AsyncConnection[Any], rows: list[Row]) -> Mapping[str, Contact]:
+    """Opened anew for each chunk, on the export's own connection; a customer the shop deleted has none."""
+    sealed = {row["customer_id"]: row["contact"] for row in rows if row["contact"] and not row["deleted"]}
+    if not sealed:
+        return {}
+    return await export.caller.services.vault.open_many(connection, export.caller.shop, sealed)
+
+
+async def _written(export: Export) -> AsyncGenerator[bytes]:
+    services = export.caller.services
+    services.exports += 1
+    try:
+        async with await database.connect_async(services.settings.database_url(), "loyalnest-export") as connection:
+            await connection.execute(_STALLED)
+            async with connection.cursor("export", row_factory=dict_row) as cursor:
+                await cursor.execute(export.sql.encode(), export.parameters)
+                yield csv_cells.lines([export.header])
+                while rows := await cursor.fetchmany(_CHUNK):
+                    contacts = await _contacts(export, connection, rows)
+                    metrics.EXPORTED_ROWS.inc(len(rows))
+                    yield csv_cells.lines(
+                        _cells(row, contacts.get(row["customer_id"]), export.addresses) for row in rows
+                    )
+    finally:
+        services.exports -= 1
+
+
+async def _after(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with aclosing(rest):
+        yield first
+        async for chunk in rest:
+            yield chunk
+
+
+async def _prepared(caller: Caller, segment: str | None, as_of: datetime | None) -> Export:
+    program = await caller.program()
+    parameters: Row = {"shop": caller.shop, "segment": segment}
+    if as_of is None:
+        return Export(caller, _LIVE, parameters, "pii" in caller.key.scopes)
+    run = await run_at(caller, as_of)
+    parameters |= {"run": run.id, "as_of": run.as_of, "version": run.version, "currency": program.currency}
+    return Export(caller, _PAST, parameters, "pii" in caller.key.scopes)
+
+
+_EXAMPLE = (
+    ",".join(COLUMNS)
+    + "\r\n207119551,ecc2b4a8d2e8c1c3a0d5a1d3a2b4a8d2e8c1c3a0d5a1d3a2b4a8d2e8c1c3a0d5,subscribed,12,4,"
+    "519.60,USD,5,4,5,4.7,seg_545,Champions,519,2026-11-09T09:30:00Z,2026-11-21T01:00:00Z,default\r\n"
+)
+
+
+@router.get(
+    "/segments.csv",
+    summary="A segment, or everybody, as CSV",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "RFC 4180 in UTF-8 with a header row, by customer_id; streamed",
+            "content": {"text/csv": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+        }
+    },
+)
+async def segments_csv(
+    caller: ExportAccess,
+    segment: SegmentQuery = None,
+    as_of: Annotated[
+        AsOf | None,
+        Query(description="a past time: answered by the newest batch run whose as_of is not after it"),
+    ] = None,
+) -> StreamingResponse:
+    """One row per customer. Streamed: any size takes the same memory.
+
+    `email_sha256` is the SHA-256 of the trimmed, lowercased address; with the scope `pii` the column is `email`.
+    Both are empty without an address, and after the customer was deleted or redacted. Consent is always today's.
+    A text cell that a spreadsheet would run as a formula begins with an apostrophe.
+    """
+    if caller.services.exports >= _MOST:
+        raise ProblemError(429, "too-many", "Too many exports are running: try again soon.", {"Retry-After": "30"})
+    export = await _prepared(caller, segment, as_of)
+    stream = _written(export)
+    first = await anext(stream)  # what can go wrong at the start does so while it can still be said
+    day = time_text(as_of or datetime.now(UTC))[:10]
+    name = f"segments-{caller.shop.partition('.')[0]}-{day}.csv"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return StreamingResponse(_after(first, stream), media_type="text/csv; charset=utf-8", headers=headers)

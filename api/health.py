@@ -1,0 +1,73 @@
+"""Health and metrics, for orchestrators and Prometheus: no key is asked for, and no shop is named."""
+
+import asyncio
+from typing import Literal
+
+import psycopg
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from psycopg_pool import PoolTimeout
+from pydantic import Field
+
+from api.models import Answer
+from api.services import Services, services_of
+
+router = APIRouter(tags=["health"])
+
+_DATABASE_SECONDS = 3.0
+
+
+class Health(Answer):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(Answer):
+    """Whether webhooks and questions can be taken now."""
+
+    status: Literal["ready", "not ready"]
+    database: bool
+    publisher: bool
+    secrets: bool = Field(description="a Shopify secret is set; without one every webhook gets 401")
+
+
+async def _database(services: Services) -> bool:
+    try:
+        async with asyncio.timeout(_DATABASE_SECONDS):
+            return await services.row("SELECT 1 AS one", {}) is not None
+    except (psycopg.Error, PoolTimeout, TimeoutError):
+        return False
+
+
+def _publisher(services: Services) -> bool:
+    """A publisher may say how it is by `healthy()`; one that does not is taken to be well."""
+    healthy = getattr(services.publisher, "healthy", None)
+    return bool(healthy()) if callable(healthy) else True
+
+
+@router.get("/healthz", summary="Whether the process is alive")
+async def healthz() -> Health:
+    """Says nothing of the database: restarting this process would not mend it."""
+    return Health()
+
+
+@router.get("/readyz", summary="Whether it can work", responses={503: {"model": Readiness}})
+async def readyz(request: Request, response: Response) -> Readiness:
+    """200 when the database is reachable and the publisher well, else 503."""
+    services = services_of(request)
+    database, publisher = await _database(services), _publisher(services)
+    ready = database and publisher
+    response.status_code = 200 if ready else 503
+    return Readiness(
+        status="ready" if ready else "not ready",
+        database=database,
+        publisher=publisher,
+        secrets=bool(services.secrets),
+    )
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def metrics() -> Response:
+    """Everything this process counts."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,160 @@
+"""Points: a customer's ledger, and a shop's windows."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from api import cursors, models
+from api.cursors import CursorQuery, LimitQuery
+from api.customers import CustomerPath, find, time_and_id
+from api.models import Answer, AsOf, Money, Time
+from api.problems import ProblemError
+from api.services import ReadAccess, Row, Services
+from events import instants
+from events.programs import Program, local_midnight
+
+router = APIRouter(prefix="/v1/shops/{shop}", tags=["points"])
+
+Size = Literal["minute", "hour", "day"]
+
+_LENGTHS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1)}
+
+#: What is shown without `from`: an hour of minutes, two days of hours, a month of days.
+_SHOWN = {"minute": 60, "hour": 48, "day": 31}
+
+#: Windows at most in one answer.
+_MOST = 10_000
+
+_LEDGER = """
+SELECT * FROM points_transactions
+WHERE shop = %(shop)s AND customer_id = %(customer)s
+  AND (%(at)s::timestamptz IS NULL OR posted_at < %(at)s OR (posted_at = %(at)s AND id > %(id)s))
+ORDER BY posted_at DESC, id LIMIT %(limit)s + 1
+"""
+
+# Partial rows, one per partition, are summed; a row of partition -1 was rebuilt by the batch and stands for them all.
+_WINDOWS = """
+SELECT start, sum(orders) AS orders, sum(net) AS net, sum(points_earned) AS points_earned,
+       sum(points_reversed) AS points_reversed, sum(customers) AS customers, sum(guest_orders) AS guest_orders,
+       sum(guest_net) AS guest_net
+FROM (
+    SELECT *, rank() OVER (PARTITION BY start ORDER BY (partition = -1) DESC) AS place
+    FROM points_windows
+    WHERE shop = %(shop)s AND size = %(size)s AND start >= %(from)s AND start < %(to)s
+) AS ranked
+WHERE place = 1 GROUP BY start ORDER BY start
+"""
+
+
+class Entry(Answer):
+    """One entry of the ledger."""
+
+    id: UUID = Field(description="the same after any replay")
+    posted_at: Time
+    kind: Literal["earned", "reversed"]
+    points: int = Field(description="above 0 earned, below 0 reversed", examples=[129])
+    order_id: str = Field(examples=["450789469"])
+    processed_at: Time = Field(description="the order's time: its points are filed under it")
+
+
+class Ledger(Answer):
+    """A page of the ledger, newest first. All entries together are the balance."""
+
+    customer_id: str
+    points_balance: int
+    items: list[Entry]
+    next: str | None = Field(description="the next page's cursor; null on the last")
+
+
+class Window(Answer):
+    """What happened in a half-open stretch of time, by the orders' `processed_at`."""
+
+    start: Time
+    end: Time
+    label: str = Field(description="the day in the shop's zone, or the start in UTC", examples=["2026-11-21"])
+    orders: int
+    net: Money
+    points_earned: int
+    points_reversed: int
+    customers: int = Field(description="distinct")
+    guest_orders: int
+    guest_net: Money
+
+
+class Windows(Answer):
+    """Windows in the order of time; those in which nothing happened are left out."""
+
+    size: Size
+    zone: str = Field(description="days begin at midnight here; minutes and hours are of UTC")
+    items: list[Window]
+
+
+@router.get("/customers/{customer_id}/points", summary="A customer's points ledger")
+async def ledger(
+    caller: ReadAccess, customer_id: CustomerPath, cursor: CursorQuery = None, limit: LimitQuery = 100
+) -> Ledger:
+    """What was earned and what was reversed, order by order, newest first."""
+    row = await find(caller, customer_id)
+    rows = await caller.services.rows(
+        _LEDGER, {"shop": caller.shop, "customer": customer_id, "limit": limit, **time_and_id(cursor)}
+    )
+    last = rows[limit - 1] if len(rows) > limit else None
+    return Ledger(
+        customer_id=customer_id,
+        points_balance=row["balance"],
+        items=[Entry(**{name: each[name] for name in Entry.model_fields}) for each in rows[:limit]],
+        next=None if last is None else cursors.write(last["posted_at"], str(last["id"])),
+    )
+
+
+def window(row: Row, size: str, program: Program) -> Window:
+    """A window from its summed row."""
+    start: datetime = row["start"]
+    end, label = start + _LENGTHS[size], models.time_text(start)
+    if size == "day":
+        zone = ZoneInfo(program.zone)
+        day = start.astimezone(zone).date()
+        # The next midnight, not 24 hours later: clocks change.
+        end = instants.to_datetime(local_midnight(day + timedelta(days=1), zone))
+        label = day.isoformat()
+    counts = ("orders", "points_earned", "points_reversed", "customers", "guest_orders")
+    return Window(
+        start=start,
+        end=end,
+        label=label,
+        net=models.amount(row["net"], program.currency),
+        guest_net=models.amount(row["guest_net"], program.currency),
+        **{name: int(row[name]) for name in counts},
+    )
+
+
+async def windows_between(
+    services: Services, shop: str, program: Program, size: str, start: datetime, end: datetime
+) -> list[Window]:
+    """The shop's windows that begin in [start, end)."""
+    rows = await services.rows(_WINDOWS, {"shop": shop, "size": size, "from": start, "to": end})
+    return [window(row, size, program) for row in rows]
+
+
+@router.get("/points/windows", summary="Orders, points and customers by minute, hour or day")
+async def windows(
+    caller: ReadAccess,
+    size: Size = "hour",
+    from_: Annotated[AsOf | None, Query(alias="from", description="windows that begin here or later")] = None,
+    to: Annotated[AsOf | None, Query(description="windows that begin before it; now without")] = None,
+) -> Windows:
+    """Live: an hour that is still running is in it, and a refund restates the window of its order."""
+    program = await caller.program()
+    end = to or datetime.now(UTC)
+    try:
+        start = from_ or end - _LENGTHS[size] * _SHOWN[size]
+    except OverflowError:
+        start = end
+    if (end - start) / _LENGTHS[size] > _MOST:
+        raise ProblemError(422, "too-many", f"At most {_MOST} windows in one answer: ask for a shorter time.")
+    items = await windows_between(caller.services, caller.shop, program, size, start, end)
+    return Windows(size=size, zone=program.zone, items=items)

@@ -1,0 +1,127 @@
+"""What the routes share: the pool, the vault, the publisher, the front door and the live hub; and who is asking."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, NamedTuple
+
+from fastapi import Depends, Path, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from psycopg.rows import dict_row
+
+from api.front_door import FrontDoor
+from api.live_hub import LiveHub
+from api.problems import ProblemError
+from events import instants
+from events.programs import Program
+from runtime import api_keys, vault
+from runtime.ports import Publisher
+from runtime.settings import Settings
+
+Row = dict[str, Any]
+
+_bearer = HTTPBearer(auto_error=False, description="An API key of the shop: `ln_...` (`loyalnest keys create`).")
+
+
+def now_us() -> int:
+    return instants.from_datetime(datetime.now(UTC))
+
+
+class Services:
+    """Everything that lives as long as the app."""
+
+    def __init__(self, settings: Settings, publisher: Publisher, pool: vault.Pool, keys: vault.Vault) -> None:
+        self.settings = settings
+        self.publisher = publisher
+        self.pool = pool
+        self.vault = keys
+        self.secrets = [secret.get_secret_value().encode() for secret in settings.shopify_secrets]
+        self.front_door = FrontDoor(publisher, keys, now_us)
+        self.live = LiveHub(settings.database_url())
+        #: CSV exports that are running now.
+        self.exports = 0
+        self.program_lock = asyncio.Lock()
+        #: Programs this process has published, which the history may not hold yet.
+        self.published_programs: dict[str, Program] = {}
+
+    async def rows(self, query: str, parameters: Row) -> list[Row]:
+        """A query's rows as dictionaries."""
+        async with self.pool.connection() as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            await cursor.execute(query.encode(), parameters)
+            return await cursor.fetchall()
+
+    async def row(self, query: str, parameters: Row) -> Row | None:
+        """A query's first row, if any."""
+        found = await self.rows(query, parameters)
+        return found[0] if found else None
+
+    async def program(self, shop: str) -> Program | None:
+        """The shop's program as the history has it; None before the first."""
+        row = await self.row("SELECT program FROM programs WHERE shop = %(shop)s", {"shop": shop})
+        return None if row is None else Program.model_validate(row["program"])
+
+
+def services_of(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+class Caller(NamedTuple):
+    """Who is asking, for a shop of theirs, and what with."""
+
+    services: Services
+    shop: str
+    key: api_keys.Granted
+    bearer: str
+
+    async def program(self) -> Program:
+        """The shop's program; a problem (404) before it has one."""
+        found = await self.services.program(self.shop)
+        if found is None:
+            raise ProblemError(404, "no-program", "The shop has no program yet: PUT one, or run `loyalnest shops add`.")
+        return found
+
+    async def still_allowed(self) -> bool:
+        """Whether the key has not been revoked since: for answers that last."""
+        async with self.services.pool.connection() as connection:
+            return await api_keys.check(connection, self.bearer) is not None
+
+
+ShopPath = Annotated[
+    str, Path(description="the shop's *.myshopify.com domain", examples=["demo.myshopify.com"], max_length=100)
+]
+
+
+def allowed(scope: str) -> Callable[..., Awaitable[Caller]]:
+    """The dependency that lets in whoever has a key of the shop with this scope.
+
+    401 without a valid key, 403 without the scope; another shop than the key's is a 404, whether it exists or not.
+    """
+
+    async def check(
+        request: Request,
+        shop: ShopPath,
+        given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    ) -> Caller:
+        services = services_of(request)
+        granted = None
+        if given is not None:
+            async with services.pool.connection() as connection:
+                granted = await api_keys.check(connection, given.credentials)
+        if given is None or granted is None:
+            raise ProblemError(
+                401, "no-key", "Send a valid API key: Authorization: Bearer ln_...", {"WWW-Authenticate": "Bearer"}
+            )
+        if granted.shop != shop.lower():
+            raise ProblemError(404, "no-shop", "There is no such shop for this API key.")
+        if scope not in granted.scopes:
+            raise ProblemError(403, "no-scope", f"This API key lacks the scope '{scope}'.")
+        return Caller(services, granted.shop, granted, given.credentials)
+
+    return check
+
+
+ReadAccess = Annotated[Caller, Depends(allowed("read"))]
+ExportAccess = Annotated[Caller, Depends(allowed("export"))]
+AdminAccess = Annotated[Caller, Depends(allowed("admin"))]

@@ -1,0 +1,265 @@
+"""From records to the rows of the history: one batch, gathered by table. No I/O.
+
+A record that cannot be read as its model becomes a row of dead_letters and never stops the batch. Instants stay the
+RFC 3339 text they came as; PostgreSQL reads them.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from events import codec, envelopes, instants, keys, payloads, programs, records, topics
+from events.errors import BadEvent
+from events.records import PointsRecord
+from tables.chunks import Received, dead_letter
+
+#: The columns that each kind of row fills, in the order of its tuples.
+COLUMNS: Final[dict[str, tuple[str, ...]]] = {
+    "raw_events": (
+        *("received_at", "stream", "key", "shop"),
+        *("webhook_topic", "webhook_id", "triggered_at", "value"),
+    ),
+    "programs": ("shop", "program", "updated_at"),
+    "cut_points": ("shop", "version", "as_of", "customers", "recency", "frequency", "monetary"),
+    "customers": (
+        *("shop", "customer_id", "now", "currency", "balance", "recency_days", "frequency", "monetary"),
+        *("last_order_at", "r", "f", "m", "score", "segment_id", "segment", "cut_points_version"),
+        *("contact", "deleted", "redacted"),
+    ),
+    "points_totals": ("shop", "order_id", "customer_id", "revision", "total", "processed_at"),
+    "points_transactions": (
+        *("posted_at", "id", "shop", "customer_id", "order_id", "kind", "points"),
+        *("revision", "processed_at"),
+    ),
+    "rfm_score_history": (
+        *("at", "id", "shop", "customer_id", "recency_days", "frequency", "monetary"),
+        *("r", "f", "m", "score", "segment_id", "segment", "cut_points_version", "cause"),
+    ),
+    "rfm_segment_deltas": ("at", "id", "shop", "customer_id", "previous_segment", "segment", "cause"),
+    "points_windows": (
+        *("start", "shop", "size", "partition", "currency", "orders", "net", "points_earned"),
+        *("points_reversed", "customers", "guest_orders", "guest_net"),
+    ),
+    "late_windows": ("shop", "size", "start"),
+    "dead_letters": (
+        *("at", "id", "shop", "source", "partition", "offset", "key", "error", "detail"),
+        *("value", "sealed"),
+    ),
+}
+
+Row = tuple[Any, ...]
+
+
+class Rows:
+    """The rows that a batch of records makes.
+
+    Of what is absolute (customers, windows, programs, cut points) only a key's last row is kept; of a customer the
+    one with the greatest `now`. `journal`: the front door wrote raw_events already, so they are left out.
+    """
+
+    def __init__(self, journal: bool) -> None:
+        self._journal = journal
+        self.raw_events: list[Row] = []
+        self.programs: dict[str, Row] = {}
+        self.cut_points: dict[tuple[str, str, str], Row] = {}
+        self.points: list[PointsRecord] = []
+        self.customers: dict[tuple[str, str], Row] = {}
+        self.history: list[Row] = []
+        self.deltas: list[Row] = []
+        self.windows: dict[tuple[str, str, str, int], Row] = {}
+        self.late: set[tuple[str, str, str]] = set()
+        self.dead_letters: list[Row] = []
+        self.redacted: dict[tuple[str, str], str] = {}  # (shop, customer) -> when that was asked
+        self.redacted_shops: dict[str, str] = {}
+        self.shops: set[str] = set()
+        self.unreadable: Counter[tuple[str, str]] = Counter()  # (source, error)
+
+    def add(self, received: Received) -> None:
+        """Take one message; what cannot be read is taken as a dead letter."""
+        try:
+            _READERS[received.topic](self, received)
+        except BadEvent as error:
+            self.refuse(received, error)
+
+    def refuse(self, received: Received, error: BadEvent) -> None:
+        """A dead letter, the same one that an agent makes of the same message."""
+        self.unreadable[received.topic, error.reason] += 1
+        letter = codec.loads(dead_letter(received, error).value)
+        self.dead_letters.append(_letter_row(letter))
+
+    # --- inputs --------------------------------------------------------------------------------------------------
+
+    def _webhook(self, received: Received) -> None:
+        envelope, value = _envelope(received)
+        topic, shop, payload = envelope["topic"], envelope["shop"], envelope["payload"]
+        received_at = instants.text(instants.parse(envelope["received_at"]))
+        if topic == "customers/redact":
+            customer_id = keys.resource_id((payload.get("customer") or {}).get("id"))
+            self.redacted[shop, customer_id] = received_at
+        elif topic == "shop/redact":
+            self.redacted_shops[shop] = received_at
+        if self._journal:
+            return
+        triggered_at = instants.text(instants.parse(envelope["triggered_at"]))
+        key = _key(received)
+        self.raw_events.append(
+            (
+                *(received_at, received.topic, key, shop),
+                *(topic, envelope["webhook_id"], triggered_at, value),
+            )
+        )
+
+    def _program(self, received: Received) -> None:
+        program = _model(programs.Program, received)
+        stored = program.model_dump_json()
+        self.programs[program.shop] = (program.shop, stored, _arrived(received))
+        self._own_input(received, program.shop)
+
+    def _cut_points(self, received: Received) -> None:
+        found = _model(programs.CutPoints, received)
+        key = found.shop, found.as_of.isoformat(), found.version
+        thresholds = (list(found.recency), list(found.frequency), list(found.monetary))
+        self.cut_points[key] = (found.shop, found.version, key[1], found.customers, *thresholds)
+        self._own_input(received, found.shop)
+
+    def _rescore(self, received: Received) -> None:
+        self._own_input(received, records.read(records.RESCORE, received.value)["shop"])
+
+    def _own_input(self, received: Received, shop: str) -> None:
+        if not self._journal:
+            at = _arrived(received)
+            value = (received.value or b"").decode()
+            self.raw_events.append((at, received.topic, _key(received), shop, None, None, at, value))
+
+    # --- results -------------------------------------------------------------------------------------------------
+
+    def _points(self, received: Received) -> None:
+        record = records.read(records.POINTS_RECORD, received.value)
+        self.points.append(record)
+        self.shops.add(record["shop"])
+
+    def _customer(self, received: Received) -> None:
+        row = records.read(records.CUSTOMER_ROW, received.value)
+        shop, customer_id, now = row["shop"], row["customer_id"], row["now"]
+        kept = self.customers.get((shop, customer_id))
+        if kept is not None and now != kept[2] and instants.parse(now) < instants.parse(kept[2]):
+            return  # a replay begins before what it repeats
+        standing = row["standing"]
+        contact = None if row["redacted"] else row["contact"]
+        self.customers[shop, customer_id] = (
+            *(shop, customer_id, now, row["currency"], row["balance"], row["recency_days"], row["frequency"]),
+            *(row["monetary"], row["last_order_at"], standing["r"], standing["f"], standing["m"]),
+            *(standing["score"], standing["segment_id"], standing["segment"], standing["cut_points_version"]),
+            *(contact, row["deleted"], row["redacted"]),
+        )
+        self.shops.add(shop)
+
+    def _rfm(self, received: Received) -> None:
+        record = records.read(records.RFM_UPDATED, received.value)
+        ident = _uuid(record["id"])
+        at, shop, customer_id, cause = record["at"], record["shop"], record["customer_id"], record["cause"]
+        current, previous = record["current"], record["previous"]
+        self.history.append(
+            (
+                *(at, ident, shop, customer_id, record["recency_days"], record["frequency"], record["monetary"]),
+                *(current["r"], current["f"], current["m"], current["score"], current["segment_id"]),
+                *(current["segment"], current["cut_points_version"], cause),
+            )
+        )
+        left = None if previous is None else previous["segment"]
+        if left != current["segment"]:
+            self.deltas.append((at, ident, shop, customer_id, left, current["segment"], cause))
+        self.shops.add(shop)
+
+    def _window(self, received: Received) -> None:
+        row = records.read(records.WINDOW_ROW, received.value)
+        shop, size, start, partition = row["shop"], row["size"], row["start"], row["partition"]
+        self.shops.add(shop)
+        if row["late"]:
+            self.late.add((shop, size, start))
+            return
+        self.windows[shop, size, start, partition] = (
+            *(start, shop, size, partition, row["currency"], row["orders"], row["net"]),
+            *(row["points_earned"], row["points_reversed"], row["customers"]),
+            *(row["guest_orders"], row["guest_net"]),
+        )
+
+    def _dead_letter(self, received: Received) -> None:
+        letter = records.read(records.DEAD_LETTER, received.value)
+        self.dead_letters.append(_letter_row(letter))
+        if letter["shop"]:
+            self.shops.add(letter["shop"])
+
+
+_READERS: Final[dict[str, Callable[[Rows, Received], None]]] = {
+    topics.ORDERS: Rows._webhook,
+    topics.CUSTOMERS: Rows._webhook,
+    topics.SHOPS: Rows._webhook,
+    topics.PROGRAMS: Rows._program,
+    topics.CUT_POINTS: Rows._cut_points,
+    topics.RESCORE: Rows._rescore,
+    topics.POINTS: Rows._points,
+    topics.CUSTOMER_ROWS: Rows._customer,
+    topics.RFM: Rows._rfm,
+    topics.WINDOWS: Rows._window,
+    topics.DEAD_LETTERS: Rows._dead_letter,
+}
+
+#: What the sink reads. Order facts are derived and in nobody's history: a rebuild makes them again.
+TOPICS: Final = tuple(_READERS)
+
+
+def _envelope(received: Received) -> tuple[envelopes.Envelope, str]:
+    """A webhook's envelope and its text, minimised: a third party's may hold what must not reach the table."""
+    if received.value is None:
+        raise BadEvent("empty", "a message without a value")
+    try:
+        envelope = envelopes.ENVELOPE.validate_json(received.value)
+    except ValidationError as error:
+        raise BadEvent("bad_envelope", envelopes.explain(error)) from None
+    topic, payload = envelope["topic"], envelope["payload"]
+    try:
+        envelope["payload"] = payloads.minimise(topic, payload)
+    except payloads.InexactNumber:
+        envelope["payload"] = payloads.minimise(topic, codec.loads_exact(received.value)["payload"])
+    envelope["shop"] = keys.shop_domain(envelope["shop"])
+    # Our own envelopes come out byte for byte as they went in.
+    return envelope, codec.dumps(envelope).decode()
+
+
+def _model(model: Any, received: Received) -> Any:
+    try:
+        return model.model_validate_json(received.value or b"")
+    except ValidationError as error:
+        raise BadEvent("bad_record", envelopes.explain(error)) from None
+
+
+def _key(received: Received) -> str:
+    return (received.key or b"").decode(errors="replace")
+
+
+def _arrived(received: Received) -> str:
+    return instants.text(max(received.timestamp, 0) * 1000)
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise BadEvent("bad_record", "id: not a UUID") from None
+
+
+def _letter_row(letter: records.DeadLetter) -> Row:
+    return (
+        *(letter["at"], _uuid(letter["id"]), letter["shop"], letter["source"], letter["partition"]),
+        *(letter["offset"], _plain(letter["key"]), letter["error"], _plain(letter["detail"])),
+        *(_plain(letter["value"]), letter["sealed"]),
+    )
+
+
+def _plain(text: str | None) -> str | None:
+    """PostgreSQL's text holds no NUL."""
+    return None if text is None else text.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -1,0 +1,251 @@
+"""The sink's transaction: a batch's rows and the positions they bring the history to, all or nothing.
+
+Rows go by COPY into temporary tables and from there by one statement a table; keys are sorted, so that two sinks
+never wait for each other crosswise.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import psycopg
+
+from events import instants
+from runtime import vault
+from runtime.database import copy
+from streams import ledger
+from streams.sink_rows import COLUMNS, Row, Rows
+
+#: (a topic's name on the broker, a partition)
+Place = tuple[str, int]
+
+#: The channel on which the API hears of a shop whose results changed; payload: {"shop", "at"}.
+CHANNEL: Final = "loyalnest_live"
+
+#: A redaction also reaches the keys made this much after it was asked for: two machines' clocks differ.
+_SKEW: Final = timedelta(microseconds=instants.CLOCK_SKEW)
+
+
+class Fenced(RuntimeError):
+    """The stored positions are not where this sink left them: another sink reads the same partitions."""
+
+
+# --- positions ---------------------------------------------------------------------------------------------------
+
+
+def positions(connection: psycopg.Connection[Any], incarnation: str, places: Iterable[Place]) -> dict[Place, int]:
+    """The stored next offset of each of these partitions that has one."""
+    names, numbers = _columns(places)
+    rows = connection.execute(
+        "SELECT topic, partition, next_offset FROM sink_positions WHERE incarnation = %s"
+        " AND (topic, partition) IN (SELECT * FROM unnest(%s::text[], %s::int[]))",
+        [incarnation, names, numbers],
+    )
+    return {(topic, partition): offset for topic, partition, offset in rows}
+
+
+def begin(connection: psycopg.Connection[Any], incarnation: str, starts: dict[Place, int]) -> None:
+    """Store where reading begins, for partitions that have no position yet."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO sink_positions (incarnation, topic, partition, next_offset) VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT DO NOTHING",
+            [(incarnation, *place, offset) for place, offset in sorted(starts.items())],
+        )
+
+
+def move(connection: psycopg.Connection[Any], incarnation: str, moves: dict[Place, tuple[int, int]]) -> None:
+    """Lock the positions, and move each from where this sink left it to where it is now.
+
+    Raises Fenced where one is elsewhere. Compared is what this sink stored last, not the batch's first offset:
+    compaction, retention and transactions leave gaps between the two.
+    """
+    names, numbers = _columns(moves)
+    rows = connection.execute(
+        "SELECT topic, partition, next_offset FROM sink_positions WHERE incarnation = %s"
+        " AND (topic, partition) IN (SELECT * FROM unnest(%s::text[], %s::int[]))"
+        " ORDER BY topic, partition FOR UPDATE",
+        [incarnation, names, numbers],
+    )
+    stored = {(topic, partition): offset for topic, partition, offset in rows}
+    for place, (left, _) in moves.items():
+        if stored.get(place) != left:
+            raise Fenced(
+                f"the position of {place[0]} partition {place[1]} is {stored.get(place)}, but this sink left it"
+                f" at {left}: another sink reads the same partitions"
+            )
+    connection.execute(
+        "UPDATE sink_positions p SET next_offset = m.next_offset"
+        " FROM unnest(%s::text[], %s::int[], %s::bigint[]) AS m (topic, partition, next_offset)"
+        " WHERE p.incarnation = %s AND p.topic = m.topic AND p.partition = m.partition",
+        [names, numbers, [after for _, after in moves.values()], incarnation],
+    )
+
+
+def _columns(places: Iterable[Place]) -> tuple[list[str], list[int]]:
+    listed = list(places)
+    return [topic for topic, _ in listed], [partition for _, partition in listed]
+
+
+# --- rows --------------------------------------------------------------------------------------------------------
+
+_STAGED: Final = (
+    *("programs", "cut_points", "customers", "points_totals", "points_transactions", "rfm_score_history"),
+    *("rfm_segment_deltas", "points_windows", "late_windows", "dead_letters"),
+)
+
+_TOTALS: Final = """
+SELECT t.shop, t.order_id, t.customer_id, t.revision, t.total, t.processed_at::text
+FROM points_totals t JOIN unnest(%s::text[], %s::text[], %s::text[]) AS k (shop, order_id, customer_id)
+    USING (shop, order_id, customer_id)
+"""
+
+
+def _names(table: str, prefix: str = "") -> str:
+    return ", ".join(f'{prefix}"{name}"' for name in COLUMNS[table])
+
+
+def _insert(table: str, conflict: str, order: str, where: str = "") -> str:
+    names = _names(table)
+    return (
+        f"INSERT INTO {table} AS t ({names}) SELECT {names} FROM staged_{table} AS s {where}"  # noqa: S608
+        f" ORDER BY {order} ON CONFLICT {conflict}"
+    )
+
+
+def _replace(table: str, key: str) -> str:
+    keys = key.split(", ")
+    changes = ", ".join(f'"{name}" = excluded."{name}"' for name in COLUMNS[table] if name not in keys)
+    return f"({key}) DO UPDATE SET {changes}"
+
+
+# Counts follow by difference, in one statement: `before` sees the rows as they were. A row that stays (its `now` is
+# older than the stored one's) is not returned, and so not counted.
+_CUSTOMERS: Final = f"""
+WITH stored AS (
+    {_insert("customers", _replace("customers", "shop, customer_id"), "shop, customer_id")},
+        stored_at = clock_timestamp()
+    WHERE excluded.now >= t.now
+    RETURNING t.shop, t.customer_id, t.segment, t.monetary
+), before AS (
+    SELECT c.shop, c.segment, c.monetary FROM customers c JOIN stored USING (shop, customer_id)
+), moved AS (
+    SELECT shop, segment, 1 AS customers, monetary FROM stored
+    UNION ALL
+    SELECT shop, segment, -1, -monetary FROM before
+)
+INSERT INTO rfm_segment_counts AS t (shop, segment, customers, monetary)
+SELECT shop, segment, sum(customers), sum(monetary) FROM moved GROUP BY shop, segment
+HAVING sum(customers) <> 0 OR sum(monetary) <> 0
+ORDER BY shop, segment
+ON CONFLICT (shop, segment) DO UPDATE
+SET customers = t.customers + excluded.customers, monetary = t.monetary + excluded.monetary
+"""  # noqa: S608
+
+# A window that the batch closed (partition -1) is the batch's alone.
+_OPEN: Final = """
+WHERE NOT EXISTS (
+    SELECT FROM points_windows c
+    WHERE c.shop = s.shop AND c.size = s.size AND c.start = s.start AND c.partition = -1
+)
+"""
+
+_STATEMENTS: Final[dict[str, str]] = {
+    "programs": _insert("programs", _replace("programs", "shop"), "shop"),
+    "cut_points": _insert("cut_points", _replace("cut_points", "shop, as_of, version"), "shop, as_of, version"),
+    "points_totals": _insert(
+        "points_totals",
+        _replace("points_totals", "shop, order_id, customer_id") + " WHERE excluded.revision > t.revision",
+        "shop, order_id, customer_id",
+    ),
+    "points_transactions": _insert("points_transactions", "DO NOTHING", "posted_at, shop, id"),
+    "customers": _CUSTOMERS,
+    "rfm_score_history": _insert("rfm_score_history", "DO NOTHING", "at, shop, id"),
+    "rfm_segment_deltas": _insert("rfm_segment_deltas", "DO NOTHING", "at, shop, id"),
+    "points_windows": _insert(
+        "points_windows",
+        _replace("points_windows", "shop, size, start, partition"),
+        "shop, size, start, partition",
+        _OPEN,
+    ),
+    "late_windows": _insert(
+        # Noted anew: the batch removes what was noted before it read, and no more.
+        "late_windows",
+        "(shop, size, start) DO UPDATE SET noted_at = clock_timestamp()",
+        "shop, size, start",
+    ),
+    "dead_letters": _insert("dead_letters", "DO NOTHING", "at, id"),
+}
+
+
+def prepare(connection: psycopg.Connection[Any]) -> None:
+    """Make this session's temporary tables; they are emptied by every commit."""
+    for table in _STAGED:
+        connection.execute(
+            f"CREATE TEMPORARY TABLE staged_{table} ON COMMIT DELETE ROWS AS"  # noqa: S608
+            f" SELECT {_names(table)} FROM {table} WITH NO DATA".encode()
+        )
+    connection.commit()
+
+
+def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
+    """Write a batch's rows in the caller's transaction; how many went to each table."""
+    entries, totals = _ledger(cursor, rows)
+    if rows.raw_events:
+        copy(cursor, "raw_events", COLUMNS["raw_events"], rows.raw_events)
+    counts = Counter({"raw_events": len(rows.raw_events)})
+    staged: dict[str, Collection[Row]] = {
+        "programs": rows.programs.values(),
+        "cut_points": rows.cut_points.values(),
+        "points_totals": [(*key, *total) for key, total in totals.items()],
+        "points_transactions": entries,
+        "rfm_score_history": rows.history,
+        "rfm_segment_deltas": rows.deltas,
+        "points_windows": rows.windows.values(),
+        "late_windows": rows.late,
+        "dead_letters": rows.dead_letters,
+        # Last: the counts of a segment are rows that every sink wants.
+        "customers": rows.customers.values(),
+    }
+    for table, values in staged.items():
+        if values:
+            copy(cursor, f"staged_{table}", COLUMNS[table], values)
+            cursor.execute(_STATEMENTS[table].encode())
+            counts[table] = len(values)
+    _redact(cursor, rows)
+    _notify(cursor, rows.shops)
+    return counts
+
+
+def _ledger(cursor: psycopg.Cursor[Any], rows: Rows) -> tuple[list[ledger.Entry], dict[ledger.Key, ledger.Total]]:
+    if not rows.points:
+        return [], {}
+    keys = {(each["shop"], each["order_id"], each["customer_id"]) for each in rows.points}
+    cursor.execute(_TOTALS, [list(column) for column in zip(*keys, strict=True)])
+    stored = {(row[0], row[1], row[2]): ledger.Total(*row[3:]) for row in cursor}
+    return ledger.post(stored, rows.points)
+
+
+def _redact(cursor: psycopg.Cursor[Any], rows: Rows) -> None:
+    """Destroy keys; what was sealed with them cannot be read any more, wherever it has been copied."""
+    for (shop, customer_id), asked in sorted(rows.redacted.items()):
+        cursor.execute(vault.DESTROY, [shop, customer_id])
+        cursor.execute(vault.FORGET_BODIES, [shop, _until(asked)])
+        cursor.execute("UPDATE customers SET contact = NULL WHERE shop = %s AND customer_id = %s", [shop, customer_id])
+    for shop, asked in sorted(rows.redacted_shops.items()):
+        cursor.execute(vault.FORGET_BODIES, [shop, _until(asked)])
+        cursor.execute(vault.DESTROY_SHOP, [shop, _until(asked)])
+        cursor.execute("UPDATE customers SET contact = NULL WHERE shop = %s AND contact IS NOT NULL", [shop])
+
+
+def _until(asked: str) -> datetime:
+    return instants.to_datetime(instants.parse(asked)) + _SKEW
+
+
+def _notify(cursor: psycopg.Cursor[Any], shops: set[str]) -> None:
+    if shops:
+        at = instants.text(instants.from_datetime(datetime.now(UTC)))
+        told = [json.dumps({"shop": shop, "at": at}) for shop in sorted(shops)]
+        cursor.execute("SELECT pg_notify(%s, told) FROM unnest(%s::text[]) AS told", [CHANNEL, told])

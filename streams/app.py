@@ -94,7 +94,9 @@ class Worker:
             name=name,
             partitions=self.settings.partitions,
             key_type=bytes,
-            recovery_buffer_size=1,
+            # Chunks, not records. Never 1: Faust then goes on reading the changelog after recovery, and would lay
+            # our own older records over what has been folded since.
+            recovery_buffer_size=8,
         )
         table.value_serializer = CHUNK
         table.on_broken = stop_now

@@ -53,6 +53,8 @@ class PartitionedStore(memory.Store):
         """Recovery and standbys: each event carries the records of one fetch (streams/transport.py)."""
         for event in batch:
             number = event.message.partition
+            if event.message.offset <= self._delivered.get(number, -1):
+                continue  # ours, and known; laying it over the state would take the state back
             self.apply(number, dict(map(_read, event.message.value)))
             self.delivered(number, event.message.offset)
 

@@ -14,6 +14,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
@@ -43,14 +44,16 @@ ON CONFLICT (shop, customer_id) DO UPDATE
 SET wrapped = NULL, destroyed_at = coalesce(customer_keys.destroyed_at, excluded.destroyed_at)
 """
 
-#: Destroys every key of a shop; parameter: shop.
+#: Destroys every key that a shop had by then; parameters: shop, when that was asked (a replay asks it again).
 DESTROY_SHOP = """
 UPDATE customer_keys SET wrapped = NULL, destroyed_at = clock_timestamp()
-WHERE shop = %s AND wrapped IS NOT NULL
+WHERE shop = %s AND created_at <= %s AND wrapped IS NOT NULL
 """
 
-#: Lets a shop's unparsed bodies go, by their key: one may hold anything about anybody; parameter: shop.
-FORGET_BODIES = "DELETE FROM customer_keys WHERE shop = %s AND customer_id = 'dead-letters' AND wrapped IS NOT NULL"
+#: Lets a shop's unparsed bodies go, by their key: one may hold anything about anybody; parameters as above.
+FORGET_BODIES = """
+DELETE FROM customer_keys WHERE shop = %s AND created_at <= %s AND customer_id = 'dead-letters'
+"""
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
@@ -186,19 +189,19 @@ class Vault:
             cipher = (await self._read(connection, shop, [DEAD_LETTERS])).get(DEAD_LETTERS)
         return None if cipher is None else open_bytes(cipher, shop, DEAD_LETTERS, sealed)
 
-    async def destroy(self, shop: str, customer_id: str) -> None:
-        """Destroys a customer's key for ever, and the shop's unparsed bodies with it. Twice is harmless."""
+    async def destroy(self, shop: str, customer_id: str, asked_at: datetime) -> None:
+        """Destroys a customer's key for ever, and the shop's unparsed bodies of until then. Twice is harmless."""
         async with self._pool.connection() as connection, connection.transaction():
             await connection.execute(DESTROY, (shop, customer_id))
-            await connection.execute(FORGET_BODIES, (shop,))
+            await connection.execute(FORGET_BODIES, (shop, asked_at))
         self._ciphers.pop((shop, customer_id), None)
         self._ciphers.pop((shop, DEAD_LETTERS), None)
 
-    async def destroy_shop(self, shop: str) -> None:
-        """Destroys every key of a shop for ever; customers who are new to it later get keys of their own."""
+    async def destroy_shop(self, shop: str, asked_at: datetime) -> None:
+        """Destroys every key that a shop had by then. Who comes to it later gets a key of their own."""
         async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute(FORGET_BODIES, (shop,))
-            await connection.execute(DESTROY_SHOP, (shop,))
+            await connection.execute(FORGET_BODIES, (shop, asked_at))
+            await connection.execute(DESTROY_SHOP, (shop, asked_at))
         for known in [key for key in self._ciphers if key[0] == shop]:
             del self._ciphers[known]
 

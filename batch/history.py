@@ -191,6 +191,7 @@ class _Chunk:
             return
         ident = keys.resource_id(payloads.resource_of(webhook.topic, webhook.payload))
         if stream == topics.CUSTOMERS:
+            _check_customer(webhook)
             self.people.append((ident, webhook.event_time, webhook.topic in _NAMING))
         elif webhook.topic in orders.SNAPSHOT_TOPICS:
             self._snapshot(ident, webhook)
@@ -224,3 +225,11 @@ class _Chunk:
     def _refund(self, order_id: str, refund_id: str, refund: orders.Refund) -> None:
         created_at, amount = refund
         self.refunds.append((order_id, refund_id, created_at, min(amount, _LIMIT)))
+
+
+def _check_customer(webhook: envelopes.Webhook) -> None:
+    """BadEvent where the time that orders a customer's contacts cannot be read: such a webhook is dead-lettered."""
+    if webhook.topic in ("customers/create", "customers/update"):
+        at = webhook.payload.get("updated_at") or webhook.payload.get("created_at")
+        if at:
+            instants.parse(at)

@@ -20,7 +20,8 @@ def worth(history: History, program: Program) -> pl.DataFrame:
     """One row per order: order_id, customer_id (null: a guest's), processed_at, net, gross, counted, guest, and points.
 
     `guest` is an order that would count but for its missing customer. Points: `earned` before anything was taken
-    back, `total` what the order now deserves, `reversed` their difference. Amounts in minor units.
+    back, `total` what the order now deserves, `reversed` their difference. Amounts in minor units; net and gross say
+    nothing of an order that neither counts nor was ever paid.
     """
     unknown = _refunds_unknown_to_snapshot(history)
     paid = pl.col("status").is_in(COUNTING)
@@ -30,7 +31,7 @@ def worth(history: History, program: Program) -> pl.DataFrame:
     frame = (
         history.order_states()
         .join(unknown, on="order_id", how="left")
-        .with_columns(net=pl.when(pl.col("status") != "refunded").then(net).otherwise(0))
+        .with_columns(net=net)
         .select(
             "order_id",
             "customer_id",
@@ -100,4 +101,6 @@ def _floor(amounts: pl.Series, rate: Fraction) -> pl.Series:
     if most * rate.numerator <= _MOST:
         return amounts * rate.numerator // rate.denominator
     exact = [amount * rate.numerator // rate.denominator for amount in amounts.to_list()]
+    if max(exact) > _MOST:
+        raise OverflowError("points of one order that 64 bits do not hold")
     return pl.Series(exact, dtype=pl.Int64)

@@ -27,6 +27,17 @@ _TOTALS = {
     "ledger": pl.Int64,
 }
 _WINDOWS = {"size": pl.String, "start": pl.Int64, **dict.fromkeys(windows.MEASURES, pl.Int64)}
+# Read as everybody reads them: a rebuilt row (partition -1) stands for all of its window.
+_STORED_WINDOWS: Final = f"""
+SELECT size, (extract(epoch FROM start) * 1000000)::bigint,
+       {", ".join(f"sum({name})::bigint" for name in windows.MEASURES)}
+FROM (
+    SELECT *, min(partition) OVER (PARTITION BY size, start) AS closed FROM points_windows WHERE shop = %s
+) AS w
+WHERE (closed = partition OR closed >= 0) AND NOT EXISTS (
+    SELECT FROM late_windows AS l WHERE (l.shop, l.size, l.start) = (w.shop, w.size, w.start)
+)
+GROUP BY size, start"""  # noqa: S608 - our own names
 _COUNTS = {"segment": pl.String, "customers": pl.Int64, "monetary": pl.Int64}
 
 
@@ -149,17 +160,7 @@ def _posted(connection: Connection[Any], shop: str) -> pl.DataFrame:
 
 def _windows(connection: Connection[Any], worth: pl.DataFrame, program: Program) -> Iterator[str]:
     """Windows that wait to be rebuilt are left out; one that sums to nothing is as good as none."""
-    stored = tables.fetch(
-        connection,
-        f"SELECT size, (extract(epoch FROM start) * 1000000)::bigint,"  # noqa: S608 - our own names
-        f" {', '.join(f'sum({name})::bigint' for name in windows.MEASURES)}"
-        " FROM points_windows WHERE shop = %s AND NOT EXISTS"
-        " (SELECT FROM late_windows AS late WHERE (late.shop, late.size, late.start)"
-        "  = (points_windows.shop, points_windows.size, points_windows.start))"
-        " GROUP BY size, start",
-        (program.shop,),
-        _WINDOWS,
-    )
+    stored = tables.fetch(connection, _STORED_WINDOWS, (program.shop,), _WINDOWS)
     late = pl.DataFrame(
         [(each.size, each.start) for each in windows.late(connection, program.shop)],
         schema={"size": pl.String, "start": pl.Int64},

@@ -24,10 +24,14 @@ _AT_ONCE = 2_000
 
 
 class Patience(NamedTuple):
-    """How long a batch asks before it gives up: `rounds` of asking, each over when `stall` seconds brought nothing."""
+    """How long a batch asks before it gives up (seconds).
 
-    rounds: int = 5
-    stall: float = 60.0
+    There are at most `rounds` of asking. One is over when nothing got better for `stall`, which doubles from round to
+    round: a customer whom the stream had not met yet is soon asked again, and a stream far behind has minutes.
+    """
+
+    rounds: int = 7
+    stall: float = 5.0
     poll: float = 0.1
 
 
@@ -68,7 +72,7 @@ class Rescoring:
             for messages in self._requests(asked):
                 publish(messages)
                 sent += len(messages)
-            asked = self._wait(customers)
+            asked = self._wait(customers, self._patience.stall * 2 ** (count - 1))
             if asked.is_empty():
                 return Outcome(sent, count)
         raise tables.BatchError(
@@ -90,14 +94,14 @@ class Rescoring:
                 for each in customers.slice(at, _AT_ONCE)
             ]
 
-    def _wait(self, customers: pl.Series) -> pl.Series:
-        """Those who still differ when all are right, or when nothing has got better for a while."""
+    def _wait(self, customers: pl.Series, stall: float) -> pl.Series:
+        """Those who still differ when all are right, or when nothing has got better for `stall` seconds."""
         least, differ, since = customers.len() + 1, customers, time.monotonic()
         while True:
             began = time.monotonic()
             behind = self._behind(customers.len())
             # A full comparison is for when it can succeed, and for the end: it reads every row.
-            stalled = time.monotonic() - since > self._patience.stall
+            stalled = time.monotonic() - since > stall
             if behind == 0 or stalled:
                 differ = self._differing(customers)
                 behind = differ.len()

@@ -9,7 +9,7 @@ An `as_of` before the last published one is a question: its run is stored, and n
 
 import asyncio
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -23,6 +23,9 @@ from events import instants, keys, topics
 from events.programs import CutPoints, Program
 from runtime.ports import Message, Publisher
 from runtime.settings import Settings
+
+#: A sink is never this far apart in its topics without being noticed. With a journal the history is always first.
+SETTLED = timedelta(minutes=5)
 
 
 def _silent(_stage: str, _done: int, _total: int | None) -> None:
@@ -52,6 +55,7 @@ def main(
             publish,
             on_progress,
             patience,
+            timedelta(0) if settings.journal else SETTLED,
         )
 
 
@@ -63,6 +67,7 @@ def run(
     wanted: bool | None = None,
     on_progress: OnProgress = _silent,
     patience: Patience = Patience(),  # noqa: B008 - immutable
+    settled: timedelta = timedelta(0),
 ) -> RunReport:
     """As `main`, over an autocommit connection and a function that returns when its messages are durable."""
     program = tables.program(connection, shop)
@@ -72,7 +77,7 @@ def run(
         publishes = _decide(wanted, as_of, tables.last_as_of(published))
         run_id = runs.begin(connection, shop, as_of)
         try:
-            batch = _Run(connection, publish, program, as_of, on_progress)
+            batch = _Run(connection, publish, program, as_of, on_progress, settled)
             return batch.report(run_id, published if publishes else None, patience)
         except BaseException as error:
             if not connection.closed:
@@ -103,12 +108,14 @@ class _Run:
         program: Program,
         as_of: datetime,
         on_progress: OnProgress,
+        settled: timedelta,
     ) -> None:
         self.connection = connection
         self.publish = publish
         self.program = program
         self.as_of = as_of
         self.on_progress = on_progress
+        self.settled = settled
         self.history = History(program.shop, program.currency)
 
     def report(self, run_id: Any, published: list[CutPoints] | None, patience: Patience) -> RunReport:
@@ -126,7 +133,7 @@ class _Run:
                 self.connection, self.history, self.program, cut_points, published, self.on_progress, patience
             )
             outcome = asking.run(self.publish, found["customer_id"])
-        rebuilt = windows.rebuild_late(self.connection, self.history, self.program)
+        rebuilt = windows.rebuild_late(self.connection, self.history, self.program, self.settled)
         runs.finish(self.connection, run_id, *outcome)
         counts = found["segment"].value_counts(sort=True)
         return RunReport(

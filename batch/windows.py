@@ -101,38 +101,54 @@ def late(connection: Connection[Any], shop: str) -> list[Late]:
     return [Late(size, instants.from_datetime(start), noted_at) for size, start, noted_at in rows]
 
 
-def rebuild_late(connection: Connection[Any], history: History, program: Program) -> int:
+def rebuild_late(
+    connection: Connection[Any], history: History, program: Program, settled: timedelta = timedelta(0)
+) -> int:
     """Rebuilds every late window of the history's shop; how many.
 
     The list is taken before the history is read on, so that whatever changed a window that we rebuild has been read.
+    A note younger than `settled` stays on the list for the next batch: a sink that reads its topics at different
+    speeds may store it before the webhook that caused it.
     """
     waiting = late(connection, program.shop)
     if not waiting:
         return 0
     history.read(connection)
-    return rebuild(connection, orders.worth(history, program), program, waiting)
+    return rebuild(connection, orders.worth(history, program), program, waiting, settled)
 
 
-def rebuild(connection: Connection[Any], worth: pl.DataFrame, program: Program, windows: Sequence[Late]) -> int:
+def rebuild(
+    connection: Connection[Any],
+    worth: pl.DataFrame,
+    program: Program,
+    windows: Sequence[Late],
+    settled: timedelta = timedelta(0),
+) -> int:
     """Replaces the rows of the windows by one row each, in one transaction; how many.
 
     A window noted again since its `noted_at` stays on the list: something newer than our reading changed it.
     """
     found = sums(worth, program.zone, sorted({window.size for window in windows}))
     rows = {(row[0], row[1]): row[2:] for row in found.iter_rows()}
+    nothing = (0,) * len(MEASURES)
+    # The sink's order, of tables and of keys: two who lock in one order never wait for each other crosswise.
+    windows = sorted(windows, key=lambda each: (each.size, each.start))
+    places = [(program.shop, each.size, instants.to_datetime(each.start)) for each in windows]
     with connection.transaction(), connection.cursor() as cursor:
-        for window in windows:
-            key = (program.shop, window.size, instants.to_datetime(window.start))
-            cursor.execute("DELETE FROM points_windows WHERE (shop, size, start) = (%s, %s, %s)", key)
-            cursor.execute(
-                f"INSERT INTO points_windows (shop, size, start, partition, currency, {', '.join(MEASURES)}) "  # noqa: S608 - our own names
-                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                (*key, CLOSED, program.currency, *rows.get((window.size, window.start), (0,) * len(MEASURES))),
-            )
-            cursor.execute(
-                "DELETE FROM late_windows WHERE (shop, size, start, noted_at) = (%s, %s, %s, %s)",
-                (*key, window.noted_at),
-            )
+        cursor.executemany("DELETE FROM points_windows WHERE (shop, size, start) = (%s, %s, %s)", places)
+        cursor.executemany(
+            f"INSERT INTO points_windows (shop, size, start, partition, currency, {', '.join(MEASURES)})"  # noqa: S608
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            [
+                (*place, CLOSED, program.currency, *rows.get((each.size, each.start), nothing))
+                for place, each in zip(places, windows, strict=True)
+            ],
+        )
+        cursor.executemany(
+            "DELETE FROM late_windows WHERE (shop, size, start, noted_at) = (%s, %s, %s, %s)"
+            " AND noted_at <= clock_timestamp() - %s::interval",
+            [(*place, each.noted_at, settled) for place, each in zip(places, windows, strict=True)],
+        )
     return len(windows)
 
 

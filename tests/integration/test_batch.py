@@ -384,6 +384,17 @@ def test_a_window_noted_again_meanwhile_stays_on_the_list(connection: Connection
     assert one(connection, "SELECT count(*) FROM late_windows") == 1
 
 
+def test_a_fresh_note_waits_for_what_caused_it(connection: Connection[Any], cdnow: Stream) -> None:
+    note(connection, "day", "1997-01-01T00:00Z")
+    report = run(cdnow, AS_OF, settled=timedelta(minutes=5))
+    assert report.windows == 1
+    assert one(connection, "SELECT count(*) FROM points_windows WHERE partition = -1") == 1
+    assert one(connection, "SELECT count(*) FROM late_windows") == 1
+    connection.execute("UPDATE late_windows SET noted_at = noted_at - interval '5 minutes'")
+    assert run(cdnow, AS_OF, settled=timedelta(minutes=5)).windows == 1
+    assert one(connection, "SELECT count(*) FROM late_windows") == 0
+
+
 def test_a_range_is_rebuilt_on_request(connection: Connection[Any], cdnow: Stream) -> None:
     partial(connection, "day", "1997-01-01T00:00Z", 3)
     partial(connection, "day", "1996-12-31T00:00Z", 3)  # nothing happened on it
@@ -457,6 +468,11 @@ def test_parity_notices(at_par: Connection[Any], harm: str, told: str) -> None:
     assert at_par.execute(harm.encode()).rowcount > 0
     found = parity.compare(at_par, CDNOW_SHOP)
     assert any(told in line for line in found), found
+
+
+def test_parity_takes_a_closed_row_for_all_of_its_window(at_par: Connection[Any]) -> None:
+    partial(at_par, "day", "1997-01-01T00:00Z", 2)
+    assert parity.compare(at_par, CDNOW_SHOP) == []
 
 
 def test_parity_leaves_late_windows_out(at_par: Connection[Any]) -> None:

@@ -1,0 +1,95 @@
+"""The schedule: a local time once a day in every zone, and jobs that follow the programs."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from batch import schedule, tables
+from batch.schedule import Daily, Schedule
+from events.programs import Program
+from runtime.settings import Settings
+
+UNUSED = Settings(database="postgresql://unused")
+
+
+@pytest.mark.parametrize(
+    ("zone", "at", "start"),
+    [
+        ("UTC", "01:00", datetime(2026, 3, 27, 12, tzinfo=UTC)),
+        ("Europe/London", "01:00", datetime(2026, 3, 27, 12, tzinfo=UTC)),  # 01:00 is left out on the 29th
+        ("America/New_York", "01:00", datetime(2026, 10, 30, 12, tzinfo=UTC)),  # and comes twice on 1 November
+        ("Europe/Berlin", "02:30", datetime(2026, 10, 23, 12, tzinfo=UTC)),
+        ("Pacific/Kiritimati", "00:00", datetime(2026, 3, 27, 12, tzinfo=UTC)),
+    ],
+)
+def test_once_on_every_local_date(zone: str, at: str, start: datetime) -> None:
+    trigger, previous, now = Daily(at, zone), None, start
+    dates = []
+    for _ in range(6):
+        found = trigger.get_next_fire_time(previous, now)
+        assert found >= now
+        dates.append(found.astimezone(ZoneInfo(zone)).date())
+        previous, now = found, found + timedelta(milliseconds=3)
+    assert dates == [dates[0] + timedelta(days=day) for day in range(6)]
+
+
+def test_it_never_names_the_time_it_named_last() -> None:
+    found = Daily("01:00", "UTC").get_next_fire_time(None, datetime(2026, 3, 1, 1, tzinfo=UTC))
+    assert found == datetime(2026, 3, 1, 1, tzinfo=UTC)
+    assert Daily("01:00", "UTC").get_next_fire_time(found, found) == datetime(2026, 3, 2, 1, tzinfo=UTC)
+
+
+def program(shop: str, **changes: Any) -> Program:
+    return Program.model_validate({"shop": f"{shop}.myshopify.com", "currency": "USD"} | changes)
+
+
+def test_jobs_follow_the_programs() -> None:
+    made = Schedule(UNUSED, lambda shop, as_of: pytest.fail("nothing is due"))
+    made.start()
+    try:
+        made.follow([program("a"), program("b", batch_at=None)])
+        first = made.next_run("a.myshopify.com")
+        assert first is not None
+        assert (first.hour, first.minute) == (1, 0)
+        assert made.next_run("b.myshopify.com") is None
+        made.follow([program("a", batch_at="04:30", zone="Asia/Kolkata"), program("b")])
+        moved = made.next_run("a.myshopify.com")
+        assert moved is not None
+        assert (moved.hour, moved.minute) == (23, 0)
+        assert made.next_run("b.myshopify.com") is not None
+        made.follow([program("b")])
+        assert made.next_run("a.myshopify.com") is None
+    finally:
+        made.close()
+
+
+def test_a_failed_batch_is_told_and_the_schedule_lives(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(shop: str, as_of: datetime) -> Any:
+        raise tables.BatchError(f"{shop} as of {as_of.second} s")
+
+    made = Schedule(UNUSED, fail)
+    made._batch("a.myshopify.com")
+    assert "the batch of a.myshopify.com failed: a.myshopify.com as of 0 s" in caplog.text
+
+
+def test_it_ends_when_told_and_a_missing_database_does_not_stop_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = threading.Event()
+    looks: list[int] = []
+
+    def look(self: Schedule) -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            stop.set()
+
+    monkeypatch.setattr(schedule, "LOOK", 0.01)
+    monkeypatch.setattr(Schedule, "look", look)
+    assert schedule.main(UNUSED, None, stop) == 0  # type: ignore[arg-type]
+    assert len(looks) == 3
+
+
+def test_a_database_that_is_away_only_delays(caplog: pytest.LogCaptureFixture) -> None:
+    Schedule(Settings(database="host=/nonexistent connect_timeout=1"), lambda shop, as_of: pytest.fail("none")).look()
+    assert "could not read the programs" in caplog.text

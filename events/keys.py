@@ -7,6 +7,7 @@ A key is UTF-8 `shop/id`. All producers use murmur2 (librdkafka's `murmur2_rando
 import re
 import zlib
 from functools import lru_cache
+from struct import unpack_from
 
 from events.errors import BadEvent
 
@@ -59,8 +60,8 @@ def murmur2(key: bytes) -> int:
     length = len(key)
     h = 0x9747B28C ^ length
     body = length & ~3
-    for at in range(0, body, 4):
-        k = int.from_bytes(key[at : at + 4], "little") * m & mask
+    for word in unpack_from(f"<{body >> 2}I", key):
+        k = word * m & mask
         h = (h * m & mask) ^ ((k ^ k >> 24) * m & mask)
     if body < length:
         h = (h ^ int.from_bytes(key[body:], "little")) * m & mask

@@ -101,7 +101,9 @@ def _pick(spec: Any, value: Any, path: str) -> Any:
             return str(value)
         if isinstance(value, float):
             raise InexactNumber(path)
-        if isinstance(value, str | int) and (not isinstance(value, str) or len(value) <= _MAX_LEAF):
+        if isinstance(value, str) and len(value) <= _MAX_LEAF:
+            return value
+        if isinstance(value, int) and abs(value) < 1 << 63:
             return value
         raise BadEvent("wrong_type", f"{path} is a {type(value).__name__}")
     if isinstance(spec, list):
@@ -110,7 +112,16 @@ def _pick(spec: Any, value: Any, path: str) -> Any:
         return [_pick(spec[0], each, path) for each in value]
     if not isinstance(value, dict):
         raise BadEvent("wrong_type", f"{path} is a {type(value).__name__}, not an object")
-    return {name: _pick(inner, value[name], f"{path}.{name}") for name, inner in spec.items() if name in value}
+    small = {}
+    for name, inner in spec.items():
+        if name in value:
+            found = value[name]
+            kind = found.__class__
+            if inner is LEAF and (kind is bool or (kind is str and len(found) <= _MAX_LEAF)):
+                small[name] = found
+            else:
+                small[name] = _pick(inner, found, f"{path}.{name}")
+    return small
 
 
 def minimise(topic: str, payload: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The `loyalnest worker` process."""
 
 import asyncio
+import gc
 import logging
 
 import uvloop
@@ -14,6 +15,8 @@ log = logging.getLogger(__name__)
 
 def main(settings: Settings) -> int:
     """Runs a worker until SIGTERM or SIGINT; the process ends with 1 when something made it stop."""
+    # The folds make many short-lived containers and no cycles: the collector's default pace costs a tenth of them.
+    gc.set_threshold(50_000, 20, 50)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

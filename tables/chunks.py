@@ -158,6 +158,7 @@ class CustomerChunk(_Base):
         super().__init__(table, reference, partition, partitions)
         self._partial = partial
         self._open: dict[tuple[str, str], tuple[customers.CustomerState, _Nodes]] = {}
+        self._measured: dict[tuple[str, str], customers.Measured] = {}
         self._changes: list[tuple[str, windows.Window, tuple[int, ...]]] = []
 
     def take(self, received: Received) -> None:
@@ -216,7 +217,9 @@ class CustomerChunk(_Base):
 
     def _score(self, ident: tuple[str, str], cause: str) -> None:
         state, nodes = self._open[ident]
-        change = customers.score(state, nodes, self._reference[ident[0]], ident, cause)
+        shop = self._reference[ident[0]]
+        self._measured[ident] = measured = customers.measure(state, nodes, shop.look_back)
+        change = customers.score(state, measured.values, shop, ident, cause)
         if change is not None:
             self._emit(topics.RFM, keys.join(*ident), change, self._partition)
 
@@ -227,14 +230,14 @@ class CustomerChunk(_Base):
         before, after = filed.before, filed.after
         guest = keys.is_guest(ident[1])
         change = [b - a for a, b in zip(contribution(before, guest), contribution(after, guest), strict=True)]
-        turned = after[history.COUNTED] - (before[history.COUNTED] if before is not None else 0)
-        for size in windows.SIZES:
-            window = windows.window(size, filed.home, self._reference[ident[0]].zone)
-            distinct = 0
-            if turned and not guest:
+        turned = 0 if guest else after[history.COUNTED] - (before[history.COUNTED] if before is not None else 0)
+        alone = False
+        # From the longest window to the shortest: whose order is alone in a day is alone in its hour and minute.
+        for window in reversed(windows.windows(filed.home, self._reference[ident[0]].zone)):
+            if turned and not alone:
                 counted = history.sums(nodes, state["tree"], window.start, window.end).counted
-                distinct = turned if counted == max(turned, 0) else 0
-            change[windows.CUSTOMERS] = distinct
+                alone = counted == max(turned, 0)
+            change[windows.CUSTOMERS] = turned if alone else 0
             self._changes.append((ident[0], window, tuple(change)))
 
     def finish(self) -> Writes:
@@ -246,7 +249,8 @@ class CustomerChunk(_Base):
             writes.update(nodes.below_the_root())
             writes[keys.join(*ident)] = codec.dumps(state)
             removed.update(nodes.removed())
-            row = customers.row(state, nodes, self._reference[ident[0]], ident)
+            measured = self._measured.get(ident)  # as of the last record of theirs
+            row = None if measured is None else customers.row(state, measured, self._reference[ident[0]], ident)
             if row is not None:
                 self._emit(topics.CUSTOMER_ROWS, keys.join(*ident), row, self._partition)
         self._finish_windows()
@@ -308,8 +312,7 @@ def rebuild(table: Mapping[str, bytes], reference: Reference) -> windows.Partial
         seen: set[windows.Window] = set()
         for entry in history.entries(nodes, state["tree"], oldest):
             change = list(contribution(entry, guest))
-            for size in windows.SIZES:
-                window = windows.window(size, entry[history.PROCESSED], found.zone)
+            for window in windows.windows(entry[history.PROCESSED], found.zone):
                 change[windows.CUSTOMERS] = 0
                 if entry[history.COUNTED] and not guest and window not in seen:
                     seen.add(window)

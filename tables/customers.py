@@ -15,8 +15,6 @@ from tables import history, rfm
 from tables.ids import change_id
 from tables.reference import ShopReference
 
-_FOR_EVER = 1 << 62
-
 
 class CustomerState(TypedDict):
     """What is kept of one customer, with the tree's root; its chunks are kept beside it."""
@@ -122,20 +120,30 @@ def rescore(state: CustomerState, request: Rescore) -> None:
     state["now"] = max(state["now"], instants.parse(request["as_of"]))
 
 
-def values(state: CustomerState, nodes: history.Nodes, look_back: int | None) -> tuple[rfm.Values, history.Sums]:
-    """RFM values as of the customer's now, over (now - look_back, now], and the span's sums."""
-    end = state["now"] + 1
-    span = history.sums(nodes, state["tree"], 0 if look_back is None else end - look_back, end)
-    if not span.active:
-        return rfm.Values(None, 0, 0), span
-    return rfm.Values(rfm.recency_days(state["now"], span.latest), span.active, span.net), span
+class Measured(NamedTuple):
+    """A customer as of their now: RFM values, their latest order in the look-back (0: none), and the balance."""
+
+    values: rfm.Values
+    latest: int
+    balance: int
+
+
+def measure(state: CustomerState, nodes: history.Nodes, look_back: int | None) -> Measured:
+    """RFM values over (now - look_back, now], the balance over everything up to now."""
+    tree, end = state["tree"], state["now"] + 1
+    start = 0 if look_back is None else end - look_back
+    span = history.sums(nodes, tree, start, end)
+    older = history.sums(nodes, tree, 0, start).points if history.oldest(tree) < start else 0
+    values = rfm.Values(None, 0, 0)
+    if span.active:
+        values = rfm.Values(rfm.recency_days(state["now"], span.latest), span.active, span.net)
+    return Measured(values, span.latest, older + span.points)
 
 
 def score(
-    state: CustomerState, nodes: history.Nodes, shop: ShopReference, key: tuple[str, str], cause: str
+    state: CustomerState, found: rfm.Values, shop: ShopReference, key: tuple[str, str], cause: str
 ) -> RfmUpdated | None:
     """Scores the customer as of their now; the change, if digits, segment or version are others than before."""
-    found, _ = values(state, nodes, shop.look_back)
     current = rfm.standing(found, shop.cut_points(state["now"]), shop.program)
     previous = state["standing"]
     if current == previous:
@@ -158,21 +166,21 @@ def score(
     }
 
 
-def row(state: CustomerState, nodes: history.Nodes, shop: ShopReference, key: tuple[str, str]) -> CustomerRow | None:
+def row(state: CustomerState, measured: Measured, shop: ShopReference, key: tuple[str, str]) -> CustomerRow | None:
     """The customer's absolute row as of their now; None while nothing has named them."""
     if not state["known"] or state["standing"] is None:
         return None
-    found, span = values(state, nodes, shop.look_back)
+    found = measured.values
     return {
         "shop": key[0],
         "customer_id": key[1],
         "now": instants.text(state["now"]),
         "currency": shop.program.currency,
-        "balance": history.sums(nodes, state["tree"], 0, state["now"] + 1).points,
+        "balance": measured.balance,
         "recency_days": found.recency,
         "frequency": found.frequency,
         "monetary": found.monetary,
-        "last_order_at": instants.text(span.latest) if span.active else None,
+        "last_order_at": instants.text(measured.latest) if measured.latest else None,
         "standing": state["standing"],
         "contact": state["contact"],
         "deleted": state["deleted"],

@@ -22,6 +22,8 @@ FAN = 32
 Entry = list[Any]
 PROCESSED, ORDER, REVISION, NET, EARNED, REVERSED, COUNTED = range(7)
 
+_FOR_EVER = 1 << 62
+
 #: A directory's line: [first processed_at, first order_id, last processed_at, chunk, *sums].
 _FIRST, _LAST, _CHUNK, _SUMS = 0, 2, 3, 4
 
@@ -64,16 +66,18 @@ def _add(a: Sums, b: Sums) -> Sums:
     return Sums(a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], max(a[4], b[4]))
 
 
-def _sum_entries(entries: list[Entry]) -> Sums:
+def _sum_entries(entries: list[Entry], start: int = 0, end: int = _FOR_EVER) -> Sums:
     counted = active = net = points = latest = 0
-    for entry in entries:
-        points += entry[EARNED] - entry[REVERSED]
-        if entry[COUNTED]:
+    for processed_at, _, _, value, earned, taken_back, counts in entries:
+        if not start <= processed_at < end:
+            continue
+        points += earned - taken_back
+        if counts:
             counted += 1
-            if entry[NET] > 0:
+            if value > 0:
                 active += 1
-                net += entry[NET]
-                latest = max(latest, entry[PROCESSED])
+                net += value
+                latest = processed_at  # entries are in order
     return Sums(counted, active, net, points, latest)
 
 
@@ -152,7 +156,7 @@ def find(nodes: Nodes, node: Node, processed_at: int, order_id: str) -> Entry | 
 def sums(nodes: Nodes, node: Node, start: int, end: int) -> Sums:
     """The sums over start <= processed_at < end (microseconds)."""
     if "e" in node:
-        return _sum_entries([entry for entry in node["e"] if start <= entry[PROCESSED] < end])
+        return _sum_entries(node["e"], start, end)
     found = NOTHING
     for line in node["c"]:
         if line[_LAST] < start or line[_FIRST] >= end:
@@ -160,6 +164,13 @@ def sums(nodes: Nodes, node: Node, start: int, end: int) -> Sums:
         inside = start <= line[_FIRST] and line[_LAST] < end
         found = _add(found, Sums(*line[_SUMS:]) if inside else sums(nodes, nodes.get(line[_CHUNK]), start, end))
     return found
+
+
+def oldest(node: Node) -> int:
+    """The first processed_at (microseconds); beyond all time where there is no entry."""
+    if "e" in node:
+        return int(node["e"][0][PROCESSED]) if node["e"] else _FOR_EVER
+    return int(node["c"][0][_FIRST])
 
 
 def entries(nodes: Nodes, node: Node, start: int = 0) -> list[Entry]:

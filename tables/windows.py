@@ -6,6 +6,7 @@ in a changelog: a crash cannot part them from what they sum.
 """
 
 from datetime import timedelta
+from functools import lru_cache
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -46,6 +47,16 @@ def window(size: Size, at: int, zone: ZoneInfo) -> Window:
         programs.local_midnight(day, zone),
         programs.local_midnight(day + timedelta(days=1), zone),
     )
+
+
+@lru_cache(maxsize=1 << 14)
+def _of_minute(minute: int, zone: ZoneInfo) -> tuple[Window, ...]:
+    return tuple(window(size, minute * instants.MINUTE, zone) for size in SIZES)
+
+
+def windows(at: int, zone: ZoneInfo) -> tuple[Window, ...]:
+    """The windows of every size that an instant falls into. All of a minute's instants fall into the same."""
+    return _of_minute(at // instants.MINUTE, zone)
 
 
 def is_open(of: Window, stream_time: int) -> bool:

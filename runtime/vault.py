@@ -161,7 +161,7 @@ class Vault:
         For up to KEY_SECONDS after another process destroyed the key this may still seal: with the destroyed
         key, so that nobody can read it.
         """
-        return await self._seal(shop, customer_id, orjson.dumps(contact))
+        return await self._seal(shop, customer_id, orjson.dumps(tuple(contact)))
 
     async def seal_body(self, shop: str, body: bytes) -> str | None:
         """A body that could not be parsed, sealed with the shop's own key; None if that is destroyed."""

@@ -1,0 +1,340 @@
+"""The front door: every wrong thing a webhook can be, and what may go on of a right one."""
+
+import json
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from events import keys, topics
+from tests.integration.api_world import SECRETS, SHOP, World, opened, sign
+from tests.support import shared
+
+ORDER: dict[str, Any] = {
+    "id": 820982911946154508,
+    "created_at": "2026-11-21T04:29:57-05:00",
+    "updated_at": "2026-11-21T04:29:57-05:00",
+    "processed_at": None,
+    "financial_status": "paid",
+    "currency": "USD",
+    "current_subtotal_price": "129.90",
+    "customer": {"id": 115310627314723954, "email": "bob.norman@example.com", "first_name": "Bob"},
+    "email": "bob.norman@example.com",
+    "browser_ip": "203.0.113.7",
+    "line_items": [],
+    "refunds": [],
+}
+CUSTOMER: dict[str, Any] = {
+    "id": 115310627314723954,
+    "email": " Bob.Norman@Example.com ",
+    "email_marketing_consent": {"state": "subscribed"},
+    "updated_at": "2026-11-21T09:29:57Z",
+    "default_address": {"address1": "Chestnut Street 92"},
+    "contact": "bob.norman@example.com",
+}
+
+
+@pytest.fixture
+def world(database: str) -> Iterator[World]:
+    with opened(database) as running:
+        yield running
+
+
+def only(world: World, topic: str) -> dict[str, Any]:
+    """The one message there is, which must be on this topic."""
+    assert [each.topic for each in world.publisher.messages] == [topic]
+    return world.publisher.values()[0]
+
+
+def letter(world: World, error: str) -> dict[str, Any]:
+    found = only(world, topics.DEAD_LETTERS)
+    assert (found["error"], found["source"]) == (error, "webhook")
+    assert b"bob." not in world.publisher.messages[0].value.lower()
+    return found
+
+
+# --- what is taken -----------------------------------------------------------------------------------------------
+
+
+def test_an_order_is_minimised_keyed_and_published(world: World) -> None:
+    assert world.webhook("orders/paid", ORDER).status_code == 200
+    envelope = only(world, topics.ORDERS)
+    assert world.publisher.messages[0].key == f"{SHOP}/820982911946154508"
+    assert envelope["payload"].pop("customer") == {"id": 115310627314723954}
+    assert set(envelope["payload"]) == set(ORDER) - {"customer", "email", "browser_ip"}
+    assert envelope["payload"]["id"] == 820982911946154508
+    assert (envelope["topic"], envelope["shop"]) == ("orders/paid", SHOP)
+    assert envelope["triggered_at"] == "2026-11-21T09:29:58.123456Z"
+    assert envelope["received_at"].endswith("Z")
+    assert b"bob." not in world.publisher.messages[0].value.lower()
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_two_secrets_hold_at_once(world: World, secret: str) -> None:
+    assert world.webhook("orders/paid", ORDER, secret=secret).status_code == 200
+
+
+@pytest.mark.parametrize("signature", ["", "AAAA", sign(b"{}", "an older secret"), sign(b"{}", "new secret") + "x"])
+def test_a_wrong_signature_gets_401_and_leaves_nothing(world: World, signature: str) -> None:
+    answer = world.webhook("orders/paid", b"{}", X_Shopify_Hmac_Sha256=signature)
+    assert answer.status_code == 401
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "urn:loyalnest:problem:bad-signature"
+    assert world.publisher.messages == []
+
+
+def test_the_signature_is_over_the_raw_body(world: World) -> None:
+    body = json.dumps(ORDER, indent=2).encode()
+    assert world.webhook("orders/paid", body).status_code == 200
+    wrong = sign(json.dumps(ORDER).encode(), SECRETS[0])
+    assert world.webhook("orders/paid", body, X_Shopify_Hmac_Sha256=wrong).status_code == 401
+
+
+def test_headers_in_any_case(world: World) -> None:
+    body = json.dumps(ORDER).encode()
+    headers = {
+        "x-shopify-topic": "orders/paid",
+        "X-SHOPIFY-SHOP-DOMAIN": "NEST.myshopify.com",
+        "X-shopify-HMAC-sha256": sign(body, SECRETS[0]),
+    }
+    assert world.client.post("/webhooks/shopify", content=body, headers=headers).status_code == 200
+    envelope = only(world, topics.ORDERS)
+    assert envelope["shop"] == SHOP
+    assert envelope["webhook_id"] == sha256(body).hexdigest()
+    assert envelope["triggered_at"] == envelope["received_at"]
+    assert (envelope["event_id"], envelope["api_version"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "kafka", "key"),
+    [
+        ("orders/delete", {"id": 7}, topics.ORDERS, "7"),
+        ("orders/edited", {"order_edit": {"id": 1, "order_id": 8}}, topics.ORDERS, "8"),
+        ("refunds/create", {"id": 1, "order_id": 9}, topics.ORDERS, "9"),
+        ("customers/delete", {"id": 10}, topics.CUSTOMERS, "10"),
+        ("customers/data_request", {"customer": {"id": 11, "email": "b@x"}}, topics.CUSTOMERS, "11"),
+        (
+            "customers/merge",
+            {"admin_graphql_api_customer_kept_id": "gid://shopify/Customer/12", "status": "failed"},
+            topics.CUSTOMERS,
+            "12",
+        ),
+        ("app/uninstalled", {"id": 1, "domain": None}, topics.SHOPS, None),
+        ("shop/redact", {"shop_id": 1, "shop_domain": SHOP}, topics.SHOPS, None),
+    ],
+)
+def test_every_family_has_its_topic_and_key(
+    world: World, topic: str, payload: object, kafka: str, key: str | None
+) -> None:
+    assert world.webhook(topic, payload).status_code == 200
+    only(world, kafka)
+    assert world.publisher.messages[0].key == (SHOP if key is None else keys.join(SHOP, key))
+
+
+@pytest.mark.parametrize("name", ["order", "refund", "customer"])
+def test_shopifys_own_samples(world: World, name: str) -> None:
+    topic = {"order": "orders/create", "refund": "refunds/create", "customer": "customers/create"}[name]
+    payload = json.loads(shared("data", "shopify", f"{name}.json").read_text())[name]
+    assert world.webhook(topic, payload).status_code == 200
+    assert world.publisher.messages[0].topic.startswith("shopify.")
+    written = world.publisher.messages[0].value.decode()
+    assert not [word for word in ("bob.norman", "Norman", "Chestnut", "555-625", "Louisville") if word in written]
+
+
+def test_numbers_stay_what_they_were(world: World) -> None:
+    line = {"quantity": 1, "subtotal": 89.99, "subtotal_set": {"shop_money": {"amount": "89.99"}}}
+    body = b'{"id": 9007199254740993, "order_id": 9223372036854775807, "refund_line_items": [%s]}'
+    assert world.webhook("refunds/create", body % json.dumps(line).encode()).status_code == 200
+    payload = only(world, topics.ORDERS)["payload"]
+    assert (payload["id"], payload["order_id"]) == (9007199254740993, 9223372036854775807)
+    assert payload["refund_line_items"][0]["subtotal"] == "89.99"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"created_at": "2026-11-21T09:00:00"},
+        {"financial_status": "quantum"},
+        {"currency": "ZZZ"},
+        {"current_subtotal_price": "-1.00"},
+        {"processed_at": "2099-01-01T00:00:00Z"},
+        {"customer": None},
+        {"note": "\ud800 half a pair, as JSON may hold it"},
+    ],
+)
+def test_what_an_order_is_worth_is_not_the_front_doors_business(world: World, change: dict[str, Any]) -> None:
+    assert world.webhook("orders/paid", {**ORDER, **change}).status_code == 200
+    only(world, topics.ORDERS)
+
+
+def test_a_delivery_is_taken_once_but_never_told_by_its_event_id(world: World) -> None:
+    for webhook_id in ("w-1", "w-1", "w-2"):
+        assert world.webhook("orders/updated", ORDER, X_Shopify_Webhook_Id=webhook_id).status_code == 200
+    assert world.webhook("orders/paid", ORDER, X_Shopify_Webhook_Id="w-1").status_code == 200
+    assert [(each["topic"], each["webhook_id"]) for each in world.publisher.values()] == [
+        ("orders/updated", "w-1"),
+        ("orders/updated", "w-2"),
+        ("orders/paid", "w-1"),
+    ]
+
+
+def test_what_could_not_be_made_durable_is_not_acknowledged_and_not_remembered(world: World) -> None:
+    world.publisher.failing = True
+    answer = world.webhook("orders/paid", ORDER, X_Shopify_Webhook_Id="w-1")
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:loyalnest:problem:not-durable")
+    assert world.webhook("nonsense", b"{", X_Shopify_Webhook_Id="w-2").status_code == 503
+    world.publisher.failing = False
+    assert world.webhook("orders/paid", ORDER, X_Shopify_Webhook_Id="w-1").status_code == 200
+    only(world, topics.ORDERS)
+
+
+# --- contacts ----------------------------------------------------------------------------------------------------
+
+
+def test_a_contact_travels_sealed(world: World) -> None:
+    assert world.webhook("customers/update", CUSTOMER).status_code == 200
+    payload = only(world, topics.CUSTOMERS)["payload"]
+    assert set(payload) == {"id", "updated_at", "contact"}
+    assert "bob." not in json.dumps(payload).lower()
+    customer_id = str(CUSTOMER["id"])
+    opened_again = world.run(world.services.vault.open(SHOP, customer_id, payload["contact"]))
+    assert opened_again == ("bob.norman@example.com", "subscribed")
+
+
+def test_a_customer_without_an_address_has_no_contact(world: World) -> None:
+    assert world.webhook("customers/update", {**CUSTOMER, "email": None}).status_code == 200
+    assert only(world, topics.CUSTOMERS)["payload"]["contact"] is None
+
+
+def test_a_redaction_holds_at_once_and_for_ever(world: World) -> None:
+    customer_id = str(CUSTOMER["id"])
+    world.webhook("customers/update", CUSTOMER)
+    world.webhook("orders/paid", b'{"email": "bob.norman@example.com", trunc')
+    sealed = world.publisher.values()[0]["payload"]["contact"]
+    body = world.publisher.values()[1]["sealed"]
+    assert world.run(world.services.vault.open_body(SHOP, body)) is not None
+    redact = {"shop_domain": SHOP, "customer": {"id": CUSTOMER["id"], "email": "bob.norman@example.com"}}
+    for _ in range(2):
+        assert world.webhook("customers/redact", redact).status_code == 200
+    assert world.run(world.services.vault.open(SHOP, customer_id, sealed)) is None
+    assert world.run(world.services.vault.open_body(SHOP, body)) is None
+    assert world.webhook("customers/update", CUSTOMER).status_code == 200
+    assert world.publisher.values()[-1]["payload"]["contact"] is None
+    assert b"bob." not in b"".join(each.value for each in world.publisher.messages)
+
+
+def test_a_redaction_of_somebody_unknown_holds_too(world: World) -> None:
+    assert world.webhook("customers/redact", {"customer": {"id": CUSTOMER["id"]}}).status_code == 200
+    assert world.webhook("customers/update", CUSTOMER).status_code == 200
+    assert world.publisher.values()[-1]["payload"]["contact"] is None
+
+
+def test_a_shops_redaction_reaches_all_its_customers_and_no_other_shop(world: World) -> None:
+    mine = world.contact("1", "a@x.com")
+    theirs = world.contact("1", "a@x.com", shop="other.myshopify.com")
+    assert world.webhook("shop/redact", {"shop_id": 1, "shop_domain": SHOP}).status_code == 200
+    assert world.run(world.services.vault.open(SHOP, "1", mine)) is None
+    assert world.run(world.services.vault.open("other.myshopify.com", "1", theirs)) is not None
+    assert world.webhook("customers/create", {**CUSTOMER, "id": 2}).status_code == 200
+    assert world.publisher.values()[-1]["payload"]["contact"] is not None
+
+
+def test_headers_alone_cannot_have_another_shop_erased(world: World) -> None:
+    sealed = world.contact("1", "a@x.com")
+    for topic, payload in (("shop/redact", {"shop_id": 1}), ("customers/redact", {"customer": {"id": 1}})):
+        world.publisher.messages.clear()
+        assert world.webhook(topic, {**payload, "shop_domain": "evil.myshopify.com"}).status_code == 200
+        letter(world, "other_shop")
+    assert world.run(world.services.vault.open(SHOP, "1", sealed)) is not None
+
+
+# --- dead letters ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("topic", "body", "error"),
+    [
+        ("orders/paid", json.dumps(ORDER).encode()[:-40], "bad_json"),
+        ("orders/paid", b"", "bad_json"),
+        ("orders/paid", b"\xff\xfe bob.", "bad_json"),
+        ("orders/paid", b'{"id": NaN, "email": "bob.norman@example.com"}', "bad_json"),
+        ("orders/paid", b'{"id": 1, "test": "bob. \\ud800"}', "bad_json"),
+        ("orders/paid", b"[" * 100_000, "bad_json"),
+        ("orders/paid", b'"bob."', "wrong_type"),
+        ("orders/paid", b'["bob."]', "wrong_type"),
+        ("orders/paid", b"null", "wrong_type"),
+        ("orders/paid", json.dumps({**ORDER, "line_items": "bob."}).encode(), "wrong_type"),
+        ("orders/paid", json.dumps({**ORDER, "customer": "bob."}).encode(), "wrong_type"),
+        ("orders/paid", json.dumps({**ORDER, "created_at": ["bob."]}).encode(), "wrong_type"),
+        ("orders/paid", json.dumps({**ORDER, "id": None}).encode(), "bad_id"),
+        ("orders/paid", json.dumps({**ORDER, "id": "bob.norman@example.com"}).encode(), "bad_id"),
+        ("orders/paid", json.dumps({**ORDER, "id": -1}).encode(), "bad_id"),
+        ("orders/paid", json.dumps({**ORDER, "id": 10**30}).encode(), "wrong_type"),
+        ("refunds/create", b'{"id": 1, "note": "bob."}', "bad_id"),
+        ("customers/merge", b'{"admin_graphql_api_customer_kept_id": 5}', "bad_id"),
+        ("orders/teleported", json.dumps(ORDER).encode(), "unknown_topic"),
+        ("orders/", json.dumps(ORDER).encode(), "unknown_topic"),
+        (None, json.dumps(ORDER).encode(), "unknown_topic"),
+        (b"\xc3\xa4", json.dumps(ORDER).encode(), "unknown_topic"),
+    ],
+)
+def test_what_cannot_be_minimised_is_sealed(world: World, topic: str | None, body: bytes, error: str) -> None:
+    assert world.webhook(topic, body).status_code == 200
+    found = letter(world, error)
+    assert (found["value"], found["shop"], found["key"]) == (None, SHOP, SHOP)
+    assert world.run(world.services.vault.open_body(SHOP, found["sealed"])) == body
+
+
+@pytest.mark.parametrize(
+    ("headers", "error"),
+    [
+        ({"X_Shopify_Triggered_At": "2026-11-21T09:00:00"}, "naive_time"),
+        ({"X_Shopify_Triggered_At": "yesterday"}, "bad_time"),
+        ({"X_Shopify_Triggered_At": "1969-01-01T00:00:00Z"}, "bad_time"),
+        ({"X_Shopify_Shop_Domain": "nest.example.com"}, "bad_shop"),
+        ({"X_Shopify_Shop_Domain": ""}, "bad_shop"),
+    ],
+)
+def test_what_was_minimised_is_kept_to_be_read(world: World, headers: dict[str, str], error: str) -> None:
+    assert world.webhook("orders/paid", ORDER, **headers).status_code == 200
+    found = letter(world, error)
+    assert json.loads(found["value"])["payload"]["current_subtotal_price"] == "129.90"
+    assert found["sealed"] is None
+
+
+def test_no_headers_at_all(world: World) -> None:
+    body = json.dumps(ORDER).encode()
+    headers = {"X-Shopify-Hmac-Sha256": sign(body, SECRETS[0])}
+    assert world.client.post("/webhooks/shopify", content=body, headers=headers).status_code == 200
+    found = letter(world, "unknown_topic")
+    assert (found["shop"], found["value"], found["sealed"]) == (None, None, None)
+
+
+def test_an_overlong_webhook_id_is_none(world: World) -> None:
+    assert world.webhook("orders/paid", ORDER, X_Shopify_Webhook_Id="x" * 129).status_code == 200
+    assert len(only(world, topics.ORDERS)["webhook_id"]) == 64
+
+
+def test_ten_megabytes_are_taken(world: World) -> None:
+    body = json.dumps({**ORDER, "note": ""}).encode()
+    body = body.replace(b'"note": ""', b'"note": "' + b"x" * (10 * 1024 * 1024 - len(body)) + b'"')
+    assert len(body) == 10 * 1024 * 1024
+    assert world.webhook("orders/paid", body).status_code == 200
+    only(world, topics.ORDERS)
+
+
+def test_more_is_described_and_not_kept(world: World) -> None:
+    body = b'{"note": "' + b"bob" * 4_000_000
+    assert world.webhook("orders/paid", body).status_code == 200
+    found = letter(world, "too_large")
+    assert (found["value"], found["sealed"]) == (None, None)
+    assert found["detail"] == f"{len(body)} bytes, sha256 {sha256(body).hexdigest()}"
+    assert world.webhook("orders/paid", body, secret="wrong").status_code == 401
+
+
+def test_an_unreadable_body_too_large_to_seal_is_described(world: World) -> None:
+    assert world.webhook("orders/paid", b"bob" * 3_000_000).status_code == 200
+    found = letter(world, "bad_json")
+    assert (found["value"], found["sealed"]) == (None, None)
+    assert "9000000 bytes, not kept" in found["detail"]

@@ -6,7 +6,6 @@ old one had read, so when one process ends there, all start again with a new bro
 
 import logging
 import os
-import socket
 import threading
 import time
 import urllib.error
@@ -52,18 +51,6 @@ class UpError(RuntimeError):
     """LoyalNest cannot start or go on; the message says why, and where to look."""
 
 
-def _free_port(host: str) -> int:
-    with socket.create_server((host, 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def _check_port(host: str, port: int) -> None:
-    try:
-        socket.create_server((host, port)).close()
-    except OSError as error:
-        raise UpError(f"port {port} on {host} cannot be used ({error.strerror}): choose another with --port") from None
-
-
 class Stack:
     """All of one LoyalNest. `say` is told what happens, in words for its user."""
 
@@ -92,9 +79,10 @@ class Stack:
             self._given,
             master_key=embedded.master_key(self._given),
             shopify_secrets=embedded.webhook_secrets(self._given),
-            api_port=self._given.api_port or _free_port(self._given.api_host),
+            api_port=self._given.api_port or home.free_port(self._given.api_host),
         )
-        _check_port(settings.api_host, settings.api_port)
+        if not home.port_is_free(settings.api_host, settings.api_port):
+            raise UpError(f"port {settings.api_port} on {settings.api_host} is taken: choose another with --port")
         if settings.database is None:
             self._say("starting PostgreSQL")
             self._database = embedded.EmbeddedDatabase(settings.data / "postgres")
@@ -257,6 +245,10 @@ class Stack:
     def end(self) -> None:
         """Ask `watch` and `start` to return; safe in a signal handler."""
         self._ending.set()
+
+    @property
+    def ending(self) -> bool:
+        return self._ending.is_set()
 
     def stop(self) -> None:
         """End every process and server that this one started."""

@@ -1,0 +1,1 @@
+"""What stands behind the `loyalnest` command; each file a group of commands."""

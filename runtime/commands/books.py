@@ -1,0 +1,126 @@
+"""Dead letters, and what privacy laws ask for."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from rich.table import Table
+
+from runtime import database, dead_letters, privacy
+from runtime.commands import common
+from runtime.commands.common import AsJson, CommandError, Data, Database, Kafka, Shop
+from runtime.settings import Settings
+from runtime.vault import Pool, Vault, master_key
+
+letters_app = typer.Typer(no_args_is_help=True, help="Messages that could not be used.")
+privacy_app = typer.Typer(no_args_is_help=True, help="What a customer may ask for by law.")
+
+OfShop = Annotated[str | None, typer.Option("--shop", help="Only this shop's.", show_default=False)]
+OfError = Annotated[str | None, typer.Option("--error", help="Only those with this error.", show_default=False)]
+
+
+@asynccontextmanager
+async def _pool(settings: Settings) -> AsyncIterator[Pool]:
+    pool = database.pool(settings.database_url(), "loyalnest", size=2)
+    await pool.open(wait=True, timeout=15)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+@letters_app.command("list")
+def list_letters(
+    shop: OfShop = None,
+    error: OfError = None,
+    unreplayed: Annotated[bool, typer.Option("--open", help="Only those not replayed yet.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most, newest first.")] = 100,
+    as_json: AsJson = False,
+    database_url: Database = None,
+    data: Data = None,
+) -> None:
+    """Show dead letters, newest first."""
+
+    async def listing(settings: Settings) -> list[dead_letters.DeadLetterRow]:
+        async with _pool(settings) as pool:
+            name = common.shop_name(shop) if shop else None
+            return await dead_letters.listing(pool, shop=name, error=error, unreplayed=unreplayed, limit=limit)
+
+    with common.attached(common.read_settings(database=database_url, data=data)) as settings:
+        found = asyncio.run(listing(settings))
+    if as_json:
+        sys.stdout.write(json.dumps([each._asdict() for each in found], default=str, indent=2) + "\n")
+        return
+    table = Table("at", "id", "shop", "source", "error", "detail", "replayed")
+    for each in found:
+        replayed = "yes" if each.replayed_at else ""
+        at = each.at.isoformat(" ", "seconds")
+        table.add_row(at, str(each.id), each.shop or "", each.source, each.error, each.detail, replayed)
+    common.out.print(table if found else "No dead letters.")
+
+
+@letters_app.command("replay")
+def replay(
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids, as `dead-letters list` shows them.")] = None,
+    shop: OfShop = None,
+    error: OfError = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that were not replayed yet.")] = False,
+    kafka: Kafka = None,
+    database_url: Database = None,
+    data: Data = None,
+) -> None:
+    """Send dead letters again to where they came from, once the cause is gone. Twice does no harm."""
+    if not (ids or shop or error or everything):
+        raise typer.BadParameter("which ones? Give ids, --shop, --error or --all")
+    try:
+        chosen = [UUID(each) for each in ids] if ids else None
+    except ValueError:
+        raise typer.BadParameter("an id is a UUID, as `dead-letters list` shows it") from None
+
+    async def replaying(settings: Settings) -> list[dead_letters.Replayed]:
+        async with _pool(settings) as pool, common.publishing(settings) as publisher:
+            found = await dead_letters.listing(
+                pool,
+                shop=common.shop_name(shop) if shop else None,
+                error=error,
+                ids=chosen,
+                unreplayed=chosen is None,
+                limit=1_000_000,
+            )
+            return await dead_letters.replay(pool, publisher, found, datetime.now(UTC))
+
+    settings = common.read_settings(kafka=kafka, database=database_url, data=data)
+    with common.attached(settings) as complete, common.err.status("replaying"):
+        outcomes = asyncio.run(replaying(complete))
+    for outcome in outcomes:
+        if outcome.problem is not None:
+            common.out.print(f"{outcome.letter.id} was not replayed: {outcome.problem}", markup=False)
+    done = sum(outcome.problem is None for outcome in outcomes)
+    common.out.print(f"{done} of {len(outcomes)} dead letters replayed.")
+
+
+@privacy_app.command("export")
+def export(
+    shop: Shop,
+    customer: Annotated[str, typer.Argument(help="The customer's id.", show_default=False)],
+    database_url: Database = None,
+    data: Data = None,
+) -> None:
+    """Print all that is kept of a customer as JSON (customers/data_request)."""
+
+    async def exporting(settings: Settings) -> dict[str, Any]:
+        async with _pool(settings) as pool:
+            vault = Vault(master_key(settings), pool)
+            return await privacy.export(pool, vault, common.shop_name(shop), customer)
+
+    with common.attached(common.read_settings(database=database_url, data=data)) as settings:
+        found = asyncio.run(exporting(settings))
+    if found["customer"] is None and not found["events"]:
+        raise CommandError(f"nothing is kept of customer {customer} of {common.shop_name(shop)}")
+    sys.stdout.write(json.dumps(found, indent=2, default=str) + "\n")

@@ -1,0 +1,95 @@
+"""`loyalnest up`: everything at once, and `rebuild`, which starts it afresh from the raw history."""
+
+import signal
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from runtime import home
+from runtime.commands import common
+from runtime.commands.common import CommandError, Data, Database, Kafka
+from runtime.commands.processes import Host, Port
+from runtime.settings import Settings
+from runtime.supervisor import Stack
+
+_STARTED = 60.0
+
+
+def end_on_signals(stack: Stack) -> None:
+    """Ctrl-C and SIGTERM end it in order; once is enough."""
+
+    def end(*_: Any) -> None:
+        stack.end()
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, end)
+
+
+def describe(settings: Settings, stack: Stack) -> str:
+    """Where everything is, for somebody who has just started it."""
+    broker = settings.kafka or "embedded, ends with this command"
+    database = "the one given" if settings.database else "embedded, kept"
+    secret = "those given" if settings.shopify_secrets else str(settings.data / "webhook.secret")
+    lines = [
+        f"API       {stack.api}   docs: {stack.api}/docs   metrics: {stack.api}/metrics",
+        f"webhooks  POST {stack.api}/webhooks/shopify   signed with: {secret}",
+        f"Kafka     {broker}",
+        f"database  {database}",
+        f"data      {settings.data}   logs: {settings.data / 'logs'}",
+    ]
+    return "\n".join(lines)
+
+
+def up(
+    kafka: Kafka = None,
+    database: Database = None,
+    data: Data = None,
+    host: Host = None,
+    port: Port = None,
+    no_schedule: Annotated[bool, typer.Option("--no-schedule", help="Do not run the nightly batches.")] = False,
+) -> None:
+    """Start LoyalNest: servers (embedded, or those given), worker, sink, API and the nightly batches.
+
+    Everything runs until Ctrl-C. With an embedded broker the raw history is replayed at each start.
+    """
+    settings = common.read_settings(kafka=kafka, database=database, data=data, api_host=host, api_port=port)
+    common.quiet_logs(settings)
+    stack = Stack(settings, lambda text: common.err.print(f"[dim]{escape(text)}[/dim]"), schedule=not no_schedule)
+    end_on_signals(stack)
+    try:
+        stack.start()
+        if not stack.ending:
+            common.out.print(describe(settings, stack))
+            common.out.print("\nLoyalNest is up. Next: `loyalnest shops add SHOP`. Ctrl-C ends it.")
+        stack.watch()
+    finally:
+        common.err.print("[dim]ending[/dim]")
+        stack.stop()
+
+
+def rebuild(kafka: Kafka = None, data: Data = None) -> None:
+    """Empty the derived tables and have them made again from the raw history (embedded broker).
+
+    Customers, points, RFM history, windows and counts are made anew; the raw history, programs, cut points, batch
+    runs, dead letters and keys stay. A running `up` begins at once, else the next one does.
+
+    With a real Kafka this is not done by this command: end all workers and sinks, and start them with another
+    LOYALNEST_GROUP on topics of another LOYALNEST_TOPIC_PREFIX, whose inputs are fed from raw_events.
+    """
+    settings = common.read_settings(kafka=kafka, data=data)
+    there = home.running(settings.data)
+    if settings.kafka is not None or (there is not None and not there.get("journal", False)):
+        raise CommandError("with a real Kafka there is no rebuild by command yet; see `loyalnest rebuild --help`")
+    asked = home.ask_for_rebuild(settings.data)
+    if there is None:
+        common.out.print("The next `loyalnest up` empties the derived tables and makes them again.")
+        return
+    deadline = time.monotonic() + _STARTED
+    with common.err.status("waiting for `loyalnest up` to begin"):
+        while asked.exists():
+            if time.monotonic() > deadline:
+                raise CommandError(f"`loyalnest up` did not begin within {_STARTED:.0f} s: see its terminal")
+            time.sleep(0.1)
+    common.out.print("The derived tables are empty, and the raw history is being replayed.")

@@ -12,13 +12,13 @@ from psycopg import Connection
 
 from batch import orders, standing, tables
 from batch.history import History
+from batch.publishing import Publish
 from events import codec, instants, keys, topics
 from events.programs import CutPoints, Program
 from runtime.ports import Message
 
 #: Told (stage, done, total); total None while it is not known.
 OnProgress = Callable[[str, int, int | None], None]
-Publish = Callable[[Sequence[Message]], None]
 
 _AT_ONCE = 2_000
 

@@ -18,6 +18,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from batch import segments, tables
+from batch.publishing import publishing
 from batch.runs import RunReport
 from events.programs import Program
 from runtime.ports import Publisher, PublishError
@@ -36,20 +37,29 @@ Run = Callable[[str, datetime], RunReport]
 def main(settings: Settings, publisher: Publisher, stop: threading.Event | None = None) -> int:
     """Runs every shop's batch at its time until SIGTERM or SIGINT (or `stop`); the exit code.
 
-    A run under way is waited for: what it published is kept, and another process may take over at once.
+    A run under way is broken off and noted as failed: what it published holds, and the next one asks again.
     """
     ending = stop or threading.Event()
     if stop is None:
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, lambda *_: ending.set())
-    schedule = Schedule(settings, lambda shop, as_of: segments.main(settings, publisher, shop, as_of))
-    schedule.start()
-    try:
-        while not ending.is_set():
-            schedule.look()
-            ending.wait(LOOK)
-    finally:
-        schedule.close()
+
+    def on_progress(_stage: str, _done: int, _total: int | None) -> None:
+        if ending.is_set():
+            raise tables.BatchError("the schedule was told to end")
+
+    with publishing(publisher) as publish:
+        schedule = Schedule(
+            settings,
+            lambda shop, as_of: segments.connected(settings, publish, shop, as_of, on_progress=on_progress),
+        )
+        schedule.start()
+        try:
+            while not ending.is_set():
+                schedule.look()
+                ending.wait(LOOK)
+        finally:
+            schedule.close()
     return 0
 
 
@@ -70,7 +80,7 @@ class Schedule:
         self._scheduler.start()
 
     def close(self) -> None:
-        """Ends when the run under way has; those that wait for it do not begin."""
+        """Returns when the run under way has ended; those that wait for it do not begin."""
         self._scheduler.remove_all_jobs()
         self._scheduler.shutdown(wait=True)
 

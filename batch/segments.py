@@ -7,7 +7,6 @@
 An `as_of` before the last published one is a question: its run is stored, and nothing is published.
 """
 
-import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +16,8 @@ from psycopg import Connection
 
 from batch import orders, rescoring, rfm, runs, tables, windows
 from batch.history import History
-from batch.rescoring import OnProgress, Patience, Publish
+from batch.publishing import Publish, publishing
+from batch.rescoring import OnProgress, Patience
 from batch.runs import RunReport
 from events import instants, keys, topics
 from events.programs import CutPoints, Program
@@ -44,19 +44,26 @@ def main(
     """Runs the batch of one shop.
 
     `publish` None: unless `as_of` is before the last published one. BatchError, PublishError and psycopg.Error say
-    what went wrong; the run is then noted as failed. Not to be called on an event loop.
+    what went wrong; the run is then noted as failed. The publisher must be fresh, and is closed in the end.
+    `on_progress` is told (stage, done, total or None) and may raise, to end the run.
     """
-    with tables.connect(settings) as connection, asyncio.Runner() as runner:
-        return run(
-            connection,
-            lambda messages: runner.run(publisher.publish(messages)),
-            shop,
-            as_of,
-            publish,
-            on_progress,
-            patience,
-            timedelta(0) if settings.journal else SETTLED,
-        )
+    with publishing(publisher) as durably:
+        return connected(settings, durably, shop, as_of, publish, on_progress, patience)
+
+
+def connected(
+    settings: Settings,
+    publish: Publish,
+    shop: str,
+    as_of: datetime,
+    wanted: bool | None = None,
+    on_progress: OnProgress = _silent,
+    patience: Patience = Patience(),  # noqa: B008 - immutable
+) -> RunReport:
+    """As `main`, with a function that returns when its messages are durable."""
+    settled = timedelta(0) if settings.journal else SETTLED
+    with tables.connect(settings) as connection:
+        return run(connection, publish, shop, as_of, wanted, on_progress, patience, settled)
 
 
 def run(
@@ -69,7 +76,7 @@ def run(
     patience: Patience = Patience(),  # noqa: B008 - immutable
     settled: timedelta = timedelta(0),
 ) -> RunReport:
-    """As `main`, over an autocommit connection and a function that returns when its messages are durable."""
+    """As `connected`, over an autocommit connection. `settled`: see windows.rebuild_late."""
     program = tables.program(connection, shop)
     runs.lock(connection, shop)
     try:
@@ -157,6 +164,7 @@ class _Run:
         """Everyone's standing as of the run's time, under cut points made from it."""
         at = instants.from_datetime(self.as_of)
         self.history.read(self.connection, at, lambda done: self.on_progress("reading", done, None))
+        self.on_progress("scoring", 0, None)
         worth = orders.worth(self.history, self.program)
         customers = self.history.customers().with_columns(now=pl.lit(at, dtype=pl.Int64))
         found = rfm.values(customers, worth, self.program.look_back_days)

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import Connection
+from pydantic import SecretStr
 
 from batch import orders, parity, runs, segments, tables, windows
 from batch.history import History
@@ -15,6 +16,7 @@ from batch.rescoring import Patience
 from events import codec, instants, keys, payloads, topics
 from events.programs import CutPoints, Program
 from runtime.ports import Message
+from runtime.settings import Settings
 from tests import oracle, stores
 from tests.support import CDNOW_SHOP, cdnow_envelopes
 
@@ -270,6 +272,33 @@ def test_events_after_its_read_do_not_disturb_it(connection: Connection[Any], cd
     assert report.segments == SEGMENTS
     assert report.webhooks == 6919 + 50
     assert report.rounds == 1
+
+
+def test_main_publishes_through_the_ports_publisher(database: str, cdnow: Stream) -> None:
+    class Publisher:
+        async def publish(self, messages: Sequence[Message]) -> None:
+            cdnow(messages)
+
+    settings = Settings(database=SecretStr(database))
+    report = segments.main(settings, Publisher(), CDNOW_SHOP, AS_OF, patience=SHORT)
+    assert report.segments == SEGMENTS
+    assert report.rescored == 2357
+    assert parity.main(settings, "cdnow.myshopify.com")[0].startswith("points: ")  # nobody posted any here
+
+
+def test_progress_may_end_a_run(connection: Connection[Any], cdnow: Stream) -> None:
+    def end(stage: str, done: int, total: int | None) -> None:
+        if stage == "rescoring":
+            raise tables.BatchError("told to end")
+
+    with pytest.raises(tables.BatchError, match="told to end"):
+        run(cdnow, AS_OF, on_progress=end)
+    assert one(connection, "SELECT status, detail, published FROM batch_runs") == (
+        "failed",
+        "BatchError: told to end",
+        True,
+    )
+    assert run(cdnow, AS_OF).rounds == 1
 
 
 def test_a_shop_without_customers(connection: Connection[Any]) -> None:

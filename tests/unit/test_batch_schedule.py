@@ -1,6 +1,8 @@
 """The schedule: a local time once a day in every zone, and jobs that follow the programs."""
 
+import asyncio
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -8,8 +10,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from batch import schedule, tables
+from batch.publishing import publishing
 from batch.schedule import Daily, Schedule
 from events.programs import Program
+from runtime.ports import Message, PublishError
 from runtime.settings import Settings
 
 UNUSED = Settings(database="postgresql://unused")
@@ -75,6 +79,44 @@ def test_a_failed_batch_is_told_and_the_schedule_lives(caplog: pytest.LogCapture
     assert "the batch of a.myshopify.com failed: a.myshopify.com as of 0 s" in caplog.text
 
 
+class OneLoop:
+    """A publisher that belongs to the loop it was first used on, as a pool of connections does."""
+
+    def __init__(self) -> None:
+        self.loop: Any = None
+        self.closed = False
+        self.sent: list[Message] = []
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        self.loop = self.loop or asyncio.get_running_loop()
+        assert self.loop is asyncio.get_running_loop()
+        self.sent += messages
+
+    async def close(self) -> None:
+        assert self.loop in (None, asyncio.get_running_loop())
+        self.closed = True
+
+
+def test_a_publisher_sees_one_loop_whatever_thread_publishes() -> None:
+    publisher = OneLoop()
+    with publishing(publisher) as publish:
+        for key in ("a", "b"):
+            thread = threading.Thread(target=publish, args=([Message("t", key, b"")],))
+            thread.start()
+            thread.join()
+    assert [message.key for message in publisher.sent] == ["a", "b"]
+    assert publisher.closed
+
+
+def test_what_the_publisher_raises_reaches_the_caller() -> None:
+    class Failing:
+        async def publish(self, messages: Sequence[Message]) -> None:
+            raise PublishError("not durable")
+
+    with publishing(Failing()) as publish, pytest.raises(PublishError, match="not durable"):
+        publish([])
+
+
 def test_it_ends_when_told_and_a_missing_database_does_not_stop_it(monkeypatch: pytest.MonkeyPatch) -> None:
     stop = threading.Event()
     looks: list[int] = []
@@ -86,8 +128,10 @@ def test_it_ends_when_told_and_a_missing_database_does_not_stop_it(monkeypatch: 
 
     monkeypatch.setattr(schedule, "LOOK", 0.01)
     monkeypatch.setattr(Schedule, "look", look)
-    assert schedule.main(UNUSED, None, stop) == 0  # type: ignore[arg-type]
+    publisher = OneLoop()
+    assert schedule.main(UNUSED, publisher, stop) == 0
     assert len(looks) == 3
+    assert publisher.closed
 
 
 def test_a_database_that_is_away_only_delays(caplog: pytest.LogCaptureFixture) -> None:

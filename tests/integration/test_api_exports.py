@@ -1,0 +1,151 @@
+"""The CSV: its columns, its cells, its size, and whose addresses stand in it."""
+
+import csv
+import io
+import tracemalloc
+from collections.abc import Iterator
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+
+import psycopg
+import pytest
+
+from api import exports
+from tests.integration.api_world import NOW, OTHER, SHOP, World, customer_row, opened, prospect
+
+COLUMNS = (
+    "customer_id,email_sha256,email_consent,recency_days,frequency,monetary,currency,r,f,m,score,segment_id,segment,"
+    "points_balance,last_order_at,as_of,cut_points_version"
+)
+
+
+@pytest.fixture
+def world(database: str) -> Iterator[World]:
+    with opened(database) as running:
+        running.program()
+        yield running
+
+
+def export(world: World, *scopes: str, **parameters: object) -> list[dict[str, str]]:
+    answer = world.get("/exports/segments.csv", world.key("export", *scopes), **parameters)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    return list(csv.DictReader(io.StringIO(answer.text, newline=""), strict=True))
+
+
+def test_a_row_to_the_byte(world: World) -> None:
+    world.customer("820982911946154508", contact=world.contact("820982911946154508", "bob@example.com"))
+    world.customer("9", **prospect(balance=-5))
+    answer = world.get("/exports/segments.csv", world.key("export"))
+    digest = sha256(b"bob@example.com").hexdigest()
+    assert answer.content.decode() == (
+        f"{COLUMNS}\r\n"
+        f"820982911946154508,{digest},subscribed,12,3,129.90,USD,5,3,3,3.8,seg_533,Active,129,"
+        "2026-11-09T09:30:00Z,2026-11-21T09:30:00Z,default\r\n"
+        "9,,,,0,0.00,USD,,,,,seg_000,Prospects,-5,,2026-11-21T09:30:00Z,default\r\n"
+    )
+    assert answer.headers["content-disposition"].startswith('attachment; filename="segments-nest-')
+
+
+def test_with_the_scope_pii_the_address_takes_the_digests_place(world: World) -> None:
+    world.customer("1", contact=world.contact("1", "bob@example.com", "pending"))
+    (row,) = export(world, "pii")
+    assert ",".join(row) == COLUMNS.replace("email_sha256", "email")
+    assert (row["email"], row["email_consent"]) == ("bob@example.com", "pending")
+
+
+@pytest.mark.parametrize("email", ["=cmd|'/c calc'!a1@x.com", "+1@x.com", "-1@x.com", "@x"])
+def test_an_address_that_is_a_formula_is_escaped(world: World, email: str) -> None:
+    world.customer("1", contact=world.contact("1", email))
+    assert export(world, "pii")[0]["email"] == f"'{email}"
+    assert export(world)[0]["email_sha256"] == sha256(email.encode()).hexdigest()
+
+
+def test_a_segment_named_like_a_formula_is_escaped_and_a_negative_balance_is_not(world: World) -> None:
+    world.customer("1", segment="=1+1", balance=-12)
+    (row,) = export(world)
+    assert (row["segment"], row["points_balance"]) == ("'=1+1", "-12")
+
+
+def test_one_segment_alone_and_no_other_shop(world: World) -> None:
+    world.customer("1")
+    world.customer("2", **prospect())
+    world.customer("3", shop=OTHER)
+    assert [row["customer_id"] for row in export(world, segment="Active")] == ["1"]
+    assert export(world, segment="'; DROP TABLE customers --") == []
+
+
+def test_who_was_deleted_or_redacted_has_no_address(world: World) -> None:
+    for number, changes in (("1", {"deleted": True}), ("2", {"redacted": True}), ("3", {})):
+        world.customer(number, contact=world.contact(number, f"{number}@x.com"), **changes)
+    world.run(world.services.vault.destroy(SHOP, "2", NOW))
+    assert [row["email"] for row in export(world, "pii")] == ["", "", "3@x.com"]
+
+
+def test_an_address_sealed_for_somebody_else_is_not_shown(world: World) -> None:
+    world.contact("1", "1@x.com")
+    world.customer("1", contact=world.contact("2", "2@x.com"))
+    assert export(world, "pii")[0]["email"] == ""
+
+
+def test_a_past_day_with_todays_consent(world: World) -> None:
+    world.batch(NOW - timedelta(days=1), {"1": "Loyal", "2": "At risk"}, version="v3")
+    world.customer("1", segment="Champions", contact=world.contact("1", "1@x.com", "unsubscribed"))
+    rows = export(world, "pii", as_of=NOW.isoformat())
+    assert [(row["segment"], row["email"], row["email_consent"]) for row in rows] == [
+        ("Loyal", "1@x.com", "unsubscribed"),
+        ("At risk", "", ""),
+    ]
+    assert {(row["as_of"], row["cut_points_version"]) for row in rows} == {("2026-11-20T09:30:00Z", "v3")}
+    assert [row["customer_id"] for row in export(world, as_of=NOW.isoformat(), segment="At risk")] == ["2"]
+    answer = world.get("/exports/segments.csv", world.key("export"), as_of="2026-01-01T00:00:00Z")
+    assert answer.status_code == 404
+
+
+def test_too_many_exports_at_once_are_told_to_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "_MOST", 0)
+    answer = world.get("/exports/segments.csv", world.key("export"))
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "30")
+
+
+def fill(world: World, customers: int) -> None:
+    row = customer_row("")
+    with psycopg.connect(world.url) as connection, connection.cursor() as cursor:
+        names = ", ".join(row)
+        with cursor.copy(f"COPY customers ({names}) FROM STDIN".encode()) as copy:
+            for number in range(customers):
+                values: dict[str, Any] = {**row, "customer_id": f"{number:08d}"}
+                copy.write_row(tuple(values.values()))
+
+
+@pytest.mark.slow
+def test_any_size_takes_the_same_memory(world: World) -> None:
+    fill(world, 60_000)
+    headers = world.key("export")
+    peaks = []
+    for segment in ("Nobody", "Active"):
+        tracemalloc.start()
+        rows = 0
+        url = f"/v1/shops/{SHOP}/exports/segments.csv"
+        with world.client.stream("GET", url, headers=headers, params={"segment": segment}) as answer:
+            for chunk in answer.iter_bytes():
+                rows += chunk.count(b"\r\n")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert rows == 60_001
+    assert peaks[1] < peaks[0] + 16_000_000  # the whole file is 8 MB, its rows in Python far more
+    assert world.services.exports == 0
+
+
+def test_a_client_that_goes_away_ends_its_export(world: World) -> None:
+    fill(world, 20_000)
+    headers = world.key("export")
+    with world.client.stream("GET", f"/v1/shops/{SHOP}/exports/segments.csv", headers=headers) as answer:
+        next(answer.iter_bytes())
+    for _ in range(100):
+        open_ones = world.sql("SELECT 1 FROM pg_stat_activity WHERE application_name = 'loyalnest-export'")
+        if not open_ones and world.services.exports == 0:
+            return
+        world.sql("SELECT pg_sleep(0.05)")
+    pytest.fail("the export's connection stayed")

@@ -13,6 +13,7 @@ those records back. A position beyond the log's end means another log under the 
 Order facts are not read: they are derived, and a rebuild makes them again.
 """
 
+import gc
 import logging
 import signal
 import threading
@@ -284,6 +285,8 @@ def main(settings: Settings) -> int:
         signal.signal(number, lambda *_: stop.set())
     if settings.worker_port:
         start_http_server(settings.worker_port)
+    # A batch is many small values that live until its commit; looking through them over and over finds nothing.
+    gc.set_threshold(100_000, 20, 100)
     try:
         Sink(settings).run(stop)
     except (Fenced, SinkError, KafkaException, psycopg.Error) as error:

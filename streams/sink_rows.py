@@ -4,6 +4,7 @@ A record that cannot be read as its model becomes a row of dead_letters and neve
 RFC 3339 text they came as; PostgreSQL reads them.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
@@ -52,6 +53,8 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
 
 Row = tuple[Any, ...]
 
+_PLAIN_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
+
 
 class Rows:
     """The rows that a batch of records makes.
@@ -87,7 +90,7 @@ class Rows:
     def refuse(self, received: Received, error: BadEvent) -> None:
         """A dead letter, the same one that an agent makes of the same message."""
         self.unreadable[received.topic, error.reason] += 1
-        letter = codec.loads(dead_letter(received, error).value)
+        letter: records.DeadLetter = codec.loads(dead_letter(received, error).value)
         self.dead_letters.append(_letter_row(letter))
 
     # --- inputs --------------------------------------------------------------------------------------------------
@@ -95,7 +98,7 @@ class Rows:
     def _webhook(self, received: Received) -> None:
         envelope, value = _envelope(received)
         topic, shop, payload = envelope["topic"], envelope["shop"], envelope["payload"]
-        received_at = instants.text(instants.parse(envelope["received_at"]))
+        received_at = _instant(envelope["received_at"])
         if topic == "customers/redact":
             customer_id = keys.resource_id((payload.get("customer") or {}).get("id"))
             self.redacted[shop, customer_id] = received_at
@@ -103,7 +106,7 @@ class Rows:
             self.redacted_shops[shop] = received_at
         if self._journal:
             return
-        triggered_at = instants.text(instants.parse(envelope["triggered_at"]))
+        triggered_at = _instant(envelope["triggered_at"])
         key = _key(received)
         self.raw_events.append(
             (
@@ -208,9 +211,6 @@ _READERS: Final[dict[str, Callable[[Rows, Received], None]]] = {
     topics.DEAD_LETTERS: Rows._dead_letter,
 }
 
-#: What the sink reads. Order facts are derived and in nobody's history: a rebuild makes them again.
-TOPICS: Final = tuple(_READERS)
-
 
 def _envelope(received: Received) -> tuple[envelopes.Envelope, str]:
     """A webhook's envelope and its text, minimised: a third party's may hold what must not reach the table."""
@@ -228,6 +228,12 @@ def _envelope(received: Received) -> tuple[envelopes.Envelope, str]:
     envelope["shop"] = keys.shop_domain(envelope["shop"])
     # Our own envelopes come out byte for byte as they went in.
     return envelope, codec.dumps(envelope).decode()
+
+
+def _instant(text: str) -> str:
+    """The instant in a form that PostgreSQL reads as Python does; most are in it already."""
+    us = instants.parse(text)
+    return text if _PLAIN_INSTANT.fullmatch(text) else instants.text(us)
 
 
 def _model(model: Any, received: Received) -> Any:
@@ -254,7 +260,7 @@ def _uuid(text: str) -> UUID:
 
 def _letter_row(letter: records.DeadLetter) -> Row:
     return (
-        *(letter["at"], _uuid(letter["id"]), letter["shop"], letter["source"], letter["partition"]),
+        *(letter["at"], _uuid(letter["id"]), _plain(letter["shop"]), letter["source"], letter["partition"]),
         *(letter["offset"], _plain(letter["key"]), letter["error"], _plain(letter["detail"])),
         *(_plain(letter["value"]), letter["sealed"]),
     )

@@ -1,0 +1,220 @@
+"""What a worker promises, on the embedded broker and on Apache Kafka alike: real processes, really killed."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from events import codec, instants, keys, topics
+from runtime import kafka
+from runtime.settings import Settings
+from tests import stores
+from tests.oracle import oracle
+from tests.workers import Feeder, Reader, WorkerProcess, committed, wait
+
+SHOP = "worker.myshopify.com"
+PROGRAM = {"shop": SHOP, "currency": "USD"}
+OUTPUTS = (topics.CUSTOMER_ROWS, topics.POINTS, topics.RFM, topics.WINDOWS, topics.DEAD_LETTERS)
+
+
+@pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.server)])
+def settings(request: pytest.FixtureRequest) -> Settings:
+    found: Settings = request.getfixturevalue(request.param)
+    kafka.create_topics(found)
+    return found
+
+
+@pytest.fixture
+def feeder(settings: Settings) -> Feeder:
+    feeder = Feeder(settings)
+    feeder.programs(PROGRAM)
+    return feeder
+
+
+@pytest.fixture
+def reader(settings: Settings) -> Iterator[Reader]:
+    reader = Reader(settings, *OUTPUTS)
+    yield reader
+    reader.close()
+
+
+@pytest.fixture
+def worker(settings: Settings, feeder: Feeder, tmp_path: Path) -> Iterator[WorkerProcess]:
+    worker = WorkerProcess(settings, tmp_path)
+    yield worker
+    if worker.process is not None and not worker.exited():
+        worker.kill()
+
+
+def order(number: int, customer: int, amount: str = "10.00", **more: Any) -> dict[str, Any]:
+    at = instants.text((1_790_000_000 + number) * instants.SECOND)
+    payload = {
+        "id": number,
+        "created_at": at,
+        "updated_at": at,
+        "financial_status": "paid",
+        "currency": "USD",
+        "current_subtotal_price": amount,
+        "subtotal_price": amount,
+        "customer": {"id": customer},
+        "refunds": [],
+        **more,
+    }
+    return {
+        "topic": "orders/paid",
+        "shop": SHOP,
+        "webhook_id": f"w-{number}",
+        "event_id": None,
+        "api_version": "2026-07",
+        "triggered_at": at,
+        "received_at": at,
+        "payload": payload,
+    }
+
+
+def balances(reader: Reader) -> dict[str, int]:
+    return {customer: row["balance"] for (_, customer), row in reader.rows().items()}
+
+
+def test_kill_9_at_any_moment_changes_nothing(
+    settings: Settings, feeder: Feeder, reader: Reader, worker: WorkerProcess
+) -> None:
+    """Killed in the midst of its work, several times, a worker ends where the oracle does."""
+    shops = {f"kill{seed}.myshopify.com": seed for seed in range(4)}
+    programs = {shop: {**stores.program(seed), "shop": shop} for shop, seed in shops.items()}
+    feeder.programs(*programs.values())
+    several = [each for shop, seed in shops.items() for each in stores.store(seed, shop=shop, orders=60)]
+    random.Random(7).shuffle(several)
+    worker.start()
+    for start in range(0, len(several), 400):
+        feeder.envelopes(several[start : start + 400])
+        reader.poll(0.3)
+        worker.kill()
+        worker.launch()
+    expected = {
+        (shop, ident): (customer.balance, customer.frequency, customer.monetary, customer.recency)
+        for shop, found in oracle(several, programs, None, None).items()
+        for ident, customer in found.customers.items()
+    }
+
+    def as_expected() -> bool:
+        rows = reader.rows()
+        names = ("balance", "frequency", "monetary", "recency_days")
+        return {key: tuple(row[name] for name in names) for key, row in rows.items()} == expected
+
+    reader.until(as_expected, 90)
+    assert worker.stop() == 0
+    assert reader.values(topics.DEAD_LETTERS) == []
+
+
+def test_a_table_comes_back_from_its_changelog(
+    settings: Settings, feeder: Feeder, reader: Reader, worker: WorkerProcess
+) -> None:
+    feeder.envelopes([order(number, 1) for number in range(100)])  # long enough for a tree of chunks
+    worker.start()
+    reader.until(lambda: balances(reader).get("1") == 1000)
+    wait(lambda: committed(settings, topics.ORDERS) == 100)
+    assert worker.stop() == 0
+    worker.start()
+    feeder.envelopes([order(100, 1)])
+    reader.until(lambda: balances(reader).get("1") == 1010)
+    assert worker.stop() == 0
+
+
+def test_a_key_on_the_wrong_partition_finds_its_way(
+    settings: Settings, feeder: Feeder, reader: Reader, worker: WorkerProcess
+) -> None:
+    sent = order(1, 5)
+    key = keys.join(SHOP, "1")
+    wrong = (keys.partition_of(key.encode(), settings.partitions) + 1) % settings.partitions
+    worker.start()
+    feeder.raw(topics.ORDERS, key, codec.dumps(sent), wrong)
+    feeder.raw(topics.ORDERS, "not its key", codec.dumps(order(2, 5)))
+    reader.until(lambda: balances(reader).get("5") == 20)
+    assert all(
+        message.partition() == keys.partition_of(message.key(), settings.partitions)
+        for message in reader.messages[topics.CUSTOMER_ROWS]
+    )
+
+
+def test_a_message_of_eleven_megabytes_is_folded(feeder: Feeder, reader: Reader, worker: WorkerProcess) -> None:
+    worker.start()
+    feeder.envelopes([order(1, 5, note="x" * 11_000_000), order(2, 5)])
+    reader.until(lambda: balances(reader).get("5") == 20)
+
+
+def test_bad_messages_become_dead_letters_and_the_rest_goes_on(
+    feeder: Feeder, reader: Reader, worker: WorkerProcess
+) -> None:
+    worker.start()
+    feeder.raw(topics.ORDERS, keys.join(SHOP, "7"), b'{"topic": "orders/paid", "shop')
+    feeder.raw(topics.ORDERS, keys.join(SHOP, "7"), None)
+    feeder.envelopes([order(8, 5, currency="EUR"), {**order(9, 5), "shop": "nobody.myshopify.com"}, order(10, 5)])
+    reader.until(lambda: balances(reader).get("5") == 10)
+    reader.until(lambda: len(reader.values(topics.DEAD_LETTERS)) == 4)
+    errors = {letter["error"] for letter in reader.values(topics.DEAD_LETTERS)}
+    assert errors == {"bad_envelope", "empty", "other_currency", "unknown_shop"}
+
+
+def test_a_program_that_was_just_announced_is_known(feeder: Feeder, reader: Reader, worker: WorkerProcess) -> None:
+    worker.start()
+    for number in range(5):
+        shop = f"new{number}.myshopify.com"
+        feeder.programs({"shop": shop, "currency": "USD"})
+        feeder.envelopes([{**order(1, 5), "shop": shop}])
+    reader.until(lambda: len(reader.rows()) == 5)
+    assert reader.values(topics.DEAD_LETTERS) == []
+
+
+def test_a_changelog_that_cannot_be_read_stops_the_worker(
+    settings: Settings, feeder: Feeder, reader: Reader, worker: WorkerProcess
+) -> None:
+    """Faust by itself would log a warning and wait in recovery for ever."""
+    feeder.raw(kafka.changelog(settings, "customers"), keys.join(SHOP, "5"), b"not JSON", 0)
+    worker.launch()
+    wait(worker.exited)
+    assert worker.process is not None
+    assert worker.process.returncode == 1
+    assert "UnreadableChangelog" in worker.said()
+
+
+def test_two_workers_share_and_take_over(
+    settings: Settings, feeder: Feeder, reader: Reader, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    other = WorkerProcess(settings, tmp_path, "other")
+    try:
+        worker.start()
+        feeder.envelopes([order(number, number % 20) for number in range(400)])
+        other.start()
+        feeder.envelopes([order(number, number % 20) for number in range(400, 800)])
+        reader.until(lambda: sorted(balances(reader).values()) == [400] * 20, 90)
+        worker.kill()
+        feeder.envelopes([order(number, number % 20) for number in range(800, 1200)])
+        reader.until(lambda: sorted(balances(reader).values()) == [600] * 20, 90)
+        assert other.stop() == 0
+    finally:
+        if other.process is not None and not other.exited():
+            other.kill()
+
+
+@pytest.mark.server
+def test_a_delivery_that_fails_stops_the_worker_and_commits_nothing(real: Settings, tmp_path: Path) -> None:
+    """A changelog topic that refuses our records: what was folded is not durable, and nobody may say it is."""
+    kafka.create_topics(real)
+    limit = ConfigEntry("max.message.bytes", "100", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, kafka.changelog(real, "customers"), incremental_configs=[limit])
+    admin = AdminClient({"bootstrap.servers": real.kafka_servers()})
+    for answer in admin.incremental_alter_configs([resource]).values():
+        answer.result(10)
+    feeder = Feeder(real)
+    feeder.programs(PROGRAM)
+    worker = WorkerProcess(real, tmp_path).start()
+    feeder.envelopes([order(1, 5)])
+    wait(worker.exited)
+    assert worker.process is not None
+    assert worker.process.returncode == 1
+    assert "DeliveryFailed" in worker.said()
+    assert committed(real, topics.ORDER_FACTS) == 0

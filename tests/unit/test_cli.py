@@ -1,0 +1,126 @@
+"""Every command explains itself, and every error is one sentence with a non-zero exit code."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from runtime import cli
+from runtime.commands import common
+
+RUN = CliRunner()
+
+
+def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _commands(inner, (*path, name))
+
+
+ALL = dict(_commands(typer.main.get_command(cli.app)))
+
+#: What the command line promises.
+PROMISED = {
+    *("up", "demo", "play", "worker", "sink", "api", "migrate", "rebuild"),
+    *("batch segments", "batch schedule", "batch parity", "topics create", "topics list"),
+    *("shops add", "shops list", "programs get", "programs set"),
+    *("keys create", "keys list", "keys revoke", "dead-letters list", "dead-letters replay", "privacy export"),
+}
+
+
+def test_the_promised_commands_are_there() -> None:
+    assert {" ".join(path) for path in ALL} >= PROMISED
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_command_has_help_for_a_new_user(path: tuple[str, ...]) -> None:
+    result = RUN.invoke(cli.app, [*path, "--help"])
+    assert result.exit_code == 0, result.output
+    command = ALL[path]
+    assert len(command.help or "") > 12
+    assert (command.help or "").strip().split("\n")[0].rstrip().endswith((".", ":", "(embedded broker)."))
+    for parameter in command.params:
+        assert getattr(parameter, "help", None), f"{parameter.name} has no help"
+
+
+def _loyalnest(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("LOYALNEST_")}
+    return subprocess.run(
+        [sys.executable, "-m", "runtime.cli", *words],
+        env={**clean, "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("worker",), "needs --kafka"),
+        (("sink", "--kafka", "127.0.0.1:9"), "needs --database"),
+        (("topics", "create"), "which Kafka?"),
+        (("topics", "create", "--kafka", "127.0.0.1:9"), "Kafka cannot be reached"),
+        (("shops", "list", "--database", "postgresql://127.0.0.1:9/none"), "the database cannot be reached"),
+        (("play", "pyproject.toml", "--shop", "nest"), "no column for the customer"),
+        (("rebuild", "--kafka", "127.0.0.1:9"), "with a real Kafka"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_an_error_is_one_sentence_and_exit_code_1(words: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    ended = _loyalnest(*words, LOYALNEST_DATA_DIR=str(tmp_path))
+    assert ended.returncode == 1, ended.stderr
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
+    assert ended.stdout == ""
+
+
+def test_a_wrong_setting_is_named_and_its_value_is_not(tmp_path: Path) -> None:
+    ended = _loyalnest("shops", "list", LOYALNEST_DATA_DIR=str(tmp_path), LOYALNEST_PARTITIONS="sesame")
+    assert ended.returncode == 1
+    assert "LOYALNEST_PARTITIONS" in ended.stderr
+    assert "sesame" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("no-such-command",),
+        ("shops", "add"),
+        ("play", "no-such-file", "--shop", "nest"),
+        ("batch", "segments", "--shop", "nest", "--as-of", "yesterday"),
+        ("shops", "add", "not a shop"),
+        ("dead-letters", "replay"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_exit_code_2(words: tuple[str, ...]) -> None:
+    result = RUN.invoke(cli.app, [*words])
+    assert result.exit_code == 2, result.output
+
+
+def test_debugging_shows_the_traceback(tmp_path: Path) -> None:
+    ended = _loyalnest("--debug", "worker", LOYALNEST_DATA_DIR=str(tmp_path))
+    assert ended.returncode == 1
+    assert "Traceback" in ended.stderr
+
+
+def test_a_shop_has_a_short_name() -> None:
+    assert common.shop_name("Nest") == "nest.myshopify.com"
+    assert common.shop_name("nest.myshopify.com") == "nest.myshopify.com"
+
+
+@pytest.mark.parametrize(
+    ("text", "means"),
+    [("2026-01-31", "2026-01-31T00:00:00+00:00"), ("2026-01-31T01:00:00+01:00", "2026-01-31T00:00:00+00:00")],
+)
+def test_an_instant_is_a_date_or_has_an_offset(text: str, means: str) -> None:
+    assert common.instant(text).isoformat() == means

@@ -63,7 +63,7 @@ async def readyz(request: Request, response: Response) -> Readiness:
         status="ready" if ready else "not ready",
         database=database,
         publisher=publisher,
-        secrets=bool(services.secrets),
+        secrets=bool(services.settings.shopify_secrets),
     )
 
 

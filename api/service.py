@@ -54,7 +54,7 @@ def main(settings: Settings, publisher: Publisher, listening: Callable[[str], No
         port=settings.api_port,
         log_config=None,
         log_level=settings.log_level.lower(),
-        access_log=False,  # a query string may say who somebody is; /metrics counts instead
+        access_log=False,  # a path or a query may say who somebody is
         server_header=False,
         timeout_graceful_shutdown=_GRACE,
         lifespan="on",

@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 from api.front_door import FrontDoor
 from api.live_hub import LiveHub
 from api.problems import ProblemError
+from api.signatures import Reader
 from events import instants
 from events.programs import Program
 from runtime import api_keys, vault
@@ -35,7 +36,7 @@ class Services:
         self.publisher = publisher
         self.pool = pool
         self.vault = keys
-        self.secrets = [secret.get_secret_value().encode() for secret in settings.shopify_secrets]
+        self.bodies = Reader([secret.get_secret_value().encode() for secret in settings.shopify_secrets])
         self.front_door = FrontDoor(publisher, keys, now_us)
         self.live = LiveHub(settings.database_url())
         #: CSV exports that are running now.

@@ -18,8 +18,16 @@ BODY_LIMIT: Final = 10 * 1024 * 1024
 HASH_LIMIT: Final = 64 * 1024 * 1024
 
 
+#: What all bodies that are being read may take together (bytes): nobody has signed them yet.
+HELD_LIMIT: Final = 256 * 1024 * 1024
+
+
 class TooLargeError(ValueError):
     """A body beyond HASH_LIMIT, which is refused unread."""
+
+
+class BusyError(RuntimeError):
+    """The bodies that are being read take HELD_LIMIT already."""
 
 
 class Body(NamedTuple):
@@ -31,29 +39,53 @@ class Body(NamedTuple):
     macs: tuple[bytes, ...]
 
 
-async def read(stream: AsyncIterable[bytes], secrets: Sequence[bytes]) -> Body:
-    """Reads a request's body and works out its HMACs, keeping no more than BODY_LIMIT."""
-    chunks: list[bytes] = []
-    size = 0
-    hashes: list[hmac.HMAC] | None = None
-    digest = sha256()
-    async for chunk in stream:
-        size += len(chunk)
-        if size > HASH_LIMIT:
-            raise TooLargeError
-        chunks.append(chunk)
-        if size > BODY_LIMIT:
-            hashes = hashes or [hmac.new(secret, digestmod=sha256) for secret in secrets]
-            for kept in chunks:
-                digest.update(kept)
-                for each in hashes:
-                    each.update(kept)
-            chunks.clear()
-    if hashes is not None:
+class Reader:
+    """Reads bodies and works out their HMACs, keeping no more than BODY_LIMIT of one and HELD_LIMIT of all."""
+
+    def __init__(self, secrets: Sequence[bytes]) -> None:
+        self._secrets = secrets
+        self._held = 0
+
+    async def read(self, stream: AsyncIterable[bytes]) -> Body:
+        """TooLargeError or BusyError if it is not read to its end."""
+        chunks: list[bytes] = []
+        size = held = 0
+        try:
+            async for chunk in stream:
+                size += len(chunk)
+                chunks.append(chunk)
+                if size > BODY_LIMIT:
+                    return await self._hashed(chunks, stream)
+                held += len(chunk)
+                self._held += len(chunk)
+                if self._held > HELD_LIMIT:
+                    raise BusyError
+        finally:
+            self._held -= held
+        raw = b"".join(chunks)
+        macs = tuple(hmac.digest(secret, raw, "sha256") for secret in self._secrets)
+        return Body(raw, size, sha256(raw).hexdigest(), macs)
+
+    async def _hashed(self, chunks: list[bytes], rest: AsyncIterable[bytes]) -> Body:
+        """The same of a body that is not kept."""
+        hashes = [hmac.new(secret, digestmod=sha256) for secret in self._secrets]
+        digest = sha256()
+        size = 0
+
+        def hash_in(chunk: bytes) -> None:
+            digest.update(chunk)
+            for each in hashes:
+                each.update(chunk)
+
+        while chunks:
+            size += len(chunks[0])
+            hash_in(chunks.pop(0))
+        async for chunk in rest:
+            size += len(chunk)
+            if size > HASH_LIMIT:
+                raise TooLargeError
+            hash_in(chunk)
         return Body(None, size, digest.hexdigest(), tuple(each.digest() for each in hashes))
-    raw = b"".join(chunks)
-    macs = tuple(hmac.digest(secret, raw, "sha256") for secret in secrets)
-    return Body(raw, size, sha256(raw).hexdigest(), macs)
 
 
 def signed(body: Body, signature: str | None) -> bool:

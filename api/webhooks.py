@@ -4,6 +4,7 @@ import logging
 from time import perf_counter
 
 from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
 
 from api import signatures
 from api.problems import ProblemError
@@ -73,7 +74,12 @@ _OPENAPI = {
 async def take(request: Request) -> Response:
     services = services_of(request)
     try:
-        body = await signatures.read(request.stream(), services.secrets)
+        body = await services.bodies.read(request.stream())
+    except ClientDisconnect:
+        return Response(status_code=400)  # nobody hears it
+    except signatures.BusyError:
+        metrics.WEBHOOKS.labels("any", "unavailable").inc()
+        raise ProblemError(503, "busy", "Too many bodies are being read just now.", {"Retry-After": "5"}) from None
     except signatures.TooLargeError:
         raise ProblemError(413, "too-large", "No webhook is that large.", {"Connection": "close"}) from None
     if not signatures.signed(body, request.headers.get("x-shopify-hmac-sha256")):

@@ -233,13 +233,15 @@ class Vault:
             " ON CONFLICT (shop, customer_id) DO NOTHING"
         )
         async with self._pool.connection() as connection:
+            cursor = connection.cursor(row_factory=tuple_row)
             for _ in range(3):  # the row may be made, or let go with the shop's bodies, between two statements
-                cursor = connection.cursor(row_factory=tuple_row)
                 row = await (await cursor.execute(find, (shop, customer_id))).fetchone()
                 if row is not None:
                     return row[0] and bytes(row[0])
                 wrapped = wrap(self._master, shop, customer_id, AESGCM.generate_key(256))
                 await cursor.execute(add, (shop, customer_id, wrapped))
+                if cursor.rowcount == 1:
+                    return wrapped
         raise VaultError("a customer's key could not be made")
 
     async def _read(self, connection: AsyncConnection[Any], shop: str, customer_ids: list[str]) -> dict[str, AESGCM]:

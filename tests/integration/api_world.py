@@ -77,9 +77,9 @@ class World:
         self.client = httpx.Client(base_url=self._addresses.get(timeout=20), timeout=30)
 
     def stop(self) -> None:
+        self.client.close()
         self.server.should_exit = True
         self._thread.join(20)
-        self.client.close()
         assert not self._thread.is_alive(), "the server did not end"
 
     def run(self, step: Any) -> Any:

@@ -22,7 +22,7 @@ def read(body: bytes, chunk: int = 65536, secrets: tuple[bytes, ...] = SECRETS) 
         for at in range(0, len(body), chunk):
             yield body[at : at + chunk]
 
-    return asyncio.run(signatures.read(stream(), secrets))
+    return asyncio.run(signatures.Reader(secrets).read(stream()))
 
 
 @pytest.mark.parametrize("secret", SECRETS)
@@ -67,6 +67,29 @@ def test_a_body_too_large_is_hashed_to_its_end_and_not_kept(chunk: int) -> None:
 
 
 def test_a_body_beyond_reason_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signatures, "BODY_LIMIT", 100)
     monkeypatch.setattr(signatures, "HASH_LIMIT", 1000)
+    assert read(bytes(1000), 10).size == 1000
     with pytest.raises(signatures.TooLargeError):
-        read(bytes(1001))
+        read(bytes(1001), 10)
+
+
+def test_bodies_together_take_only_so_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signatures, "HELD_LIMIT", 1000)
+    reader = signatures.Reader(SECRETS)
+
+    async def stream(body: bytes, wait: asyncio.Event) -> AsyncIterator[bytes]:
+        yield body
+        await wait.wait()
+
+    async def two_at_once() -> None:
+        done = asyncio.Event()
+        first = asyncio.create_task(reader.read(stream(bytes(600), done)))
+        await asyncio.sleep(0)
+        with pytest.raises(signatures.BusyError):
+            await reader.read(stream(bytes(600), done))
+        done.set()
+        assert (await first).size == 600
+        assert (await reader.read(stream(bytes(1000), done))).size == 1000
+
+    asyncio.run(two_at_once())

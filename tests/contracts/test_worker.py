@@ -17,6 +17,7 @@ from tests.workers import Feeder, Reader, WorkerProcess, committed, wait
 
 SHOP = "worker.myshopify.com"
 PROGRAM = {"shop": SHOP, "currency": "USD"}
+pytestmark = pytest.mark.slow  # a process takes its seconds to start
 OUTPUTS = (topics.CUSTOMER_ROWS, topics.POINTS, topics.RFM, topics.WINDOWS, topics.DEAD_LETTERS)
 
 
@@ -181,6 +182,8 @@ def test_a_changelog_that_cannot_be_read_stops_the_worker(
     assert "UnreadableChangelog" in worker.said()
 
 
+# Embedded there is one worker, and when it dies everything starts again.
+@pytest.mark.parametrize("settings", [pytest.param("real", marks=pytest.mark.server)], indirect=True)
 def test_two_workers_share_and_take_over(
     settings: Settings, feeder: Feeder, reader: Reader, worker: WorkerProcess, tmp_path: Path
 ) -> None:

@@ -1,8 +1,11 @@
 """Serving the API: uvicorn, and an end that leaves no client hanging."""
 
 import logging
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -38,6 +41,20 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+@contextmanager
+def _signals_taken() -> Iterator[None]:
+    """uvicorn raises the signal that ended it once more, which would end us before our caller has tidied up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
 def _log_address(address: str) -> None:
     log.info("the API listens at %s", address)
 
@@ -62,5 +79,6 @@ def main(settings: Settings, publisher: Publisher, listening: Callable[[str], No
     server = Server(config, app.state.services.live.close, listening)
     if not settings.shopify_secrets:
         log.warning("no Shopify secret is set (LOYALNEST_SHOPIFY_SECRETS): every webhook will get 401")
-    server.run()
+    with _signals_taken():
+        server.run()
     return 0 if server.started else 1

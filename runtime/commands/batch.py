@@ -1,5 +1,6 @@
 """The batches: segments of one shop as of a time, the nightly schedule, and the comparison of stream and history."""
 
+import asyncio
 import json
 import sys
 from datetime import datetime
@@ -20,7 +21,7 @@ _STAGES = {"reading": "reading the history", "scoring": "scoring", "rescoring": 
 
 
 def bar() -> Progress:
-    """A progress bar on stderr; a line that ends with the work."""
+    """A progress bar on stderr, which goes when the work is done; nothing where stderr is no terminal."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -29,6 +30,7 @@ def bar() -> Progress:
         TimeElapsedColumn(),
         console=common.err,
         transient=True,
+        disable=not common.err.is_terminal,
     )
 
 
@@ -41,7 +43,10 @@ def run_segments(settings: Settings, shop: str, as_of: datetime, publish: bool |
             progress.update(task, description=_STAGES.get(stage, stage), completed=done, total=total)
 
         publisher = common.new_publisher(settings)
-        return common.room("batch.segments").main(settings, publisher, shop, as_of, publish, on_progress)
+        try:
+            return common.room("batch.segments").main(settings, publisher, shop, as_of, publish, on_progress)
+        finally:
+            asyncio.run(publisher.close())
 
 
 @batch_app.command("segments")

@@ -112,11 +112,10 @@ def connected(settings: Settings) -> Iterator[tuple[Settings, psycopg.Connection
         yield complete, connection
 
 
-def new_publisher(settings: Settings) -> Publisher:
-    """The way in: the raw history where that is the journal, else Kafka."""
+def new_publisher(settings: Settings) -> Any:
+    """The way in, a Publisher with `close`: the raw history where that is the journal, else Kafka."""
     publishers = room("streams.publisher")
-    made: Publisher = (publishers.JournalPublisher if settings.journal else publishers.KafkaPublisher)(settings)
-    return made
+    return (publishers.JournalPublisher if settings.journal else publishers.KafkaPublisher)(settings)
 
 
 @asynccontextmanager
@@ -126,9 +125,7 @@ async def publishing(settings: Settings) -> AsyncIterator[Publisher]:
     try:
         yield publisher
     finally:
-        close = getattr(publisher, "close", None)
-        if close is not None:
-            await close()
+        await publisher.close()
 
 
 def sentence(error: BaseException) -> str:

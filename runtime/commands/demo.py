@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -175,26 +176,31 @@ class _Demo:
         """
         with database.connect(self.settings.database_url(), "loyalnest") as connection:
             row = connection.execute(query, {"shop": SHOP}).fetchone() or (0, 0, 0)
-        table = Table("points issued", "reversed", "balance of all customers")
+        table = Table("points issued", "reversed", "balance of all customers", box=SIMPLE_HEAD)
         table.add_row(*(f"{value:,}" for value in row))
         return table
 
 
 def _segments_table(segments: Any) -> Table:
-    table = Table(title=f"{segments['shop']}: {segments['customers']:,} customers")
-    table.add_column("segment")
-    for name in ("customers", "share", "revenue", "mean days since", "mean orders", "mean spent", "points"):
-        table.add_column(name, justify="right")
+    table = Table(
+        title=f"{segments['shop']}: {segments['customers']:,} customers",
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
+        pad_edge=False,
+    )
+    table.add_column("segment", no_wrap=True)
+    for name in ("customers", "share", "revenue", "R days", "F orders", "M spent", "points"):
+        table.add_column(name, justify="right", no_wrap=True)
     for each in segments["segments"]:
         recency = each["mean_recency_days"]
         table.add_row(
             each["segment"],
             f"{each['customers']:,}",
             f"{each['share']:.1%}",
-            f"{float(each['revenue']['amount']):,.2f}",
+            f"{float(each['revenue']['amount']):,.0f}",
             f"{recency:.0f}" if recency is not None else "",
             f"{each['mean_frequency']:.1f}",
-            f"{float(each['mean_monetary']['amount']):,.2f}",
+            f"{float(each['mean_monetary']['amount']):,.0f}",
             f"{each['points_balance']:,}",
         )
     return table

@@ -4,6 +4,7 @@ The worker reads by Faust; everything else by confluent-kafka, with the settings
 """
 
 import logging
+import time
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -106,9 +107,14 @@ def create_topics(settings: Settings) -> list[str]:
     """
     admin = AdminClient(client_config(settings))
     there = _partitions(admin)
-    lacking = [topic for topic in wanted(settings) if topic.topic not in there]
-    made = _create(settings, admin, lacking)
-    if made:
+    asked = wanted(settings)
+    made = _create(settings, admin, [topic for topic in asked if topic.topic not in there])
+    deadline = time.monotonic() + _TIMEOUT
+    # A topic is made before every broker knows of it; who comes next must not miss it.
+    while any(topic.topic not in there for topic in asked):
+        if time.monotonic() > deadline:
+            raise TopicError("the topics were made, but the broker does not show them all")
+        time.sleep(0.05)
         there = _partitions(admin)
     _check_counts(settings, there)
     return made

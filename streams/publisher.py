@@ -1,0 +1,233 @@
+"""The way in: KafkaPublisher produces to Kafka, JournalPublisher commits to the raw history (embedded).
+
+Both satisfy runtime.ports.Publisher, are made outside or inside an event loop and used on one, and want a `close`.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import psycopg
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from events import codec, instants, keys
+from events.errors import BadEvent
+from runtime import database, kafka, metrics
+from runtime.ports import Message, PublishError
+from runtime.settings import Settings
+from streams.sink_rows import COLUMNS, Row
+
+log = logging.getLogger(__name__)
+
+#: How long a full producer queue may take to have room again (seconds).
+FULL_SECONDS: Final = 10.0
+
+
+class _Reports:
+    """The delivery reports that one call waits for. `add` runs on the poll thread, or before the message is queued."""
+
+    def __init__(self, count: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._left = count
+        self._error: str | None = None
+        self._lock = threading.Lock()
+        self.all_in: asyncio.Future[None] = self._loop.create_future()
+
+    def add(self, error: str | None) -> None:
+        with self._lock:
+            self._left -= 1
+            self._error = self._error or error
+            if self._left:
+                return
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._settle)
+
+    def _settle(self) -> None:
+        if self.all_in.done():
+            return  # the caller was cancelled
+        if self._error is None:
+            self.all_in.set_result(None)
+        else:
+            self.all_in.set_exception(PublishError(self._error))
+
+
+class KafkaPublisher:
+    """Produces by one idempotent producer, acks=all; a call returns when all its delivery reports are in.
+
+    After an error that the producer calls fatal nothing more is published: every call raises PublishError, and the
+    process must be started anew.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._topic = settings.topic
+        self._fatal: str | None = None
+        self._closed = threading.Event()
+        self._producer: Any = Producer({**kafka.producer_config(settings), "error_cb": self._heard})
+        self._poller = threading.Thread(target=self._poll, name="publisher", daemon=True)
+        self._poller.start()
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Returns when Kafka has every message durably; PublishError otherwise (some may be there then)."""
+        if not messages:
+            return
+        reports = _Reports(len(messages))
+        for message in messages:
+            await self._produce(message, reports)
+        await reports.all_in
+
+    async def _produce(self, message: Message, reports: _Reports) -> None:
+        def delivered(error: KafkaError | None, _: Any) -> None:
+            self._note(message.topic, error)
+            reports.add(None if error is None else f"{message.topic}: {error.str()}")
+
+        deadline = time.monotonic() + FULL_SECONDS
+        while True:
+            if self._fatal is not None or self._closed.is_set():
+                reports.add(self._fatal or "the publisher is closed")
+                return
+            try:
+                name, key = self._topic(message.topic), message.key.encode()
+                self._producer.produce(name, message.value, key, on_delivery=delivered)
+            except BufferError:
+                if time.monotonic() > deadline:
+                    delivered(KafkaError(KafkaError._QUEUE_FULL), None)
+                    return
+                await asyncio.sleep(0.01)
+            except KafkaException as error:  # refused at once: too large, say
+                delivered(error.args[0], None)
+                return
+            else:
+                return
+
+    def _note(self, topic: str, error: KafkaError | None) -> None:
+        if error is None:
+            metrics.PUBLISHED.labels(topic).inc()
+            return
+        metrics.PUBLISH_ERRORS.labels(topic, error.name()).inc()
+        self._heard(error)
+
+    def _heard(self, error: KafkaError) -> None:
+        if error.fatal() and self._fatal is None:
+            self._fatal = f"the producer cannot go on: {error.str()}"
+            log.critical("%s; nothing is published until this process is started anew", self._fatal)
+
+    def _poll(self) -> None:
+        while not self._closed.is_set():
+            self._producer.poll(0.1)
+
+    async def close(self) -> None:
+        """Wait for what is on its way (up to 10 s), and end. Twice is harmless."""
+        await asyncio.to_thread(self._producer.flush, 10)
+        self._closed.set()
+        await asyncio.to_thread(self._poller.join, 5)
+
+
+# --- the journal -------------------------------------------------------------------------------------------------
+
+
+class JournalPublisher:
+    """Commits to raw_events; a call returns when its messages are committed.
+
+    Calls that come while a commit is under way share the next one: one fsync for all of them.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.database_url()
+        self._connection: psycopg.AsyncConnection | None = None
+        self._waiting: list[tuple[list[Row], asyncio.Future[None]]] = []
+        self._committing: asyncio.Task[None] | None = None
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Returns when every message is committed; PublishError otherwise."""
+        if not messages:
+            return
+        rows = [_row(message) for message in messages]
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((rows, done))
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_all())
+        await done
+        for message in messages:
+            metrics.PUBLISHED.labels(message.topic).inc()
+
+    async def _commit_all(self) -> None:
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting, []
+                await self._commit_group(group)
+        finally:
+            self._committing = None
+
+    async def _commit_group(self, group: list[tuple[list[Row], asyncio.Future[None]]]) -> None:
+        error: Exception | None = None
+        try:
+            await self._commit([row for rows, _ in group for row in rows])
+        except psycopg.DataError as bad:
+            if len(group) > 1:  # one call's bad value must not fail the others
+                for each in group:
+                    await self._commit_group([each])
+                return
+            error = bad
+        except Exception as failed:
+            error = failed
+        for _, done in group:
+            if done.done():
+                continue  # the caller was cancelled
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(PublishError(f"the journal could not be written: {type(error).__name__}"))
+        if error is not None:
+            metrics.PUBLISH_ERRORS.labels("raw_events", type(error).__name__).inc(len(group))
+            log.warning("the journal could not be written: %s", database.first_line(error))
+
+    async def _commit(self, rows: list[Row]) -> None:
+        try:
+            await self._copy(await self._connected(), rows)
+        except (psycopg.OperationalError, psycopg.InterfaceError):
+            # The database may have been started anew since the last call. A commit that broke off may have
+            # happened: then its messages stand twice, and whoever reads them drops what they have.
+            await self._disconnect()
+            await self._copy(await self._connected(), rows)
+
+    async def _copy(self, connection: psycopg.AsyncConnection, rows: list[Row]) -> None:
+        statement = f"COPY raw_events ({', '.join(COLUMNS['raw_events'])}) FROM STDIN".encode()
+        async with connection.transaction(), connection.cursor() as cursor, cursor.copy(statement) as stream:
+            for row in rows:
+                await stream.write_row(row)
+
+    async def _connected(self) -> psycopg.AsyncConnection:
+        if self._connection is None:
+            self._connection = await database.connect_async(self._url, "loyalnest journal", autocommit=True)
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def close(self) -> None:
+        """Wait for what is being committed, and end. Twice is harmless."""
+        if self._committing is not None:
+            await self._committing
+        await self._disconnect()
+
+
+def _row(message: Message) -> Row:
+    """A message as a row of raw_events; PublishError for what is no text, or no envelope where one belongs."""
+    try:
+        value = message.value.decode()
+        if not message.topic.startswith("shopify."):
+            now = instants.text(time.time_ns() // 1000)
+            return now, message.topic, message.key, keys.split(message.key)[0], None, None, now, value
+        envelope = codec.loads(message.value)
+        received_at, triggered_at = (
+            instants.text(instants.parse(envelope[name])) for name in ("received_at", "triggered_at")
+        )
+        topic, shop, webhook_id = envelope["topic"], envelope["shop"], envelope["webhook_id"]
+    except (UnicodeDecodeError, BadEvent, KeyError, TypeError) as error:
+        raise PublishError(f"not a message for {message.topic}: {type(error).__name__}") from None
+    return received_at, message.topic, message.key, shop, topic, webhook_id, triggered_at, value

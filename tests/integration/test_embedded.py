@@ -1,6 +1,9 @@
 """The embedded servers do what the rest relies on, and no more than it knows of."""
 
+import os
+import signal
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,9 +102,19 @@ def test_a_server_left_behind_is_taken_over(tmp_path: Path) -> None:
         psycopg.connect(left.url, connect_timeout=2)
 
 
-def test_a_pid_file_that_names_a_stranger_does_not_stop_it(tmp_path: Path) -> None:
-    import os
+def test_a_killed_server_is_started_again_with_what_was_committed(tmp_path: Path) -> None:
+    database = embedded.EmbeddedDatabase(tmp_path / "postgres")
+    with psycopg.connect(database.start()) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 1 AS number")
+    os.kill(int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+    while database.alive():
+        time.sleep(0.01)
+    with psycopg.connect(database.start()) as connection:
+        assert connection.execute("SELECT number FROM kept").fetchone() == (1,)
+    database.stop()
 
+
+def test_a_pid_file_that_names_a_stranger_does_not_stop_it(tmp_path: Path) -> None:
     folder = tmp_path / "postgres"
     database = embedded.EmbeddedDatabase(folder)
     database.start()

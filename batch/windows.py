@@ -46,7 +46,7 @@ def day_starts(first: int, last: int, zone: ZoneInfo) -> list[int]:
 
     A day of 23 or 25 hours comes from the zone's own rules; one that a zone left out altogether is no day.
     """
-    day = instants.to_datetime(first).astimezone(zone).date() - timedelta(days=1)
+    day = instants.to_datetime(first).astimezone(zone).date()
     end = instants.to_datetime(last).astimezone(zone).date()
     starts = set()
     while day <= end:

@@ -14,7 +14,7 @@ from events import instants, topics
 from events.programs import CutPoints, Program
 from tests import oracle, stores
 
-SEEDS = range(40)
+SEEDS = range(24)
 _TOPICS = {"orders": topics.ORDERS, "refunds": topics.ORDERS, "customers": topics.CUSTOMERS}
 
 

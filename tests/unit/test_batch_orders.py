@@ -125,6 +125,36 @@ def test_net_never_goes_below_nothing_whatever_the_amounts() -> None:
     assert (row["net"], row["total"], row["earned"]) == (0, 0, 100)
 
 
+def test_equal_keys_with_other_payloads_are_ordered_by_their_digests() -> None:
+    one, two = envelope("orders/paid", ORDER), envelope("orders/paid", ORDER | {"current_subtotal_price": "50.00"})
+    assert worth(one, two)["net"] == worth(two, one)["net"]
+
+
+def test_a_privacy_request_names_nobody_but_moves_their_now() -> None:
+    def people(*topics_: str) -> list[tuple[str, int]]:
+        history = History(SHOP, "USD")
+        for topic in topics_:
+            later = topic == "customers/redact"
+            payload = {"customer": {"id": 5}} if later else {"id": 5}
+            value = envelope(topic, payload).replace(b"T12:00", b"T13:00" if later else b"T12:00")
+            history.absorb([(topics.CUSTOMERS, value)])
+        assert history.unreadable == 0
+        return [(ident, now) for ident, now in history.customers().iter_rows()]
+
+    noon = instants.from_datetime(T)
+    assert people("customers/redact") == []
+    assert people("customers/update") == [("5", noon)]
+    assert people("customers/redact", "customers/update") == [("5", noon + instants.HOUR)]
+
+
+def test_a_webhook_on_another_familys_topic_counts_for_nothing() -> None:
+    history = History(SHOP, "USD")
+    history.absorb([(topics.CUSTOMERS, envelope("orders/paid", ORDER))])
+    history.absorb([(topics.CUSTOMERS, envelope("customers/update", {"id": 5, "updated_at": "yesterday"}))])
+    assert history.unreadable == 2
+    assert history.customers().is_empty()
+
+
 def test_an_order_without_a_customer_is_a_guests() -> None:
     row = worth(envelope("orders/paid", ORDER | {"customer": None}))
     assert (row["guest"], row["counted"], row["net"], row["earned"], row["total"]) == (True, False, 10_000, 0, 0)

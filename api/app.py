@@ -69,7 +69,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 
 
 def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
-    """The API. Publishes webhooks and programs through `publisher`, which it neither starts nor stops.
+    """The API. Publishes webhooks and programs through `publisher`, and closes it (`close`) at the end.
 
     ValueError (or VaultError) for settings it cannot work with: no database, no master key.
     """
@@ -85,6 +85,8 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
         finally:
             await services.live.stop()
             await pool.close()
+            if (close := getattr(publisher, "close", None)) is not None:
+                await close()  # here, because its connections belong to this loop
 
     app = FastAPI(title="LoyalNest", version=VERSION, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
     app.state.services = services

@@ -19,6 +19,9 @@ class Publisher:
     async def publish(self, messages):
         pass
 
+    async def close(self):
+        print("closed", flush=True)
+
 settings = Settings(database=sys.argv[1], master_key="A" * 43 + "=", api_port=0)
 code = main(settings, Publisher(), lambda address: print(address, flush=True))
 print("tidied up", code, flush=True)
@@ -35,7 +38,7 @@ def test_a_signal_ends_it_by_returning(database: str, number: signal.Signals) ->
         assert httpx.get(f"{address}/readyz").json()["secrets"] is False
         process.send_signal(number)
         said, _ = process.communicate(timeout=15)
-        assert (said, process.returncode) == ("tidied up 0\n", 0)
+        assert (said, process.returncode) == ("closed\ntidied up 0\n", 0)
     finally:
         process.kill()
         process.wait()

@@ -31,7 +31,8 @@ def worth(history: History, program: Program) -> pl.DataFrame:
     frame = (
         history.order_states()
         .join(unknown, on="order_id", how="left")
-        .with_columns(net=net)
+        # A refunded order has none, whatever amounts it shows.
+        .with_columns(net=pl.when(pl.col("status") == "refunded").then(0).otherwise(net))
         .select(
             "order_id",
             "customer_id",

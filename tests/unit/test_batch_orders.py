@@ -155,6 +155,12 @@ def test_a_webhook_on_another_familys_topic_counts_for_nothing() -> None:
     assert history.customers().is_empty()
 
 
+def test_a_refunded_order_is_worth_nothing_whatever_amounts_it_shows() -> None:
+    refunded = ORDER | {"financial_status": "refunded", "current_subtotal_price": "120.00"}
+    row = worth(envelope("orders/updated", refunded))
+    assert (row["net"], row["earned"], row["reversed"]) == (0, 100, 100)
+
+
 def test_an_order_without_a_customer_is_a_guests() -> None:
     row = worth(envelope("orders/paid", ORDER | {"customer": None}))
     assert (row["guest"], row["counted"], row["net"], row["earned"], row["total"]) == (True, False, 10_000, 0, 0)

@@ -118,7 +118,7 @@ def mock_kafka() -> Iterator[str]:
 @pytest.fixture
 def embedded(mock_kafka: str, database: str) -> Settings:
     """Settings for both embedded servers."""
-    return Settings(kafka=mock_kafka, database=database, partitions=PARTITIONS)
+    return Settings(kafka=mock_kafka, database=database, partitions=PARTITIONS, session_timeout=6)
 
 
 # --- real --------------------------------------------------------------------------------------------------------

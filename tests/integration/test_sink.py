@@ -1,0 +1,306 @@
+"""The sink from the broker to the database: once, whatever is killed, and loudly where it cannot go on."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import psycopg
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+from prometheus_client import REGISTRY
+
+from events import codec, topics
+from runtime import kafka
+from runtime.embedded import EmbeddedDatabase
+from runtime.migrate import migrate
+from runtime.settings import Settings
+from streams.sink import SinkError
+from streams.sink_store import Fenced
+from tests.sinks import (
+    SHOP,
+    Sent,
+    customer,
+    drain,
+    envelope,
+    key,
+    points,
+    rfm,
+    rows,
+    running,
+    send,
+    stored,
+    wait,
+    window,
+)
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.server)])
+def settings(request: pytest.FixtureRequest) -> Settings:
+    found: Settings = request.getfixturevalue(request.param)
+    kafka.create_topics(found)
+    return found
+
+
+def orders(first: int, count: int) -> list[Sent]:
+    """What so many orders leave on the topics; every customer has ten, and each order earns 10 points."""
+    sent: list[Sent] = []
+    for number in range(first, first + count):
+        order, buyer = str(number), str(number // 10)
+        ident = f"5f0d4c1e-0000-4000-8000-{number:012d}"
+        sent += [
+            (topics.ORDERS, key(order), envelope("orders/paid", {"id": number}, webhook_id=f"w-{number}")),
+            (topics.POINTS, key(buyer), points(order, buyer, 10, "a")),
+            (topics.CUSTOMER_ROWS, key(buyer), customer(buyer, balance=number)),
+            (topics.RFM, key(buyer), rfm(buyer, None, "New", id=ident)),
+            (topics.WINDOWS, f"{SHOP}/0", window(orders=number)),
+            (topics.ORDER_FACTS, key(buyer), {"not": "read"}),
+        ]
+    return sent
+
+
+def check(settings: Settings, count: int) -> None:
+    """Everything of orders 0 to count - 1 is there, once."""
+    expected = {
+        "SELECT count(*), count(DISTINCT webhook_id) FROM raw_events": (count, count),
+        "SELECT count(*), sum(points) FROM points_transactions": (count, 10 * count),
+        "SELECT count(*), sum(total) FROM points_totals": (count, 10 * count),
+        "SELECT count(*), sum(balance) FROM customers": (count // 10, sum(range(9, count, 10))),
+        "SELECT sum(customers), sum(monetary) FROM rfm_segment_counts": (count // 10, 12_000 * (count // 10)),
+        "SELECT count(*), count(DISTINCT id) FROM rfm_score_history": (count, count),
+        "SELECT count(*), max(orders) FROM points_windows": (1, count - 1),
+        "SELECT count(*), 0 FROM dead_letters": (0, 0),
+    }
+    found = {query: tuple(map(int, rows(settings, query)[0])) for query in expected}
+    assert found == expected
+
+
+def test_every_record_is_stored_once_and_a_restart_goes_on(settings: Settings) -> None:
+    send(settings, orders(0, 300))
+    drain(settings)
+    check(settings, 300)
+    send(settings, orders(300, 200))
+    drain(settings)
+    check(settings, 500)
+    assert settings.topic(topics.ORDER_FACTS) not in {topic for topic, _ in stored(settings)}
+
+
+def test_small_batches_end_in_the_same_rows(settings: Settings) -> None:
+    send(settings, orders(0, 50))
+    drain(settings.model_copy(update={"sink_batch": 7}))
+    check(settings, 50)
+
+
+def test_another_incarnation_starts_from_the_beginning(embedded: Settings) -> None:
+    send(embedded, orders(0, 50))
+    drain(embedded)
+    drain(embedded.model_copy(update={"incarnation": "another", "journal": True}))
+    check(embedded, 50)  # replays repeat, and change nothing
+
+
+def test_a_value_that_the_database_refuses_is_let_go(settings: Settings) -> None:
+    bad: list[Sent] = [
+        (topics.CUSTOMER_ROWS, key("901"), customer("901", now="not a time")),
+        (topics.CUSTOMER_ROWS, key("902"), codec.dumps(customer("902")).replace(b":120,", b":%d," % 2**70)),
+        (topics.CUSTOMER_ROWS, key("903"), codec.dumps(customer("903")).replace(b"Champions", b"\\u0000")),
+        (topics.WINDOWS, "k", window("2026-99-99T00:00:00Z")),
+        (topics.POINTS, key("7"), points("9", "7", 1, "a", changed_at="yesterday-ish")),
+    ]
+    good = orders(0, 100)
+    send(settings, [*good[:300], *bad, *good[300:]])
+    drain(settings)
+    letters = rows(settings, "SELECT source, error, count(*)::int FROM dead_letters GROUP BY 1, 2 ORDER BY 1")
+    assert letters == [
+        (topics.CUSTOMER_ROWS, "not_storable", 3),
+        (topics.POINTS, "not_storable", 1),
+        (topics.WINDOWS, "not_storable", 1),
+    ]
+    with psycopg.connect(settings.database_url()) as connection:
+        connection.execute("DELETE FROM dead_letters")
+    check(settings, 100)
+
+
+def test_more_refusals_in_a_row_than_can_be_chance_stop_it(embedded: Settings) -> None:
+    send(embedded, [(topics.POINTS, key("7"), points(str(n), "7", 1, "a", changed_at="x")) for n in range(150)])
+    with running(embedded) as sink:
+        wait(sink.finished)
+    assert isinstance(sink.error, SinkError)
+    assert "refused" in str(sink.error)
+
+
+def test_two_sinks_share_the_partitions(settings: Settings) -> None:
+    with running(settings) as one, running(settings) as two:
+        for first in range(0, 500, 100):
+            send(settings, orders(first, 100))
+            time.sleep(0.2)
+        wait(lambda: one.caught_up() and two.caught_up())
+    assert (one.error, two.error) == (None, None)
+    check(settings, 500)
+
+
+def test_a_second_reader_of_a_partition_is_noticed(settings: Settings) -> None:
+    send(settings, orders(0, 50))
+    with running(settings) as sink:
+        wait(sink.caught_up)
+        with psycopg.connect(settings.database_url()) as connection:
+            connection.execute("UPDATE sink_positions SET next_offset = next_offset + 1")
+        send(settings, orders(50, 50))
+        wait(sink.finished)
+    assert isinstance(sink.error, Fenced)
+    assert "another sink" in str(sink.error)
+    check(settings, 50)
+
+
+def test_a_position_beyond_the_logs_end_stops_it(settings: Settings) -> None:
+    send(settings, orders(0, 50))
+    drain(settings)
+    with psycopg.connect(settings.database_url()) as connection:
+        connection.execute("UPDATE sink_positions SET next_offset = next_offset + 1000")
+    with running(settings) as sink:
+        wait(sink.finished)
+    assert isinstance(sink.error, SinkError)
+    assert "the topic was made anew" in str(sink.error)
+    check(settings, 50)
+
+
+@pytest.mark.server
+def test_what_retention_removed_is_counted_and_reading_goes_on(real: Settings) -> None:
+    kafka.create_topics(real)
+    send(real, orders(0, 50))
+    drain(real)
+    send(real, orders(50, 10))
+    admin = AdminClient(kafka.client_config(real))
+    name = real.topic(topics.RFM)
+    latest = {TopicPartition(name, at): OffsetSpec.latest() for at in range(real.partitions)}
+    ends = admin.list_offsets(latest).items()
+    cut = [TopicPartition(name, at.partition, answer.result(10).offset) for at, answer in ends]
+    for answer in admin.delete_records(cut).values():
+        answer.result(10)
+    before = REGISTRY.get_sample_value("loyalnest_sink_lost_records_total", {"topic": topics.RFM}) or 0
+    drain(real)
+    lost = REGISTRY.get_sample_value("loyalnest_sink_lost_records_total", {"topic": topics.RFM})
+    assert lost == before + 10
+    assert rows(real, "SELECT count(*) FROM rfm_score_history") == [(50,)]
+    assert rows(real, "SELECT count(*) FROM points_transactions") == [(60,)]
+
+
+def test_the_metrics_say_what_was_stored(embedded: Settings) -> None:
+    def value(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, labels) or 0
+
+    table = {"table": "points_transactions"}
+    before = value("loyalnest_sink_rows_total", **table)
+    send(embedded, [*orders(0, 20), (topics.POINTS, key("7"), b"{")])
+    refused = value("loyalnest_dead_letters_total", source=topics.POINTS, error="bad_record")
+    drain(embedded)
+    assert value("loyalnest_sink_rows_total", **table) == before + 20
+    assert value("loyalnest_dead_letters_total", source=topics.POINTS, error="bad_record") == refused + 1
+    assert value("loyalnest_sink_batch_seconds_count") > 0
+
+
+# --- killed ------------------------------------------------------------------------------------------------------
+
+
+def test_connections_cut_while_it_works_lose_and_double_nothing(settings: Settings) -> None:
+    small = settings.model_copy(update={"sink_batch": 200})
+    with running(small) as sink:
+        for first in range(0, 1000, 100):
+            send(settings, orders(first, 100))
+            with psycopg.connect(settings.database_url(), autocommit=True) as connection:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name = 'loyalnest sink' AND datname = current_database()"
+                )
+        wait(sink.caught_up)
+    assert sink.error is None
+    check(settings, 1000)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[EmbeddedDatabase]:
+    """A migrated PostgreSQL of this test alone, which may kill it."""
+    folder = Path(tempfile.mkdtemp(prefix="loyalnest-"))
+    server = EmbeddedDatabase(folder / "database")
+    try:
+        migrate(server.start())
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kill(url: str) -> None:
+    """kill -9 of the postmaster and all of its processes, as a machine's loss would."""
+    folder = Path(unquote(urlsplit(url).query.partition("host=")[2]))
+    postmaster = int((folder / "postmaster.pid").read_text().split()[0])
+    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+    for pid in (postmaster, *map(int, children)):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds PostgreSQL's processes in Linux's /proc")
+def test_a_killed_database_loses_and_doubles_nothing(mock_kafka: str, own_postgres: EmbeddedDatabase) -> None:
+    settings = Settings(kafka=mock_kafka, database=own_postgres.url, partitions=4, sink_batch=300)
+    with running(settings) as sink:
+        send(settings, orders(0, 200))
+        wait(lambda: bool(rows(settings, "SELECT FROM points_totals LIMIT 1")))
+        for first in (200, 600):
+            send(settings, orders(first, 400))
+            time.sleep(0.05)  # in the midst of it
+            _kill(own_postgres.url)
+            own_postgres.start()
+        wait(sink.caught_up)
+    assert sink.error is None
+    check(settings, 1000)
+
+
+def _process(settings: Settings) -> "subprocess.Popen[bytes]":
+    environment = {
+        **os.environ,
+        "LOYALNEST_KAFKA": settings.kafka_servers(),
+        "LOYALNEST_DATABASE": settings.database_url(),
+        "LOYALNEST_TOPIC_PREFIX": settings.topic_prefix,
+        "LOYALNEST_SINK_BATCH": str(settings.sink_batch),
+        "LOYALNEST_SESSION_TIMEOUT": "6",
+        "LOYALNEST_WORKER_ID": "sink-under-test",
+    }
+    program = (
+        "import sys; from runtime.settings import Settings; from streams import sink; sys.exit(sink.main(Settings()))"
+    )
+    return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment)
+
+
+@pytest.mark.slow
+def test_a_killed_sink_loses_and_doubles_nothing(settings: Settings) -> None:
+    small = settings.model_copy(update={"sink_batch": 100})
+    sent = 0
+    for _ in range(3):
+        process = _process(small)
+        send(settings, orders(sent, 300))
+        sent += 300
+        before = sum(stored(settings).values())
+        wait(lambda at=before: sum(stored(settings).values()) > at)  # type: ignore[misc]
+        process.kill()
+        process.wait(10)
+    drain(settings)
+    check(settings, sent)
+
+
+def test_it_ends_cleanly_when_told_to(settings: Settings) -> None:
+    process = _process(settings)
+    send(settings, orders(0, 50))
+    wait(lambda: bool(rows(settings, "SELECT FROM points_totals LIMIT 1")))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    drain(settings)
+    check(settings, 50)

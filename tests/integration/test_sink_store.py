@@ -1,0 +1,374 @@
+"""The sink's rows, records in and rows out, in one transaction a batch; on plain PostgreSQL and on TimescaleDB."""
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from events import codec, payloads, topics
+from runtime.settings import Settings
+from streams import sink_store
+from streams.sink_rows import Rows
+from tables.chunks import Received
+from tests.sinks import SHOP, Sent, customer, envelope, key, points, rfm, rows, standing, window
+
+Feed = Callable[..., Rows]
+UUIDS = [f"5f0d4c1e-0000-4000-8000-{number:012d}" for number in range(10)]
+
+
+@pytest.fixture(
+    params=[
+        "database",
+        pytest.param("real_database", marks=pytest.mark.server),
+        pytest.param("real_plain_database", marks=pytest.mark.server),
+    ]
+)
+def settings(request: pytest.FixtureRequest) -> Settings:
+    return Settings(database=request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def feed(settings: Settings) -> Feed:
+    """Stores messages as one batch, as the sink would."""
+    count = 0
+
+    def store(*messages: Sent, journal: bool = False) -> Rows:
+        nonlocal count
+        batch = Rows(journal)
+        for topic, name, value in messages:
+            data = value if isinstance(value, bytes) or value is None else codec.dumps(value)
+            batch.add(Received(topic, 0, count, 1_795_253_400_000, None if name is None else name.encode(), data))
+            count += 1
+        with psycopg.connect(settings.database_url(), options="-c timezone=UTC") as connection:
+            sink_store.prepare(connection)
+            with connection.transaction(), connection.cursor() as cursor:
+                sink_store.write(cursor, batch)
+        return batch
+
+    return store
+
+
+# --- points ------------------------------------------------------------------------------------------------------
+
+
+def test_the_ledger_follows_the_totals(settings: Settings, feed: Feed) -> None:
+    feed((topics.POINTS, key("7"), points("1", "7", 100, "a")), (topics.POINTS, key("7"), points("1", "7", 40, "b")))
+    feed((topics.POINTS, key("7"), points("1", "7", 100, "a")), (topics.POINTS, key("7"), points("1", "7", 90, "c")))
+    ledger = rows(settings, "SELECT kind, points, revision FROM points_transactions ORDER BY revision")
+    assert ledger == [("earned", 100, "a"), ("reversed", -60, "b"), ("earned", 50, "c")]
+    assert rows(settings, "SELECT revision, total FROM points_totals") == [("c", 90)]
+
+
+def test_a_replay_posts_nothing(settings: Settings, feed: Feed) -> None:
+    records = [(topics.POINTS, key("7"), points("1", "7", total, rev)) for total, rev in ((100, "a"), (0, "b"))]
+    for _ in range(3):
+        feed(*records)
+    assert rows(settings, "SELECT count(*), sum(points) FROM points_transactions") == [(2, 0)]
+
+
+def test_an_entry_is_posted_when_its_revision_came_about(settings: Settings, feed: Feed) -> None:
+    feed((topics.POINTS, key("7"), points("1", "7", 5, "a", changed_at="1997-03-02T12:00:00.000001Z")))
+    assert rows(settings, "SELECT posted_at::text FROM points_transactions") == [("1997-03-02 12:00:00.000001+00",)]
+
+
+# --- customers and counts ----------------------------------------------------------------------------------------
+
+
+def counts(settings: Settings) -> dict[str, tuple[int, int]]:
+    found = rows(settings, "SELECT segment, customers, monetary FROM rfm_segment_counts")
+    return {segment: (number, monetary) for segment, number, monetary in found if number or monetary}
+
+
+def really(settings: Settings) -> dict[str, tuple[int, int]]:
+    found = rows(settings, "SELECT segment, count(*), sum(monetary)::bigint FROM customers GROUP BY segment")
+    return {segment: (number, monetary) for segment, number, monetary in found}
+
+
+def row(ident: str, segment: str = "Champions", **more: Any) -> Sent:
+    return topics.CUSTOMER_ROWS, key(ident), customer(ident, segment, **more)
+
+
+def test_a_customers_row_is_stored_whole(settings: Settings, feed: Feed) -> None:
+    feed(row("7", contact="v1.sealed", balance=-5))
+    found = rows(
+        settings,
+        "SELECT balance, recency_days, frequency, monetary, last_order_at::text, r, f, m, score::text, segment_id,"
+        " segment, cut_points_version, contact, deleted, redacted, now::text, currency FROM customers",
+    )
+    assert found == [
+        (
+            *(-5, 3, 2, 12_000, "2026-11-18 09:30:00+00", 5, 4, 3, "4.1", "seg_543", "Champions", "default"),
+            *("v1.sealed", False, False, "2026-11-21 09:30:00+00", "USD"),
+        )
+    ]
+
+
+def test_a_prospect_has_no_digits(settings: Settings, feed: Feed) -> None:
+    none = standing("Prospects", r=None, f=None, m=None, score=None, segment_id="seg_000")
+    feed(row("7", recency_days=None, frequency=0, monetary=0, last_order_at=None, standing=none))
+    assert rows(settings, "SELECT r, f, m, score, recency_days FROM customers") == [(None,) * 5]
+
+
+def test_counts_follow_the_customers(settings: Settings, feed: Feed) -> None:
+    feed(row("1"), row("2"), row("3", "Dormant", monetary=500))
+    assert counts(settings) == {"Champions": (2, 24_000), "Dormant": (1, 500)}
+    feed(row("1", "Dormant", monetary=7), row("2", monetary=13_000))
+    assert counts(settings) == {"Champions": (1, 13_000), "Dormant": (2, 507)} == really(settings)
+
+
+def test_only_the_last_row_of_a_key_counts(settings: Settings, feed: Feed) -> None:
+    feed(row("1", "New"), row("1", "Active"), row("1", "Loyal", monetary=9))
+    assert counts(settings) == {"Loyal": (1, 9)} == really(settings)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_row_of_an_earlier_now_changes_nothing(settings: Settings, feed: Feed, apart: bool) -> None:
+    # As text the later instant is the smaller one.
+    newer = row("1", "Loyal", now="2026-11-21T09:30:00.5Z", monetary=9)
+    older = row("1", "New", now="2026-11-21T09:30:00Z", monetary=1)
+    if apart:
+        feed(newer)
+        feed(older)
+    else:
+        feed(newer, older)
+    assert counts(settings) == {"Loyal": (1, 9)} == really(settings)
+
+
+def test_a_row_of_the_same_now_replaces(settings: Settings, feed: Feed) -> None:
+    feed(row("1", "New"))
+    feed(row("1", "Loyal"))
+    assert counts(settings) == {"Loyal": (1, 12_000)} == really(settings)
+
+
+# --- RFM ---------------------------------------------------------------------------------------------------------
+
+
+def test_history_always_and_a_delta_when_the_segment_moved(settings: Settings, feed: Feed) -> None:
+    messages = [
+        (topics.RFM, key("7"), rfm("7", previous, current, id=ident))
+        for ident, (previous, current) in zip(UUIDS, [(None, "New"), ("New", "New"), ("New", "Active")], strict=False)
+    ]
+    feed(*messages)
+    feed(*messages)
+    assert rows(settings, "SELECT count(*) FROM rfm_score_history") == [(3,)]
+    deltas = rows(settings, "SELECT previous_segment, segment FROM rfm_segment_deltas ORDER BY id")
+    assert deltas == [(None, "New"), ("New", "Active")]
+
+
+# --- windows -----------------------------------------------------------------------------------------------------
+
+
+def test_a_windows_last_row_replaces_it(settings: Settings, feed: Feed) -> None:
+    feed(
+        (topics.WINDOWS, "k", window(net=1)),
+        (topics.WINDOWS, "k", window(net=2)),
+        (topics.WINDOWS, "k", window(partition=1)),
+    )
+    feed((topics.WINDOWS, "k", window(net=3)))
+    assert rows(settings, "SELECT partition, net FROM points_windows ORDER BY partition") == [(0, 3), (1, 12_000)]
+
+
+def test_a_window_that_the_batch_closed_stays_closed(settings: Settings, feed: Feed) -> None:
+    feed((topics.WINDOWS, "k", window(partition=-1, net=99)))
+    feed((topics.WINDOWS, "k", window(net=1)), (topics.WINDOWS, "k", window("2026-11-21T10:00:00Z", net=2)))
+    found = rows(settings, "SELECT extract(hour FROM start)::int, partition, net FROM points_windows ORDER BY start")
+    assert found == [(9, -1, 99), (10, 0, 2)]
+
+
+def test_late_rows_are_noted_and_write_no_numbers(settings: Settings, feed: Feed) -> None:
+    late = window(late=True, orders=0, net=0)
+    feed((topics.WINDOWS, "k", late), (topics.WINDOWS, "k", late))
+    first = rows(settings, "SELECT shop, size, start::text, noted_at FROM late_windows")
+    assert [each[:3] for each in first] == [(SHOP, "hour", "2026-11-21 09:00:00+00")]
+    feed((topics.WINDOWS, "k", late))
+    again = rows(settings, "SELECT noted_at FROM late_windows")
+    assert again[0][0] > first[0][3]  # noted anew: a batch that read before removes only what it read
+    assert rows(settings, "SELECT count(*) FROM points_windows") == [(0,)]
+
+
+# --- inputs ------------------------------------------------------------------------------------------------------
+
+
+def test_an_envelope_of_our_own_is_kept_byte_for_byte(settings: Settings, feed: Feed) -> None:
+    payload = {"id": 820982911946154508, "subtotal_price": "12.30", "customer": {"id": 7}}
+    sent = envelope("orders/paid", payloads.minimise("orders/paid", payload))
+    feed((topics.ORDERS, key("820982911946154508"), sent))
+    found = rows(
+        settings, "SELECT stream, key, shop, webhook_topic, webhook_id, triggered_at::text, value FROM raw_events"
+    )
+    assert found == [
+        (
+            *(topics.ORDERS, key("820982911946154508"), SHOP, "orders/paid", "w-1"),
+            *("2026-11-21 09:30:00+00", codec.dumps(sent).decode()),
+        )
+    ]
+
+
+def test_a_third_partys_envelope_is_minimised_first(settings: Settings, feed: Feed) -> None:
+    payload = {
+        "id": 1,
+        "email": "ann@example.com",
+        "customer": {"id": 7, "first_name": "Ann"},
+        "shipping_address": {"address1": "1 Elm St"},
+        "refunds": [{"id": 3, "note": "ann", "refund_line_items": [{"subtotal": 1.5, "quantity": 1}]}],
+    }
+    sent = envelope(
+        "orders/paid", payload, shop=SHOP.upper(), sender="ann@example.com", triggered_at="20261121T103000+01"
+    )
+    feed((topics.ORDERS, key("1"), sent))
+    ((value, shop, triggered_at),) = rows(settings, "SELECT value, shop, triggered_at::text FROM raw_events")
+    assert (shop, triggered_at) == (SHOP, "2026-11-21 09:30:00+00")
+    assert "ann" not in value.lower()
+    assert "elm" not in value.lower()
+    stored = codec.loads(value.encode())["payload"]
+    assert stored["customer"] == {"id": 7}
+    assert stored["refunds"][0]["refund_line_items"][0]["subtotal"] == "1.5"
+
+
+def test_the_journal_has_the_raw_events_already(settings: Settings, feed: Feed) -> None:
+    feed((topics.ORDERS, key("1"), envelope("orders/paid", {"id": 1})), journal=True)
+    assert rows(settings, "SELECT count(*) FROM raw_events") == [(0,)]
+
+
+def test_programs_cut_points_and_rescores(settings: Settings, feed: Feed) -> None:
+    program = {"shop": SHOP, "currency": "USD", "rules": [{"points_per_unit": "1"}]}
+    cut_points = {
+        "shop": SHOP,
+        "version": "v1",
+        "as_of": "2026-11-21T00:00:00Z",
+        "customers": 60,
+        "recency": [1, 2, 3, 4],
+        "frequency": [1, 1, 2, 3],
+        "monetary": [10, 20, 30, 2**40],
+    }
+    rescore = {"shop": SHOP, "customer_id": "7", "as_of": "2026-11-21T00:00:00Z", "version": "v1"}
+    feed(
+        (topics.PROGRAMS, SHOP, program),
+        (topics.PROGRAMS, SHOP, {**program, "zone": "Europe/Berlin"}),
+        (topics.CUT_POINTS, f"{SHOP}/v1", cut_points),
+        (topics.RESCORE, key("7"), rescore),
+    )
+    assert rows(settings, "SELECT program ->> 'zone' FROM programs") == [("Europe/Berlin",)]
+    assert rows(settings, "SELECT version, customers, monetary FROM cut_points") == [("v1", 60, [10, 20, 30, 2**40])]
+    raw = rows(settings, "SELECT stream, triggered_at = received_at, webhook_topic FROM raw_events ORDER BY id")
+    assert raw == [(name, True, None) for name in (topics.PROGRAMS, topics.PROGRAMS, topics.CUT_POINTS, topics.RESCORE)]
+
+
+# --- redactions --------------------------------------------------------------------------------------------------
+
+
+def keys_of(settings: Settings) -> dict[tuple[str, str], tuple[bool, bool]]:
+    """(shop, customer) -> (has a key, was destroyed)."""
+    found = rows(settings, "SELECT shop, customer_id, wrapped IS NOT NULL, destroyed_at IS NOT NULL FROM customer_keys")
+    return {(shop, ident): (has, destroyed) for shop, ident, has, destroyed in found}
+
+
+def _make_keys(settings: Settings, *pairs: tuple[str, str]) -> None:
+    with psycopg.connect(settings.database_url()) as connection, connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO customer_keys (shop, customer_id, wrapped, created_at) VALUES (%s, %s, 'k', '2020-01-01Z')",
+            pairs,
+        )
+
+
+OTHER = "other.myshopify.com"
+
+
+def test_customers_redact_destroys_the_key_and_the_contact(settings: Settings, feed: Feed) -> None:
+    _make_keys(settings, (SHOP, "7"), (SHOP, "8"), (SHOP, "dead-letters"), (OTHER, "7"))
+    feed(row("7", contact="v1.sealed"), row("8", contact="v1.sealed"))
+    feed((topics.CUSTOMERS, key("7"), envelope("customers/redact", {"customer": {"id": 7, "email": "ann@x.de"}})))
+    assert keys_of(settings) == {(SHOP, "7"): (False, True), (SHOP, "8"): (True, False), (OTHER, "7"): (True, False)}
+    contacts = rows(settings, "SELECT customer_id, contact FROM customers ORDER BY customer_id")
+    assert contacts == [("7", None), ("8", "v1.sealed")]
+    assert rows(settings, "SELECT count(*) FROM raw_events WHERE value LIKE '%%ann%%'") == [(0,)]
+
+
+def test_a_redaction_of_somebody_without_a_key_forbids_one(settings: Settings, feed: Feed) -> None:
+    feed((topics.CUSTOMERS, key("7"), envelope("customers/redact", {"customer": {"id": 7}})), journal=True)
+    assert keys_of(settings) == {(SHOP, "7"): (False, True)}
+
+
+def test_a_redacted_row_has_no_contact(settings: Settings, feed: Feed) -> None:
+    feed(row("7", contact="v1.sealed", redacted=True))
+    assert rows(settings, "SELECT contact, redacted FROM customers") == [(None, True)]
+
+
+def test_shop_redact_destroys_every_key_of_the_shop(settings: Settings, feed: Feed) -> None:
+    _make_keys(settings, (SHOP, "7"), (SHOP, "8"), (SHOP, "dead-letters"), (OTHER, "7"))
+    feed(row("7", contact="v1.sealed"), row("8", contact="v1.sealed"))
+    feed((topics.SHOPS, SHOP, envelope("shop/redact", {"shop_id": 1})))
+    assert not any(has for (shop, _), (has, _) in keys_of(settings).items() if shop == SHOP)
+    assert keys_of(settings)[OTHER, "7"] == (True, False)
+    assert rows(settings, "SELECT DISTINCT contact FROM customers") == [(None,)]
+
+
+# --- dead letters ------------------------------------------------------------------------------------------------
+
+UNREADABLE = [
+    (topics.ORDERS, b"{", "bad_envelope"),
+    (topics.ORDERS, None, "empty"),
+    (topics.ORDERS, envelope("orders/unheard-of", {}), "unknown_topic"),
+    (topics.ORDERS, envelope("orders/paid", {"id": {"deep": 1}}), "wrong_type"),
+    (topics.ORDERS, envelope("orders/paid", {}, shop="example.com"), "bad_shop"),
+    (topics.ORDERS, envelope("orders/paid", {}, triggered_at="2026-11-21T09:30:00"), "naive_time"),
+    (topics.CUSTOMERS, envelope("customers/redact", {}), "bad_id"),
+    (topics.POINTS, b"[]", "bad_record"),
+    (topics.POINTS, {**points("1", "7", 1, "a"), "total": "many"}, "bad_record"),
+    (topics.CUSTOMER_ROWS, customer("7", balance=None), "bad_record"),
+    (topics.RFM, rfm("7", None, "New", id="not a uuid"), "bad_record"),
+    (topics.WINDOWS, window(size="week"), "bad_record"),
+    (topics.PROGRAMS, {"shop": SHOP}, "bad_record"),
+    (topics.CUT_POINTS, b"", "bad_record"),
+    (topics.RESCORE, b"null", "bad_record"),
+    (topics.DEAD_LETTERS, b"{}", "bad_record"),
+]
+
+
+@pytest.mark.parametrize(("topic", "value", "error"), UNREADABLE, ids=[f"{t}-{e}" for t, _, e in UNREADABLE])
+def test_what_cannot_be_read_is_a_dead_letter_and_stops_nothing(
+    settings: Settings, feed: Feed, topic: str, value: Any, error: str
+) -> None:
+    batch = feed((topic, key("7"), value), (topics.POINTS, key("7"), points("1", "7", 1, "a")))
+    assert rows(settings, 'SELECT source, partition, "offset", error FROM dead_letters') == [(topic, 0, 0, error)]
+    assert rows(settings, "SELECT count(*) FROM points_transactions") == [(1,)]
+    assert rows(settings, "SELECT count(*) FROM raw_events") == [(0,)]
+    assert batch.unreadable == {(topic, error): 1}
+
+
+def test_a_dead_letter_of_ours_is_stored_once(settings: Settings, feed: Feed) -> None:
+    letter = {
+        "id": UUIDS[1],
+        "at": "2026-11-21T09:30:00Z",
+        "shop": None,
+        "source": "webhook",
+        "partition": None,
+        "offset": None,
+        "key": "a\0b",
+        "error": "bad_json",
+        "detail": "d",
+        "value": None,
+        "sealed": "v1.x",
+    }
+    for _ in range(2):
+        feed((topics.DEAD_LETTERS, None, letter))
+    found = rows(settings, "SELECT id::text, shop, key, sealed FROM dead_letters")
+    assert found == [(UUIDS[1], None, "a\N{REPLACEMENT CHARACTER}b", "v1.x")]
+
+
+def test_a_message_without_a_key_is_archived_all_the_same(settings: Settings, feed: Feed) -> None:
+    feed((topics.ORDERS, None, envelope("orders/paid", {"id": 1})))
+    assert rows(settings, "SELECT key FROM raw_events") == [("",)]
+
+
+# --- live --------------------------------------------------------------------------------------------------------
+
+
+def test_those_who_listen_hear_of_each_shop_once_a_batch(settings: Settings, feed: Feed) -> None:
+    with psycopg.connect(settings.database_url(), autocommit=True) as connection:
+        connection.execute("LISTEN loyalnest_live")
+        feed(row("1"), row("2"), (topics.POINTS, key("1", OTHER), points("1", "1", 1, "a", shop=OTHER)))
+        heard = [codec.loads(each.payload.encode()) for each in connection.notifies(timeout=5, stop_after=2)]
+    assert [each["shop"] for each in heard] == [SHOP, OTHER]
+    assert all(each["at"].endswith("Z") for each in heard)

@@ -175,8 +175,10 @@ class CustomerChunk(_Base):
         if not self._is_ours(received, keys.join(*ident)):
             return
         state, nodes = self._state(ident)
-        filed = customers.file(state, nodes, fact, shop)
-        for each in filed:
+        filed = []
+        for each in customers.file(state, nodes, fact, shop):
+            filed.append(each)
+            # At once: an order may move between two homes of one window, and either may be the customer's only one.
             self._note_windows(ident, state, nodes, each)
         if keys.is_guest(fact["customer_id"]):
             return
@@ -202,8 +204,8 @@ class CustomerChunk(_Base):
         if not self._is_ours(received, keys.join(*ident)):
             return
         state, _ = self._state(ident)
-        if state["known"]:  # a rescore is no news of anybody
-            customers.rescore(state, request)
+        customers.rescore(state, request)
+        if state["known"]:  # else the order that names them is still on its way: their `now` waits for it
             self._score(ident, "rescore")
 
     def _state(self, ident: tuple[str, str]) -> tuple[customers.CustomerState, _Nodes]:

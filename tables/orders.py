@@ -88,7 +88,12 @@ def _added(have: list[Any], value: Any) -> list[Any]:
 
 
 def net(state: OrderState, snapshot: orders.Snapshot) -> int:
-    """The newest snapshot's value less the refunds it does not know of and less gift cards; minor units, >= 0."""
+    """The newest snapshot's value less the refunds it does not know of and less gift cards; minor units, >= 0.
+
+    A refunded order has none, whatever amounts it shows.
+    """
+    if snapshot["status"] == "refunded":
+        return 0
     known = snapshot["refund_ids"]
     if known is None:
         updated_at = snapshot["key"][0]

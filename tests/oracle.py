@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 Json = Mapping[str, Any]
 SNAPSHOTS = {"orders/create", "orders/paid", "orders/updated", "orders/cancelled"}
 CUSTOMERS = {"customers/create", "customers/update", "customers/delete"}
+PRIVACY = {"customers/redact", "customers/data_request"}
 DECIMALS = {"CLP": 0, "JPY": 0, "KRW": 0, "VND": 0, "BHD": 3, "JOD": 3, "KWD": 3, "TND": 3}  # else 2
 GRID = {  # R: the names for FM 5, 4, 3, 2, 1
     5: ("Champions", "Champions", "Active", "Active", "New"),
@@ -166,14 +167,13 @@ def order_of(envelopes: Sequence[Json], program: Json) -> Order:
     copies += [refund for e in snapshots for refund in e["payload"].get("refunds") or []]
     refunds: dict[str, tuple[int, datetime]] = {}
     for refund in copies:
-        copy = refund_amount(refund, currency), moment(refund["created_at"])
-        refunds[str(refund["id"])] = max(copy, refunds.get(str(refund["id"]), copy))
+        amount, created_at = refund_amount(refund, currency), moment(refund["created_at"])
+        have = refunds.get(str(refund["id"]), (amount, created_at))
+        refunds[str(refund["id"])] = max(amount, have[0]), max(created_at, have[1])
     order = Order(
         now=max(map(event_time, envelopes)),
         ever={customer for e in snapshots if (customer := customer_of(e["payload"])) is not None},
-        cancelled=any(
-            e["topic"] == "orders/cancelled" or e["payload"].get("cancelled_at") for e in snapshots
-        ),
+        cancelled=any(e["topic"] == "orders/cancelled" or e["payload"].get("cancelled_at") for e in snapshots),
         deleted=any(e["topic"] == "orders/delete" for e in envelopes),
         refunds={refund_id: amount for refund_id, (amount, _) in refunds.items()},
     )
@@ -307,6 +307,11 @@ def shop_of(envelopes: list[Json], program: Json, cut_points: Sequence[Json], t:
     for customer_id, at in seen:
         known = shop.customers.setdefault(customer_id, Customer(now=at))
         known.now = max(known.now, at)
+    for envelope in envelopes:
+        if envelope["topic"] in PRIVACY:  # an event of whoever is known, but it makes nobody known
+            found = shop.customers.get(str(envelope["payload"]["customer"]["id"]))
+            if found is not None:
+                found.now = max(found.now, event_time(envelope))
 
     theirs: dict[str, list[Order]] = defaultdict(list)
     for order in shop.orders.values():

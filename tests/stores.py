@@ -357,9 +357,7 @@ class _Store:
             if lost:
                 continue
             past.append(copy.deepcopy(order))
-            shown = (
-                order if self.chance.random() < 0.85 else self.chance.choice(past)
-            )  # a stale view, newly stamped
+            shown = order if self.chance.random() < 0.85 else self.chance.choice(past)  # a stale view, newly stamped
             at = self.chance.choice(self.moments)
             triggered_at = at if self.chance.random() < 0.7 else self.chance.choice(self.moments)
             self.send(topic, self.snapshot(shown, at), triggered_at)

@@ -66,11 +66,7 @@ def snapshot(**changes: Any) -> dict[str, Any]:
 
 def old(**changes: Any) -> dict[str, Any]:
     """The same order as an old API version told it: no sets, no current amounts."""
-    return {
-        name: value
-        for name, value in snapshot(**changes).items()
-        if "_set" not in name and "current" not in name
-    }
+    return {name: value for name, value in snapshot(**changes).items() if "_set" not in name and "current" not in name}
 
 
 def refund(refund_id: int, amount: str, created_at: str = DAY_2, **line_item: Any) -> dict[str, Any]:
@@ -86,9 +82,7 @@ def updated(at: str, **changes: Any) -> dict[str, Any]:
     return sent("orders/updated", snapshot(updated_at=at, **changes), at)
 
 
-def judge(
-    *envelopes: Mapping[str, Any], t: datetime | None = T, cut_points: Any = (), **changes: Any
-) -> Shop:
+def judge(*envelopes: Mapping[str, Any], t: datetime | None = T, cut_points: Any = (), **changes: Any) -> Shop:
     return oracle(envelopes, {SHOP: program(**changes)}, {SHOP: cut_points}, t)[SHOP]
 
 
@@ -471,9 +465,7 @@ def test_the_stores_hold_every_adversity(currency: str) -> None:
         seen["tests"] += sum(order.test for order in orders)
         seen["cancelled"] += sum(order.cancelled for order in orders)
         seen["deleted"] += sum(order.deleted for order in orders)
-        seen["to come"] += sum(
-            bool(order.processed_at and order.processed_at > stores.NOW) for order in orders
-        )
+        seen["to come"] += sum(bool(order.processed_at and order.processed_at > stores.NOW) for order in orders)
         seen["prospects"] += sum(customer.digits is None for customer in shop.customers.values())
         seen["scored"] += sum(customer.digits is not None for customer in shop.customers.values())
         deliveries = Counter((envelope["topic"], envelope["webhook_id"]) for envelope in envelopes)
@@ -485,7 +477,5 @@ def test_the_stores_hold_every_adversity(currency: str) -> None:
         seen["processed_at null"] += sum(each["processed_at"] is None for each in snapshots)
     orders_and_refunds = {"create", "paid", "updated", "edited", "cancelled", "delete"}
     assert {f"orders/{verb}" for verb in orders_and_refunds} < set(topics)
-    assert set(topics) >= {"refunds/create"} | {
-        f"customers/{v}" for v in ("create", "update", "delete", "merge")
-    }
+    assert set(topics) >= {"refunds/create"} | {f"customers/{v}" for v in ("create", "update", "delete", "merge")}
     assert min(seen.values()) >= 10, seen

@@ -1,0 +1,182 @@
+"""Any permutation, duplication, batching and any crash of one set of webhooks ends in the same state: the oracle's."""
+
+import random
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events import instants, keys
+from tables import history, windows
+from tests import harness, oracle, stores
+from tests.harness import Sink, Stream
+from tests.property.webhooks import END, PROGRAM, SHOP, deliveries, envelopes, text, thorough
+
+Json = dict[str, Any]
+
+CUT_POINTS: Json = {
+    "version": "v1",
+    "as_of": text(END),
+    "recency": [0, 1, 20, 300],
+    "frequency": [1, 1, 2, 3],
+    "monetary": [0, 999, 1000, 9999],
+}
+
+
+def expected_row(customer: oracle.Customer) -> Json:
+    r, f, m = customer.digits or (None, None, None)
+    last = customer.last_order_at
+    return {
+        "now": instants.text(instants.from_datetime(customer.now)),
+        "balance": customer.balance,
+        "recency_days": customer.recency,
+        "frequency": customer.frequency,
+        "monetary": customer.monetary,
+        "last_order_at": None if last is None else instants.text(instants.from_datetime(last)),
+        "standing": {
+            "r": r,
+            "f": f,
+            "m": m,
+            "score": customer.score or None,
+            "segment_id": customer.segment_id,
+            "segment": customer.segment,
+            "cut_points_version": customer.version,
+        },
+    }
+
+
+def check_rows(sink: Sink, shop: str, expected: oracle.Shop) -> None:
+    assert {customer for of, customer in sink.rows if of == shop} == set(expected.customers)
+    for customer_id, customer in expected.customers.items():
+        row: Any = sink.rows[shop, customer_id]
+        wanted = expected_row(customer)
+        assert {name: row[name] for name in wanted} == wanted, customer_id
+        assert sink.last_rfm[shop, customer_id]["current"] == row["standing"]
+
+
+def check_orders(sink: Sink, shop: str, expected: oracle.Shop) -> None:
+    """Facts and points: all that an order is worth to its customer, and nothing to whoever had it before."""
+    for order_id, order in expected.orders.items():
+        owner = order.customer or keys.guest(order_id)
+        for (of, customer_id, about), fact in sink.facts.items():
+            if (of, about) == (shop, order_id):
+                mine = customer_id == owner
+                assert fact["counted"] == (mine and (order.counts or order.guest))
+                assert fact["net"] == (order.net if fact["counted"] else 0)
+        for customer_id in order.ever:
+            record = sink.points[shop, customer_id, order_id]
+            mine = customer_id == owner
+            assert (record["earned"], record["reversed"]) == ((order.earned, order.reversed) if mine else (0, 0))
+            assert record["total"] == (order.points if mine else 0)
+    balances = sink.balances()
+    assert sink.ledger_sums() == {key: total for key, total in balances.items() if key in sink.ledger_sums()}
+    assert not any(total for key, total in balances.items() if key not in sink.ledger_sums())
+
+
+def check_windows(stream: Stream, sink: Sink, shop: str, expected: oracle.Shop, zone: str) -> None:
+    """A window that is still written is exact; of one that is closed, what is not exact has been told to be late."""
+    now = harness.stream_time(stream, shop)
+    found = {key[1:]: sums for key, sums in sink.windows().items() if key[0] == shop}
+    wanted = {(size, instants.from_datetime(start)): row for (size, start), row in expected.windows.items()}
+    for key in found.keys() | wanted.keys():
+        size: Any = key[0]
+        window = windows.window(size, key[1], ZoneInfo(zone))
+        assert window.start == key[1]
+        row = {name: value for name, value in harness.Sums(*found.get(key, (0,) * 7))._asdict().items() if value}
+        if windows.is_open(window, now):
+            assert row == dict(wanted.get(key, {})), key
+        else:
+            assert row == dict(wanted.get(key, {})) or (shop, *key) in sink.late, key
+
+
+def check(stream: Stream, sent: list[Json], plain: dict[str, Json], cut: dict[str, list[Json]], end: datetime) -> Sink:
+    """The stream's whole state against the oracle: at each customer's own now, then for all at `end`."""
+    sink = stream.sink()
+    assert not sink.letters
+    for shop, expected in oracle.oracle(sent, plain, cut).items():
+        check_rows(sink, shop, expected)
+        check_orders(sink, shop, expected)
+        check_windows(stream, sink, shop, expected, plain[shop]["zone"])
+        for customer_id in expected.customers:
+            stream.rescore(shop, customer_id, end, "v1")
+    stream.run()
+    sink = stream.sink()
+    for shop, expected in oracle.oracle(sent, plain, cut, end).items():
+        for customer in expected.customers.values():
+            customer.now = end
+        check_rows(sink, shop, expected)
+    return sink
+
+
+def absolute(stream: Stream, sink: Sink) -> Json:
+    """Everything that may not depend on how the webhooks came."""
+    return {
+        "orders": stream.orders(),
+        "customers": stream.customers(),
+        "rows": sink.rows,
+        # `now` and `homes` may grow without the revision.
+        "facts": {key: {**fact, "now": None, "homes": None} for key, fact in sink.facts.items()},
+        "points": sink.points,
+        "balances": sink.balances(),
+    }
+
+
+@thorough(150)
+@given(
+    sent=envelopes(),
+    plain=PROGRAM,
+    seed=st.integers(0, 2**32),
+    crashes=st.integers(0, 3),
+    small=st.booleans(),
+    data=st.data(),
+)
+def test_any_order_of_the_webhooks_and_any_crash_end_in_the_oracles_state(
+    sent: list[Json], plain: Json, seed: int, crashes: int, small: bool, data: st.DataObject
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if small:
+            patch.setattr(history, "LEAF", 2)
+            patch.setattr(history, "FAN", 2)
+        known = harness.reference({SHOP: plain}, {SHOP: [CUT_POINTS]})
+        plainly = Stream(known, partitions=1, workers=1)
+        for each in sent:
+            plainly.send(each)
+        plainly.run()
+        one = absolute(plainly, check(plainly, sent, {SHOP: plain}, {SHOP: [CUT_POINTS]}, END))
+
+        chance = random.Random(seed)
+        stream = Stream(known, chance, partitions=chance.choice([1, 3]), most=chance.choice([1, 3, 40]))
+        for each in data.draw(deliveries(sent)):
+            stream.send(each, astray=chance.random() < 0.1)
+            if chance.random() < 0.3:
+                stream.step()
+        stream.run(crashes)
+        sink = check(stream, sent, {SHOP: plain}, {SHOP: [CUT_POINTS]}, END)
+        other = absolute(stream, sink)
+        for part in one:
+            assert other[part] == one[part], part
+
+
+@thorough(40)
+@given(seed=st.integers(0, 2**32), crashes=st.integers(0, 8), small=st.booleans())
+def test_long_histories_in_small_chunks_survive_crashes(seed: int, crashes: int, small: bool) -> None:
+    """Customers with dozens of orders, whose trees are several directories deep, in stores made to be nasty."""
+    chance = random.Random(seed)
+    sent = stores.store(seed, customers=chance.choice([1, 3]), orders=24, moments=chance.choice([1, 3, 6]))
+    plain = stores.program(seed)
+    end = stores.NOW + timedelta(days=41)
+    cut = {stores.SHOP: [{**CUT_POINTS, "as_of": text(end)}]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history, "LEAF", 2 if small else 4)
+        patch.setattr(history, "FAN", 2 if small else 3)
+        stream = Stream(
+            harness.reference({stores.SHOP: plain}, cut), chance, partitions=2, most=chance.choice([3, 10, 40])
+        )
+        chance.shuffle(sent)
+        for each in sent:
+            stream.send(each)
+        stream.run(crashes, horizon=120)
+        check(stream, sent, {stores.SHOP: plain}, cut, end)

@@ -1,0 +1,233 @@
+"""Webhooks for Hypothesis: few instants, few ids, every topic of orders, refunds and customers, so that ties rule.
+
+The payloads hold only fields that we use: of two snapshots that differ in nothing but the payload, its digest decides,
+and the oracle takes the digest of what is there.
+"""
+
+import os
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+Json = dict[str, Any]
+
+SHOP = "hypothetical.myshopify.com"
+NOW = datetime(2026, 11, 1, 19, tzinfo=UTC)
+#: When all is over: customers are rescored as of this instant, and nobody's `now` lies beyond it.
+END = NOW + timedelta(days=3)
+US = timedelta(microseconds=1)
+
+#: Instants worth meeting: edges of look-backs, of days, hours and minutes, of DST, and of windows' retention.
+POOL = [
+    NOW,
+    NOW - US,
+    NOW - timedelta(minutes=59),
+    NOW - timedelta(minutes=16),  # in Kolkata, 00:13 of the next day, in the same hour of UTC as ...
+    NOW - timedelta(minutes=46),  # ... 23:44 of the day
+    NOW - timedelta(days=1),
+    NOW + timedelta(days=2),
+    datetime(2026, 11, 1, 3, 59, 59, 999_999, tzinfo=UTC),  # the last of October in New York
+    datetime(2026, 11, 1, 5, 30, tzinfo=UTC),  # 01:30 there, the first time
+    datetime(2026, 11, 1, 6, 30, tzinfo=UTC),  # and the second
+    END - timedelta(days=365),
+    END - timedelta(days=365) + US,
+    END - timedelta(days=1),
+    NOW - timedelta(days=36),
+    NOW - timedelta(days=402),
+]
+ZONES = ["UTC", "America/New_York", "Asia/Kolkata"]
+SNAPSHOT_TOPICS = ["orders/create", "orders/paid", "orders/updated", "orders/cancelled"]
+CUSTOMER_TOPICS = [
+    *["customers/create", "customers/update"] * 2,
+    *["customers/delete", "customers/redact", "customers/data_request", "customers/merge"],
+]
+STATUSES = ["paid"] * 5 + ["partially_paid", "partially_refunded", "refunded", "pending", "voided", "mystified"]
+AMOUNTS = ["0.00", "0.99", "10.00", "99.99"]
+ORDERS = [2**60, 2**60 + 1]
+CUSTOMERS = [7, 8]
+
+
+def thorough(examples: int) -> settings:
+    """So many examples; LOYALNEST_TEST_DEPTH times as many when somebody has the time."""
+    depth = int(os.environ.get("LOYALNEST_TEST_DEPTH", "1"))
+    return settings(
+        max_examples=examples * depth,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+def text(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
+
+
+class _At(int):
+    """A place for an instant: the index of one of the three that a set of webhooks has."""
+
+
+def _placed(value: Any, moments: list[str]) -> Any:
+    """The value with its instants in their places."""
+    if isinstance(value, _At):
+        return moments[value % len(moments)]
+    if isinstance(value, dict):
+        return {name: _placed(each, moments) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_placed(each, moments) for each in value]
+    return value
+
+
+def _bag(amount: str) -> Json:
+    return {"shop_money": {"amount": amount, "currency_code": "USD"}}
+
+
+def _refund_line(amount: str, form: int) -> Json:
+    """As a set beside nonsense, as a plain amount, by price alone, or a gift card's."""
+    forms: list[Json] = [
+        {"quantity": 1, "subtotal": "0.01", "subtotal_set": _bag(amount)},
+        {"quantity": 1, "subtotal": amount},
+        {"quantity": 2, "line_item": {"price": "3.33", "quantity": 3, "total_discount": "0.50"}},
+        {"quantity": 1, "subtotal": amount, "line_item": {"gift_card": True}},
+    ]
+    return forms[form]
+
+
+def _value(amount: str, original: str, form: int) -> Json:
+    """An order's value in the shape of today, of some time ago, and of long ago."""
+    forms: list[Json] = [
+        {"current_subtotal_price_set": _bag(amount), "current_subtotal_price": "0.01", "subtotal_price": original},
+        {"current_subtotal_price": amount, "subtotal_price": original},
+        {"subtotal_price": original},
+    ]
+    return forms[form]
+
+
+def _gift_card(current: int, form: int) -> Json:
+    forms: list[Json] = [{}, {"total_discount": "2.00"}, {"discount_allocations": [{"amount": "1.00"}]}]
+    return {"gift_card": True, "price": "3.00", "quantity": 2, "current_quantity": current, **forms[form]}
+
+
+# The strategies stand here once and for all: making them anew for each example takes most of the time there is.
+
+_at = st.integers(0, 2).map(_At)
+_amount = st.sampled_from(AMOUNTS)
+_order = st.sampled_from(ORDERS)
+_customer = st.sampled_from(CUSTOMERS)
+
+REFUND = st.fixed_dictionaries(
+    {
+        "id": st.sampled_from([51, 52]),
+        "created_at": _at,
+        "refund_line_items": st.lists(st.builds(_refund_line, _amount, st.integers(0, 3)), max_size=2),
+    }
+)
+
+_SHAPE = st.fixed_dictionaries(
+    {
+        "created_at": _at,
+        "processed_at": st.none() | _at,
+        "financial_status": st.sampled_from(STATUSES),
+        "customer": st.sampled_from([None, *({"id": each} for each in CUSTOMERS * 2)]),
+        "currency": st.just("USD"),
+    },
+    optional={
+        "updated_at": st.none() | _at,
+        "cancelled_at": st.one_of(st.none(), st.none(), st.none(), _at),
+        "test": st.sampled_from([False, False, False, True]),
+        "line_items": st.lists(st.builds(_gift_card, st.integers(0, 2), st.integers(0, 2)), max_size=1),
+        "refunds": st.lists(REFUND, max_size=2, unique_by=lambda refund: refund["id"]),
+    },
+)
+
+SNAPSHOT = st.builds(
+    lambda order, shape, value: {"id": order, **shape, **value},
+    _order,
+    _SHAPE,
+    st.builds(_value, _amount, _amount, st.integers(0, 2)),
+)
+
+
+def _about(topic: str, customer: int, more: Json) -> tuple[str, Json]:
+    if topic in ("customers/redact", "customers/data_request"):
+        return topic, {"customer": {"id": customer}}
+    if topic == "customers/delete":
+        return topic, {"id": customer}
+    if topic == "customers/merge":
+        kept, gone = (f"gid://shopify/Customer/{each}" for each in (customer, 99))
+        return topic, {
+            "admin_graphql_api_customer_kept_id": kept,
+            "admin_graphql_api_customer_deleted_id": gone,
+            "status": "completed",
+        }
+    return topic, {"id": customer, **more}
+
+
+_told = st.fixed_dictionaries({}, optional={"updated_at": _at, "contact": st.sampled_from(["v1.one", "v1.two"])})
+_snapshot = st.tuples(st.sampled_from(SNAPSHOT_TOPICS), SNAPSHOT)
+_refund = st.builds(lambda refund, order: ("refunds/create", {**refund, "order_id": order}), REFUND, _order)
+_other = st.one_of(
+    _order.map(lambda each: ("orders/delete", {"id": each})),
+    _order.map(lambda each: ("orders/edited", {"order_edit": {"id": 9, "order_id": each}})),
+    st.builds(_about, st.sampled_from(CUSTOMER_TOPICS), _customer, _told),
+)
+
+ENVELOPE = st.builds(
+    lambda said, webhook_id, triggered_at, received_at: {
+        "topic": said[0],
+        "shop": SHOP,
+        "webhook_id": webhook_id,
+        "event_id": None,
+        "api_version": "2026-07",
+        "triggered_at": triggered_at,
+        "received_at": received_at,
+        "payload": said[1],
+    },
+    st.one_of(_snapshot, _snapshot, _snapshot, _refund, _other),
+    st.sampled_from(["a", "b", "B", "ab"]),
+    _at,
+    _at,
+)
+
+_MOMENTS = st.lists(st.sampled_from(POOL), min_size=3, max_size=3)
+_SENT = st.lists(ENVELOPE, max_size=14)
+#: For each order a snapshot by each customer.
+_OWNED = st.tuples(*(st.tuples(SNAPSHOT, ENVELOPE) for _ in ORDERS * len(CUSTOMERS)))
+
+
+@st.composite
+def envelopes(draw: st.DrawFn) -> list[Json]:
+    """Webhooks of two orders, each of which both customers had; at most three instants in all."""
+    moments = [text(at) for at in draw(_MOMENTS)]
+    found = list(draw(_SENT))
+    owners = [(order, customer) for order in ORDERS for customer in CUSTOMERS]
+    for (order, customer), (snapshot, envelope) in zip(owners, draw(_OWNED), strict=True):
+        payload = {**snapshot, "id": order, "customer": {"id": customer}}
+        found.append({**envelope, "topic": "orders/updated", "payload": payload})
+    placed: list[Json] = _placed(found, moments)
+    return placed
+
+
+_RATE = st.sampled_from(["0", "0.333", "1", "1.5", "10"])
+
+#: A shop's program, as the oracle takes it; its rules change at the instants at which orders are processed.
+PROGRAM = st.builds(
+    lambda ever, rules, zone, look_back: {
+        "currency": "USD",
+        "zone": zone,
+        "look_back_days": look_back,
+        "rules": [{"effective_from": start, "points_per_unit": rate} for start, rate in [(None, ever), *rules]],
+    },
+    _RATE,
+    st.lists(st.tuples(st.sampled_from(POOL).map(text), _RATE), max_size=2),
+    st.sampled_from(ZONES),
+    st.sampled_from([365, 1, None]),
+)
+
+
+@st.composite
+def deliveries(draw: st.DrawFn, sent: list[Json]) -> list[Json]:
+    """The same webhooks in any order, some of them more than once."""
+    order = draw(st.permutations(range(len(sent))))
+    twice = draw(st.lists(st.integers(0, len(sent) - 1), max_size=6))
+    return [sent[each] for each in [*order[: len(order) // 2], *twice, *order[len(order) // 2 :]]]

@@ -126,7 +126,10 @@ class _Nodes:
         self._changed.add(chunk)
 
     def add(self, node: history.Node) -> int:
+        # A crash may have kept a directory that names new chunks, and not the root that counts them: those are taken.
         chunk = self._state["next_chunk"]
+        while f"{self._key}#{chunk}" in self._table:
+            chunk += 1
         self._state["next_chunk"] = chunk + 1
         self.put(chunk, node)
         return chunk

@@ -54,6 +54,8 @@ def _amount(source: dict[str, Any], name: str, currency: str) -> int | None:
 def _not_negative(value: int, name: str) -> int:
     if value < 0:
         raise BadEvent("negative_amount", f"{name} is below 0")
+    if value > money.MAX_MINOR:
+        raise BadEvent("bad_amount", f"{name} is out of range")
     return value
 
 
@@ -91,6 +93,7 @@ def _refund_line(line: dict[str, Any], currency: str) -> int:
 def refund(payload: dict[str, Any], currency: str) -> tuple[str, Refund]:
     """(id, [created_at, amount]) of a refund, by the goods it takes back; gift-card lines weigh nothing."""
     amount = sum(_refund_line(line, currency) for line in payload.get("refund_line_items") or [] if line)
+    _not_negative(amount, "a refund")
     return keys.resource_id(payload.get("id")), [instants.parse(payload.get("created_at")), amount]
 
 
@@ -109,7 +112,7 @@ def _gift_lines(payload: dict[str, Any], currency: str) -> tuple[int, int]:
         quantity = _count(line, "quantity", 1)
         now += max(price * _count(line, "current_quantity", quantity) - discount, 0)
         first += max(price * quantity - discount, 0)
-    return now, first
+    return _not_negative(now, "gift cards"), _not_negative(first, "gift cards")
 
 
 def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refund]]:

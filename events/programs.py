@@ -17,6 +17,8 @@ ANNOUNCED = 15 * instants.MINUTE
 #: With fewer customers than this who are not Prospects, the default cut points are used.
 MIN_CUSTOMERS: Final = 50
 
+_SINCE_EVER: Final = -(1 << 62)
+
 DEFAULT: Final = "default"
 PROSPECTS: Final = "Prospects"
 
@@ -108,7 +110,7 @@ class Rates:
     def __init__(self, program: Program) -> None:
         scale = 10 ** money.exponent(program.currency)
         ordered = sorted(
-            (0 if rule.effective_from is None else instants.from_datetime(rule.effective_from), at)
+            (_SINCE_EVER if rule.effective_from is None else instants.from_datetime(rule.effective_from), at)
             for at, rule in enumerate(program.rules)
         )
         self._from = [effective for effective, _ in ordered]

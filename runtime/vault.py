@@ -24,7 +24,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
-from events.payloads import Contact
+from events.payloads import SEALED, Contact
 from runtime.settings import Settings
 
 #: The customer id of a shop's own key, for bodies that nobody could parse and so nobody could minimise.
@@ -35,7 +35,7 @@ KEY_SECONDS: Final = 60.0
 KEYS_REMEMBERED: Final = 20_000
 
 _NONCE = 12
-_VERSION = "v1."
+_VERSION = SEALED
 
 #: Destroys a customer's key for ever, also one that was never made; parameters: shop, customer_id.
 DESTROY = """

@@ -4,12 +4,14 @@ Contributions are a join by (order, home), the highest revision winning; `now` i
 newest by its key. The standing (digits, segment) is a cache of (contributions, now, cut-point version).
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from typing_extensions import TypedDict
 
 from events import instants, keys
 from events.envelopes import Webhook
+from events.errors import BadEvent
 from events.records import CustomerRow, OrderFact, PointsRecord, Rescore, RfmUpdated, Standing
 from tables import history, rfm
 from tables.ids import change_id
@@ -52,8 +54,8 @@ def initial() -> CustomerState:
     }
 
 
-def file(state: CustomerState, nodes: history.Nodes, fact: OrderFact, shop: ShopReference) -> list[Filed]:
-    """Files an order's fact under each of its homes, unless a higher revision stands there.
+def file(state: CustomerState, nodes: history.Nodes, fact: OrderFact, shop: ShopReference) -> Iterator[Filed]:
+    """Files an order's fact under each of its homes, one at each step, unless a higher revision stands there.
 
     The order stands at its processed_at; at every other home it ever had stands nothing. The path to an entry is
     worked out again even when the entry stays, so that a replay mends whatever a crash left half written.
@@ -62,15 +64,13 @@ def file(state: CustomerState, nodes: history.Nodes, fact: OrderFact, shop: Shop
     homes = sorted({instants.parse(text) for text in fact["homes"]} | {processed_at})
     state["now"] = max(state["now"], now)
     state["known"] = state["known"] or not keys.is_guest(fact["customer_id"])
-    filed = []
     for home in homes:
         entry = _entry(fact, home, home == processed_at, shop)
         before = history.find(nodes, state["tree"], home, fact["order_id"])
         if before is not None and before[history.REVISION] >= entry[history.REVISION]:
             entry = before
         state["tree"] = history.put(nodes, state["tree"], entry)
-        filed.append(Filed(home, before, entry))
-    return filed
+        yield Filed(home, before, entry)
 
 
 def _entry(fact: OrderFact, home: int, stands: bool, shop: ShopReference) -> history.Entry:
@@ -92,6 +92,8 @@ def _entry(fact: OrderFact, home: int, stands: bool, shop: ShopReference) -> his
 def apply(state: CustomerState, webhook: Webhook) -> None:
     """A customers/* webhook. customers/merge is only archived; a redaction holds for ever."""
     topic = webhook.topic
+    if not topic.startswith("customers/"):
+        raise BadEvent("unknown_topic", f"{topic[:64]!r} is not a customer's")
     if topic == "customers/merge":
         return
     if topic in ("customers/create", "customers/update"):

@@ -7,8 +7,8 @@ themselves (sink_store.move).
 
 A gap between the stored position and the first record that comes is met in three cases. Compaction and the control
 records of transactions leave offsets that hold nothing: harmless. Retention may have removed what was not read yet:
-then the position lies below the log's start, which is counted and said, and reading goes on, since nothing brings
-those records back. A position beyond the log's end means another log under the same name: the sink stops.
+then the position lies below the log's start, which is counted and said, and the position moves there, since nothing
+brings those records back. A position beyond the log's end means another log under the same name: the sink stops.
 
 Order facts are not read: they are derived, and a rebuild makes them again.
 """
@@ -140,10 +140,14 @@ class Sink:
         if unknown:
             sink_store.begin(connection, incarnation, unknown)
             stored = sink_store.positions(connection, incarnation, self._given)
+        self._refuse_beyond(stored, ends)
+        lost = {place: (at, starts[place]) for place, at in stored.items() if at < starts[place]}
+        if lost:
+            sink_store.move(connection, incarnation, lost)
         connection.commit()
-        self._check(stored, starts, ends)
-        self._left = stored
-        self._consumer.assign([TopicPartition(*place, max(at, starts[place])) for place, at in stored.items()])
+        self._tell_lost(lost)
+        self._left = stored | {place: start for place, (_, start) in lost.items()}
+        self._consumer.assign([TopicPartition(*place, at) for place, at in self._left.items()])
         self._seek = False
 
     def _offsets(self, spec: OffsetSpec) -> dict[Place, int]:
@@ -151,21 +155,22 @@ class Sink:
         answers = self._admin.list_offsets(asked, request_timeout=_TIMEOUT)
         return {(at.topic, at.partition): answer.result(_TIMEOUT).offset for at, answer in answers.items()}
 
-    def _check(self, stored: dict[Place, int], starts: dict[Place, int], ends: dict[Place, int]) -> None:
+    def _refuse_beyond(self, stored: dict[Place, int], ends: dict[Place, int]) -> None:
         for (topic, partition), at in stored.items():
-            start, end = starts[topic, partition], ends[topic, partition]
-            if at > end:
+            if at > ends[topic, partition]:
                 raise SinkError(
-                    f"topic {topic} partition {partition} ends at offset {end}, but {at} records of it are stored:"
-                    " the topic was made anew. If that was meant, remove its rows from sink_positions"
-                    f" (incarnation {self._settings.incarnation!r}) and start the sink again"
+                    f"topic {topic} partition {partition} ends at offset {ends[topic, partition]}, but the records"
+                    f" before {at} are stored: the topic was made anew. If that was meant, remove its rows from"
+                    f" sink_positions (incarnation {self._settings.incarnation!r}) and start the sink again"
                 )
-            if at < start:
-                log.error(
-                    "topic %s partition %s: retention removed offsets %s to %s before they were read; they are lost",
-                    *(topic, partition, at, start - 1),
-                )
-                metrics.SINK_LOST.labels(self._topics[topic]).inc(start - at)
+
+    def _tell_lost(self, lost: dict[Place, tuple[int, int]]) -> None:
+        for (topic, partition), (at, start) in lost.items():
+            log.error(
+                "topic %s partition %s: retention removed offsets %s to %s before they were read; they are lost",
+                *(topic, partition, at, start - 1),
+            )
+            metrics.SINK_LOST.labels(self._topics[topic]).inc(start - at)
 
     # --- batches -------------------------------------------------------------------------------------------------
 
@@ -190,7 +195,7 @@ class Sink:
         if error.fatal():
             raise KafkaException(error)
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._seek = True  # the log no longer has what we were about to read: see _check
+            self._seek = True  # the log no longer has what we were about to read: see _take_positions
         elif error.code() != KafkaError._PARTITION_EOF:
             log.warning("kafka: %s", error.str())
 

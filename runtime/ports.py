@@ -23,3 +23,7 @@ class Publisher(Protocol):
     """
 
     async def publish(self, messages: Sequence[Message]) -> None: ...
+
+    def healthy(self) -> bool:
+        """Whether it can publish, as far as it knows."""
+        ...

@@ -78,6 +78,10 @@ class KafkaPublisher:
             await self._produce(message, reports)
         await reports.all_in
 
+    def healthy(self) -> bool:
+        """Whether it can publish, as far as it knows; GET /readyz asks."""
+        return self._fatal is None and not self._closed.is_set()
+
     async def _produce(self, message: Message, reports: _Reports) -> None:
         def delivered(error: KafkaError | None, _: Any) -> None:
             self._note(message.topic, error)
@@ -139,6 +143,10 @@ class JournalPublisher:
         self._connection: psycopg.AsyncConnection | None = None
         self._waiting: list[tuple[list[Row], asyncio.Future[None]]] = []
         self._committing: asyncio.Task[None] | None = None
+
+    def healthy(self) -> bool:
+        """Always: a database that is away is said by the readiness of the database."""
+        return True
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Returns when every message is committed; PublishError otherwise."""

@@ -152,6 +152,15 @@ WHERE NOT EXISTS (
 )
 """
 
+# A partition whose time is behind may still change a window that the batch has closed: the batch is told to look again.
+_REFUSED: Final = """
+INSERT INTO late_windows (shop, size, start)
+SELECT DISTINCT s.shop, s.size, s.start FROM staged_points_windows s
+JOIN points_windows c ON c.shop = s.shop AND c.size = s.size AND c.start = s.start AND c.partition = -1
+ORDER BY s.shop, s.size, s.start
+ON CONFLICT (shop, size, start) DO UPDATE SET noted_at = clock_timestamp()
+"""
+
 _STATEMENTS: Final[dict[str, str]] = {
     "programs": _insert("programs", _replace("programs", "shop"), "shop"),
     "cut_points": _insert("cut_points", _replace("cut_points", "shop, as_of, version"), "shop, as_of, version"),
@@ -214,6 +223,8 @@ def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
             copy(cursor, f"staged_{table}", COLUMNS[table], values)
             cursor.execute(_STATEMENTS[table].encode())
             counts[table] = len(values)
+    if rows.windows:
+        cursor.execute(_REFUSED.encode())
     _redact(cursor, rows)
     _notify(cursor, rows.shops)
     return counts

@@ -16,6 +16,9 @@ from api.service import main
 from runtime.settings import Settings
 
 class Publisher:
+    def healthy(self):
+        return True
+
     async def publish(self, messages):
         pass
 

@@ -285,6 +285,9 @@ def test_events_after_its_read_do_not_disturb_it(connection: Connection[Any], cd
 
 def test_main_publishes_through_the_ports_publisher(database: str, cdnow: Stream) -> None:
     class Publisher:
+        def healthy(self) -> bool:
+            return True
+
         async def publish(self, messages: Sequence[Message]) -> None:
             cdnow(messages)
 

@@ -174,6 +174,8 @@ def test_a_window_that_the_batch_closed_stays_closed(settings: Settings, feed: F
     feed((topics.WINDOWS, "k", window(net=1)), (topics.WINDOWS, "k", window("2026-11-21T10:00:00Z", net=2)))
     found = rows(settings, "SELECT extract(hour FROM start)::int, partition, net FROM points_windows ORDER BY start")
     assert found == [(9, -1, 99), (10, 0, 2)]
+    # What was refused is not lost: the batch is told to rebuild the window.
+    assert rows(settings, "SELECT size, extract(hour FROM start)::int FROM late_windows") == [("hour", 9)]
 
 
 def test_late_rows_are_noted_and_write_no_numbers(settings: Settings, feed: Feed) -> None:

@@ -87,6 +87,9 @@ class OneLoop:
         self.closed = False
         self.sent: list[Message] = []
 
+    def healthy(self) -> bool:
+        return True
+
     async def publish(self, messages: Sequence[Message]) -> None:
         self.loop = self.loop or asyncio.get_running_loop()
         assert self.loop is asyncio.get_running_loop()
@@ -110,6 +113,9 @@ def test_a_publisher_sees_one_loop_whatever_thread_publishes() -> None:
 
 def test_what_the_publisher_raises_reaches_the_caller() -> None:
     class Failing:
+        def healthy(self) -> bool:
+            return True
+
         async def publish(self, messages: Sequence[Message]) -> None:
             raise PublishError("not durable")
 

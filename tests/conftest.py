@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from confluent_kafka.admin import AdminClient
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -176,7 +177,18 @@ def real_plain_database(real_plain_empty_database: str) -> str:
 
 
 @pytest.fixture
-def real(real_kafka: str, real_database: str) -> Settings:
-    """Settings for real servers, with topics and a group of this test's own (not made yet)."""
-    unique = f"test-{uuid4().hex[:12]}-"
-    return Settings(kafka=real_kafka, database=real_database, topic_prefix=unique, partitions=4)
+def topic_prefix(real_kafka: str) -> Iterator[str]:
+    """A prefix for topics on the real Kafka that is this test's own; what was made under it is deleted again."""
+    prefix = f"test-{uuid4().hex[:12]}-"
+    yield prefix
+    admin = AdminClient({"bootstrap.servers": real_kafka, "log_level": 2})
+    made = [name for name in admin.list_topics(timeout=10).topics if name.startswith(prefix)]
+    if made:
+        for answer in admin.delete_topics(made, request_timeout=10).values():
+            answer.result(15)
+
+
+@pytest.fixture
+def real(real_kafka: str, real_database: str, topic_prefix: str) -> Settings:
+    """Settings for real servers, with topics and groups of this test's own (not made yet)."""
+    return Settings(kafka=real_kafka, database=real_database, topic_prefix=topic_prefix, partitions=4)

@@ -74,12 +74,16 @@ class JournalWay:
 Way = KafkaWay | JournalWay
 
 
+def real_way(request: pytest.FixtureRequest) -> KafkaWay:
+    server, prefix = request.getfixturevalue("real_kafka"), request.getfixturevalue("topic_prefix")
+    return KafkaWay(Settings(kafka=server, topic_prefix=prefix, partitions=7))
+
+
 @pytest.fixture(params=["mock", pytest.param("real", marks=pytest.mark.server)])
 def kafka_way(request: pytest.FixtureRequest) -> KafkaWay:
     if request.param == "mock":
         return KafkaWay(Settings(kafka=request.getfixturevalue("mock_kafka"), partitions=PARTITIONS))
-    prefix = f"test-{uuid4().hex[:12]}-"
-    return KafkaWay(Settings(kafka=request.getfixturevalue("real_kafka"), topic_prefix=prefix, partitions=7))
+    return real_way(request)
 
 
 @pytest.fixture(
@@ -104,8 +108,7 @@ def way(request: pytest.FixtureRequest) -> Way:
     if kind == "kafka-mock":
         return KafkaWay(Settings(kafka=request.getfixturevalue("mock_kafka"), partitions=PARTITIONS))
     if kind == "kafka-real":
-        prefix = f"test-{uuid4().hex[:12]}-"
-        return KafkaWay(Settings(kafka=request.getfixturevalue("real_kafka"), topic_prefix=prefix, partitions=7))
+        return real_way(request)
     fixture = {"embedded": "database", "real": "real_database", "plain": "real_plain_database"}[kind.split("-")[1]]
     return JournalWay(Settings(database=request.getfixturevalue(fixture)))
 
@@ -233,9 +236,8 @@ def test_a_message_beyond_the_limit_is_refused_and_the_rest_of_the_call_goes_out
 
 
 @pytest.mark.server
-def test_a_body_of_ten_megabytes_goes_through(real_kafka: str) -> None:
-    prefix = f"test-{uuid4().hex[:12]}-"
-    way = KafkaWay(Settings(kafka=real_kafka, topic_prefix=prefix, partitions=4))
+def test_a_body_of_ten_megabytes_goes_through(real_kafka: str, topic_prefix: str) -> None:
+    way = KafkaWay(Settings(kafka=real_kafka, topic_prefix=topic_prefix, partitions=4))
     big = order(1)._replace(value=b'"' + random.Random(1).randbytes(5 * 1024 * 1024).hex().encode() + b'"')
     use(way, lambda publisher: publisher.publish([big, order(2)]))
     assert {key: value for _, key, value in way.read()}[big.key] == big.value

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
 
 from api import customers, exports, health, live, points, problems, program, segments, webhooks
 from api.services import Services
@@ -88,7 +89,9 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
             if (close := getattr(publisher, "close", None)) is not None:
                 await close()  # here, because its connections belong to this loop
 
-    app = FastAPI(title="LoyalNest", version=VERSION, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app = FastAPIOffline(
+        title="LoyalNest", version=VERSION, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None
+    )
     app.state.services = services
     problems.install(app)
     app.include_router(webhooks.router, responses=_WEBHOOK_ERRORS)

@@ -18,6 +18,7 @@ import logging
 import signal
 import threading
 import time
+from collections import Counter
 from typing import Any, Final
 
 import psycopg
@@ -60,7 +61,8 @@ class Sink:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._topics = {settings.topic(name): name for name in kafka.SINK_TOPICS}
+        self._names = {name: settings.topic(name) for name in kafka.SINK_TOPICS}
+        self._topics = {full: name for name, full in self._names.items()}
         self._admin: Any = AdminClient(kafka.client_config(settings))
         self._consumer: Any = None
         self._connection: psycopg.Connection | None = None
@@ -182,7 +184,7 @@ class Sink:
                 _, timestamp = message.timestamp()
                 batch.append(
                     Received(
-                        *(message.topic(), message.partition(), message.offset(), timestamp),
+                        *(self._topics[message.topic()], message.partition(), message.offset(), timestamp),
                         *(message.key(), message.value()),
                     )
                 )
@@ -203,11 +205,11 @@ class Sink:
         if not batch:
             return
         began = time.perf_counter()
-        rows, moves = Rows(self._settings.journal), {}
+        rows, moves, names = Rows(self._settings.journal), {}, self._names
         for received in batch:
-            place = received.topic, received.partition
+            rows.add(received)
+            place = names[received.topic], received.partition
             moves[place] = self._left[place], received.offset + 1
-            rows.add(received._replace(topic=self._topics[received.topic]))
         try:
             self._commit(rows, moves)
         except _BAD_VALUE as error:
@@ -239,20 +241,17 @@ class Sink:
         if self._refused > MAX_REFUSED:
             raise SinkError(f"the database refused {MAX_REFUSED} records in a row, at last: {error}") from error
         received = batch[0]
-        place = received.topic, received.partition
+        place = self._names[received.topic], received.partition
         rows = Rows(self._settings.journal)
         # The database's words would repeat the value, which may be somebody's.
         bad = BadEvent("not_storable", type(error).__name__)
-        rows.refuse(received._replace(topic=self._topics[received.topic]), bad)
+        rows.refuse(received, bad)
         self._commit(rows, {place: (self._left[place], received.offset + 1)})
 
     def _count(self, batch: list[Received], began: float) -> None:
         metrics.SINK_BATCH_SECONDS.observe(time.perf_counter() - began)
-        numbers: dict[str, int] = {}
-        for received in batch:
-            numbers[received.topic] = numbers.get(received.topic, 0) + 1
-        for topic, number in numbers.items():
-            metrics.SINK_RECORDS.labels(self._topics[topic]).inc(number)
+        for topic, number in Counter(received.topic for received in batch).items():
+            metrics.SINK_RECORDS.labels(topic).inc(number)
 
     def _measure_lag(self) -> None:
         if time.monotonic() < self._lag_at:

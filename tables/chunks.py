@@ -112,7 +112,7 @@ class _Nodes:
         self._key = key
         self._state = state
         self._nodes: dict[int, history.Node] = {}
-        self._changed: set[int] = set()
+        self._new: set[int] = set()
         self._dropped: set[int] = set()
 
     def get(self, chunk: int) -> history.Node:
@@ -121,27 +121,26 @@ class _Nodes:
             node = self._nodes[chunk] = codec.loads(self._table[f"{self._key}#{chunk}"])
         return node
 
-    def put(self, chunk: int, node: history.Node) -> None:
-        self._nodes[chunk] = node
-        self._changed.add(chunk)
+    def put(self, chunk: int, node: history.Node) -> int:
+        if chunk in self._new:
+            return chunk
+        self.drop(chunk)
+        return self.add(node)
 
     def add(self, node: history.Node) -> int:
-        # A crash may have kept a directory that names new chunks, and not the root that counts them: those are taken.
         chunk = self._state["next_chunk"]
-        while f"{self._key}#{chunk}" in self._table:
-            chunk += 1
         self._state["next_chunk"] = chunk + 1
-        self.put(chunk, node)
+        self._nodes[chunk] = node
+        self._new.add(chunk)
         return chunk
 
     def drop(self, chunk: int) -> None:
-        self._changed.discard(chunk)
+        self._new.discard(chunk)
         self._dropped.add(chunk)
 
     def below_the_root(self) -> Writes:
-        """Changed chunks, leaves before the directories that name them."""
-        changed = sorted(self._changed, key=lambda chunk: self._nodes[chunk].get("h", 0))
-        return {f"{self._key}#{chunk}": codec.dumps(self._nodes[chunk]) for chunk in changed}
+        """New chunks: nothing that is kept names them yet, so their order does not matter."""
+        return {f"{self._key}#{chunk}": codec.dumps(self._nodes[chunk]) for chunk in sorted(self._new)}
 
     def removed(self) -> Writes:
         return {f"{self._key}#{chunk}": None for chunk in self._dropped if f"{self._key}#{chunk}" in self._table}
@@ -236,13 +235,14 @@ class CustomerChunk(_Base):
         guest = keys.is_guest(ident[1])
         change = [b - a for a, b in zip(contribution(before, guest), contribution(after, guest), strict=True)]
         turned = 0 if guest else after[history.COUNTED] - (before[history.COUNTED] if before is not None else 0)
-        alone = False
-        # From the longest window to the shortest: whose order is alone in a day is alone in its hour and minute.
+        lone: windows.Window | None = None
+        # From the longest window to the shortest: whose order is alone in a window is alone in those inside it. (An
+        # hour need not lie inside a day: there are zones half an hour apart.)
         for window in reversed(windows.windows(filed.home, self._reference[ident[0]].zone)):
-            if turned and not alone:
+            if turned and not (lone and lone.start <= window.start and window.end <= lone.end):
                 counted = history.sums(nodes, state["tree"], window.start, window.end).counted
-                alone = counted == max(turned, 0)
-            change[windows.CUSTOMERS] = turned if alone else 0
+                lone = window if counted == max(turned, 0) else None
+            change[windows.CUSTOMERS] = turned if lone else 0
             self._changes.append((ident[0], window, tuple(change)))
 
     def finish(self) -> Writes:

@@ -57,8 +57,7 @@ def initial() -> CustomerState:
 def file(state: CustomerState, nodes: history.Nodes, fact: OrderFact, shop: ShopReference) -> Iterator[Filed]:
     """Files an order's fact under each of its homes, one at each step, unless a higher revision stands there.
 
-    The order stands at its processed_at; at every other home it ever had stands nothing. The path to an entry is
-    worked out again even when the entry stays, so that a replay mends whatever a crash left half written.
+    The order stands at its processed_at; at every other home it ever had stands nothing.
     """
     now, processed_at = instants.parse(fact["now"]), instants.parse(fact["processed_at"])
     homes = sorted({instants.parse(text) for text in fact["homes"]} | {processed_at})
@@ -69,7 +68,8 @@ def file(state: CustomerState, nodes: history.Nodes, fact: OrderFact, shop: Shop
         before = history.find(nodes, state["tree"], home, fact["order_id"])
         if before is not None and before[history.REVISION] >= entry[history.REVISION]:
             entry = before
-        state["tree"] = history.put(nodes, state["tree"], entry)
+        else:
+            state["tree"] = history.put(nodes, state["tree"], entry)
         yield Filed(home, before, entry)
 
 
@@ -107,14 +107,19 @@ def apply(state: CustomerState, webhook: Webhook) -> None:
 
 
 def _take_contact(state: CustomerState, webhook: Webhook) -> None:
-    """The newest contact by (updated_at, triggered_at, webhook_id); it comes sealed, or not at all."""
+    """The newest contact by (updated_at, triggered_at, webhook_id); it comes sealed, or not at all.
+
+    One delivery that came twice may have been sealed twice, each time to other bytes: those decide last.
+    """
     payload = webhook.payload
     at = payload.get("updated_at") or payload.get("created_at")
     key = [instants.parse(at) if at else webhook.triggered_at, webhook.triggered_at, webhook.webhook_id]
-    if state["contact_key"] is None or state["contact_key"] < key:
-        contact = payload.get("contact")
+    contact = payload.get("contact")
+    sealed = contact if isinstance(contact, str) else None
+    have = state["contact_key"]
+    if have is None or (have, state["contact"] or "") < (key, sealed or ""):
         state["contact_key"] = key
-        state["contact"] = contact if isinstance(contact, str) else None
+        state["contact"] = sealed
 
 
 def rescore(state: CustomerState, request: Rescore) -> None:

@@ -4,9 +4,10 @@ A customer with a few dozen orders is one value. When a chunk grows past LEAF en
 customer's row keeps a directory of the chunks with their sums; past FAN chunks the directory is cut in turn. So no
 value grows with history, and the sums of any span of time come from the directory and at most two chunks.
 
-Two rules make it survive a crash between the writes of one step, whichever of them arrived (they arrive in order):
-a parent's sums are worked out from its children, never changed by a difference, and a chunk that is cut is written
-under new names before the directory that names them, the directory before the old name is removed.
+A chunk that changes is written under a new name, and so is every directory above it; the customer's row, written after
+them, names the new tree, and the old chunks are removed after that. So wherever a crash cuts the writes of one step
+off (they arrive in order), the row names one whole tree, the old or the new. A directory's sums are worked out from
+its children, never changed by a difference.
 """
 
 from bisect import bisect_left, bisect_right
@@ -50,10 +51,10 @@ class Node(TypedDict):
 
 
 class Nodes(Protocol):
-    """Where a customer's chunks are kept, by number."""
+    """Where a customer's chunks are kept, by number. `put` gives the number that the changed chunk has from now on."""
 
     def get(self, chunk: int) -> Node: ...
-    def put(self, chunk: int, node: Node) -> None: ...
+    def put(self, chunk: int, node: Node) -> int: ...
     def add(self, node: Node) -> int: ...
     def drop(self, chunk: int) -> None: ...
 
@@ -126,8 +127,7 @@ def _place(nodes: Nodes, node: Node, entry: Entry) -> list[Node]:
     child = nodes.get(chunk)
     parts = _place(nodes, child, entry)
     if len(parts) == 1:
-        nodes.put(chunk, child)
-        lines[at] = _line(child, chunk)
+        lines[at] = _line(child, nodes.put(chunk, child))
     else:
         nodes.drop(chunk)
         lines[at : at + 1] = [_line(part, nodes.add(part)) for part in parts]

@@ -300,7 +300,7 @@ class ReadNodes:
         node: history.Node = codec.loads(self._table[f"{self._key}#{chunk}"])
         return node
 
-    def put(self, chunk: int, node: history.Node) -> None:
+    def put(self, chunk: int, node: history.Node) -> int:
         raise AssertionError("read only")
 
     def add(self, node: history.Node) -> int:

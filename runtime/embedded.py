@@ -112,6 +112,7 @@ class EmbeddedDatabase:
         """Start (or take over) the server; its URL. EmbeddedError with the cause if it does not come up."""
         deadline = time.monotonic() + START_SECONDS
         self._folder.parent.mkdir(parents=True, exist_ok=True)
+        failures = 0
         while True:
             try:
                 return self._start()
@@ -124,11 +125,10 @@ class EmbeddedDatabase:
                 self._forget()
             except Exception as error:
                 problem = error
-                break
-            if time.monotonic() > deadline:
-                break
+                failures += 1
+            if failures > 2 or time.monotonic() > deadline:
+                raise EmbeddedError(f"the embedded PostgreSQL did not start: {self._cause(problem)}") from problem
             time.sleep(0.3)
-        raise EmbeddedError(f"the embedded PostgreSQL did not start: {self._cause(problem)}") from problem
 
     def _start(self) -> str:
         with warnings.catch_warnings(), _plain_locale():

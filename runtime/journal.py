@@ -6,14 +6,14 @@ begins with a replay of everything, so the pump keeps its cursor in memory.
 
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from typing import Any, Final, NamedTuple
 from uuid import NAMESPACE_URL, uuid5
 
 import psycopg
 from confluent_kafka import KafkaError, Message, Producer
 
-from events import codec, instants, topics
+from events import codec, instants, keys, topics
 from runtime import kafka
 from runtime.ports import PublishError
 from runtime.progress import Gauge, Place, Progress
@@ -21,13 +21,13 @@ from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Messages that all readers together may be behind. What the worker makes of one input is a record or two in each
-#: of its topics, of less than 1 KB; so every partition stays far below the 5 MiB that the broker keeps of it,
-#: even with all keys in one partition.
+#: Messages that the readers of one partition (of all topics) may together be behind. The worker makes of an input at
+#: most three records in one topic (its windows), of some 400 bytes each, to the same partition; so what of one topic
+#: can be unread in a partition stays below the 5 MiB that the broker keeps, even should the sink stand still.
 MAX_BEHIND: Final = 4000
 
-#: Bytes of inputs that may be in the broker unread.
-MAX_BYTES: Final = 2_000_000
+#: Bytes of inputs that may be unread in one partition.
+MAX_BYTES: Final = 2_500_000
 
 #: The broker loses a batch that displaces all others of its partition: nothing larger goes in.
 MAX_RECORD: Final = 1_000_000
@@ -40,7 +40,7 @@ _RETRY: Final = 1.0
 # An id is drawn before its transaction commits, so `id > last` would lose late commits. Transactions below the
 # oldest one still running are over, and no later one can be below it.
 _NEXT = """
-SELECT xid::text, id, stream, key, size, CASE WHEN size <= %(record)s THEN value END, received_at
+SELECT xid::text AS cursor, id, stream, key, size, CASE WHEN size <= %(record)s THEN value END, received_at
 FROM (
     SELECT *, octet_length(value) AS size,
            sum(octet_length(value)) OVER (ORDER BY xid, id) - octet_length(value) AS before
@@ -51,7 +51,7 @@ FROM (
     ) AS next
 ) AS sized
 WHERE before < %(bytes)s
-ORDER BY xid, id
+ORDER BY sized.xid, id
 """
 
 _REMAINING = "SELECT count(*) FROM raw_events WHERE (xid, id) > (%s::xid8, %s)"
@@ -69,11 +69,18 @@ class Row(NamedTuple):
     received_at: Any
 
 
+class Weight(NamedTuple):
+    """What a slice of the journal puts on each partition: messages and bytes."""
+
+    messages: Counter[int]
+    size: Counter[int]
+
+
 class Slice(NamedTuple):
-    """What one read of the journal put into the broker, and up to where."""
+    """What is in the broker by one read of the journal: up to where, and its bytes by partition."""
 
     ends: dict[Place, int]
-    size: int
+    size: Counter[int]
 
 
 def _oversize(row: Row) -> tuple[str, bytes]:
@@ -104,7 +111,7 @@ class Pump(threading.Thread):
         self._partitions = partitions
         self._producer: Any = Producer(kafka.producer_config(settings))
         self._cursor: tuple[str, int] = ("0", 0)
-        self._room = 0
+        self._room: Counter[int] = Counter()
         self._unread: deque[Slice] = deque()
         # Not `_stop`: threading.Thread has a method of that name.
         self._ending = threading.Event()
@@ -141,8 +148,8 @@ class Pump(threading.Thread):
             rows = self._read(connection)
             if not rows:
                 self._ending.wait(_POLL)
-            elif self._wait_for_room(connection, gauge, rows):
-                self._send(rows)
+            elif self._wait_for_room(connection, gauge, weight := self._weigh(rows)):
+                self._send(rows, weight)
                 self._cursor = (rows[-1].xid, rows[-1].id)
                 self.pumped += len(rows)
 
@@ -151,14 +158,21 @@ class Pump(threading.Thread):
         asked = {"xid": xid, "id": ident, "rows": SLICE, "bytes": _SLICE_BYTES, "record": MAX_RECORD}
         return [Row(*row) for row in connection.execute(_NEXT, asked)]
 
-    def _wait_for_room(self, connection: psycopg.Connection[Any], gauge: Gauge, rows: list[Row]) -> bool:
+    def _weigh(self, rows: list[Row]) -> Weight:
+        messages, size = Counter[int](), Counter[int]()
+        for row in rows:
+            partition = keys.partition_of(row.key.encode(), self._partitions)
+            messages[partition] += 1
+            size[partition] += min(row.size, MAX_RECORD)
+        return Weight(messages, size)
+
+    def _wait_for_room(self, connection: psycopg.Connection[Any], gauge: Gauge, weight: Weight) -> bool:
         """False if the pump is to end first."""
-        size = sum(min(row.size, MAX_RECORD) for row in rows)
         waited = 0
-        while not self._fits(len(rows), size):
+        while not self._fits(weight):
             progress = gauge.read(connection)
             self._measure(progress)
-            if self._fits(len(rows), size):
+            if self._fits(weight):
                 break
             waited += 1
             if waited % 1500 == 0:
@@ -166,19 +180,23 @@ class Pump(threading.Thread):
                 log.warning("the journal waits for its readers: %s", behind)
             if self._ending.wait(_POLL):
                 return False
-        self._room -= len(rows)
+        self._room.subtract(weight.messages)
         return True
 
-    def _fits(self, count: int, size: int) -> bool:
-        unread = sum(each.size for each in self._unread)
-        return count <= self._room and (not unread or unread + size <= MAX_BYTES)
+    def _fits(self, weight: Weight) -> bool:
+        unread = sum((each.size for each in self._unread), Counter[int]())
+        return all(
+            count <= self._room[at] and (not unread[at] or unread[at] + weight.size[at] <= MAX_BYTES)
+            for at, count in weight.messages.items()
+        )
 
     def _measure(self, progress: Progress) -> None:
-        self._room = MAX_BEHIND - progress.worker_lag - progress.sink_lag
+        behind = progress.behind()
+        self._room = Counter({at: MAX_BEHIND - behind[at] for at in range(self._partitions)})
         while self._unread and all(progress.done(at) >= end for at, end in self._unread[0].ends.items()):
             self._unread.popleft()
 
-    def _send(self, rows: list[Row]) -> None:
+    def _send(self, rows: list[Row], weight: Weight) -> None:
         ends: dict[Place, int] = {}
         failed: list[KafkaError] = []
 
@@ -196,4 +214,4 @@ class Pump(threading.Thread):
         # The order holds across slices because the next one starts only when this one is in.
         if self._producer.flush(30) > 0 or failed:
             raise PublishError(str(failed[0]) if failed else "the embedded broker does not answer")
-        self._unread.append(Slice(ends, sum(min(row.size, MAX_RECORD) for row in rows)))
+        self._unread.append(Slice(ends, weight.size))

@@ -1,5 +1,6 @@
 """How far the worker and the history sink are behind the ends of the topics."""
 
+from collections import Counter
 from typing import Any, Final, NamedTuple
 
 import psycopg
@@ -33,6 +34,14 @@ class Progress(NamedTuple):
     @property
     def sink_lag(self) -> int:
         return sum(max(end - self.sink[at], 0) for at, end in self.ends.items() if at in self.sink)
+
+    def behind(self) -> Counter[int]:
+        """How far everybody together is behind, by the number of the partition."""
+        found: Counter[int] = Counter()
+        for at, end in self.ends.items():
+            for readers in (self.worker, self.sink):
+                found[at[1]] += max(end - readers.get(at, end), 0)
+        return found
 
     def done(self, at: Place) -> int:
         """The offset up to which everybody has read a partition."""

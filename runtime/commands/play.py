@@ -10,16 +10,13 @@ from typing import Annotated
 import typer
 
 from events.programs import Program
-from runtime import embedded, home, programs, transactions
+from runtime import embedded, home, transactions
 from runtime.commands import common, shops
 from runtime.commands.batch import bar
 from runtime.commands.common import CommandError, Data, Database, Kafka
 from runtime.deliveries import Outgoing
 from runtime.play import Player, Posted
 from runtime.settings import Settings
-
-#: Seconds until the sink has surely stored a new shop; the first orders must find it.
-_STORED = 20.0
 
 
 class Format(StrEnum):
@@ -54,16 +51,11 @@ def _secret(settings: Settings, secret: str | None) -> str:
 
 
 def _make_shop(settings: Settings, shop: str, currency: str) -> None:
-    """A shop without a nightly batch, unless it is there."""
+    """A shop without a nightly batch, unless it is there. Its orders may follow at once: its program is durable."""
     program = Program.model_validate({"shop": shop, "currency": currency, "batch_at": None})
     with common.connected(settings) as (complete, connection):
         if shops.ensure(complete, connection, program):
             common.err.print(f"Added {shop}, without a nightly batch.")
-            with common.err.status("waiting until the shop is known"):
-                if not programs.wait_until_known(connection, program, _STORED):
-                    raise CommandError(
-                        f"{shop} was added, but no sink has stored it in {_STORED:.0f} s: is one running?"
-                    )
 
 
 def play(

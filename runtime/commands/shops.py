@@ -21,8 +21,8 @@ shops_app = typer.Typer(no_args_is_help=True, help="The shops LoyalNest keeps.")
 programs_app = typer.Typer(no_args_is_help=True, help="A shop's program: point rules, look-back, grid, zone.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys, each for one shop.")
 
-#: Seconds until a running sink has surely stored what was published.
-_STORED = 20.0
+#: Seconds until a running sink has surely stored what was published, unless a long history is being replayed.
+_STORED = 120.0
 
 
 def _say_known(connection: psycopg.Connection[Any], settings: Settings, program: Program) -> None:

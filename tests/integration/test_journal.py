@@ -139,6 +139,19 @@ def test_a_late_commit_is_neither_lost_nor_overtaken(
     assert pump.remaining(connection) == 0
 
 
+def test_transactions_are_ordered_as_numbers(connection: Connection, settings: Settings, pump: Pump) -> None:
+    for xid in (100, 9, 99, 10):
+        connection.execute(
+            "INSERT INTO raw_events (received_at, xid, stream, key, shop, triggered_at, value)"
+            " VALUES (now(), %s::text::xid8, %s, %s, %s, now(), %s)",
+            [xid, topics.ORDERS, f"{SHOP}/1", SHOP, str(xid)],
+        )
+    pump.start()
+    assert _read(settings, topics.ORDERS, 4) == ["9", "10", "99", "100"]
+    assert _settle(pump) == 4
+    assert pump.remaining(connection) == 0
+
+
 def test_a_row_is_in_the_broker_at_once(connection: Connection, settings: Settings, pump: Pump) -> None:
     pump.start()
     _insert(connection, ["warm"])
@@ -194,7 +207,8 @@ def test_every_broker_gets_everything_again_in_the_same_order(connection: Connec
         settings = _settings(url, broker)
         pump = Pump(settings, broker.partitions)
         pump.start()
-        _wait(lambda pump=pump: pump.pumped == 50)  # type: ignore[misc]
+        _wait(lambda pump=pump: pump.pumped == 50 or pump.error is not None)  # type: ignore[misc]
+        assert pump.error is None
         lives.append((_read(settings, topics.ORDERS, 43), _read(settings, topics.RESCORE, 7)))
         pump.stop()
         broker.close()

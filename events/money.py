@@ -1,6 +1,7 @@
 """Money: integer minor units of a currency (ISO 4217), never a float."""
 
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Context, Decimal
 from functools import lru_cache
 
 from events.errors import BadEvent
@@ -34,13 +35,19 @@ def exponent(currency: str) -> int:
     raise BadEvent("unknown_currency", f"{currency[:8]!r} is not an ISO 4217 currency in use")
 
 
+#: What Decimal would take besides (underscores, NaN, other scripts' digits, exponents without end) is no amount.
+_AMOUNT = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")
+
+#: Wide enough for anything of 40 characters: nothing is rounded before it is judged.
+_EXACT = Context(prec=200)
+
+
 @lru_cache(maxsize=65536)
 def _minor(amount: str, places: int) -> int:
-    try:
-        scaled = Decimal(amount).scaleb(places)
-        whole = int(scaled)
-    except (InvalidOperation, ValueError, OverflowError):
-        raise BadEvent("bad_amount", "not a decimal amount") from None
+    if not _AMOUNT.fullmatch(amount):
+        raise BadEvent("bad_amount", "not a decimal amount")
+    scaled = Decimal(amount).scaleb(places, _EXACT)
+    whole = int(scaled)
     if whole != scaled:
         raise BadEvent("bad_amount", f"more decimals than the currency's {places}")
     if abs(whole) > MAX_MINOR:

@@ -118,9 +118,10 @@ def revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     sorts before anything a webhook id may hold, so that one id being another's beginning does no harm.
     """
     updated_at, triggered_at, webhook_id, digest = snapshot["key"]
-    refunded = sum(amount for _, amount in state["refunds"].values())
+    # With their number, all that a join can change of refunds: each of the two only grows.
+    refunds = sum(created_at + amount for created_at, amount in state["refunds"].values())
     return (
-        f"{updated_at:015x}{triggered_at:015x} {webhook_id} {digest}{len(state['refunds']):04x}{refunded:014x}"
+        f"{updated_at:015x}{triggered_at:015x} {webhook_id} {digest}{len(state['refunds']):04x}{refunds:016x}"
         f"{state['cancelled']:d}{state['deleted_at'] > 0:d}{changed_at(state, snapshot):015x}"
     )
 

@@ -300,8 +300,10 @@ def test_the_rebuilt_windows_of_a_store_are_the_running_ones(seed: int) -> None:
     for each in stores.store(seed, customers=2):
         stream.send(each)
     stream.run()
+    seen = 0
     for worker in stream.workers:
         for number, partial in worker.partials.items():
             again = chunks.rebuild(stream.durable["customers", number], stream.reference)
             assert open_rows(again, plain["zone"]) == open_rows(partial, plain["zone"])
-            assert open_rows(again, plain["zone"])
+            seen += len(open_rows(again, plain["zone"]))
+    assert seen

@@ -87,13 +87,14 @@ def _database(server: str, base: str, template: str | None = None) -> Iterator[s
     create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
     if template is not None:
         create += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
-    with psycopg.connect(server, autocommit=True) as connection:
+    # Not from within the template: somebody in a database keeps others from copying it.
+    with psycopg.connect(_named(server, "postgres"), autocommit=True) as connection:
         _patiently(lambda: connection.execute(create))
     try:
         yield _named(base, name)
     finally:
         drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-        with psycopg.connect(server, autocommit=True) as connection:
+        with psycopg.connect(_named(server, "postgres"), autocommit=True) as connection:
             _patiently(lambda: connection.execute(drop))
 
 

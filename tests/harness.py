@@ -54,7 +54,8 @@ def reference(programs: Mapping[str, Json], cut_points: Mapping[str, Iterable[Js
 
 def key_of(envelope: Json) -> str:
     """The key that a producer who follows our contract gives an envelope."""
-    return keys.join(envelope["shop"], str(payloads.resource_of(envelope["topic"], envelope["payload"])))
+    found = payloads.resource_of(envelope["topic"], envelope["payload"])
+    return envelope["shop"] if found is None else keys.join(envelope["shop"], str(found))
 
 
 @dataclass

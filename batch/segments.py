@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 from psycopg import Connection
 
-from batch import orders, rescoring, rfm, runs, tables, windows
+from batch import arrival, orders, rescoring, rfm, runs, tables, windows
 from batch.history import History
 from batch.publishing import Publish, publishing
 from batch.rescoring import OnProgress, Patience
@@ -63,6 +63,7 @@ def connected(
     """As `main`, with a function that returns when its messages are durable."""
     settled = timedelta(0) if settings.journal else SETTLED
     with tables.connect(settings) as connection:
+        arrival.wait(settings, connection, on_progress)
         return run(connection, publish, shop, as_of, wanted, on_progress, patience, settled)
 
 

@@ -1,7 +1,8 @@
 """`loyalnest up`: the servers and processes of one LoyalNest, started in order, watched, and ended in order.
 
-With real Kafka a process that ended is started again by itself. The embedded broker cannot give a new worker what the
-old one had read, so when one process ends there, all start again with a new broker and a replay of the raw history.
+With real Kafka a process that ended is started again by itself. The embedded broker cannot give a new worker or sink
+what the old one had read, so when one of these ends there, both start again with a new broker and a replay of the raw
+history. The API and the schedule need the database alone and go on: webhooks are taken meanwhile.
 """
 
 import logging
@@ -33,6 +34,9 @@ _WATCH: Final = 0.2
 _BACKOFF: Final = 1.0
 _READY: Final = 90.0
 _GRACE: Final = 15.0
+
+#: The processes that live and die with an embedded broker.
+_OF_A_LIFE: Final = ("worker", "sink")
 
 #: What `rebuild` empties: all of it comes again from the raw history.
 DERIVED: Final = (
@@ -109,10 +113,12 @@ class Stack:
         if self._broker is not None:
             self.pump = Pump(self.settings, self._broker.partitions)
             self.pump.start()
-        self._say("starting the worker, the sink, the API and the schedule")
         self._ready_file.unlink(missing_ok=True)
-        self._children = self._new_children()
-        for child in self._children:
+        kept = {child.name for child in self._children}
+        made = [child for child in self._new_children() if child.name not in kept]
+        self._say(f"starting {', '.join(child.name for child in made)}")
+        self._children = sorted([*self._children, *made], key=lambda child: child.name)
+        for child in made:
             child.start()
         home.announce(self.settings.data, self._running())
         self._wait_until_ready()
@@ -170,9 +176,12 @@ class Stack:
         while waiting and not self._ending.is_set():
             for name in [name for name, ready in waiting.items() if ready()]:
                 del waiting[name]
-            for child in self._children:
-                if child.exit_code is not None:
-                    raise UpError(self._ended(child))
+            if ended := next((child for child in self._children if child.exit_code is not None), None):
+                if (ended.exit_code or 0) >= 0:  # it will not do better next time
+                    raise UpError(self._ended(ended))
+                self._mend(ended)
+                self._wait_until_ready()
+                return
             if waiting and time.monotonic() > deadline:
                 logs = ", ".join(str(child.log) for child in self._children if child.name in waiting)
                 raise UpError(f"the {' and the '.join(waiting)} did not get ready in {_READY:.0f} s: see {logs}")
@@ -208,7 +217,7 @@ class Stack:
                 self._mend(child)
 
     def _mend(self, child: Child) -> None:
-        if self._broker is not None:
+        if self._broker is not None and child.name in _OF_A_LIFE:
             self._again(self._ended(child))
         else:
             self._count(self._ended(child))
@@ -219,11 +228,11 @@ class Stack:
             home.announce(self.settings.data, self._running())
 
     def _again(self, why: str, *, counts: bool = True) -> None:
-        """A new life, embedded: whatever the broker held is gone with it, and comes again from the raw history."""
+        """A new life, embedded: what the broker held is gone with it, and comes again from the raw history."""
         if counts:
             self._count(why)
-        self._say(f"{why}: starting all again and replaying the raw history")
-        self._end_life()
+        self._say(f"{why}: starting worker and sink again and replaying the raw history")
+        self._end_life(_OF_A_LIFE)
         self._live()
 
     def _count(self, why: str) -> None:
@@ -254,21 +263,21 @@ class Stack:
         """End every process and server that this one started."""
         self._ending.set()
         with self._changing:
-            self._end_life()
+            self._end_life(("api", "schedule"), _OF_A_LIFE)
             if self._database is not None:
                 self._database.stop()
             home.retract(self._given.data)
             self._lock.give_back()
 
-    def _end_life(self) -> None:
-        # Who takes things in first, then who works them off.
-        for names in (("api", "schedule"), ("worker", "sink")):
+    def _end_life(self, *rounds: tuple[str, ...]) -> None:
+        """Ends processes, round by round (who takes things in before who works them off), and the broker."""
+        for names in rounds:
             ending = [child for child in self._children if child.name in names]
             for child in ending:
                 child.terminate()
             for child in ending:
                 child.wait(_GRACE)
-        self._children = []
+            self._children = [child for child in self._children if child not in ending]
         if self.pump is not None:
             self.pump.stop()
             self.pump = None

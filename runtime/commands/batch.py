@@ -11,13 +11,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from runtime.commands import common, processes
-from runtime.commands.common import AsJson, CommandError, Data, Database, Kafka, Shop
+from runtime.commands.common import AsJson, CommandError, Data, Database, Kafka
 from runtime.settings import Settings
 
 batch_app = typer.Typer(no_args_is_help=True, help="The batches over a shop's history.")
 batch_app.command("schedule")(processes.schedule)
 
-_STAGES = {"reading": "reading the history", "scoring": "scoring", "rescoring": "rescoring"}
+_STAGES = {
+    "arriving": "waiting for the sink",
+    "reading": "reading the history",
+    "scoring": "scoring",
+    "rescoring": "rescoring",
+}
 
 
 def bar() -> Progress:
@@ -87,7 +92,11 @@ def segments(
 
 
 @batch_app.command("parity")
-def parity(shop: Shop, database: Database = None, data: Data = None) -> None:
+def parity(
+    shop: Annotated[str, typer.Option("--shop", help="The shop's domain.", show_default=False)],
+    database: Database = None,
+    data: Data = None,
+) -> None:
     """Compare the stream's tables with a recomputation from the raw history; exit code 1 if they differ."""
     given = common.read_settings(database=database, data=data)
     with common.attached(given) as settings, common.err.status("recomputing from the raw history"):

@@ -1,0 +1,141 @@
+"""CDNOW end to end, by the commands a user types: shuffled, a tenth twice, every process killed on the way."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from runtime.settings import Settings
+from tests.support import shared
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+
+SHOP = "cdnow.myshopify.com"
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+#: The issue's figures, from a separate implementation of section 3.
+SEGMENTS = {
+    "Prospects": 1545,
+    "Dormant": 199,
+    "Loyal": 156,
+    "Champions": 112,
+    "At risk": 107,
+    "Active": 97,
+    "Almost lost": 59,
+    "Needs attention": 38,
+    "Promising": 18,
+    "Previously loyal": 17,
+    "New": 9,
+}
+
+
+class System:
+    """`loyalnest up` in a process, and the commands beside it."""
+
+    def __init__(self, folder: Path, settings: Settings | None) -> None:
+        self._environment = {key: value for key, value in os.environ.items() if not key.startswith("LOYALNEST_")}
+        self._environment["LOYALNEST_DATA_DIR"] = str(folder / "data")
+        self._options: list[str] = []
+        if settings is not None:
+            self._options = ["--kafka", settings.kafka_servers(), "--database", settings.database_url()]
+            self._environment["LOYALNEST_TOPIC_PREFIX"] = settings.topic_prefix
+            self._environment["LOYALNEST_PARTITIONS"] = str(settings.partitions)
+        self._log = folder / "up.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    def up(self) -> None:
+        with self._log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "runtime.cli", "up", "--port", "0", *self._options],
+                cwd=ROOT,
+                env=self._environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + 90
+        while not (found := re.search(r"http://127\.0\.0\.1:\d+", self.said())):
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.2)
+        self.url = found.group()
+
+    def said(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def run(self, *words: str) -> str:
+        """A command beside it; what it printed."""
+        with_servers = words[0] == "play" or words[:2] == ("batch", "segments")
+        done = subprocess.run(
+            [sys.executable, "-m", "runtime.cli", *words, *(self._options if with_servers else [])],
+            cwd=ROOT,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def kill(self, name: str) -> None:
+        """kill -9 one of its processes."""
+        assert self.process is not None
+        for child in psutil.Process(self.process.pid).children():
+            if child.cmdline()[-1:] == [name]:
+                child.kill()
+                return
+
+    def down(self) -> None:
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+@pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.server)])
+def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[System]:
+    tmp_path.chmod(0o755)
+    system = System(tmp_path, request.getfixturevalue("real") if request.param == "real" else None)
+    yield system
+    system.down()
+
+
+def test_the_issue_s_figures_whatever_is_killed(system: System) -> None:
+    file = shared("data", "cdnow_sample.txt")
+    system.up()
+    killer = threading.Thread(target=_kill_each, args=(system,), daemon=True)
+    killer.start()
+    system.run("play", str(file), "--format", "cdnow", "--shop", SHOP, "--shuffle", "11", "--duplicate", "10")
+    killer.join()
+    answer = system.run("batch", "segments", "--shop", SHOP, "--as-of", "1998-07-01T00:00:00Z", "--json")
+    assert json.loads(answer)["segments"] == SEGMENTS
+    assert system.run("batch", "parity", "--shop", SHOP, *_database(system))
+    key = re.search(r"ln_\S+", system.run("keys", "create", SHOP, "--scope", "read", *_database(system)))
+    assert key is not None
+    found = httpx.get(
+        f"{system.url}/v1/shops/{SHOP}/segments", headers={"Authorization": f"Bearer {key.group()}"}, timeout=30
+    ).json()
+    assert {each["segment"]: each["customers"] for each in found["segments"]} == SEGMENTS
+    assert sum(each["points_balance"] for each in found["segments"]) == 239_444
+
+
+def _database(system: System) -> list[str]:
+    return system._options[2:]
+
+
+def _kill_each(system: System) -> None:
+    for name in ("worker", "sink", "api"):
+        time.sleep(5)
+        system.kill(name)

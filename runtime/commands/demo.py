@@ -168,11 +168,11 @@ class _Demo:
             return json.load(answer)
 
     def _points_table(self) -> Table:
+        """Of orders, by the day windows: what the ledger booked in all depends on what came first."""
         query = """
-            SELECT coalesce(sum(points) FILTER (WHERE kind = 'earned'), 0)::bigint,
-                   coalesce(-sum(points) FILTER (WHERE kind = 'reversed'), 0)::bigint,
+            SELECT coalesce(sum(points_earned), 0)::bigint, coalesce(sum(points_reversed), 0)::bigint,
                    (SELECT coalesce(sum(balance), 0)::bigint FROM customers WHERE shop = %(shop)s)
-            FROM points_transactions WHERE shop = %(shop)s
+            FROM points_windows WHERE shop = %(shop)s AND size = 'day'
         """
         with database.connect(self.settings.database_url(), "loyalnest") as connection:
             row = connection.execute(query, {"shop": SHOP}).fetchone() or (0, 0, 0)
@@ -186,10 +186,11 @@ def _segments_table(segments: Any) -> Table:
         title=f"{segments['shop']}: {segments['customers']:,} customers",
         box=SIMPLE_HEAD,
         padding=(0, 1),
+        collapse_padding=True,
         pad_edge=False,
     )
     table.add_column("segment", no_wrap=True)
-    for name in ("customers", "share", "revenue", "R days", "F orders", "M spent", "points"):
+    for name in ("customers", "share", "revenue", "R days", "F", "M", "points"):
         table.add_column(name, justify="right", no_wrap=True)
     for each in segments["segments"]:
         recency = each["mean_recency_days"]

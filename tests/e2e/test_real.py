@@ -1,5 +1,9 @@
-"""CDNOW end to end, by the commands a user types: shuffled, a tenth twice, every process killed on the way."""
+"""CDNOW and the demo's store on real servers, by the commands a user types, every process killed on the way.
 
+tests/e2e/test_up.py does the like embedded.
+"""
+
+import asyncio
 import json
 import os
 import re
@@ -14,10 +18,12 @@ import httpx
 import psutil
 import pytest
 
+from runtime.play import Player
 from runtime.settings import Settings
+from runtime.store_maker import make_store
 from tests.support import shared
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(420)]
 
 SHOP = "cdnow.myshopify.com"
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -41,14 +47,13 @@ SEGMENTS = {
 class System:
     """`loyalnest up` in a process, and the commands beside it."""
 
-    def __init__(self, folder: Path, settings: Settings | None) -> None:
+    def __init__(self, folder: Path, settings: Settings) -> None:
         self._environment = {key: value for key, value in os.environ.items() if not key.startswith("LOYALNEST_")}
         self._environment["LOYALNEST_DATA_DIR"] = str(folder / "data")
-        self._options: list[str] = []
-        if settings is not None:
-            self._options = ["--kafka", settings.kafka_servers(), "--database", settings.database_url()]
-            self._environment["LOYALNEST_TOPIC_PREFIX"] = settings.topic_prefix
-            self._environment["LOYALNEST_PARTITIONS"] = str(settings.partitions)
+        self._options = ["--kafka", settings.kafka_servers(), "--database", settings.database_url()]
+        self._environment["LOYALNEST_TOPIC_PREFIX"] = settings.topic_prefix
+        self._environment["LOYALNEST_PARTITIONS"] = str(settings.partitions)
+        self.data = folder / "data"
         self._log = folder / "up.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
@@ -74,9 +79,9 @@ class System:
 
     def run(self, *words: str) -> str:
         """A command beside it; what it printed."""
-        with_servers = words[0] == "play" or words[:2] == ("batch", "segments")
+        servers = self._options if words[0] in ("play", "shops") or words[1] == "segments" else self._options[2:]
         done = subprocess.run(
-            [sys.executable, "-m", "runtime.cli", *words, *(self._options if with_servers else [])],
+            [sys.executable, "-m", "runtime.cli", *words, *servers],
             cwd=ROOT,
             env=self._environment,
             capture_output=True,
@@ -104,10 +109,9 @@ class System:
             self.process.kill()
 
 
-@pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.server)])
-def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[System]:
-    tmp_path.chmod(0o755)
-    system = System(tmp_path, request.getfixturevalue("real") if request.param == "real" else None)
+@pytest.fixture
+def system(real: Settings, tmp_path: Path) -> Iterator[System]:
+    system = System(tmp_path, real)
     yield system
     system.down()
 
@@ -121,8 +125,8 @@ def test_the_issue_s_figures_whatever_is_killed(system: System) -> None:
     killer.join()
     answer = system.run("batch", "segments", "--shop", SHOP, "--as-of", "1998-07-01T00:00:00Z", "--json")
     assert json.loads(answer)["segments"] == SEGMENTS
-    assert system.run("batch", "parity", "--shop", SHOP, *_database(system))
-    key = re.search(r"ln_\S+", system.run("keys", "create", SHOP, "--scope", "read", *_database(system)))
+    assert system.run("batch", "parity", "--shop", SHOP)
+    key = re.search(r"ln_\S+", system.run("keys", "create", SHOP, "--scope", "read"))
     assert key is not None
     found = httpx.get(
         f"{system.url}/v1/shops/{SHOP}/segments", headers={"Authorization": f"Bearer {key.group()}"}, timeout=30
@@ -131,8 +135,20 @@ def test_the_issue_s_figures_whatever_is_killed(system: System) -> None:
     assert sum(each["points_balance"] for each in found["segments"]) == 239_444
 
 
-def _database(system: System) -> list[str]:
-    return system._options[2:]
+def test_the_demo_store(system: System) -> None:
+    """The generated shop over real servers, worker and sink killed while it is played; then stream == batch."""
+    system.up()
+    system.run("shops", "add", "demo.myshopify.com", "--no-batch")
+    secret = (system.data / "webhook.secret").read_text().strip()
+    store = make_store(time.time_ns() // 1000, customers=400, webhooks=4000)
+    killer = threading.Thread(target=_kill_each, args=(system,), daemon=True)
+    killer.start()
+    posted = asyncio.run(Player(system.url, "demo.myshopify.com", secret).post(store))
+    killer.join()
+    assert (posted.accepted, posted.refused) == (4000, {})
+    report = json.loads(system.run("batch", "segments", "--shop", "demo.myshopify.com", "--json"))
+    assert report["customers"] == 400
+    assert "what the history says" in system.run("batch", "parity", "--shop", "demo.myshopify.com")
 
 
 def _kill_each(system: System) -> None:

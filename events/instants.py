@@ -20,6 +20,9 @@ CLOCK_SKEW = 5 * MINUTE
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
+#: Short of the calendar's end, so that a zone's offset, a window's end or a retention never leaves it.
+_LATEST = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+
 
 def from_datetime(when: datetime) -> int:
     """Microseconds since the epoch of an aware datetime; BadEvent for a naive one."""
@@ -34,7 +37,7 @@ def to_datetime(us: int) -> datetime:
 
 
 def parse(text: object) -> int:
-    """Microseconds since the epoch of an RFC 3339 string from 1970 on; BadEvent unless it names its offset."""
+    """Microseconds since the epoch of an RFC 3339 string of 1970 to 9998; BadEvent unless it names its offset."""
     if not isinstance(text, str):
         raise BadEvent("bad_time", f"a {type(text).__name__} is not an RFC 3339 time")
     return _parse(text)
@@ -52,6 +55,8 @@ def _parse(text: str) -> int:
     us = (when - _EPOCH) // _MICROSECOND
     if us < 0:
         raise BadEvent("bad_time", "a time before 1970")
+    if us >= _LATEST:
+        raise BadEvent("bad_time", "a time after 9998")
     return us
 
 

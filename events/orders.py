@@ -106,7 +106,7 @@ def _gift_lines(payload: dict[str, Any], currency: str) -> tuple[int, int]:
         price = _not_negative(_amount(line, "price", currency) or 0, "a line's price")
         allocations = line.get("discount_allocations")
         if allocations:
-            discount = sum(_amount(each, "amount", currency) or 0 for each in allocations)
+            discount = sum(_amount(each, "amount", currency) or 0 for each in allocations if each)
         else:
             discount = _amount(line, "total_discount", currency) or 0
         quantity = _count(line, "quantity", 1)
@@ -122,6 +122,9 @@ def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refun
         raise BadEvent("other_currency", f"an order not in the shop's {currency}")
     created_at = instants.parse(payload.get("created_at"))
     processed_at = payload.get("processed_at")
+    cancelled_at = payload.get("cancelled_at")
+    if cancelled_at is not None:
+        instants.parse(cancelled_at)
     updated_at = payload.get("updated_at")
     status = payload.get("financial_status")
     if status is not None and not isinstance(status, str):
@@ -149,7 +152,7 @@ def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refun
         "customer": keys.resource_id(customer["id"]) if customer and customer.get("id") is not None else None,
         "status": (status or "unknown")[:32],
         "test": _flag(payload, "test"),
-        "cancelled": webhook.topic == "orders/cancelled" or payload.get("cancelled_at") is not None,
+        "cancelled": webhook.topic == "orders/cancelled" or cancelled_at is not None,
         "processed_at": instants.parse(processed_at) if processed_at is not None else created_at,
         "base": base,
         "gift": gift_now,

@@ -4,6 +4,7 @@ Nothing here does I/O. What a chunk changes is gathered beside the tables and ha
 must be durable first, then `writes`, the new values of the tables' keys in the order in which they must be kept.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import NAMESPACE_URL, uuid5
@@ -326,6 +327,15 @@ def rebuild(table: Mapping[str, bytes], reference: Reference) -> windows.Partial
     return partial
 
 
+#: The keys of our topics: a shop, with an id, a version or a number.
+_KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com(/[0-9A-Za-z.:_+-]{1,64})?")
+
+
+def _harmless(name: str, value: Any) -> Any:
+    """A field of an envelope, of the type that its model gives it, else null."""
+    return value if name == "payload" or isinstance(value, str) else None
+
+
 def dead_letter(received: Received, error: BadEvent) -> Output:
     """A message that could not be used, as a dead letter without anybody's data in clear.
 
@@ -339,12 +349,14 @@ def dead_letter(received: Received, error: BadEvent) -> Output:
         try:
             envelope = codec.loads_exact(received.value or b"")
             envelope["payload"] = payloads.minimise(envelope["topic"], envelope["payload"])
-            text = codec.dumps({name: envelope.get(name) for name in envelopes.FIELDS}).decode()
+            text = codec.dumps({name: _harmless(name, envelope.get(name)) for name in envelopes.FIELDS}).decode()
         except (BadEvent, TypeError, KeyError, AttributeError):
             text = None
     if text is not None and len(text) > MAX_LETTER:
         text = None
     key = (received.key or b"").decode(errors="replace")
+    if not _KEY.fullmatch(key):
+        key = ""  # somebody's own idea of a key, which may name a person
     shop = keys.split(key)[0]
     letter: DeadLetter = {
         "id": str(
@@ -355,7 +367,7 @@ def dead_letter(received: Received, error: BadEvent) -> Output:
         "source": received.topic,
         "partition": received.partition,
         "offset": received.offset,
-        "key": key,
+        "key": key or None,
         "error": error.reason,
         "detail": error.detail,
         "value": text,

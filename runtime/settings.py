@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     api_host: Annotated[str, Field(description="the address the API listens on")] = "127.0.0.1"
     api_port: Annotated[int, Field(ge=0, le=65535, description="the API's port; 0 takes a free one")] = 8000
     worker_port: Annotated[
-        int, Field(ge=0, le=65535, description="the worker's metrics and health port; 0 for none")
+        int, Field(ge=0, le=65535, description="the metrics and health port of a worker or sink; 0 for none")
     ] = 0
     log_level: Annotated[str, Field(description="DEBUG, INFO, WARNING or ERROR")] = "INFO"
     ready_file: Annotated[

@@ -288,7 +288,7 @@ def main(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     if settings.worker_port:
-        start_http_server(settings.worker_port)
+        start_http_server(settings.worker_port, addr=settings.api_host)
     # A batch is many small values that live until its commit; looking through them over and over finds nothing.
     gc.set_threshold(100_000, 20, 100)
     try:

@@ -44,16 +44,20 @@ class Player:
         self._retried = 0
         self._refused: Counter[int] = Counter()
 
-    async def greet(self) -> None:
-        """PlayError if nobody is there."""
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
-                session.get(f"{self._url.rstrip('/')}/healthz"),
-            ):
-                pass
-        except (aiohttp.ClientError, TimeoutError, ValueError):
-            raise PlayError(f"nothing answers at {self._url}: start LoyalNest with `loyalnest up`") from None
+    async def greet(self, patience: float = 0.0) -> None:
+        """Until somebody answers; PlayError if nobody does within `patience` seconds."""
+        deadline = time.monotonic() + patience
+        timeout = aiohttp.ClientTimeout(total=10)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            while True:
+                try:
+                    async with session.get(f"{self._url.rstrip('/')}/healthz"):
+                        return
+                except (aiohttp.ClientError, TimeoutError, ValueError):
+                    if time.monotonic() > deadline:
+                        break
+                await asyncio.sleep(0.2)
+        raise PlayError(f"nothing answers at {self._url}: start LoyalNest with `loyalnest up`")
 
     async def post(self, deliveries: Iterable[Outgoing], on_progress: Callable[[int], None] = lambda _: None) -> Posted:
         """Post everything; `on_progress` is told how many are done. PlayError if it cannot go on."""

@@ -14,13 +14,13 @@ import urllib.request
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-import psycopg
 from pydantic import SecretStr
 
-from runtime import embedded, home, kafka, migrate
+from runtime import database, embedded, home, kafka, migrate
 from runtime.children import Child
 from runtime.journal import Pump
 from runtime.settings import Settings
@@ -34,6 +34,7 @@ _WATCH: Final = 0.2
 _BACKOFF: Final = 1.0
 _READY: Final = 90.0
 _GRACE: Final = 15.0
+_DATABASE: Final = 60.0
 
 #: The processes that live and die with an embedded broker.
 _OF_A_LIFE: Final = ("worker", "sink")
@@ -67,6 +68,7 @@ class Stack:
         self._broker: embedded.EmbeddedBroker | None = None
         self._children: list[Child] = []
         self._ends: deque[float] = deque()
+        self._ready_by = 0.0
         self._ending = threading.Event()
         self._changing = threading.Lock()
         self.pump: Pump | None = None
@@ -94,6 +96,7 @@ class Stack:
         migrate.migrate(settings.database_url())
         self.settings = settings
         self._live()
+        self._wait_until_ready()
 
     def _live(self) -> None:
         """One life: a broker, the pump that feeds it, and the processes around it."""
@@ -121,11 +124,16 @@ class Stack:
         for child in made:
             child.start()
         home.announce(self.settings.data, self._running())
-        self._wait_until_ready()
+        self._ready_by = time.monotonic() + _READY
 
     def _clear(self) -> None:
         """Positions of brokers that are gone; and what `rebuild` asked to have made anew."""
-        with psycopg.connect(self.settings.database_url()) as connection:
+        self._mend_database()
+        url = self.settings.database_url()
+        connection = database.wait_until_up(url, "loyalnest up", stop=self._ending, seconds=_DATABASE)
+        if connection is None:
+            return
+        with connection:
             if self._broker is not None:
                 connection.execute("DELETE FROM sink_positions WHERE incarnation LIKE 'embedded-%'")
                 if home.rebuild_asked(self.settings.data):
@@ -141,12 +149,15 @@ class Stack:
         names: list[tuple[str, tuple[str, ...]]] = [("worker", ("worker",)), ("sink", ("sink",)), ("api", ("api",))]
         if self._schedule:
             names.append(("schedule", ("batch", "schedule")))
-        worker = home.changed(self.settings, ready_file=self._ready_file)
+        # A lasting name: after a kill it comes back to its partitions at once, not after the session has timed out.
+        lasting = self.settings.worker_id or f"up-{sha256(str(self.settings.data).encode()).hexdigest()[:12]}"
+        others = home.changed(self.settings, worker_port=0)  # one port, one process
+        worker = home.changed(self.settings, ready_file=self._ready_file, worker_id=lasting)
         return [
             Child(
                 name,
                 words,
-                home.environment(worker if name == "worker" else self.settings),
+                home.environment(worker if name == "worker" else others),
                 self.settings.data / "logs" / f"{name}.log",
             )
             for name, words in names
@@ -171,20 +182,13 @@ class Stack:
         return f"http://{host}:{self.settings.api_port}"
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + _READY
-        waiting: dict[str, Callable[[], bool]] = {"worker": self._ready_file.exists, "api": self._api_ready}
-        while waiting and not self._ending.is_set():
-            for name in [name for name, ready in waiting.items() if ready()]:
-                del waiting[name]
-            if ended := next((child for child in self._children if child.exit_code is not None), None):
-                if (ended.exit_code or 0) >= 0:  # it will not do better next time
-                    raise UpError(self._ended(ended))
-                self._mend(ended)
-                self._wait_until_ready()
-                return
-            if waiting and time.monotonic() > deadline:
-                logs = ", ".join(str(child.log) for child in self._children if child.name in waiting)
-                raise UpError(f"the {' and the '.join(waiting)} did not get ready in {_READY:.0f} s: see {logs}")
+        while not self._ending.is_set() and not (self._ready_file.exists() and self._api_ready()):
+            broken = next((child for child in self._children if (child.exit_code or 0) > 0), None)
+            if broken is not None:  # it will not do better next time
+                raise UpError(self._ended(broken))
+            self._look()
+            if time.monotonic() > self._ready_by:
+                raise UpError(f"the API did not get ready in {_READY:.0f} s: see {self.settings.data / 'logs'}")
             self._ending.wait(0.05)
 
     def _api_ready(self) -> bool:
@@ -204,17 +208,23 @@ class Stack:
     def _look(self) -> None:
         for child in self._children:
             child.bound_log()
-        if self._database is not None and not self._database.alive():
-            self._say("PostgreSQL ended: starting it again")
-            self._count("PostgreSQL keeps ending")
-            self._database.start()
+        self._mend_database()
         if self.pump is not None and self.pump.error is not None:
             self._again(f"the journal stopped ({self.pump.error})")
         elif self._broker is not None and home.rebuild_asked(self.settings.data):
             self._again("a rebuild was asked for", counts=False)
         else:
-            for child in [child for child in self._children if child.exit_code is not None]:
-                self._mend(child)
+            ended = next((child for child in self._children if child.exit_code is not None), None)
+            if ended is not None:
+                self._mend(ended)
+            elif time.monotonic() > self._ready_by and not self._ready_file.exists():
+                raise UpError(f"the worker did not get ready in {_READY:.0f} s: see {self.settings.data / 'logs'}")
+
+    def _mend_database(self) -> None:
+        if self._database is not None and not self._database.alive():
+            self._say("PostgreSQL ended: starting it again")
+            self._count("PostgreSQL keeps ending")
+            self._database.start()
 
     def _mend(self, child: Child) -> None:
         if self._broker is not None and child.name in _OF_A_LIFE:

@@ -18,6 +18,9 @@ from runtime.deliveries import Outgoing
 from runtime.play import Player, Posted
 from runtime.settings import Settings
 
+#: Seconds that an `up` which is just starting its processes again may take to answer.
+_PATIENCE = 60.0
+
 
 class Format(StrEnum):
     csv = "csv"
@@ -93,8 +96,9 @@ def play(
     read = transactions.read(file, form.value, currency.upper())
     address, key = _address(settings, url), _secret(settings, secret)
     player = Player(address, name, key)
-    asyncio.run(player.greet())
-    if settings.database is not None or home.running(settings.data) is not None:
+    here = home.running(settings.data) is not None
+    asyncio.run(player.greet(_PATIENCE if here else 0.0))
+    if settings.database is not None or here:
         _make_shop(settings, name, currency.upper())
     rows = transactions.arrange(read.found, shuffle, duplicate)
     posted = post(player, (transactions.order_paid(name, row) for row in rows), len(rows), os.fspath(file.name))

@@ -1,0 +1,167 @@
+"""`loyalnest up` and `play` as a user runs them, with processes killed at any moment."""
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+
+from batch import parity
+from events import instants
+from runtime import home
+from tests.e2e.up import Up, loyalnest, up, wait
+from tests.support import shared
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+#: As of 1998-07-01T00:00Z with a look-back of 365 days, by an implementation of its own.
+SEGMENTS = {
+    "Prospects": 1545,
+    "Dormant": 199,
+    "Loyal": 156,
+    "Champions": 112,
+    "At risk": 107,
+    "Active": 97,
+    "Almost lost": 59,
+    "Needs attention": 38,
+    "Promising": 18,
+    "Previously loyal": 17,
+    "New": 9,
+}
+CUT_POINTS = ([37, 98, 160, 247], [1, 1, 3, 4], [2376, 4298, 8047, 17322])
+POINTS = 239_444
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # Not under pytest's own folder: the embedded server's user must be able to enter it.
+    parent = Path(tempfile.mkdtemp(prefix="loyalnest-"))
+    yield parent / "data"
+    shutil.rmtree(parent, ignore_errors=True)
+
+
+def _parity(stack: Up, shop: str, seconds: float = 60) -> None:
+    """The stream's tables become what the history says."""
+    settings, deadline = stack.settings(), time.monotonic() + seconds
+    while differences := parity.main(settings, f"{shop}.myshopify.com"):
+        assert time.monotonic() < deadline, differences
+        time.sleep(1)
+
+
+def _rows(stack: Up, query: str, *parameters: Any) -> list[Any]:
+    with psycopg.connect(stack.settings().database_url()) as connection:
+        return connection.execute(query.encode(), parameters).fetchall()
+
+
+def _answers(stack: Up) -> bool:
+    try:
+        return bool(_rows(stack, "SELECT 1"))
+    except psycopg.OperationalError:
+        return False
+
+
+def _play(stack: Up, shop: str, *words: str) -> str:
+    file = shared("data", "cdnow_sample.txt")
+    return stack.run("play", str(file), "--format", "cdnow", "--shop", shop, *words)
+
+
+def _check_cdnow(stack: Up, shop: str) -> None:
+    report = stack.json("batch", "segments", "--shop", shop, "--as-of", "1998-07-01T00:00:00Z")
+    assert report["segments"] == SEGMENTS
+    assert report["customers"] == 2357
+    domain = f"{shop}.myshopify.com"
+    cut_points = _rows(stack, "SELECT recency, frequency, monetary FROM cut_points WHERE shop = %s", domain)
+    assert cut_points == [CUT_POINTS]
+    live = dict(_rows(stack, "SELECT segment, count(*) FROM customers WHERE shop = %s GROUP BY 1", domain))
+    assert live == SEGMENTS
+    balance = _rows(stack, "SELECT sum(balance)::bigint FROM customers WHERE shop = %s", domain)
+    ledger = _rows(stack, "SELECT sum(points)::bigint FROM points_transactions WHERE shop = %s", domain)
+    assert balance == ledger == [(POINTS,)]
+    _parity(stack, shop)
+
+
+def test_cdnow_gives_the_known_figures_in_any_order_and_with_duplicates(folder: Path) -> None:
+    with up(folder) as stack:
+        assert "7,611 webhooks accepted" in _play(stack, "cdnow", "--shuffle", "7", "--duplicate", "10")
+        _check_cdnow(stack, "cdnow")
+        assert "6,919 webhooks accepted" in _play(stack, "cdnow")  # once more: the same deliveries
+        _check_cdnow(stack, "cdnow")
+        # A shop made by `play` has no nightly batch.
+        assert '"batch_at": null' in stack.run("programs", "get", "cdnow")
+
+
+def test_any_process_may_be_killed_at_any_moment(folder: Path) -> None:
+    with up(folder) as stack:
+        stack.run("shops", "add", "nest", "--no-batch")
+        for number, victim in enumerate(("worker", "sink", "api")):
+            _play(stack, "nest", "--shuffle", str(number))
+            stack.kill(victim)
+        os.kill(int((folder / "postgres" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        wait(lambda: "PostgreSQL ended" in stack.said(), what="word of PostgreSQL's end")
+        wait(lambda: _answers(stack), what="the database")
+        _parity(stack, "nest", seconds=90)
+        _check_cdnow(stack, "nest")
+
+
+def test_a_restart_keeps_everything_and_a_rebuild_makes_it_anew(folder: Path) -> None:
+    with up(folder) as stack:
+        _play(stack, "cdnow")
+        _check_cdnow(stack, "cdnow")
+        key = stack.run("keys", "create", "cdnow").strip()
+        assert stack.stop() == 0
+        assert home.running(folder) is None
+        # Nothing runs, and what was kept can be asked for.
+        assert "2,357" in stack.run("shops", "list")
+        assert "read" in stack.run("keys", "list", "cdnow")
+        stack.start()
+        _parity(stack, "cdnow")
+        assert "empty" in stack.run("rebuild")
+        _parity(stack, "cdnow")
+        live = dict(_rows(stack, "SELECT segment, count(*) FROM customers GROUP BY 1"))
+        assert live == SEGMENTS
+        assert key.split("_")[1] in stack.run("keys", "list")
+
+
+def test_ended_by_sigterm_nothing_is_left(folder: Path) -> None:
+    with up(folder) as stack:
+        second = loyalnest("up", "--data", str(folder), "--port", "0", check=False)
+        assert (second.returncode, "another LoyalNest uses" in second.stderr) == (1, True)
+        family = stack.descendants()
+        server = int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
+        assert len(family) >= 3
+        assert stack.stop() == 0
+        psutil.wait_procs(family, timeout=5)
+        assert not [each for each in family if each.is_running()]
+        assert not psutil.pid_exists(server) or psutil.Process(server).status() == psutil.STATUS_ZOMBIE
+
+
+def test_killed_its_processes_go_with_it_and_the_next_takes_over(folder: Path) -> None:
+    with up(folder) as stack:
+        stack.run("shops", "add", "nest")
+        assert stack.process is not None
+        family = [each for each in stack.descendants() if "runtime.cli" in " ".join(each.cmdline())]
+        stack.process.kill()
+        stack.process.wait()
+        _, left = psutil.wait_procs(family, timeout=30)
+        assert not left
+        stack.start()
+        wait(lambda: "nest.myshopify.com" in stack.run("shops", "list"), what="the shop")
+
+
+def test_a_shop_added_while_nothing_runs_is_there_when_it_does(folder: Path) -> None:
+    said = loyalnest("shops", "add", "nest", "--currency", "EUR", "--data", str(folder))
+    assert "takes effect when" in said.stderr
+    again = loyalnest("shops", "add", "nest", "--data", str(folder), check=False)
+    assert (again.returncode, "there already" in again.stderr) == (1, True)
+    with up(folder) as stack:
+        wait(lambda: "EUR" in stack.run("shops", "list"), what="the shop")
+        now = instants.text(instants.parse("2099-01-01T00:00:00Z"))
+        stack.run("programs", "set", "nest", "--points-per-unit", "2", "--from", now)
+        assert '"points_per_unit": "2"' in stack.run("programs", "get", "nest")

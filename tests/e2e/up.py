@@ -1,0 +1,112 @@
+"""A LoyalNest that a test starts as a user does, by the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import SecretStr
+
+from runtime.home import running
+from runtime.settings import Settings
+
+COMMAND = [sys.executable, "-m", "runtime.cli"]
+
+
+def loyalnest(*words: str, seconds: float = 120, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """One command to its end."""
+    ended = subprocess.run(
+        [*COMMAND, *words], capture_output=True, text=True, timeout=seconds, check=False, env=_environment()
+    )
+    if check:
+        assert ended.returncode == 0, f"{words} ended with {ended.returncode}:\n{ended.stdout}\n{ended.stderr}"
+    return ended
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("LOYALNEST_")} | {"COLUMNS": "120"}
+
+
+def wait(condition: Callable[[], Any], seconds: float = 60, what: str = "something") -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for {what}"
+        time.sleep(0.1)
+
+
+class Up:
+    """`loyalnest up` on a data folder."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self.folder = folder
+        self._words = words
+        self._output = folder.parent / f"{folder.name}.out"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._output.open("ab") as output:
+            self.process = subprocess.Popen(
+                [*COMMAND, "up", "--data", str(self.folder), "--port", "0", "--no-schedule", *self._words],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=_environment(),
+            )
+        wait(self._is_up, what="loyalnest up")
+
+    def _is_up(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.said()
+        return "LoyalNest is up" in self.said().rpartition("ending")[2]
+
+    def said(self) -> str:
+        return self._output.read_text(encoding="utf-8")
+
+    @property
+    def announced(self) -> dict[str, Any]:
+        return running(self.folder) or {}
+
+    def pid(self, name: str) -> int:
+        return int(self.announced["children"][name])
+
+    def kill(self, name: str) -> None:
+        """kill -9 of one process, and wait for the life after it."""
+        before = self.announced["children"]
+        os.kill(before[name], signal.SIGKILL)
+        wait(lambda: self.announced.get("children", before) != before, what=f"the life after the {name}'s end")
+
+    def settings(self) -> Settings:
+        there = self.announced
+        return Settings(database=SecretStr(there["database"]), kafka=there["kafka"], data_dir=self.folder)
+
+    def descendants(self) -> list[psutil.Process]:
+        assert self.process is not None
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(60)
+
+    def run(self, *words: str, seconds: float = 120) -> str:
+        return loyalnest(*words, "--data", str(self.folder), seconds=seconds).stdout
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.run(*words, "--json"))
+
+
+@contextmanager
+def up(folder: Path, *words: str) -> Iterator[Up]:
+    stack = Up(folder, *words)
+    try:
+        stack.start()
+        yield stack
+    finally:
+        if stack.process is not None and stack.process.poll() is None:
+            stack.stop()

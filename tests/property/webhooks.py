@@ -8,7 +8,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 Json = dict[str, Any]
@@ -50,11 +50,16 @@ CUSTOMERS = [7, 8]
 
 
 def thorough(examples: int) -> settings:
-    """So many examples; LOYALNEST_TEST_DEPTH times as many when somebody has the time."""
+    """So many examples; LOYALNEST_TEST_DEPTH times as many when somebody has the time.
+
+    LOYALNEST_TEST_SHRINK=0: a failure is enough, the smallest is not looked for (make mutants).
+    """
     depth = int(os.environ.get("LOYALNEST_TEST_DEPTH", "1"))
+    unshrunk = (Phase.explicit, Phase.generate)
     return settings(
         max_examples=examples * depth,
         deadline=None,
+        phases=unshrunk if os.environ.get("LOYALNEST_TEST_SHRINK") == "0" else tuple(Phase),
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 

@@ -158,8 +158,13 @@ class Reader:
     def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline, "the topics never showed it"
+            assert time.monotonic() < deadline, f"the topics never showed it: {self._summary()}"
             self.poll()
+
+    def _summary(self) -> str:
+        """What there is instead, for a failure's message."""
+        counts = {name: len(found) for name, found in self.messages.items()}
+        return f"{counts}, balances {[row['balance'] for row in self.rows().values()][:40]}"
 
     def close(self) -> None:
         self._consumer.close()

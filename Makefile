@@ -80,13 +80,14 @@ docs: $(DEV) ## Write what in docs/ comes from the code: schemas, topics, settin
 
 .PHONY: bench
 bench: $(DEV) ## Measure, beside plain Faust and Quix Streams, and write docs/benchmarks.md
-	$(BIN)/python scripts/bench.py $(ARGS)
+	$(BIN)/python -m scripts.bench $(ARGS)
 
 .PHONY: lock
 lock: ## Pin every package anew by hash, for Python 3.11 and newer (needs uv on PATH; UPGRADE=1: to the newest)
 	@command -v uv >/dev/null || { echo "make lock needs uv on PATH (pip install uv)." >&2; exit 1; }
 	uv pip compile $(LOCK) --group build pyproject.toml -o requirements.txt
 	uv pip compile $(LOCK) --group build --group dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+	uv pip compile $(LOCK) scripts/bench/requirements-peers.in -o scripts/bench/requirements-peers.txt
 # No header and no index or find-links line: they would name this machine.
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	--no-emit-find-links $(if $(filter-out 0,$(UPGRADE)),--upgrade)

@@ -1,0 +1,1 @@
+"""`make bench`: LoyalNest measured, beside a plain Faust agent and Quix Streams, into docs/benchmarks.md."""

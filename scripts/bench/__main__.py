@@ -1,0 +1,314 @@
+"""python -m scripts.bench: measure everything, print it, and write docs/benchmarks.md."""
+
+import argparse
+import importlib.metadata
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import confluent_kafka
+import psutil
+import psycopg
+
+from scripts import servers
+from scripts.bench import alone, data, folds, peers, report, through, web
+from scripts.bench.report import Floor, number, table
+from scripts.bench.world import ROOT, BenchError, World, world
+
+FAUST, QUIX, OURS = "plain Faust", "Quix Streams", "LoyalNest"
+
+#: Floors of docs and issues; a figure may be better, and says so itself.
+WEBHOOKS, DELAY, RECOVERY = 500, 1.0, 100_000
+
+
+class Options(NamedTuple):
+    orders: int
+    rounds: int
+    history: int  # orders of the one customer
+    webhooks: int
+    seconds: float  # at RATE orders a second
+    quix: bool
+    output: Path | None
+
+
+RATE = 100.0
+
+
+class Section(NamedTuple):
+    title: str
+    text: str
+    floors: list[Floor]
+
+
+def say(words: str) -> None:
+    print(f"bench: {words}", file=sys.stderr, flush=True)
+
+
+# --- orders a second ---------------------------------------------------------------------------------------------
+
+_WHO = {
+    OURS: "both agents (order state, then points, RFM, windows), every record out delivered before its state,"
+    " and all of it stored in PostgreSQL by the sink",
+    FAUST: "`table[customer] += amount` in one agent, Faust's default settings, changelog to Kafka",
+    QUIX: "`state[customer] += amount`, Quix Streams' default settings, RocksDB and a changelog to Kafka",
+}
+
+
+def orders_a_second(place: World, options: Options) -> Section:
+    orders = list(data.orders(options.orders, options.orders // 5))
+    if options.rounds > 1:
+        say("warming up the servers")
+        through.through(place, orders[: options.orders // 5])
+    rates: dict[str, list[float]] = {OURS: [], FAUST: []}
+    ours: list[through.Through] = []
+    theirs: dict[str, list[peers.Peer]] = {FAUST: []}
+    if options.quix:
+        peers.quix_python()
+        rates[QUIX], theirs[QUIX] = [], []
+    for at in range(options.rounds):
+        say(f"orders a second, round {at + 1} of {options.rounds}: LoyalNest")
+        ours.append(through.through(place, orders))
+        rates[OURS].append(options.orders / ours[-1].stored)
+        for who in theirs:
+            say(f"orders a second, round {at + 1} of {options.rounds}: {who}")
+            theirs[who].append((peers.quix if who == QUIX else peers.plain_faust)(place, orders))
+            rates[who].append(options.orders / theirs[who][-1].seconds)
+    return Section(
+        "Orders a second, from the topic through both agents and the sink",
+        "\n\n".join([_intro(orders), _rates(rates, ours), _cpu(ours, theirs)]),
+        [
+            Floor("orders/s through all of it, beside plain Faust", _ratio(rates), 1.0, "times", digits=2),
+            Floor("the same, as it is aimed at", _ratio(rates), 2.0, "times", digits=2),
+        ],
+    )
+
+
+def _ratio(rates: dict[str, list[float]]) -> float:
+    return median(rates[OURS]) / median(rates[FAUST])
+
+
+def _intro(orders: Sequence[data.Order]) -> str:
+    size = sum(len(order.value) for order in orders) / len(orders)
+    customers = len({order.customer_id for order in orders})
+    return (
+        f"{len(orders):,} `orders/paid` of one day, as our front door writes them ({size:,.0f} bytes), by {customers:,}"
+        " customers, lie on a topic of 8 partitions before the clock starts. LoyalNest runs one worker and one sink;"
+        " its clock runs from the worker's being ready until every record is stored, and its sums are checked. The"
+        " peers read the same messages, keyed by customer; plain Faust's clock runs from its being ready to its last"
+        " changelog record, Quix Streams' from its first order to its last checkpoint. They take turns, each alone"
+        " with Kafka."
+    )
+
+
+def _rates(rates: dict[str, list[float]], ours: Sequence[through.Through]) -> str:
+    rows = []
+    for who, found in rates.items():
+        each = ", ".join(map(number, found))
+        rows.append([f"**{who}**: {_WHO[who]}", each, number(median(found)), f"{_beside(rates, who):.2f}"])
+    published = number(median(each.orders / each.published for each in ours))
+    rows[0][0] += f" (to the last points record on its topic: {published})"
+    return table(["who, and what it does", "each round", "median", "beside plain Faust"], rows)
+
+
+def _beside(rates: dict[str, list[float]], who: str) -> float:
+    return median(rates[who]) / median(rates[FAUST])
+
+
+def _cpu(ours: Sequence[through.Through], theirs: dict[str, list[peers.Peer]]) -> str:
+    names = ("worker", "sink", "Kafka", "PostgreSQL")
+    rows = [[OURS, *(_us(ours, name) for name in names), _us(ours, *names)]]
+    for who, found in theirs.items():
+        rows.append([who, _us(found, "itself"), "", _us(found, "Kafka"), "", _us(found, "itself", "Kafka")])
+    return "CPU time an order takes, in microseconds:\n\n" + table(["", "agents", *names[1:], "in all"], rows)
+
+
+def _us(runs: Sequence[through.Through] | Sequence[peers.Peer], *names: str) -> str:
+    return f"{median(sum(run.cpu[name] for name in names) / run.orders for run in runs) * 1e6:.0f}"
+
+
+# --- the front door ----------------------------------------------------------------------------------------------
+
+
+def webhooks(place: World, options: Options) -> Section:
+    say("webhooks a second")
+    found = web.accepted(place, options.webhooks)
+    rate = found.number / found.seconds
+    middle, late, latest = map(report.seconds, report.spread(found.took))
+    return Section(
+        "Webhooks a second",
+        f"One API process with the Kafka publisher takes {found.number:,} signed `orders/paid` webhooks (requests of"
+        f" {found.size:,.0f} bytes) over 32 keep-alive connections, each sent when the last one was answered 200, that"
+        f" is, when Kafka had it: **{number(rate)} a second**; answered in {middle} (median), {late} (95 %), {latest}"
+        f" (99 %). The API process used {found.api_cpu / found.seconds:.0%} of a core, the client"
+        f" {found.client_cpu / found.seconds:.0%}: it is not the client that is measured.",
+        [Floor("webhooks/s accepted by one API process", rate, WEBHOOKS, "/s")],
+    )
+
+
+def delays(place: World, options: Options) -> Section:
+    say("delay from accepted to visible")
+    found = web.delay(place, RATE, options.seconds)
+    seen, asked = report.spread(found.seen), report.spread(found.asked)
+    rows = [
+        ["the customer's row is there", f"{len(found.seen):,}", *map(report.seconds, seen)],
+        ["`GET customers/{id}` shows it", f"{len(found.asked):,}", *map(report.seconds, asked)],
+    ]
+    return Section(
+        "From accepted to visible",
+        f"{RATE:.0f} orders a second for {options.seconds:.0f} s, sent on schedule, each by a new customer, through"
+        " API, Kafka, worker and sink. The clock runs from the 200 to the moment when the customer's row can be read:"
+        " every row is looked up on the notice that the sink's commit gives (LISTEN), and every 20th customer is asked"
+        " for through the API every 10 ms from the 200 on.\n\n"
+        + table(["until", "orders", "median", "95 %", "99 %"], rows),
+        [Floor("delay from accepted to visible, 95 %", max(seen[1], asked[1]), DELAY, "s", ceiling=True, digits=2)],
+    )
+
+
+# --- the parts alone ---------------------------------------------------------------------------------------------
+
+
+def parts(place: World, options: Options) -> Section:
+    say("replay, recovery, state and the sink, each alone")
+    found = alone.alone(place, list(data.orders(options.orders, options.orders // 5)))
+    say(f"one customer with {options.history:,} orders")
+    one, state = alone.one_customer(place, options.history)
+    recovery = found.recovery.records / found.recovery.seconds
+    sink, replay = found.sink, found.replay
+    rows = [
+        [
+            f"**replay**: a worker alone, from nothing, on {replay.orders:,} orders",
+            f"{number(replay.orders / replay.seconds)} orders/s, {number(replay.records / replay.seconds)} records/s",
+        ],
+        [
+            f"**recovery**: a worker's tables from {found.recovery.records:,} changelog records, by Faust's own log",
+            f"{number(recovery)} records/s",
+        ],
+        [
+            f"**sink** alone: {sink.records:,} records into {sink.rows:,} rows",
+            f"{number(sink.rows / sink.seconds)} rows/s, {number(sink.records / sink.seconds)} records/s",
+        ],
+        [
+            f"**one customer** with {one.orders:,} orders, a worker alone",
+            f"{number(one.orders / one.seconds)} orders/s, largest value {state.largest:,} bytes",
+        ],
+    ]
+    return Section(
+        "The parts alone",
+        table(["what", ""], rows) + "\n\n" + _state(found),
+        [Floor("recovery of tables from their changelogs", recovery, RECOVERY, "records/s")],
+    )
+
+
+def _state(found: alone.Alone) -> str:
+    orders, customers = found.states["orders"], found.states["customers"]
+    each = (orders.size + customers.size) / found.customers
+    return (
+        f"**State**, as compaction leaves the changelogs (keys and values): {customers.size / found.customers:,.0f}"
+        f" bytes a customer in the customers' table, {orders.size / orders.keys:,.0f} bytes an order in the orders'"
+        f" table; in all {each:,.0f} bytes a customer, who has {orders.keys / found.customers:.1f} orders."
+    )
+
+
+def where(options: Options) -> Section:
+    say("where the folds' time goes")
+    found = folds.profile(list(data.orders(min(options.orders, 20_000), options.orders // 5)))
+    rows = [[step, f"{share:.0%}"] for step, share in found.shares]
+    return Section(
+        "Where the time goes",
+        f"Most of the worker's time is the folds': {found.orders_us:.0f} µs an order in the order agent and"
+        f" {found.customers_us:.0f} µs in the customer agent, run in one process without Kafka. Their profile"
+        " (cProfile, which makes small functions look dearer than they are):\n\n"
+        + table(["step", "share"], rows)
+        + "\n\n"
+        + report.TRIED.read_text(encoding="utf-8").strip(),
+        [],
+    )
+
+
+# --- the whole ---------------------------------------------------------------------------------------------------
+
+
+def machine(place: World) -> list[tuple[str, str]]:
+    with psycopg.connect(place.database) as connection:
+        postgres, timescale = connection.execute(
+            "SELECT split_part(current_setting('server_version'), ' ', 1),"
+            " (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')"
+        ).fetchone() or ("", "")
+    versions = {name: importlib.metadata.version(name) for name in ("faust-streaming", "aiokafka", "confluent-kafka")}
+    clients = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return [
+        ("cores, memory", f"{psutil.cpu_count()}, {psutil.virtual_memory().total / 2**30:.0f} GB"),
+        ("Python", platform.python_version()),
+        ("Apache Kafka", f"{_kafka_version()}, one node"),
+        ("PostgreSQL", f"{postgres}, TimescaleDB {timescale} ({place.timescale} edition)"),
+        ("clients", f"{clients}, librdkafka {confluent_kafka.libversion()[0]}"),
+        ("Quix Streams", _quix_version()),
+    ]
+
+
+def _kafka_version() -> str:
+    names = [path.name for path in servers.kafka_jars().glob("kafka_*.jar")]
+    found = re.fullmatch(r"kafka_[\d.]+-(.+)\.jar", names[0]) if names else None
+    return found[1] if found else "of unknown version"
+
+
+def _quix_version() -> str:
+    names = "('quixstreams', 'confluent-kafka')"
+    ask = f"from importlib.metadata import version; print(' on confluent-kafka '.join(map(version, {names})))"
+    try:
+        return subprocess.check_output([str(peers.HOME / "bin" / "python"), "-c", ask], text=True).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "not measured"
+
+
+def measure(options: Options) -> str:
+    with world() as place:
+        sections = [
+            orders_a_second(place, options),
+            webhooks(place, options),
+            delays(place, options),
+            parts(place, options),
+            where(options),
+        ]
+        facts = machine(place)
+    floors = [floor for section in sections for floor in section.floors]
+    return report.document(facts, floors, [(section.title, section.text) for section in sections])
+
+
+def read_options(words: Sequence[str] | None = None) -> Options:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--orders", type=int, default=100_000, help="orders of each run through it all")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant")
+    parser.add_argument("--quick", action="store_true", help="everything small, to see that it works")
+    parser.add_argument("--without-quix", action="store_true", help="leave out Quix Streams, which is installed apart")
+    parser.add_argument("--output", type=Path, help="the file to write; docs/benchmarks.md, and none with --quick")
+    found = parser.parse_args(words)
+    if found.quick:
+        return Options(2000, 1, 500, 200, 2.0, not found.without_quix, found.output)
+    output = found.output or ROOT / "docs" / "benchmarks.md"
+    return Options(found.orders, found.rounds, 50_000, 20_000, 30.0, not found.without_quix, output)
+
+
+def main() -> int:
+    options = read_options()
+    began = time.monotonic()
+    try:
+        text = measure(options)
+    except (BenchError, servers.ServerError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    print(text)
+    if options.output is not None:
+        options.output.write_text(text, encoding="utf-8")
+    say(f"done in {time.monotonic() - began:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

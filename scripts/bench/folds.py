@@ -1,0 +1,131 @@
+"""Where the folds' time goes: a profile of both agents' folds, in this process, over the same orders."""
+
+import cProfile
+import pstats
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from events import keys, topics
+from scripts.bench import data
+from tables import chunks, windows
+from tables.reference import Reference
+
+_PARTITIONS: Final = 8
+_CHUNK: Final = 500
+
+#: What is shown: the step, and the functions (file, name) that do it, none of which calls another of the list.
+STEPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
+    ("orders: the envelope read, checked and minimised", (("events/envelopes.py", "read"),)),
+    ("orders: the webhook joined to the order's state", (("tables/orders.py", "apply"),)),
+    ("orders: the facts it makes", (("tables/orders.py", "facts"),)),
+    ("customers: the fact read and checked", (("events/records.py", "read"),)),
+    ("customers: the fact filed in the customer's tree", (("tables/customers.py", "file"),)),
+    ("customers: windows", (("tables/chunks.py", "_note_windows"), ("tables/chunks.py", "_finish_windows"))),
+    ("customers: measured and scored, with what changed", (("tables/chunks.py", "_score"),)),
+    ("both: is the key on its partition", (("tables/chunks.py", "_is_ours"),)),
+)
+
+
+class Profile(NamedTuple):
+    """Microseconds of CPU an order takes in each fold, unprofiled; and each step's share of the profiled time."""
+
+    orders_us: float
+    customers_us: float
+    shares: list[tuple[str, float]]
+
+
+class _Folds:
+    """Both agents without Kafka between them."""
+
+    def __init__(self) -> None:
+        self._reference = Reference()
+        self._reference.put_program(data.program())
+        self._orders: list[dict[str, bytes]] = [{} for _ in range(_PARTITIONS)]
+        self._customers: list[dict[str, bytes]] = [{} for _ in range(_PARTITIONS)]
+        self._partial = [windows.Partial() for _ in range(_PARTITIONS)]
+
+    def orders(self, received: list[list[chunks.Received]]) -> list[chunks.Output]:
+        return self._run(received, self._orders, self._order_chunk)
+
+    def customers(self, received: list[list[chunks.Received]]) -> list[chunks.Output]:
+        return self._run(received, self._customers, self._customer_chunk)
+
+    def _order_chunk(self, at: int) -> chunks.Chunk:
+        return chunks.OrderChunk(self._orders[at], self._reference, at, _PARTITIONS)
+
+    def _customer_chunk(self, at: int) -> chunks.Chunk:
+        return chunks.CustomerChunk(self._customers[at], self._reference, at, _PARTITIONS, self._partial[at])
+
+    def _run(
+        self,
+        received: list[list[chunks.Received]],
+        tables: list[dict[str, bytes]],
+        make: Callable[[int], chunks.Chunk],
+    ) -> list[chunks.Output]:
+        outputs: list[chunks.Output] = []
+        for start in range(0, max(map(len, received)), _CHUNK):
+            for at, records in enumerate(received):
+                batch = records[start : start + _CHUNK]
+                chunk = chunks.fold(lambda at=at: make(at), batch, _unforeseen)  # type: ignore[misc]
+                writes = chunk.finish()
+                outputs += chunk.outputs
+                _apply(tables[at], writes)
+        return outputs
+
+
+def _apply(table: dict[str, bytes], writes: chunks.Writes) -> None:
+    for key, value in writes.items():
+        if value is None:
+            table.pop(key, None)
+        else:
+            table[key] = value
+
+
+def _unforeseen(_: chunks.Received, error: Exception) -> None:
+    raise error
+
+
+def profile(orders: Sequence[data.Order]) -> Profile:
+    incoming = _by_partition(topics.ORDERS, data.by_order(orders))
+    folds = _Folds()
+    orders_us, outputs = _timed(folds.orders, incoming)
+    facts = _by_partition(
+        topics.ORDER_FACTS, ((each.key, each.value) for each in outputs if each.topic == topics.ORDER_FACTS)
+    )
+    customers_us, _ = _timed(folds.customers, facts)
+    profiler = cProfile.Profile()
+    again = _Folds()
+    profiler.enable()
+    again.orders(incoming)
+    again.customers(facts)
+    profiler.disable()
+    return Profile(orders_us / len(orders), customers_us / len(orders), _shares(profiler))
+
+
+def _by_partition(topic: str, messages: Any) -> list[list[chunks.Received]]:
+    found: list[list[chunks.Received]] = [[] for _ in range(_PARTITIONS)]
+    for key, value in messages:
+        raw = key.encode()
+        at = keys.partition_of(raw, _PARTITIONS)
+        found[at].append(chunks.Received(topic, at, len(found[at]), 0, raw, value))
+    return found
+
+
+def _timed(fold: Callable[[Any], list[chunks.Output]], received: Any) -> tuple[float, list[chunks.Output]]:
+    began = time.process_time()
+    outputs = fold(received)
+    return (time.process_time() - began) * 1e6, outputs
+
+
+def _shares(profiler: cProfile.Profile) -> list[tuple[str, float]]:
+    """Each step's share of the time in both folds; what is left is the last line."""
+    # `stats` is as old as pstats, and not in its stubs.
+    stats: dict[Any, Any] = vars(pstats.Stats(profiler))["stats"]
+    taken: dict[tuple[str, str], float] = {}
+    for (file, _, name), (_, _, _, cumulative, _) in stats.items():
+        place = ("/".join(file.split("/")[-2:]), name)
+        taken[place] = taken.get(place, 0.0) + cumulative
+    total = taken["bench/folds.py", "_run"]
+    shares = [(step, sum(taken.get(place, 0.0) for place in places) / total) for step, places in STEPS]
+    return [*shares, ("the rest: JSON of what leaves, loops, tables", 1 - sum(share for _, share in shares))]

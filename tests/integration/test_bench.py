@@ -1,0 +1,66 @@
+"""`make bench` works, in small, and leaves nothing behind."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from scripts.bench import data
+from scripts.bench.world import world
+from tests.support import ROOT
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+HEADINGS = [
+    "# Benchmarks",
+    "## Floors",
+    "## Orders a second, from the topic through both agents and the sink",
+    "## Webhooks a second",
+    "## From accepted to visible",
+    "## The parts alone",
+    "## Where the time goes",
+    "### What was tried",
+]
+
+
+@pytest.mark.timeout(400)
+def test_quick_bench_measures_everything(real_kafka: str, tmp_path: Path) -> None:
+    output = tmp_path / "benchmarks.md"
+    command = [sys.executable, "-m", "scripts.bench", "--quick", "--without-quix", "--output", str(output)]
+    mine = ("LOYALNEST_SERVERS",)
+    environment = {name: value for name, value in os.environ.items() if "LOYALNEST" not in name or name in mine}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=380, check=False)
+    assert done.returncode == 0, done.stderr
+    text = output.read_text(encoding="utf-8")
+    assert [line for line in text.splitlines() if line.startswith("#")] == HEADINGS
+    assert text in done.stdout
+    for figure in ("orders/s through all of it", "webhooks/s accepted", "delay from accepted", "recovery of tables"):
+        line = next(line for line in text.splitlines() if line.startswith(f"| {figure}"))
+        assert line.rstrip(" |").endswith(("held", "**not held**"))
+
+
+def test_a_run_leaves_no_topic_and_no_database(real_kafka: str) -> None:
+    with world() as place:
+        with place.run("small") as run:
+            run.send(f"{run.prefix}shopify.orders", data.by_order(data.orders(10, 3)))
+            assert run.records(f"{run.prefix}shopify.orders") == 10
+            prefix, name = run.prefix, psycopg.conninfo.conninfo_to_dict(run.settings.database_url())["dbname"]
+            admin = run.admin
+        assert not [topic for topic in admin.list_topics(timeout=15).topics if prefix in topic]
+        with psycopg.connect(place.database) as connection:
+            query = "SELECT count(*) FROM pg_database WHERE datname = %s"
+            assert connection.execute(query, [name]).fetchone() == (0,)
+
+
+def test_orders_are_a_day_in_order_and_the_same_each_time() -> None:
+    found = list(data.orders(500, 100))
+    assert found == list(data.orders(500, 100))
+    values = [order.value for order in found]
+    times = [value.split(b'"triggered_at":"')[1][:20] for value in values]
+    assert times == sorted(times)
+    assert times[0].startswith(b"2026-11-20T00:0")
+    assert times[-1] >= b"2026-11-20T23:"
+    assert len({order.order_id for order in found}) == 500

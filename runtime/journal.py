@@ -7,6 +7,7 @@ begins with a replay of everything, so the pump keeps its cursor in memory.
 import logging
 import threading
 from collections import Counter, deque
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 from uuid import NAMESPACE_URL, uuid5
 
@@ -47,6 +48,7 @@ FROM (
     FROM (
         SELECT xid, id, stream, key, value, received_at FROM raw_events
         WHERE (xid, id) > (%(xid)s::xid8, %(id)s) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+          AND stream <> ALL(%(skip)s)
         ORDER BY xid, id LIMIT %(rows)s
     ) AS next
 ) AS sized
@@ -54,7 +56,9 @@ WHERE before < %(bytes)s
 ORDER BY sized.xid, id
 """
 
-_REMAINING = "SELECT count(*) FROM raw_events WHERE (xid, id) > (%s::xid8, %s)"
+_REMAINING = """
+SELECT count(*) FROM raw_events WHERE (xid, id) > (%(xid)s::xid8, %(id)s) AND stream <> ALL(%(skip)s)
+"""
 
 
 class Row(NamedTuple):
@@ -103,12 +107,20 @@ def _oversize(row: Row) -> tuple[str, bytes]:
 
 
 class Pump(threading.Thread):
-    """Feeds one broker. `error` is what ended it early; None while it runs or after `stop`."""
+    """Feeds one broker. `error` is what ended it early; None while it runs or after `stop`.
 
-    def __init__(self, settings: Settings, partitions: int) -> None:
+    `skip` names streams that are left out; a record of more than `max_record` bytes becomes a dead letter. `sent`
+    counts what went to each partition.
+    """
+
+    def __init__(
+        self, settings: Settings, partitions: int, skip: Iterable[str] = (), max_record: int = MAX_RECORD
+    ) -> None:
         super().__init__(name="journal", daemon=True)
         self._settings = settings
         self._partitions = partitions
+        self._skip = list(skip)
+        self._max_record = max_record
         self._producer: Any = Producer(kafka.producer_config(settings))
         self._cursor: tuple[str, int] = ("0", 0)
         self._room: Counter[int] = Counter()
@@ -116,6 +128,7 @@ class Pump(threading.Thread):
         # Not `_stop`: threading.Thread has a method of that name.
         self._ending = threading.Event()
         self.pumped = 0
+        self.sent: Counter[Place] = Counter()
         self.error: Exception | None = None
 
     def stop(self) -> None:
@@ -125,12 +138,13 @@ class Pump(threading.Thread):
 
     def remaining(self, connection: psycopg.Connection[Any]) -> int:
         """Rows of the journal that are not in the broker yet."""
-        row = connection.execute(_REMAINING, self._cursor).fetchone()
+        xid, ident = self._cursor
+        row = connection.execute(_REMAINING, {"xid": xid, "id": ident, "skip": self._skip}).fetchone()
         return int(row[0]) if row else 0
 
     def run(self) -> None:
         try:
-            gauge = Gauge(self._settings, self._partitions)
+            gauge = Gauge(self._settings)
             while not self._ending.is_set():
                 try:
                     with psycopg.connect(self._settings.database_url(), autocommit=True) as connection:
@@ -155,7 +169,8 @@ class Pump(threading.Thread):
 
     def _read(self, connection: psycopg.Connection[Any]) -> list[Row]:
         xid, ident = self._cursor
-        asked = {"xid": xid, "id": ident, "rows": SLICE, "bytes": _SLICE_BYTES, "record": MAX_RECORD}
+        asked = {"xid": xid, "id": ident, "skip": self._skip}
+        asked |= {"rows": SLICE, "bytes": _SLICE_BYTES, "record": self._max_record}
         return [Row(*row) for row in connection.execute(_NEXT, asked)]
 
     def _weigh(self, rows: list[Row]) -> Weight:
@@ -163,7 +178,7 @@ class Pump(threading.Thread):
         for row in rows:
             partition = keys.partition_of(row.key.encode(), self._partitions)
             messages[partition] += 1
-            size[partition] += min(row.size, MAX_RECORD)
+            size[partition] += min(row.size, self._max_record)
         return Weight(messages, size)
 
     def _wait_for_room(self, connection: psycopg.Connection[Any], gauge: Gauge, weight: Weight) -> bool:
@@ -206,6 +221,7 @@ class Pump(threading.Thread):
             else:
                 name = str(message.topic()).removeprefix(self._settings.topic_prefix)
                 at = (name, int(message.partition() or 0))
+                self.sent[at] += 1
                 ends[at] = max(ends.get(at, 0), int(message.offset() or 0) + 1)
 
         for row in rows:

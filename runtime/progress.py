@@ -51,7 +51,7 @@ class Progress(NamedTuple):
 class Gauge:
     """Reads the progress. Offsets come from the broker, the sink's positions from its database."""
 
-    def __init__(self, settings: Settings, partitions: int | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         servers = kafka.client_config(settings)
         self._incarnation = settings.incarnation
         self._names = {settings.topic(topic.name): topic.name for topic in topics.ALL}
@@ -59,11 +59,9 @@ class Gauge:
         self._group: Any = Consumer(
             {**servers, "group.id": settings.topic(settings.group), "enable.auto.commit": False}
         )
-        self._places = self._find(partitions)
+        self._places = self._find()
 
-    def _find(self, partitions: int | None) -> list[TopicPartition]:
-        if partitions is not None:
-            return [TopicPartition(name, at) for name in self._names for at in range(partitions)]
+    def _find(self) -> list[TopicPartition]:
         known = self._admin.list_topics(timeout=_TIMEOUT).topics
         return [TopicPartition(name, at) for name in self._names if name in known for at in known[name].partitions]
 

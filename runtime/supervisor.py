@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
+from events import topics
 from runtime import database, embedded, home, kafka, migrate
 from runtime.children import Child
 from runtime.journal import Pump
@@ -57,12 +58,18 @@ class UpError(RuntimeError):
 
 
 class Stack:
-    """All of one LoyalNest. `say` is told what happens, in words for its user."""
+    """All of one LoyalNest. `say` is told what happens, in words for its user.
 
-    def __init__(self, settings: Settings, say: Callable[[str], None], *, schedule: bool = True) -> None:
+    `rebuilding`: a worker and a sink alone, fed from the raw history, on real Kafka too (runtime.rebuilding).
+    """
+
+    def __init__(
+        self, settings: Settings, say: Callable[[str], None], *, schedule: bool = True, rebuilding: bool = False
+    ) -> None:
         self._given = settings
         self._say = say
         self._schedule = schedule
+        self._rebuilding = rebuilding
         self._lock = home.Lock(settings.data)
         self._database: embedded.EmbeddedDatabase | None = None
         self._broker: embedded.EmbeddedBroker | None = None
@@ -87,14 +94,14 @@ class Stack:
             shopify_secrets=embedded.webhook_secrets(self._given),
             api_port=self._given.api_port or home.free_port(self._given.api_host),
         )
-        if not home.port_is_free(settings.api_host, settings.api_port):
+        if not self._rebuilding and not home.port_is_free(settings.api_host, settings.api_port):
             raise UpError(f"port {settings.api_port} on {settings.api_host} is taken: choose another with --port")
         if settings.database is None:
             self._say("starting PostgreSQL")
             self._database = embedded.EmbeddedDatabase(settings.data / "postgres")
             settings = home.changed(settings, database=SecretStr(self._database.start()))
         migrate.migrate(settings.database_url())
-        self.settings = settings
+        self.settings = home.changed(settings, journal=True) if self._rebuilding else settings
         self._live()
         self._wait_until_ready()
 
@@ -113,8 +120,8 @@ class Stack:
             )
         kafka.create_topics(self.settings)
         self._clear()
-        if self._broker is not None:
-            self.pump = Pump(self.settings, self._broker.partitions)
+        self.pump = self._new_pump()
+        if self.pump is not None:
             self.pump.start()
         self._ready_file.unlink(missing_ok=True)
         kept = {child.name for child in self._children}
@@ -125,6 +132,16 @@ class Stack:
             child.start()
         home.announce(self.settings.data, self._running())
         self._ready_by = time.monotonic() + _READY
+
+    def _new_pump(self) -> Pump | None:
+        if self._broker is not None:
+            return Pump(self.settings, self._broker.partitions)
+        if self._rebuilding:
+            # Programs and cut points are on their topics for ever; dead letters are not derived.
+            inputs = (topics.ORDERS, topics.CUSTOMERS, topics.SHOPS, topics.RESCORE)
+            skip = [name for name in topics.BY_NAME if name not in inputs]
+            return Pump(self.settings, self.settings.partitions, skip, topics.MAX_MESSAGE_BYTES)
+        return None
 
     def _clear(self) -> None:
         """Positions of brokers that are gone; and what `rebuild` asked to have made anew."""
@@ -146,8 +163,10 @@ class Stack:
         return self.settings.data / "worker.ready"
 
     def _new_children(self) -> list[Child]:
-        names: list[tuple[str, tuple[str, ...]]] = [("worker", ("worker",)), ("sink", ("sink",)), ("api", ("api",))]
-        if self._schedule:
+        names: list[tuple[str, tuple[str, ...]]] = [("worker", ("worker",)), ("sink", ("sink",))]
+        if not self._rebuilding:
+            names.append(("api", ("api",)))
+        if self._schedule and not self._rebuilding:
             names.append(("schedule", ("batch", "schedule")))
         # A lasting name: after a kill it comes back to its partitions at once, not after the session has timed out.
         lasting = self.settings.worker_id or f"up-{sha256(str(self.settings.data).encode()).hexdigest()[:12]}"
@@ -192,6 +211,8 @@ class Stack:
             self._ending.wait(0.05)
 
     def _api_ready(self) -> bool:
+        if self._rebuilding:
+            return True
         with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{self.api}/readyz", timeout=2):  # noqa: S310
             return True
         return False

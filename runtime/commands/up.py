@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from runtime import home
+from runtime import embedded, home, rebuilding
 from runtime.commands import common
+from runtime.commands.batch import bar
 from runtime.commands.common import CommandError, Data, Database, Kafka
 from runtime.commands.processes import Host, Port
 from runtime.settings import Settings
@@ -69,21 +70,35 @@ def up(
         stack.stop()
 
 
-def rebuild(kafka: Kafka = None, data: Data = None) -> None:
-    """Empty the derived tables and have them made again from the raw history (embedded broker).
+def rebuild(
+    kafka: Kafka = None,
+    database: Database = None,
+    data: Data = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Empty the derived tables and have them made again from the raw history.
 
     Customers, points, RFM history, windows and counts are made anew; the raw history, programs, cut points, batch
-    runs, dead letters and keys stay. A running `up` begins at once, else the next one does.
+    runs, dead letters and keys stay.
 
-    With a real Kafka this is not done by this command: end all workers and sinks, and start them with another
-    LOYALNEST_GROUP on topics of another LOYALNEST_TOPIC_PREFIX, whose inputs are fed from raw_events.
+    Embedded, a running `up` begins at once, else the next one does. With a real Kafka (--kafka and --database), end
+    all workers, sinks and the API first: this command runs a worker and a sink of its own until all is made again.
+    The number of partitions stays as it is.
     """
-    settings = common.read_settings(kafka=kafka, data=data)
+    settings = common.read_settings(kafka=kafka, database=database, data=data)
+    common.quiet_logs(settings)
     there = home.running(settings.data)
-    if settings.kafka is not None or (there is not None and not there.get("journal", False)):
-        raise CommandError("with a real Kafka there is no rebuild by command yet; see `loyalnest rebuild --help`")
+    if settings.kafka is not None:
+        _rebuild_real(settings, yes=yes)
+    elif there is not None and not there.get("journal", False):
+        raise CommandError("with a real Kafka, end `loyalnest up`, and give --kafka and --database")
+    else:
+        _rebuild_embedded(settings, runs=there is not None)
+
+
+def _rebuild_embedded(settings: Settings, *, runs: bool) -> None:
     asked = home.ask_for_rebuild(settings.data)
-    if there is None:
+    if not runs:
         common.out.print("The next `loyalnest up` empties the derived tables and makes them again.")
         return
     deadline = time.monotonic() + _STARTED
@@ -93,3 +108,22 @@ def rebuild(kafka: Kafka = None, data: Data = None) -> None:
                 raise CommandError(f"`loyalnest up` did not begin within {_STARTED:.0f} s: see its terminal")
             time.sleep(0.1)
     common.out.print("The derived tables are empty, and the raw history is being replayed.")
+
+
+def _rebuild_real(settings: Settings, *, yes: bool) -> None:
+    if settings.database is None:
+        raise CommandError("which database? With --kafka, give --database too, or set LOYALNEST_DATABASE")
+    if not yes:
+        typer.confirm("Empty the derived tables and make them again, with everything else ended?", abort=True)
+    settings = home.changed(settings, master_key=embedded.master_key(settings))
+    with bar() as progress:
+        task = progress.add_task("rebuilding", total=None)
+        most = 0
+
+        def on_progress(behind: int) -> None:
+            nonlocal most
+            most = max(most, behind)
+            progress.update(task, total=most, completed=most - behind)
+
+        taken = rebuilding.rebuild(settings, lambda text: progress.update(task, description=escape(text)), on_progress)
+    common.out.print(f"Made again from {taken:,} messages of the raw history. LoyalNest may be started again.")

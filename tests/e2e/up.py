@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,26 @@ from runtime.settings import Settings
 COMMAND = [sys.executable, "-m", "runtime.cli"]
 
 
-def loyalnest(*words: str, seconds: float = 120, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """One command to its end."""
+def loyalnest(
+    *words: str, seconds: float = 120, check: bool = True, settings: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """One command to its end; `settings` are LOYALNEST_* in lower case."""
     ended = subprocess.run(
-        [*COMMAND, *words], capture_output=True, text=True, timeout=seconds, check=False, env=_environment()
+        [*COMMAND, *words],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+        env=_environment(settings or {}),
     )
     if check:
         assert ended.returncode == 0, f"{words} ended with {ended.returncode}:\n{ended.stdout}\n{ended.stderr}"
     return ended
 
 
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("LOYALNEST_")} | {"COLUMNS": "120"}
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("LOYALNEST_")}
+    return clean | {"COLUMNS": "120"} | {f"LOYALNEST_{name.upper()}": value for name, value in settings.items()}
 
 
 def wait(condition: Callable[[], Any], seconds: float = 60, what: str = "something") -> None:
@@ -44,8 +52,9 @@ def wait(condition: Callable[[], Any], seconds: float = 60, what: str = "somethi
 class Up:
     """`loyalnest up` on a data folder."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
+    def __init__(self, folder: Path, *words: str, prefix: str = "", partitions: int = 4) -> None:
         self.folder = folder
+        self._settings = {"topic_prefix": prefix, "partitions": str(partitions)}
         self._words = words
         self._output = folder.parent / f"{folder.name}.out"
         self.process: subprocess.Popen[bytes] | None = None
@@ -56,7 +65,7 @@ class Up:
                 [*COMMAND, "up", "--data", str(self.folder), "--port", "0", "--no-schedule", *self._words],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=_environment(),
+                env=_environment(self._settings),
             )
         wait(self._is_up, what="loyalnest up")
 
@@ -95,7 +104,11 @@ class Up:
         return self.process.wait(60)
 
     def run(self, *words: str, seconds: float = 120) -> str:
-        return loyalnest(*words, "--data", str(self.folder), seconds=seconds).stdout
+        return loyalnest(*words, "--data", str(self.folder), seconds=seconds, settings=self._settings).stdout
+
+    def run_anyway(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """As `run`, for what may fail."""
+        return loyalnest(*words, "--data", str(self.folder), check=False, settings=self._settings)
 
     def json(self, *words: str) -> Any:
         return json.loads(self.run(*words, "--json"))

@@ -100,12 +100,12 @@ def _read(settings: Settings, topic: str, count: int, from_offset: int = 0) -> l
     return found
 
 
-def _read_all(settings: Settings, connection: Connection, broker: EmbeddedBroker) -> None:
+def _read_all(settings: Settings, connection: Connection) -> None:
     """Stand in for the worker and the sink: claim that everything there is has been read."""
-    gauge = Gauge(settings, broker.partitions)
+    gauge = Gauge(settings)
     ends = gauge.read(connection).ends
     gauge.close()
-    consumer = Consumer({"bootstrap.servers": broker.servers, "group.id": settings.group})
+    consumer = Consumer({"bootstrap.servers": settings.kafka_servers(), "group.id": settings.group})
     consumer.commit(
         offsets=[TopicPartition(topic, at, end) for (topic, at), end in ends.items() if topic in WORKER_TOPICS],
         asynchronous=False,
@@ -162,16 +162,14 @@ def test_a_row_is_in_the_broker_at_once(connection: Connection, settings: Settin
     assert time.monotonic() - started < 0.5
 
 
-def test_it_never_runs_further_ahead_than_the_bound(
-    connection: Connection, settings: Settings, pump: Pump, broker: EmbeddedBroker
-) -> None:
+def test_it_never_runs_further_ahead_than_the_bound(connection: Connection, settings: Settings, pump: Pump) -> None:
     _insert(connection, [str(number) for number in range(10_000)])
     pump.start()
     first = _settle(pump)
     assert 0 < first <= journal.MAX_BEHIND
     while pump.pumped < 10_000:
         before = pump.pumped
-        _read_all(settings, connection, broker)
+        _read_all(settings, connection)
         _wait(lambda before=before: pump.pumped > before)  # type: ignore[misc]
     assert _read(settings, topics.ORDERS, 10_000) == [str(number) for number in range(10_000)]
 
@@ -184,7 +182,7 @@ def test_it_counts_bytes_too(connection: Connection, settings: Settings, pump: P
     while seen < 12:
         seen += len(_read(settings, topics.ORDERS, pump.pumped - seen, from_offset=seen))
         assert seen == pump.pumped, "a message was dropped before it was read"
-        _read_all(settings, connection, broker)
+        _read_all(settings, connection)
         _wait(lambda seen=seen: pump.pumped > seen or seen == 12)  # type: ignore[misc]
 
 

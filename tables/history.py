@@ -11,6 +11,7 @@ its children, never changed by a difference.
 """
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from typing import Any, NamedTuple, NotRequired, Protocol
 
 from typing_extensions import TypedDict
@@ -39,9 +40,6 @@ class Sums(NamedTuple):
     latest: int  # microseconds; 0 where there is none
 
 
-NOTHING = Sums(0, 0, 0, 0, 0)
-
-
 class Node(TypedDict):
     """A chunk of entries (`e`), or a directory of chunks (`c`) at a height above them (`h`)."""
 
@@ -63,8 +61,16 @@ def empty() -> Node:
     return {"e": []}
 
 
-def _add(a: Sums, b: Sums) -> Sums:
-    return Sums(a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], max(a[4], b[4]))
+def _sum_lines(found: Sequence[Sequence[int]]) -> Sums:
+    counted = active = net = points = latest = 0
+    for each in found:
+        counted += each[0]
+        active += each[1]
+        net += each[2]
+        points += each[3]
+        if each[4] > latest:
+            latest = each[4]
+    return Sums(counted, active, net, points, latest)
 
 
 def _sum_entries(entries: list[Entry], start: int = 0, end: int = _FOR_EVER) -> Sums:
@@ -88,10 +94,7 @@ def _line(node: Node, chunk: int) -> list[Any]:
         entries = node["e"]
         return [*entries[0][:2], entries[-1][PROCESSED], chunk, *_sum_entries(entries)]
     lines = node["c"]
-    sums = NOTHING
-    for line in lines:
-        sums = _add(sums, Sums(*line[_SUMS:]))
-    return [*lines[0][:2], lines[-1][_LAST], chunk, *sums]
+    return [*lines[0][:2], lines[-1][_LAST], chunk, *_sum_lines([line[_SUMS:] for line in lines])]
 
 
 def _key(item: list[Any]) -> list[Any]:
@@ -157,13 +160,13 @@ def sums(nodes: Nodes, node: Node, start: int, end: int) -> Sums:
     """The sums over start <= processed_at < end (microseconds)."""
     if "e" in node:
         return _sum_entries(node["e"], start, end)
-    found = NOTHING
+    found: list[Sequence[int]] = []
     for line in node["c"]:
         if line[_LAST] < start or line[_FIRST] >= end:
             continue
         inside = start <= line[_FIRST] and line[_LAST] < end
-        found = _add(found, Sums(*line[_SUMS:]) if inside else sums(nodes, nodes.get(line[_CHUNK]), start, end))
-    return found
+        found.append(line[_SUMS:] if inside else sums(nodes, nodes.get(line[_CHUNK]), start, end))
+    return _sum_lines(found)
 
 
 def oldest(node: Node) -> int:

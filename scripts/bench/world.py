@@ -6,7 +6,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -279,12 +280,13 @@ def _family(process: psutil.Process) -> float:
 def world() -> Iterator[World]:
     """Both servers, up for as long as this lasts; those that were up before stay up."""
     mine = [server for make in servers.SERVERS.values() if not (server := make()).pid()]
-    with servers.locked(servers.STATE):
+    # Not its words: they hold the database's password.
+    with servers.locked(servers.STATE), redirect_stdout(StringIO()):
         servers.up([make() for make in servers.SERVERS.values()])
     try:
         yield World()
     finally:
-        with servers.locked(servers.STATE):
+        with servers.locked(servers.STATE), redirect_stdout(StringIO()):
             servers.end(mine)
             if len(mine) == len(servers.SERVERS):
                 (servers.STATE / "env").unlink(missing_ok=True)

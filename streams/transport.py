@@ -6,7 +6,7 @@ more. The commit is guarded as well: Faust's list of acknowledged offsets and it
 position per partition is committed, which streams/guard.py moves on once everything a chunk caused is durable.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, ClassVar
 
 from faust.serializers import codecs
@@ -68,6 +68,19 @@ class ChunkConsumer(driver.Consumer):
             tp=tp,
             generation_id=self.app.consumer_generation_id,
         )
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Back to what is committed, after a rebalance; to the beginning where nothing is.
+
+        aiokafka leaves a partition that was never committed where it stands, and that may be behind records which
+        were fetched while the flow stood still, and thrown away.
+        """
+        committed: Mapping[TP, int] = await super().seek_to_committed()
+        never = [tp for tp, offset in committed.items() if not offset or offset < 0]
+        never = [tp for tp in never if not self._is_changelog_tp(tp)]
+        if never:
+            await self._thread.seek_to_beginning(*never)
+        return committed
 
     def ack(self, message: Any) -> bool:
         """The stream is done with the event; what counts is when the guard is."""

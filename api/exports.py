@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
+from starlette.types import Receive, Scope, Send
 
 from api import csv_cells
 from api.customers import SegmentQuery
@@ -140,10 +141,21 @@ async def _written(export: Export) -> AsyncGenerator[bytes]:
 
 
 async def _after(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    async with aclosing(rest):
-        yield first
-        async for chunk in rest:
-            yield chunk
+    yield first
+    async for chunk in rest:
+        yield chunk
+
+
+class _Export(StreamingResponse):
+    """Closes what it streams however it ends, also when the client is gone before the first byte."""
+
+    def __init__(self, first: bytes, rest: AsyncGenerator[bytes], headers: dict[str, str]) -> None:
+        super().__init__(_after(first, rest), media_type="text/csv; charset=utf-8", headers=headers)
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._rest):
+            await super().__call__(scope, receive, send)
 
 
 async def _prepared(caller: Caller, segment: str | None, as_of: datetime | None) -> Export:
@@ -196,4 +208,4 @@ async def segments_csv(
     day = time_text(as_of or datetime.now(UTC))[:10]
     name = f"segments-{caller.shop.partition('.')[0]}-{day}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return StreamingResponse(_after(first, stream), media_type="text/csv; charset=utf-8", headers=headers)
+    return _Export(first, stream, headers)

@@ -47,7 +47,7 @@ def test_the_first_program_is_published_and_read_back_from_the_history(world: Wo
     ("changes", "status"),
     [
         ({"zone": "Europe/Berlin"}, 202),
-        ({"rules": rules(timedelta(minutes=20))}, 202),
+        ({"rules": rules(timedelta(hours=3))}, 202),
         ({"rules": rules(timedelta(minutes=10))}, 409),
         ({"rules": rules(-timedelta(days=1))}, 409),
         ({"rules": [{"points_per_unit": "3"}]}, 409),

@@ -161,6 +161,28 @@ def test_facts_of_an_order_may_come_in_any_order(sent: list[Json], data: st.Data
         assert {each[history.REVISION] for each in entries} == {max(fact["revision"] for fact in told)}
 
 
+@thorough(150)
+@given(sent=st.lists(webhooks.ABOUT, max_size=8), data=st.data())
+@example(
+    sent=[
+        webhooks.about("customers/update", {"id": 7, "updated_at": "2026-03-01T00:00:00Z", "contact": contact})
+        for contact in ("v1.two", "v1.one")
+    ],
+    data=None,
+)
+def test_a_customers_webhooks_are_a_join(sent: list[Json], data: st.DataObject | None) -> None:
+    """Also of one delivery that was sealed twice, each time to other bytes."""
+    said = [envelopes.read(json.dumps(each).encode()) for each in sent]
+    other = said[::-1] if data is None else data.draw(st.permutations(said + said[::2]))
+    found = []
+    for each in (said, other):
+        state = customers.initial()
+        for webhook in each:
+            customers.apply(state, webhook)
+        found.append(state)
+    assert found[0] == found[1]
+
+
 # RFM
 
 DAY = timedelta(days=1)

@@ -177,8 +177,9 @@ _other = st.one_of(
     st.builds(_about, st.sampled_from(CUSTOMER_TOPICS), _customer, _told),
 )
 
-ENVELOPE = st.builds(
-    lambda said, webhook_id, triggered_at, received_at: {
+
+def _envelope(said: tuple[str, Json], webhook_id: str, triggered_at: Any, received_at: Any) -> Json:
+    return {
         "topic": said[0],
         "shop": SHOP,
         "webhook_id": webhook_id,
@@ -187,12 +188,21 @@ ENVELOPE = st.builds(
         "triggered_at": triggered_at,
         "received_at": received_at,
         "payload": said[1],
-    },
-    st.one_of(_snapshot, _snapshot, _snapshot, _refund, _other),
-    st.sampled_from(["a", "b", "B", "ab"]),
-    _at,
-    _at,
-)
+    }
+
+
+def about(topic: str, payload: Json) -> Json:
+    """One webhook that names no instant but its payload's."""
+    return _envelope((topic, payload), "a", text(NOW), text(NOW))
+
+
+_webhook_id = st.sampled_from(["a", "b", "B", "ab"])
+ENVELOPE = st.builds(_envelope, st.one_of(_snapshot, _snapshot, _snapshot, _refund, _other), _webhook_id, _at, _at)
+
+#: Webhooks of one customer.
+ABOUT = st.builds(
+    _envelope, st.builds(_about, st.sampled_from(CUSTOMER_TOPICS), st.just(CUSTOMERS[0]), _told), _webhook_id, _at, _at
+).map(lambda each: _placed(each, [text(NOW), text(NOW - US), text(POOL[2])]))
 
 _MOMENTS = st.lists(st.sampled_from(POOL), min_size=3, max_size=3)
 _SENT = st.lists(ENVELOPE, max_size=14)

@@ -1,0 +1,618 @@
+"""Breaks the code in known ways, one at a time, in a copy of the tree, and sees whether the tests notice.
+
+    make mutants                 every mutant; fails if one survives, or no longer fits the code
+    make mutants ARGS="-k sums"  those whose name holds a word; ARGS=--list names them all
+
+Each mutant is a text that must stand exactly once in its file, what takes its place, and the fast tests that must
+then fail. First those tests run on the unbroken copy, where they must pass.
+"""
+
+import argparse
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("events", "tables", "runtime", "streams", "batch", "api", "sql", "tests", "pyproject.toml")
+#: A mutant that hangs the tests is noticed too.
+SECONDS = 150.0
+
+
+class Mutant(NamedTuple):
+    """`old` stands once in `file`; with `new` in its place one of `tests` must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+ORDER_FREE = "tests/property/test_order_free.py"
+FOLDS = "tests/property/test_folds.py"
+WINDOWS = "tests/property/test_windows.py"
+HISTORY = "tests/property/test_history.py"
+EMISSION = "tests/unit/test_emission.py"
+GOLDEN = "tests/golden/test_golden.py"
+GUARD = "tests/unit/test_guard.py"
+KEYS = "tests/unit/test_keys.py"
+MONEY = f"{FOLDS}::test_what_is_no_amount_is_refused_at_once"
+POINTS = f"{FOLDS}::test_points_are_floored_in_major_units"
+RULES = f"{FOLDS}::test_a_rule_holds_from_its_very_microsecond"
+LOOK_BACK = f"{FOLDS}::test_the_look_back_to_the_microsecond"
+RECENCY = f"{FOLDS}::test_recency_is_in_whole_days_of_seconds"
+DIGITS = f"{FOLDS}::test_digits_are_the_oracles"
+VERSIONS = f"{FOLDS}::test_the_version_in_use_is_the_newest_not_after_now"
+CUSTOMERS = f"{FOLDS}::test_a_customers_webhooks_are_a_join"
+FACTS = f"{FOLDS}::test_facts_of_an_order_may_come_in_any_order"
+LEDGER = "tests/unit/test_ledger.py"
+WRONG = "tests/unit/test_wrong_input.py"
+
+EMIT_FACTS = """        self._states[key] = state = order_fold.apply(state, webhook, currency)
+        for fact in order_fold.facts(webhook.shop, order_id, currency, state):
+"""
+ADVANCE = """            if flight.pending:
+                break
+"""
+
+MUTANTS = [
+    # What leaves, and when
+    Mutant(
+        "no re-emission: a duplicate emits nothing",
+        "tables/chunks.py",
+        EMIT_FACTS,
+        """        before = state
+        self._states[key] = state = order_fold.apply(state, webhook, currency)
+        told = order_fold.facts(webhook.shop, order_id, currency, state)
+        for fact in [] if state == before else told:
+""",
+        (EMISSION,),
+    ),
+    Mutant(
+        "the customers an order has left are told nothing",
+        "tables/orders.py",
+        'for each in state["owners"]]',
+        'for each in state["owners"] if each == owner]',
+        (ORDER_FREE, GOLDEN),
+    ),
+    Mutant(
+        "a key on a wrong partition is folded there", "tables/chunks.py", "if received.key == raw and", "if", (WRONG,)
+    ),
+    Mutant(
+        "writes leave before their outputs are in",
+        "streams/guard.py",
+        ADVANCE,
+        "",
+        (GUARD,),
+    ),
+    Mutant(
+        "writes leave at once, without waiting for outputs",
+        "streams/guard.py",
+        """        if not outputs:
+            self._advance()
+""",
+        "        self._keep(flight)\n",
+        (GUARD,),
+    ),
+    Mutant("chunks write out of order", "streams/guard.py", ADVANCE, ADVANCE.replace("break", "continue"), (GUARD,)),
+    Mutant(
+        "a position moves before its writes are in",
+        "streams/guard.py",
+        "while self._flights and self._flights[0].left and not self._flights[0].pending:",
+        "while self._flights and self._flights[0].left:",
+        (GUARD,),
+    ),
+    Mutant(
+        "a failed delivery is only logged",
+        "streams/guard.py",
+        """            if error is not None:
+                self._from_thread(""",
+        """            if error is not None and error.str() == "nothing":
+                self._from_thread(""",
+        (GUARD,),
+    ),
+    # Revisions and joins
+    Mutant(
+        "a counter for a revision",
+        "tables/orders.py",
+        """def revision(state: OrderState, snapshot: orders.Snapshot) -> str:
+""",
+        """def revision(state: OrderState, snapshot: orders.Snapshot, seen: Any = []) -> str:
+    seen.append(1)
+    return f"{len(seen):015x}"
+
+
+def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
+""",
+        (FOLDS, ORDER_FREE),
+    ),
+    Mutant(
+        "a snapshot key without any tie-breaker",
+        "tables/orders.py",
+        'have["key"] < snapshot["key"]',
+        'have["key"][:1] < snapshot["key"][:1]',
+        (FOLDS, ORDER_FREE),
+    ),
+    Mutant(
+        "a snapshot key without webhook and digest",
+        "tables/orders.py",
+        'have["key"] < snapshot["key"]',
+        'have["key"][:2] < snapshot["key"][:2]',
+        (FOLDS, ORDER_FREE),
+    ),
+    Mutant(
+        "a snapshot key without its digest",
+        "tables/orders.py",
+        'have["key"] < snapshot["key"]',
+        'have["key"][:3] < snapshot["key"][:3]',
+        (FOLDS, ORDER_FREE),
+    ),
+    Mutant(
+        "a revision that knows refunds by their amount alone",
+        "tables/orders.py",
+        'sum(created_at + amount for created_at, amount in state["refunds"].values())',
+        'sum(amount for _, amount in state["refunds"].values())',
+        (FOLDS,),
+    ),
+    Mutant(
+        "the last copy of a refund wins",
+        "tables/orders.py",
+        "refund if have is None else [max(have[0], refund[0]), max(have[1], refund[1])]",
+        "refund",
+        (FOLDS,),
+    ),
+    Mutant(
+        "an order is cancelled only while its newest snapshot says so",
+        "tables/orders.py",
+        '"cancelled": state["cancelled"] or snapshot["cancelled"],',
+        '"cancelled": snapshot["cancelled"],',
+        (FOLDS, GOLDEN),
+    ),
+    Mutant(
+        "a lower revision replaces a higher one",
+        "tables/customers.py",
+        "if before is not None and before[history.REVISION] >= entry[history.REVISION]:",
+        "if before is not None and before[history.REVISION] == entry[history.REVISION]:",
+        (FACTS,),
+    ),
+    Mutant(
+        "a home that an order has left keeps it",
+        "tables/customers.py",
+        "entry = _entry(fact, home, home == processed_at, shop)",
+        "entry = _entry(fact, home, True, shop)",
+        (FACTS,),
+    ),
+    Mutant(
+        "of two sealed contacts the last that came wins",
+        "tables/customers.py",
+        '(have, state["contact"] or "") < (key, sealed or "")',
+        "have <= key",
+        (CUSTOMERS,),
+    ),
+    Mutant(
+        "a redaction holds until the next update",
+        "tables/customers.py",
+        'state["redacted"] = state["redacted"] or topic == "customers/redact"',
+        'state["redacted"] = topic == "customers/redact"',
+        (GOLDEN,),
+    ),
+    Mutant("a refund is counted twice", "tables/orders.py", "if refund_id not in known)", ")", (GOLDEN,)),
+    Mutant(
+        "a refund older than a silent snapshot is taken off",
+        "tables/orders.py",
+        "if created_at > updated_at)",
+        "if created_at >= updated_at)",
+        (ORDER_FREE,),
+    ),
+    Mutant(
+        "a refunded order keeps what it shows",
+        "tables/orders.py",
+        'if snapshot["status"] == "refunded":',
+        'if snapshot["status"] == "refunded!":',
+        (ORDER_FREE,),
+    ),
+    Mutant(
+        "a sender's clock is believed",
+        "events/instants.py",
+        "return min(triggered_at, received_at + CLOCK_SKEW)",
+        "return triggered_at",
+        (GOLDEN,),
+    ),
+    # Money and points
+    Mutant(
+        "amounts by float",
+        "events/money.py",
+        "scaled = Decimal(amount).scaleb(places, _EXACT)",
+        "scaled = Decimal(float(amount) * 10**places)",
+        (MONEY,),
+    ),
+    Mutant(
+        "amounts judged after rounding",
+        "events/money.py",
+        "Context(prec=200)",
+        "Context(prec=28)",
+        (MONEY,),
+    ),
+    Mutant(
+        "points by float",
+        "events/programs.py",
+        "return net * numerator // denominator",
+        "return int(net * (numerator / denominator))",
+        (POINTS,),
+    ),
+    Mutant(
+        "points rounded instead of floored",
+        "events/programs.py",
+        "return net * numerator // denominator",
+        "return (2 * net * numerator + denominator) // (2 * denominator)",
+        (POINTS,),
+    ),
+    Mutant(
+        "a rule holds only after its instant",
+        "events/programs.py",
+        "bisect_right(self._from, processed_at)",
+        "bisect_right(self._from, processed_at - 1)",
+        (RULES,),
+    ),
+    Mutant(
+        "a clawback by the rule of today",
+        "tables/customers.py",
+        'due = shop.rates.points(fact["net"], home)',
+        'due = shop.rates.points(fact["net"], instants.parse(fact["changed_at"]))',
+        (GOLDEN,),
+    ),
+    Mutant(
+        "a gift card earns",
+        "events/orders.py",
+        "    return _not_negative(now, ",
+        "    now = first = 0\n    return _not_negative(now, ",
+        (GOLDEN,),
+    ),
+    # RFM
+    Mutant(
+        "a look-back edge off by a second",
+        "tables/customers.py",
+        "start = 0 if look_back is None else end - look_back",
+        "start = 0 if look_back is None else end - look_back - instants.SECOND",
+        (LOOK_BACK,),
+    ),
+    Mutant(
+        "a look-back that contains its first instant",
+        "tables/customers.py",
+        "start = 0 if look_back is None else end - look_back",
+        "start = 0 if look_back is None else end - look_back - 1",
+        (LOOK_BACK,),
+    ),
+    Mutant(
+        "an order of this very instant does not count",
+        "tables/customers.py",
+        'tree, end = state["tree"], state["now"] + 1',
+        'tree, end = state["tree"], state["now"]',
+        (LOOK_BACK,),
+    ),
+    Mutant(
+        "a balance that forgets what is older than the look-back",
+        "tables/customers.py",
+        "older + span.points",
+        "span.points",
+        (LOOK_BACK,),
+    ),
+    Mutant(
+        "recency by calendar days",
+        "tables/rfm.py",
+        "return (t - latest) // instants.DAY",
+        "return t // instants.DAY - latest // instants.DAY",
+        (RECENCY,),
+    ),
+    Mutant(
+        "a value at a cut point belongs above it",
+        "tables/rfm.py",
+        "1 + bisect_left(cut_points.monetary, values.monetary)",
+        "1 + bisect_left(cut_points.monetary, values.monetary + 1)",
+        (DIGITS,),
+    ),
+    Mutant(
+        "FM rounded down",
+        "tables/rfm.py",
+        "5 - (f + m + 1) // 2",
+        "5 - (f + m) // 2",
+        (DIGITS,),
+    ),
+    Mutant(
+        "a version of cut points is used before its as_of",
+        "tables/reference.py",
+        "at = bisect_right(self._cut_points, now,",
+        "at = bisect_right(self._cut_points, now + 1,",
+        (VERSIONS,),
+    ),
+    # The tree
+    Mutant(
+        "sums that are not worked out again",
+        "tables/history.py",
+        "lines[at] = _line(child, nodes.put(chunk, child))",
+        "lines[at] = [*_line(child, nodes.put(chunk, child))[:_SUMS], *lines[at][_SUMS:]]",
+        (HISTORY,),
+    ),
+    Mutant(
+        "sums by difference, blind to what an entry replaces",
+        "tables/history.py",
+        "lines[at] = _line(child, nodes.put(chunk, child))",
+        "lines[at] = [*_line(child, nodes.put(chunk, child))[:_SUMS], "
+        "*_add(Sums(*lines[at][_SUMS:]), _sum_entries([entry]))]",
+        (HISTORY,),
+    ),
+    Mutant(
+        "a chunk is written over",
+        "tables/chunks.py",
+        """        if chunk in self._new:
+            return chunk
+        self.drop(chunk)
+        return self.add(node)
+""",
+        """        self._nodes[chunk] = node
+        self._new.add(chunk)
+        return chunk
+""",
+        (HISTORY, WINDOWS),
+    ),
+    Mutant(
+        "old chunks are removed before the row",
+        "tables/chunks.py",
+        "return {**writes, **removed}",
+        "return {**removed, **writes}",
+        (ORDER_FREE,),
+    ),
+    Mutant(
+        "chunks without a bound", "tables/history.py", "if len(lines) <= FAN:", "if len(lines) <= FAN * 9:", (HISTORY,)
+    ),
+    # Windows
+    Mutant(
+        "a window's end belongs to it",
+        "tables/windows.py",
+        "start = at - at % length",
+        "start = at - 1 - (at - 1) % length",
+        (WINDOWS,),
+    ),
+    Mutant(
+        "a day of 24 hours",
+        "tables/windows.py",
+        "programs.local_midnight(day + timedelta(days=1), zone),",
+        "programs.local_midnight(day, zone) + instants.DAY,",
+        (WINDOWS,),
+    ),
+    Mutant(
+        "a window written at the end of its retention",
+        "tables/windows.py",
+        "return of.end + RETENTION[of.size] > stream_time",
+        "return of.end + RETENTION[of.size] >= stream_time",
+        (WINDOWS,),
+    ),
+    Mutant(
+        "a late change is written",
+        "tables/chunks.py",
+        "                touched[shop, window] = True\n",
+        "                touched[shop, window] = False\n",
+        (WINDOWS,),
+    ),
+    Mutant(
+        "a late change is passed over",
+        "tables/chunks.py",
+        "            elif any(change):\n                touched[shop, window] = True\n",
+        "",
+        (WINDOWS, ORDER_FREE),
+    ),
+    Mutant(
+        "an hour is taken to lie inside a day",
+        "tables/chunks.py",
+        "if turned and not (lone and lone.start <= window.start and window.end <= lone.end):",
+        "if turned and not lone:",
+        (WINDOWS,),
+    ),
+    Mutant(
+        "a customer is counted once an order",
+        "tables/chunks.py",
+        "change[windows.CUSTOMERS] = turned if lone else 0",
+        "change[windows.CUSTOMERS] = turned",
+        (WINDOWS,),
+    ),
+    Mutant(
+        "windows are noted when all homes are filed",
+        "tables/chunks.py",
+        "in customers.file(state, nodes, fact, shop):",
+        "in list(customers.file(state, nodes, fact, shop)):",
+        (ORDER_FREE, WINDOWS),
+    ),
+    Mutant(
+        "recovery counts a customer once an order",
+        "tables/chunks.py",
+        "if entry[history.COUNTED] and not guest and window not in seen:",
+        "if entry[history.COUNTED] and not guest:",
+        (WINDOWS,),
+    ),
+    # Partitions, the sink, wrong input
+    Mutant("another seed of the partitioner", "events/keys.py", "0x9747B28C", "0x9747B28D", (KEYS,)),
+    Mutant(
+        "librdkafka's default partitioner",
+        "runtime/kafka.py",
+        '"partitioner": "murmur2_random"',
+        '"partitioner": "consistent_random"',
+        (KEYS,),
+    ),
+    Mutant(
+        "the sink takes an equal revision again",
+        "streams/ledger.py",
+        'record["revision"] <= before.revision',
+        'record["revision"] < before.revision',
+        (LEDGER,),
+    ),
+    Mutant(
+        "the sink posts totals for deltas",
+        "streams/ledger.py",
+        'delta = record["total"] - (before.total if before is not None else 0)',
+        'delta = record["total"]',
+        (LEDGER,),
+    ),
+    Mutant(
+        "a dead letter repeats any key",
+        "tables/chunks.py",
+        "if not _KEY.fullmatch(key):",
+        "if not key:",
+        (WRONG,),
+    ),
+    Mutant(
+        "a dead letter repeats a whole payload",
+        "tables/chunks.py",
+        'envelope["payload"] = payloads.minimise(envelope["topic"], envelope["payload"])',
+        'payloads.minimise(envelope["topic"], envelope["payload"])',
+        (WRONG,),
+    ),
+    Mutant(
+        "the calendar's last year is taken",
+        "events/instants.py",
+        "if us >= _LATEST:",
+        "if us < 0:",
+        (WRONG,),
+    ),
+    Mutant(
+        "an unknown status is a dead letter",
+        "events/orders.py",
+        "if status is not None and not isinstance(status, str):",
+        "if status is not None and status not in KNOWN_STATUSES:",
+        (WRONG, GOLDEN),
+    ),
+]
+
+
+class Stale(Exception):
+    """A mutant that no longer fits the code."""
+
+
+def copy_tree(to: Path) -> Path:
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, to / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        else:
+            shutil.copy(source, to / name)
+    return to
+
+
+def check_fit(mutants: list[Mutant]) -> None:
+    """Stale unless each mutant's text stands exactly once in its file and makes Python of it."""
+    for mutant in mutants:
+        text = (ROOT / mutant.file).read_text(encoding="utf-8")
+        if (count := text.count(mutant.old)) != 1:
+            raise Stale(f"stale mutant {mutant.name!r}: its text stands {count} times in {mutant.file}")
+        compile(text.replace(mutant.old, mutant.new), mutant.file, "exec")
+
+
+def run_tests(tree: Path, tests: tuple[str, ...]) -> tuple[int, str]:
+    """pytest's exit code and the end of what it said; -1 when it took too long."""
+    arguments = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow and not server", "--hypothesis-seed=1", *tests]
+    environment = {
+        **os.environ,
+        "LOYALNEST_TEST_SHRINK": "0",
+        "LOYALNEST_SHARED": os.environ.get("LOYALNEST_SHARED") or str(ROOT.parent / "shared"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(tree / ".hypothesis"),
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *arguments],
+            cwd=tree,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return -1, f"still running after {SECONDS:.0f} s"
+    return done.returncode, "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
+
+
+def try_mutant(trees: "queue.Queue[Path]", mutant: Mutant) -> tuple[str, float]:
+    """`noticed`, `survived`, or what went wrong; and the seconds it took."""
+    started = time.monotonic()
+    tree = trees.get()
+    file = tree / mutant.file
+    text = file.read_text(encoding="utf-8")
+    try:
+        file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+        code, said = run_tests(tree, mutant.tests)
+    finally:
+        file.write_text(text, encoding="utf-8")
+        trees.put(tree)
+    # 1: tests failed. Anything else (2: nothing could be collected) says nothing about the tests.
+    verdict = {1: "noticed", -1: "noticed (hung)", 0: "survived"}.get(code, f"broken: {said}")
+    return verdict, time.monotonic() - started
+
+
+def run(mutants: list[Mutant], console: Console) -> dict[str, tuple[str, float]]:
+    jobs = min(4, os.cpu_count() or 1)
+    with tempfile.TemporaryDirectory(prefix="loyalnest-mutants-") as folder:
+        trees: queue.Queue[Path] = queue.Queue()
+        for number in range(jobs):
+            (Path(folder) / str(number)).mkdir()
+            trees.put(copy_tree(Path(folder) / str(number)))
+        tree = trees.get()
+        tests = tuple(dict.fromkeys(test.partition("::")[0] for mutant in mutants for test in mutant.tests))
+        console.print(f"{len(tests)} files of tests, unbroken ...")
+        code, said = run_tests(tree, tests)
+        trees.put(tree)
+        if code != 0:
+            raise Stale(f"the tests do not pass on the unbroken code:\n{said}")
+        found: dict[str, tuple[str, float]] = {}
+        with Progress(console=console, transient=True) as progress, ThreadPoolExecutor(jobs) as pool:
+            task = progress.add_task("mutants", total=len(mutants))
+
+            def one(mutant: Mutant) -> None:
+                found[mutant.name] = try_mutant(trees, mutant)
+                progress.advance(task)
+
+            list(pool.map(one, mutants))
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Break the code in known ways; the tests must notice each.")
+    parser.add_argument("-k", metavar="WORD", default="", help="only mutants whose name holds this")
+    parser.add_argument("--list", action="store_true", help="name the mutants and end")
+    arguments = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    mutants = [mutant for mutant in MUTANTS if arguments.k in mutant.name]
+    if arguments.list:
+        for mutant in mutants:
+            console.print(f"{mutant.name} [dim]({mutant.file})[/dim]")
+        return 0
+    started = time.monotonic()
+    try:
+        check_fit(mutants)
+        found = run(mutants, console)
+    except Stale as error:
+        console.print(f"[red]{error}[/red]")
+        return 2
+    table = Table("mutant", "file", "verdict", "s")
+    for mutant in mutants:
+        verdict, seconds = found[mutant.name]
+        style = "" if verdict.startswith("noticed") else "red"
+        table.add_row(mutant.name, mutant.file, verdict, f"{seconds:.0f}", style=style)
+    console.print(table)
+    lost = [name for name, (verdict, _) in found.items() if not verdict.startswith("noticed")]
+    console.print(f"{len(mutants) - len(lost)} of {len(mutants)} noticed in {time.monotonic() - started:.0f} s")
+    return 1 if lost or not mutants else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""The mutants of `make mutants` fit the code as it stands; whether the tests notice them takes minutes."""
+
+from pathlib import Path
+
+import pytest
+
+from scripts.mutants import MUTANTS, ROOT, Mutant, Stale, check_fit
+
+
+def test_every_mutant_fits_the_code() -> None:
+    check_fit(MUTANTS)
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+def test_every_mutant_names_tests_that_are_there() -> None:
+    for mutant in MUTANTS:
+        assert mutant.tests
+        for test in mutant.tests:
+            file, _, name = test.partition("::")
+            assert Path(ROOT / file).is_file()
+            assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8") if name else True
+
+
+def test_a_mutant_that_no_longer_fits_is_told() -> None:
+    with pytest.raises(Stale, match=r"stale mutant 'gone'.* 0 times"):
+        check_fit([Mutant("gone", "events/money.py", "text that nobody wrote", "", ())])

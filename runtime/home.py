@@ -89,6 +89,10 @@ class Lock:
                     return False
                 time.sleep(0.1)
 
+    @property
+    def held(self) -> bool:
+        return self._file is not None
+
     def give_back(self) -> None:
         if self._file is not None:
             self._file.close()
@@ -111,9 +115,9 @@ def retract(folder: Path) -> None:
 
 def running(folder: Path) -> dict[str, Any] | None:
     """What a running `up` announced; None if none runs."""
-    lock = Lock(folder)
-    if not folder.exists():
+    if not (folder / _RUNNING).exists():  # the folder need not be ours, nor there at all
         return None
+    lock = Lock(folder)
     if lock.take():
         lock.give_back()
         return None
@@ -153,8 +157,10 @@ def attach(settings: Settings) -> Iterator[Settings]:
 
 
 def _complete(settings: Settings, there: dict[str, Any]) -> Settings:
-    """The settings, with what they leave open as the running `up` has it. Its master key is in the folder."""
-    changes: dict[str, Any] = {"master_key": embedded.master_key(settings)}
+    """The settings, with what they leave open as the running `up` has it."""
+    changes: dict[str, Any] = {}
+    if settings.master_key is None and (there or (settings.data / "master.key").exists()):
+        changes["master_key"] = embedded.master_key(settings)
     if settings.database is None:
         changes["database"] = SecretStr(there["database"])
     if settings.kafka is None:

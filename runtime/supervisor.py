@@ -297,8 +297,9 @@ class Stack:
             self._end_life(("api", "schedule"), _OF_A_LIFE)
             if self._database is not None:
                 self._database.stop()
-            home.retract(self._given.data)
-            self._lock.give_back()
+            if self._lock.held:  # else the folder is another's
+                home.retract(self._given.data)
+                self._lock.give_back()
 
     def _end_life(self, *rounds: tuple[str, ...]) -> None:
         """Ends processes, round by round (who takes things in before who works them off), and the broker."""

@@ -114,8 +114,18 @@ def connected(settings: Settings) -> Iterator[tuple[Settings, psycopg.Connection
 
 def new_publisher(settings: Settings) -> Any:
     """The way in, a Publisher with `close`: the raw history where that is the journal, else Kafka."""
+    if settings.journal and settings.kafka is None:
+        _check_journal(settings)
     publishers = room("streams.publisher")
     return (publishers.JournalPublisher if settings.journal else publishers.KafkaPublisher)(settings)
+
+
+def _check_journal(settings: Settings) -> None:
+    """What is written to the raw history alone never reaches a real Kafka."""
+    with database.connect(settings.database_url(), "loyalnest", autocommit=True) as connection:
+        fed = connection.execute("SELECT 1 FROM sink_positions WHERE incarnation NOT LIKE 'embedded-%' LIMIT 1")
+        if fed.fetchone() is not None:
+            raise CommandError("this database is fed from a Kafka: give --kafka too, or set LOYALNEST_KAFKA")
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import pytest
 
 from batch import parity
 from runtime.settings import Settings
-from tests.e2e.up import Up, wait
+from tests.e2e.up import Up, loyalnest, wait
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -73,3 +73,12 @@ def test_a_rebuild_restores_what_was_destroyed(real: Settings, folder: Path) -> 
         wait(lambda: not parity.main(real, shop), what="parity")
     finally:
         stack.stop()
+
+
+def test_nothing_is_written_past_a_real_kafka(real: Settings, folder: Path) -> None:
+    with psycopg.connect(real.database_url()) as connection:
+        connection.execute("INSERT INTO sink_positions VALUES ('kafka', 'shopify.orders', 0, 0)")
+    words = ("shops", "add", "nest", "--database", real.database_url(), "--data", str(folder))
+    ended = loyalnest(*words, check=False)
+    assert (ended.returncode, "give --kafka too" in ended.stderr) == (1, True), ended.stderr
+    assert _count(real, "raw_events") == 0

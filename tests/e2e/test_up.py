@@ -133,6 +133,7 @@ def test_ended_by_sigterm_nothing_is_left(folder: Path) -> None:
     with up(folder) as stack:
         second = loyalnest("up", "--data", str(folder), "--port", "0", check=False)
         assert (second.returncode, "another LoyalNest uses" in second.stderr) == (1, True)
+        assert stack.announced["api"] in stack.said()  # and the first one is where it was
         family = stack.descendants()
         server = int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
         assert len(family) >= 3
@@ -140,6 +141,17 @@ def test_ended_by_sigterm_nothing_is_left(folder: Path) -> None:
         psutil.wait_procs(family, timeout=5)
         assert not [each for each in family if each.is_running()]
         assert not psutil.pid_exists(server) or psutil.Process(server).status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_will_not_get_better_ends_it_in_one_sentence(folder: Path) -> None:
+    words = ("up", "--data", str(folder), "--port", "0")
+    ended = loyalnest(*words, check=False, settings={"master_key": "sesame"})
+    assert ended.returncode == 1
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("loyalnest: the api ended with exit code 1")
+    assert "LOYALNEST_MASTER_KEY must be 32 bytes" in last
+    assert "Traceback" not in ended.stderr
+    assert not (folder / "postgres" / "postmaster.pid").exists()
 
 
 def test_killed_its_processes_go_with_it_and_the_next_takes_over(folder: Path) -> None:

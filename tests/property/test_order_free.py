@@ -48,13 +48,15 @@ def expected_row(customer: oracle.Customer) -> Json:
     }
 
 
-def check_rows(sink: Sink, shop: str, expected: oracle.Shop) -> None:
+def check_rows(sink: Sink, shop: str, expected: oracle.Shop, crashes: int) -> None:
     assert {customer for of, customer in sink.rows if of == shop} == set(expected.customers)
     for customer_id, customer in expected.customers.items():
         row: Any = sink.rows[shop, customer_id]
         wanted = expected_row(customer)
         assert {name: row[name] for name in wanted} == wanted, customer_id
-        assert sink.last_rfm[shop, customer_id]["current"] == row["standing"]
+        # A change is told once. One that left just before a crash may not come about again, when topics interleave
+        # otherwise in the replay: then the row says what stands, and the last change does not.
+        assert crashes or sink.last_rfm[shop, customer_id]["current"] == row["standing"]
 
 
 def check_orders(sink: Sink, shop: str, expected: oracle.Shop) -> None:
@@ -97,7 +99,7 @@ def check(stream: Stream, sent: list[Json], plain: dict[str, Json], cut: dict[st
     sink = stream.sink()
     assert not sink.letters
     for shop, expected in oracle.oracle(sent, plain, cut).items():
-        check_rows(sink, shop, expected)
+        check_rows(sink, shop, expected, stream.crashes)
         check_orders(sink, shop, expected)
         check_windows(stream, sink, shop, expected, plain[shop]["zone"])
         for customer_id in expected.customers:
@@ -107,7 +109,7 @@ def check(stream: Stream, sent: list[Json], plain: dict[str, Json], cut: dict[st
     for shop, expected in oracle.oracle(sent, plain, cut, end).items():
         for customer in expected.customers.values():
             customer.now = end
-        check_rows(sink, shop, expected)
+        check_rows(sink, shop, expected, stream.crashes)
     return sink
 
 

@@ -60,7 +60,7 @@ def file(state: CustomerState, nodes: history.Nodes, fact: OrderFact, shop: Shop
     The order stands at its processed_at; at every other home it ever had stands nothing.
     """
     now, processed_at = instants.parse(fact["now"]), instants.parse(fact["processed_at"])
-    homes = sorted({instants.parse(text) for text in fact["homes"]} | {processed_at})
+    homes = sorted({*map(instants.parse, fact["homes"]), processed_at})
     state["now"] = max(state["now"], now)
     state["known"] = state["known"] or not keys.is_guest(fact["customer_id"])
     for home in homes:

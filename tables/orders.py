@@ -106,9 +106,10 @@ def net(state: OrderState, snapshot: orders.Snapshot) -> int:
 
 def changed_at(state: OrderState, snapshot: orders.Snapshot) -> int:
     """When the state came about (microseconds): the latest of snapshot, refunds and deletion."""
-    refunded = max((created_at for created_at, _ in state["refunds"].values()), default=0)
-    updated_at: int = snapshot["key"][0]
-    return max(updated_at, refunded, state["deleted_at"])
+    latest: int = max(snapshot["key"][0], state["deleted_at"])
+    for created_at, _ in state["refunds"].values():
+        latest = max(latest, created_at)
+    return latest
 
 
 def revision(state: OrderState, snapshot: orders.Snapshot) -> str:
@@ -151,5 +152,7 @@ def facts(shop: str, order_id: str, currency: str, state: OrderState) -> list[Or
         "net": value if counted else 0,
         "gross": max(value, snapshot["gross"]) if paid else 0,
     }
+    if state["owners"] == [owner]:
+        return [base]
     nothing: OrderFact = {**base, "counted": False, "paid": False, "net": 0, "gross": 0}
     return [base if each == owner else {**nothing, "customer_id": each} for each in state["owners"]]

@@ -7,6 +7,7 @@ in a changelog: a crash cannot part them from what they sum.
 
 from datetime import timedelta
 from functools import lru_cache
+from operator import add
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -84,9 +85,8 @@ class Partial:
         """Adds to a window's sums; False, and nothing done, when the stream has let go of it."""
         if not is_open(of, self.time(shop)):
             return False
-        row = self._rows.setdefault((shop, of.size, of.start), list(EMPTY))
-        for at, value in enumerate(change):
-            row[at] += value
+        key = shop, of.size, of.start
+        self._rows[key] = list(map(add, self._rows.get(key, EMPTY), change))
         return True
 
     def row(self, shop: str, of: Window) -> tuple[int, ...]:

@@ -81,7 +81,7 @@ class _Maker:
         events: list[_Event] = [(each.person.created_at, "customers/create", each.person, None) for each in shoppers]
         del events[wanted:]
         weights = list(accumulate(each.weight for each in shoppers))
-        while len(events) < wanted and weights[-1] > 0:
+        while len(events) < wanted:
             shopper = self.random.choices(shoppers, cum_weights=weights)[0]
             events += self._order_events(shopper)[: wanted - len(events)]
         events.sort(key=lambda event: event[0])
@@ -100,7 +100,8 @@ class _Maker:
             created_at=max(begins - round(random.expovariate(1 / HOUR)), self.until - _YEAR),
             number=number,
         )
-        weight = 0.0 if random.random() < _PROSPECTS else random.lognormvariate(0, 1.1)
+        # Somebody must buy: the first customer always does.
+        weight = 0.0 if random.random() < _PROSPECTS and number > 0 else random.lognormvariate(0, 1.1)
         # Half stay; the others are gone after some weeks or months.
         stays = _YEAR if random.random() < 0.45 else round(random.expovariate(1 / (75 * DAY)))
         return _Shopper(person, weight, begins, min(begins + stays, self.until), random.sample(self._products, 6))

@@ -49,6 +49,12 @@ def test_it_sends_as_many_webhooks_as_asked_in_the_year_that_ends_then() -> None
     assert max(each.triggered_at for each in store) > UNTIL - instants.DAY
 
 
+def test_the_smallest_shops_send_as_many_too() -> None:
+    for customers, webhooks in ((1, 1), (1, 30), (50, 10), (3, 200)):
+        store = list(store_maker.make_store(UNTIL, seed=5, customers=customers, webhooks=webhooks))
+        assert len(store) == webhooks
+
+
 def test_one_in_twenty_comes_twice_and_one_in_twenty_late() -> None:
     store = _store()
     first: dict[str, int] = {}

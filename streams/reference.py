@@ -36,6 +36,8 @@ class ReferenceReader:
                 "enable.auto.commit": False,
                 "allow.auto.create.topics": True,
                 "auto.offset.reset": "earliest",
+                # Asking where the topics end waits behind the consumer's own long poll.
+                "fetch.wait.max.ms": 20,
             }
         )
         self._position: dict[tuple[str, int], int] = {}

@@ -10,6 +10,21 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CDNOW_SHOP = "cdnow.myshopify.com"
 
+#: The segments of CDNOW as of 1998-07-01T00:00Z with a look-back of 365 days, by an implementation of its own.
+CDNOW_SEGMENTS = {
+    "Prospects": 1545,
+    "Dormant": 199,
+    "Loyal": 156,
+    "Champions": 112,
+    "At risk": 107,
+    "Active": 97,
+    "Almost lost": 59,
+    "Needs attention": 38,
+    "Promising": 18,
+    "Previously loyal": 17,
+    "New": 9,
+}
+
 
 def shared(*parts: str) -> Path:
     """A path in the folder of shared data: LOYALNEST_SHARED, else ../shared beside the repository.

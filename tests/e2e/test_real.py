@@ -21,27 +21,12 @@ import pytest
 from runtime.play import Player
 from runtime.settings import Settings
 from runtime.store_maker import make_store
-from tests.support import shared
+from tests.support import CDNOW_SEGMENTS, shared
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(420)]
 
 SHOP = "cdnow.myshopify.com"
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-#: The issue's figures, from a separate implementation of section 3.
-SEGMENTS = {
-    "Prospects": 1545,
-    "Dormant": 199,
-    "Loyal": 156,
-    "Champions": 112,
-    "At risk": 107,
-    "Active": 97,
-    "Almost lost": 59,
-    "Needs attention": 38,
-    "Promising": 18,
-    "Previously loyal": 17,
-    "New": 9,
-}
 
 
 class System:
@@ -124,14 +109,14 @@ def test_the_issue_s_figures_whatever_is_killed(system: System) -> None:
     system.run("play", str(file), "--format", "cdnow", "--shop", SHOP, "--shuffle", "11", "--duplicate", "10")
     killer.join()
     answer = system.run("batch", "segments", "--shop", SHOP, "--as-of", "1998-07-01T00:00:00Z", "--json")
-    assert json.loads(answer)["segments"] == SEGMENTS
+    assert json.loads(answer)["segments"] == CDNOW_SEGMENTS
     assert system.run("batch", "parity", "--shop", SHOP)
     key = re.search(r"ln_\S+", system.run("keys", "create", SHOP, "--scope", "read"))
     assert key is not None
     found = httpx.get(
         f"{system.url}/v1/shops/{SHOP}/segments", headers={"Authorization": f"Bearer {key.group()}"}, timeout=30
     ).json()
-    assert {each["segment"]: each["customers"] for each in found["segments"]} == SEGMENTS
+    assert {each["segment"]: each["customers"] for each in found["segments"]} == CDNOW_SEGMENTS
     assert sum(each["points_balance"] for each in found["segments"]) == 239_444
 
 

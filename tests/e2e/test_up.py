@@ -18,24 +18,10 @@ from batch import parity
 from events import instants, topics
 from runtime import home
 from tests.e2e.up import Up, loyalnest, up, wait
-from tests.support import shared
+from tests.support import CDNOW_SEGMENTS, shared
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
-#: As of 1998-07-01T00:00Z with a look-back of 365 days, by an implementation of its own.
-SEGMENTS = {
-    "Prospects": 1545,
-    "Dormant": 199,
-    "Loyal": 156,
-    "Champions": 112,
-    "At risk": 107,
-    "Active": 97,
-    "Almost lost": 59,
-    "Needs attention": 38,
-    "Promising": 18,
-    "Previously loyal": 17,
-    "New": 9,
-}
 CUT_POINTS = ([37, 98, 160, 247], [1, 1, 3, 4], [2376, 4298, 8047, 17322])
 POINTS = 239_444
 
@@ -75,13 +61,13 @@ def _play(stack: Up, shop: str, *words: str) -> str:
 
 def _check_cdnow(stack: Up, shop: str) -> None:
     report = stack.json("batch", "segments", "--shop", shop, "--as-of", "1998-07-01T00:00:00Z")
-    assert report["segments"] == SEGMENTS
+    assert report["segments"] == CDNOW_SEGMENTS
     assert report["customers"] == 2357
     domain = f"{shop}.myshopify.com"
     cut_points = _rows(stack, "SELECT recency, frequency, monetary FROM cut_points WHERE shop = %s", domain)
     assert cut_points == [CUT_POINTS]
     live = dict(_rows(stack, "SELECT segment, count(*) FROM customers WHERE shop = %s GROUP BY 1", domain))
-    assert live == SEGMENTS
+    assert live == CDNOW_SEGMENTS
     balance = _rows(stack, "SELECT sum(balance)::bigint FROM customers WHERE shop = %s", domain)
     ledger = _rows(stack, "SELECT sum(points)::bigint FROM points_transactions WHERE shop = %s", domain)
     assert balance == ledger == [(POINTS,)]

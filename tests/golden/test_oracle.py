@@ -8,23 +8,10 @@ from typing import Any
 import pytest
 
 from tests.oracle import Shop, oracle
-from tests.support import CDNOW_SHOP, cdnow_envelopes
+from tests.support import CDNOW_SEGMENTS, CDNOW_SHOP, cdnow_envelopes
 
 AS_OF = datetime(1998, 7, 1, tzinfo=UTC)
 PROGRAM: dict[str, Any] = {"currency": "USD", "zone": "America/New_York", "look_back_days": 365, "rules": []}
-SEGMENTS = {
-    "Prospects": 1545,
-    "Dormant": 199,
-    "Loyal": 156,
-    "Champions": 112,
-    "At risk": 107,
-    "Active": 97,
-    "Almost lost": 59,
-    "Needs attention": 38,
-    "Promising": 18,
-    "Previously loyal": 17,
-    "New": 9,
-}
 
 
 def _score(envelopes: list[dict[str, Any]], cut_points: list[dict[str, Any]]) -> Shop:
@@ -51,7 +38,7 @@ def test_cdnow(shuffled: bool) -> None:
     assert len(shop.orders) == 6919
     assert len(shop.customers) == 2357
     assert sum(customer.balance for customer in shop.customers.values()) == 239_444
-    assert Counter(customer.segment for customer in shop.customers.values()) == SEGMENTS
+    assert Counter(customer.segment for customer in shop.customers.values()) == CDNOW_SEGMENTS
     days = [window for (size, _), window in shop.windows.items() if size == "day"]
     assert sum(day["points_earned"] for day in days) == 239_444
     assert sum(day["orders"] for day in days) == 6919

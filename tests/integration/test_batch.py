@@ -18,23 +18,10 @@ from events.programs import CutPoints, Program
 from runtime.ports import Message
 from runtime.settings import Settings
 from tests import oracle, stores
-from tests.support import CDNOW_SHOP, cdnow_envelopes
+from tests.support import CDNOW_SEGMENTS, CDNOW_SHOP, cdnow_envelopes
 
 AS_OF = datetime(1998, 7, 1, tzinfo=UTC)
 SHORT = Patience(rounds=2, stall=0.2, poll=0.01)
-SEGMENTS = {
-    "Prospects": 1545,
-    "Dormant": 199,
-    "Loyal": 156,
-    "Champions": 112,
-    "At risk": 107,
-    "Active": 97,
-    "Almost lost": 59,
-    "Needs attention": 38,
-    "Promising": 18,
-    "Previously loyal": 17,
-    "New": 9,
-}
 
 
 @pytest.fixture
@@ -178,7 +165,7 @@ def one(connection: Connection[Any], query: str) -> Any:
 def test_cdnow(connection: Connection[Any], cdnow: Stream) -> None:
     told: list[tuple[str, int, int | None]] = []
     report = run(cdnow, AS_OF, on_progress=lambda *each: told.append(each))
-    assert report.segments == SEGMENTS
+    assert report.segments == CDNOW_SEGMENTS
     assert (report.customers, report.scored, report.webhooks, report.unreadable) == (2357, 812, 6919, 0)
     assert (report.published, report.rescored, report.rounds) == (True, 2357, 1)
     first, *rescores = cdnow.sent
@@ -195,7 +182,7 @@ def test_cdnow(connection: Connection[Any], cdnow: Stream) -> None:
             "SELECT segment, count(*) FROM batch_segments WHERE run_id = %s GROUP BY segment", (report.run_id,)
         ).fetchall()
     )
-    assert kept == SEGMENTS
+    assert kept == CDNOW_SEGMENTS
     assert one(connection, "SELECT sum(balance)::int FROM batch_segments") == 239_444
     assert one(connection, "SELECT status, published, customers, rescored, rounds FROM batch_runs") == (
         "done",
@@ -278,7 +265,7 @@ def test_events_after_its_read_do_not_disturb_it(connection: Connection[Any], cd
         cdnow(messages)
 
     report = segments.run(connection, publish, CDNOW_SHOP, AS_OF, patience=SHORT)
-    assert report.segments == SEGMENTS
+    assert report.segments == CDNOW_SEGMENTS
     assert report.webhooks == 6919 + 50
     assert report.rounds == 1
 
@@ -293,7 +280,7 @@ def test_main_publishes_through_the_ports_publisher(database: str, cdnow: Stream
 
     settings = Settings(database=SecretStr(database))
     report = segments.main(settings, Publisher(), CDNOW_SHOP, AS_OF, patience=SHORT)
-    assert report.segments == SEGMENTS
+    assert report.segments == CDNOW_SEGMENTS
     assert report.rescored == 2357
     assert parity.main(settings, "cdnow.myshopify.com")[0].startswith("points: ")  # nobody posted any here
 

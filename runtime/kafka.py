@@ -148,6 +148,11 @@ def _create(settings: Settings, admin: Any, lacking: list[NewTopic]) -> list[str
     return made
 
 
+def check(settings: Settings) -> None:
+    """TopicError where a topic of ours has another number of partitions than the settings."""
+    _check_counts(settings, _partitions(AdminClient(client_config(settings))))
+
+
 def _check_counts(settings: Settings, there: dict[str, int]) -> None:
     keyed = [settings.topic(topic.name) for topic in topics.ALL if topic.keyed]
     keyed += [changelog(settings, table) for table in TABLES]

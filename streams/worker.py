@@ -7,6 +7,7 @@ import logging
 import uvloop
 from prometheus_client import start_http_server
 
+from runtime import kafka
 from runtime.settings import Settings
 from streams.app import Worker
 
@@ -15,6 +16,12 @@ log = logging.getLogger(__name__)
 
 def main(settings: Settings) -> int:
     """Runs a worker until SIGTERM or SIGINT; the process ends with 1 when something made it stop."""
+    try:
+        # With another number every key would look misplaced, and be sent on for ever.
+        kafka.check(settings)
+    except kafka.TopicError as error:
+        log.error("the worker cannot start: %s", error)
+        return 1
     # The folds make many short-lived containers and no cycles: the collector's default pace costs a tenth of them.
     gc.set_threshold(50_000, 20, 50)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())

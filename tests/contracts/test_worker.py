@@ -203,6 +203,16 @@ def test_two_workers_share_and_take_over(
             other.kill()
 
 
+def test_another_number_of_partitions_is_refused(settings: Settings, tmp_path: Path) -> None:
+    """Every key would look misplaced, and be sent on for ever."""
+    wrong = settings.model_copy(update={"partitions": settings.partitions + 1})
+    worker = WorkerProcess(wrong, tmp_path).launch()
+    wait(worker.exited)
+    assert worker.process is not None
+    assert worker.process.returncode == 1
+    assert "partitions" in worker.said()
+
+
 @pytest.mark.server
 def test_a_delivery_that_fails_stops_the_worker_and_commits_nothing(real: Settings, tmp_path: Path) -> None:
     """A changelog topic that refuses our records: what was folded is not durable, and nobody may say it is."""

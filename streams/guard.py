@@ -11,7 +11,7 @@ Everything leaves by one idempotent producer. A delivery that failed for good st
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from faust.types import TP
 
 from tables.chunks import Output, Writes
+
+#: Leaves the choice of a partition to the partitioner.
+_ANY = -1
 
 #: Chunks that may be on their way at once, over all partitions.
 IN_FLIGHT = 8
@@ -114,9 +117,8 @@ class Guard:
         flight = _Flight(tp, next_offset, outputs, changelog, writes, on_kept)
         self._flights.append(flight)
         flight.pending = len(outputs)
-        report = self._reporter(flight)
-        for output in outputs:
-            self._produce(self._topic(output.topic), output.key, output.value, output.partition, report)
+        names = {name: self._topic(name) for name in {output.topic for output in outputs}}
+        self._produce(((names[topic], key, value, at) for topic, key, value, at in outputs), self._reporter(flight))
         if not outputs:
             self._advance()
 
@@ -155,18 +157,17 @@ class Guard:
     def _keep(self, flight: _Flight) -> None:
         flight.pending = len(flight.writes)
         flight.left = True
-        report = self._reporter(flight)
-        for key, value in flight.writes.items():
-            self._produce(flight.changelog, key, value, flight.tp.partition, report)
+        changelog, at = flight.changelog, flight.tp.partition
+        self._produce(((changelog, key, value, at) for key, value in flight.writes.items()), self._reporter(flight))
 
-    def _produce(self, topic: str, key: str, value: bytes | None, partition: int | None, report: Any) -> None:
+    def _produce(self, records: Iterable[tuple[str, str, bytes | None, int | None]], report: Any) -> None:
+        """Hands over (topic, key, value, partition), in one loop: a call for each would cost half as much again."""
         if self._failed is not None:
             return
+        produce, topic = self._producer.produce, ""
         try:
-            if partition is None:
-                self._producer.produce(topic, value, key, on_delivery=report)
-            else:
-                self._producer.produce(topic, value, key, partition, report)
+            for topic, key, value, partition in records:
+                produce(topic, value, key, _ANY if partition is None else partition, report)
         except (BufferError, KafkaException) as error:
             self._fail(DeliveryFailed(f"{topic}: {error}"))
 

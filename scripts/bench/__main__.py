@@ -217,7 +217,8 @@ def _state(found: alone.Alone) -> str:
 
 def where(options: Options) -> Section:
     say("where the folds' time goes")
-    found = folds.profile(list(data.orders(min(options.orders, 20_000), options.orders // 5)))
+    orders = min(options.orders, 20_000)
+    found = folds.profile(list(data.orders(orders, orders // 5)))
     rows = [[step, f"{share:.0%}"] for step, share in found.shares]
     return Section(
         "Where the time goes",

@@ -79,7 +79,8 @@ class ChunkConsumer(driver.Consumer):
         never = [tp for tp, offset in committed.items() if not offset or offset < 0]
         never = [tp for tp in never if not self._is_changelog_tp(tp)]
         if never:
-            await self._thread.seek_to_beginning(*never)
+            # By offset: aiokafka's own seek to the beginning waits for its fetcher, which may wait for us.
+            await self._thread.seek_wait(await self._thread.earliest_offsets(*never))
         return committed
 
     def ack(self, message: Any) -> bool:

@@ -15,13 +15,16 @@ class Thread:
     """Stands for Faust's thread around aiokafka, which seeks to what is committed and to nothing else."""
 
     def __init__(self) -> None:
-        self.to_beginning: list[TP] = []
+        self.sought: dict[TP, int] = {}
 
     async def seek_to_committed(self) -> dict[TP, int | None]:
         return {COMMITTED: 5, NEVER: None, AT_ZERO: 0, CHANGELOG: None}
 
-    async def seek_to_beginning(self, *partitions: TP) -> None:
-        self.to_beginning += partitions
+    async def earliest_offsets(self, *partitions: TP) -> dict[TP, int]:
+        return dict.fromkeys(partitions, 3)
+
+    async def seek_wait(self, partitions: dict[TP, int]) -> None:
+        self.sought |= partitions
 
 
 def test_what_was_never_committed_is_read_from_its_beginning_after_a_rebalance() -> None:
@@ -31,4 +34,4 @@ def test_what_was_never_committed_is_read_from_its_beginning_after_a_rebalance()
     consumer._thread = thread = Thread()
     consumer._is_changelog_tp = lambda tp: tp == CHANGELOG
     asyncio.run(consumer.seek_to_committed())
-    assert thread.to_beginning == [NEVER, AT_ZERO]
+    assert thread.sought == {NEVER: 3, AT_ZERO: 3}

@@ -523,7 +523,6 @@ def run_tests(tree: Path, tests: tuple[str, ...]) -> tuple[int, str]:
     environment = {
         **os.environ,
         "LOYALNEST_TEST_SHRINK": "0",
-        "LOYALNEST_SHARED": os.environ.get("LOYALNEST_SHARED") or str(ROOT.parent / "shared"),
         "PYTHONDONTWRITEBYTECODE": "1",
         "HYPOTHESIS_STORAGE_DIRECTORY": str(tree / ".hypothesis"),
     }

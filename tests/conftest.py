@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def _no_settings_of_mine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own LOYALNEST_* settings and .env must not reach the tests."""
     for name in [each for each in os.environ if each.startswith("LOYALNEST_")]:
-        if not name.startswith("LOYALNEST_TEST_") and name not in ("LOYALNEST_SHARED", "LOYALNEST_SERVERS"):
+        if not name.startswith("LOYALNEST_TEST_") and name != "LOYALNEST_SERVERS":
             monkeypatch.delenv(name)
     monkeypatch.setitem(Settings.model_config, "env_file", None)
 

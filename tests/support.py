@@ -1,13 +1,12 @@
-"""What several tests share: finding the shared data, and reading it as webhooks."""
+"""What several tests share: the data in tests/data, and reading it as webhooks."""
 
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "tests" / "data"
+CDNOW = DATA / "cdnow" / "cdnow_sample.txt"
 CDNOW_SHOP = "cdnow.myshopify.com"
 
 #: The segments of CDNOW as of 1998-07-01T00:00Z with a look-back of 365 days, by an implementation of its own.
@@ -26,26 +25,11 @@ CDNOW_SEGMENTS = {
 }
 
 
-def shared(*parts: str) -> Path:
-    """A path in the folder of shared data: LOYALNEST_SHARED, else ../shared beside the repository.
-
-    Where it is absent the calling test is skipped, or fails when CI=true: a skip must not lie.
-    """
-    folder = Path(os.environ.get("LOYALNEST_SHARED") or ROOT.parent / "shared")
-    path = folder.joinpath(*parts)
-    if not path.exists():
-        message = f"needs {'/'.join(parts)} of the shared data: set LOYALNEST_SHARED to its folder"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
-
-
 @cache
 def _cdnow_rows() -> list[tuple[str, str, str]]:
     """Customer (its id in the full data set), time and amount of every transaction, in the file's order."""
     rows = []
-    for line in shared("data", "cdnow_sample.txt").read_text(encoding="ascii").splitlines():
+    for line in CDNOW.read_text(encoding="ascii").splitlines():
         customer, _in_sample, day, _quantity, amount = line.split()
         rows.append((str(int(customer)), f"{day[:4]}-{day[4:6]}-{day[6:]}T12:00:00Z", amount))
     return rows

@@ -21,7 +21,7 @@ import pytest
 from runtime.play import Player
 from runtime.settings import Settings
 from runtime.store_maker import make_store
-from tests.support import CDNOW_SEGMENTS, shared
+from tests.support import CDNOW, CDNOW_SEGMENTS
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(420)]
 
@@ -102,11 +102,10 @@ def system(real: Settings, tmp_path: Path) -> Iterator[System]:
 
 
 def test_the_issue_s_figures_whatever_is_killed(system: System) -> None:
-    file = shared("data", "cdnow_sample.txt")
     system.up()
     killer = threading.Thread(target=_kill_each, args=(system,), daemon=True)
     killer.start()
-    system.run("play", str(file), "--format", "cdnow", "--shop", SHOP, "--shuffle", "11", "--duplicate", "10")
+    system.run("play", str(CDNOW), "--format", "cdnow", "--shop", SHOP, "--shuffle", "11", "--duplicate", "10")
     killer.join()
     answer = system.run("batch", "segments", "--shop", SHOP, "--as-of", "1998-07-01T00:00:00Z", "--json")
     assert json.loads(answer)["segments"] == CDNOW_SEGMENTS

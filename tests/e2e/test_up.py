@@ -18,7 +18,7 @@ from batch import parity
 from events import instants, topics
 from runtime import home
 from tests.e2e.up import Up, loyalnest, up, wait
-from tests.support import CDNOW_SEGMENTS, shared
+from tests.support import CDNOW, CDNOW_SEGMENTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -55,8 +55,7 @@ def _answers(stack: Up) -> bool:
 
 
 def _play(stack: Up, shop: str, *words: str) -> str:
-    file = shared("data", "cdnow_sample.txt")
-    return stack.run("play", str(file), "--format", "cdnow", "--shop", shop, *words)
+    return stack.run("play", str(CDNOW), "--format", "cdnow", "--shop", shop, *words)
 
 
 def _check_cdnow(stack: Up, shop: str) -> None:

@@ -18,7 +18,7 @@ from runtime import play, transactions
 from runtime.deliveries import Outgoing, headers
 from runtime.play import Player, PlayError
 from runtime.transactions import FileError, Transaction
-from tests.support import shared
+from tests.support import CDNOW
 
 SHOP = "a.myshopify.com"
 
@@ -103,7 +103,7 @@ def test_bytes_that_are_no_text_are_no_file(tmp_path: Path) -> None:
 
 
 def test_the_cdnow_file_is_6919_orders_of_2357_customers() -> None:
-    found = transactions.read(shared("data", "cdnow_sample.txt"), "cdnow", "USD").found
+    found = transactions.read(CDNOW, "cdnow", "USD").found
     assert len(found) == 6919
     assert len({row.customer for row in found}) == 2357
     assert sum(row.amount // 100 for row in found) == 239_444

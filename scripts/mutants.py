@@ -332,8 +332,8 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     Mutant(
         "a version of cut points is used before its as_of",
         "tables/reference.py",
-        "at = bisect_right(self._cut_points, now,",
-        "at = bisect_right(self._cut_points, now + 1,",
+        "at = bisect_right(self.versions, now,",
+        "at = bisect_right(self.versions, now + 1,",
         (VERSIONS,),
     ),
     # The tree

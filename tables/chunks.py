@@ -272,7 +272,7 @@ class CustomerChunk(_Base):
         for (shop, window), late in touched.items():
             values = windows.EMPTY if late else self._partial.row(shop, window)
             self._emit(topics.WINDOWS, f"{shop}/{self._partition}", self._window_row(shop, window, late, values))
-        self._partial.prune(self._reference.zones())
+        self._partial.prune(self._reference.zone)
 
     def _window_row(self, shop: str, window: windows.Window, late: bool, values: tuple[int, ...]) -> records.WindowRow:
         return {

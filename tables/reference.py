@@ -1,6 +1,9 @@
 """What the folds know of every shop: its program and its cut points, by version. Pure; streams/ keeps it current."""
 
 from bisect import bisect_right, insort
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import Self
 from zoneinfo import ZoneInfo
 
 from events import instants
@@ -8,31 +11,45 @@ from events.errors import BadEvent
 from events.programs import CutPoints, Program, Rates, default_cut_points
 
 
+@dataclass(frozen=True)
 class ShopReference:
-    """One shop's program made ready for the folds, and every cut-point version ever published for it."""
+    """One shop's program made ready for the folds, and every cut-point version ever published for it.
 
-    def __init__(self, program: Program) -> None:
-        self._cut_points: list[tuple[int, int, CutPoints]] = []
-        self.replace(program)
+    Never changed: what is new makes another one, so that whoever holds one sees one program, whole.
+    """
 
-    def replace(self, program: Program) -> None:
-        self.program = program
-        self.rates = Rates(program)
-        self.zone = ZoneInfo(program.zone)
-        self.look_back = None if program.look_back_days is None else program.look_back_days * instants.DAY
-        self._default = default_cut_points(program.shop, program.currency, instants.to_datetime(0))
+    program: Program
+    rates: Rates
+    zone: ZoneInfo
+    look_back: int | None  # microseconds; None is a customer's whole life
+    versions: tuple[tuple[int, CutPoints], ...]  # by as_of; of two with one as_of the later published is the newer
+    default: CutPoints
 
-    def add(self, cut_points: CutPoints) -> None:
-        """Adds a version; of two with one as_of the later published is the newer."""
-        insort(self._cut_points, (instants.from_datetime(cut_points.as_of), len(self._cut_points), cut_points))
+    @classmethod
+    def of(cls, program: Program, versions: tuple[tuple[int, CutPoints], ...] = ()) -> Self:
+        return cls(
+            program,
+            Rates(program),
+            ZoneInfo(program.zone),
+            None if program.look_back_days is None else program.look_back_days * instants.DAY,
+            versions,
+            default_cut_points(program.shop, program.currency, instants.to_datetime(0)),
+        )
+
+    def adding(self, *published: CutPoints) -> Self:
+        """One that knows these cut points too."""
+        versions = list(self.versions)
+        for each in published:
+            insort(versions, (instants.from_datetime(each.as_of), each), key=itemgetter(0))
+        return replace(self, versions=tuple(versions))
 
     def has(self, version: str, as_of: int) -> bool:
-        return any(at == as_of and found.version == version for at, _, found in self._cut_points)
+        return any(at == as_of and found.version == version for at, found in self.versions)
 
     def cut_points(self, now: int) -> CutPoints:
         """The newest version whose as_of is not after `now`; the default before the first."""
-        at = bisect_right(self._cut_points, now, key=lambda found: found[0])
-        return self._cut_points[at - 1][2] if at else self._default
+        at = bisect_right(self.versions, now, key=itemgetter(0))
+        return self.versions[at - 1][1] if at else self.default
 
 
 class Reference:
@@ -62,21 +79,20 @@ class Reference:
     def get(self, shop: str) -> ShopReference | None:
         return self._shops.get(shop)
 
-    def zones(self) -> dict[str, ZoneInfo]:
-        return {shop: found.zone for shop, found in self._shops.items()}
+    def zone(self, shop: str) -> ZoneInfo:
+        """The zone of a shop that has a program."""
+        return self._shops[shop].zone
 
     def put_program(self, program: Program) -> None:
         found = self._shops.get(program.shop)
-        if found is not None:
-            found.replace(program)
-            return
-        self._shops[program.shop] = made = ShopReference(program)
-        for cut_points in self._early.pop(program.shop, ()):
-            made.add(cut_points)
+        if found is None:
+            self._shops[program.shop] = ShopReference.of(program).adding(*self._early.pop(program.shop, ()))
+        else:
+            self._shops[program.shop] = ShopReference.of(program, found.versions)
 
     def put_cut_points(self, cut_points: CutPoints) -> None:
         found = self._shops.get(cut_points.shop)
-        if found is not None:
-            found.add(cut_points)
-        else:  # the two topics are read side by side
+        if found is None:  # the two topics are read side by side
             self._early.setdefault(cut_points.shop, []).append(cut_points)
+        else:
+            self._shops[cut_points.shop] = found.adding(cut_points)

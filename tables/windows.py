@@ -5,6 +5,7 @@ or 25 hours. An order is filed under its processed_at. Rows are derived from the
 in a changelog: a crash cannot part them from what they sum.
 """
 
+from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
 from operator import add
@@ -92,7 +93,7 @@ class Partial:
     def row(self, shop: str, of: Window) -> tuple[int, ...]:
         return tuple(self._rows.get((shop, of.size, of.start), EMPTY))
 
-    def prune(self, zones: dict[str, ZoneInfo]) -> None:
+    def prune(self, zone: Callable[[str], ZoneInfo]) -> None:
         """Forgets windows past their retention, once per shop and hour of stream time."""
         due = {shop for shop, now in self._time.items() if now - self._pruned.get(shop, 0) >= instants.HOUR}
         if not due:
@@ -102,5 +103,5 @@ class Partial:
         self._rows = {
             key: row
             for key, row in self._rows.items()
-            if key[0] not in due or is_open(window(key[1], key[2], zones[key[0]]), self._time[key[0]])
+            if key[0] not in due or is_open(window(key[1], key[2], zone(key[0])), self._time[key[0]])
         }

@@ -135,7 +135,7 @@ class Flat:
 
 
 def shop_reference(**changes: Any) -> ShopReference:
-    return ShopReference(Program.model_validate({"shop": SHOP, "currency": "USD", **changes}))
+    return ShopReference.of(Program.model_validate({"shop": SHOP, "currency": "USD", **changes}))
 
 
 @thorough(100)
@@ -294,7 +294,8 @@ def test_a_prospect_has_no_digits() -> None:
 def test_the_version_in_use_is_the_newest_not_after_now() -> None:
     shop = shop_reference()
     for version, at in [("b", T), ("a", T - DAY), ("c", T + DAY), ("b again", T)]:
-        shop.add(CutPoints.model_validate({**default_cut_points(SHOP, "USD", at).model_dump(), "version": version}))
+        cuts = CutPoints.model_validate({**default_cut_points(SHOP, "USD", at).model_dump(), "version": version})
+        shop = shop.adding(cuts)
     now = instants.from_datetime(T)
     found = [
         shop.cut_points(now + late).version

@@ -53,7 +53,7 @@ def producer_config(settings: Settings) -> dict[str, Any]:
         "partitioner": "murmur2_random",
         "linger.ms": 5,
         "message.max.bytes": topics.MAX_MESSAGE_BYTES,
-        # aiokafka reads lz4, snappy and zstd only with extra packages. On one machine gzip costs more than it saves.
+        # On one machine compressing costs more than it saves.
         "compression.type": "none",
         "queue.buffering.max.messages": 500_000,
         "queue.buffering.max.kbytes": 256 * 1024,
@@ -71,6 +71,8 @@ def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
         "enable.auto.offset.store": False,
         # An offset that is not there is somebody's decision, not the client's.
         "auto.offset.reset": "error",
+        # As the worker's client does: what one of them refuses, the other must not take.
+        "check.crcs": True,
         "session.timeout.ms": int(settings.session_timeout * 1000),
         "heartbeat.interval.ms": int(settings.session_timeout * 1000 / 4),
         "max.poll.interval.ms": 300_000,

@@ -14,9 +14,11 @@ from yarl import URL
 from events import topics
 from runtime import kafka, metrics
 from runtime.settings import Settings
+from streams import unreadable
 from streams.guard import Guard
 from streams.reference import ReferenceReader
 from streams.transport import CHUNK, ChunkConsumer, ChunkTransport
+from streams.unreadable import UnreadableBatch
 from tables import chunks, windows
 from tables.faust_tables import ChunkTable
 from tables.reference import Reference
@@ -48,6 +50,7 @@ class Worker:
         self.guard = Guard(Producer(kafka.producer_config(settings)), settings.topic, stop_now)
         self.windows: dict[int, windows.Partial] = {}
         self.unexpected = 0
+        self._unreadable = unreadable.Limit()
         self._ready_file = settings.ready_file
         self.app = self._new_app()
         self.orders = self._new_table("orders")
@@ -82,6 +85,7 @@ class Worker:
             stream_wait_empty=True,
             stream_recovery_delay=0.0,
         )
+        unreadable.read_on()
         transport = ChunkTransport(app.conf.broker_consumer, app)
         app.transport = transport
         ChunkConsumer.guard = self.guard
@@ -153,9 +157,13 @@ class Worker:
     def _received(self, records: list[Any]) -> Iterator[chunks.Received]:
         prefix = len(self.settings.topic_prefix)
         for record in records:
-            yield chunks.Received(
-                record.topic[prefix:], record.partition, record.offset, record.timestamp, record.key, record.value
-            )
+            place = record.topic[prefix:], record.partition
+            if isinstance(record, UnreadableBatch):
+                if self._unreadable.exceeded():
+                    stop_now(record.error)
+                yield chunks.Received(*place, record.first, record.timestamp, None, None, record.error)
+            else:
+                yield chunks.Received(*place, record.offset, record.timestamp, record.key, record.value)
 
     def _spend(self, received: chunks.Received, error: Exception) -> None:
         self.unexpected += 1

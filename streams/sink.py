@@ -28,8 +28,9 @@ from prometheus_client import start_http_server
 
 from events.errors import BadEvent
 from runtime import database, kafka, metrics
+from runtime.progress import WORKER_TOPICS
 from runtime.settings import Settings
-from streams import sink_store
+from streams import sink_store, unreadable
 from streams.sink_rows import Rows
 from streams.sink_store import Fenced, Place
 from tables.chunks import Received
@@ -70,6 +71,8 @@ class Sink:
         self._given: list[Place] = []
         self._seek = False
         self._refused = 0
+        self._unreadable = unreadable.Limit()
+        self._stuck: dict[Place, int] = {}  # where a batch that cannot be read begins
         self._lag_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
@@ -103,6 +106,7 @@ class Sink:
                 self._take_positions(stop)
             elif messages:
                 self._store(self._usable(messages))
+                self._step_over(messages)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             # Whether a commit that broke off happened, the stored positions say.
             log.warning("the sink starts over from the stored positions: %s", database.first_line(error))
@@ -200,6 +204,30 @@ class Sink:
             self._seek = True  # the log no longer has what we were about to read: see _take_positions
         elif error.code() != KafkaError._PARTITION_EOF:
             log.warning("kafka: %s", error.str())
+
+    def _step_over(self, messages: list[Any]) -> None:
+        """On past batches that cannot be read, an offset at a time: where such a batch ends is not told.
+
+        Of the worker's topics the worker makes the dead letter.
+        """
+        stuck = {
+            (each.topic(), each.partition()): each
+            for each in messages
+            if each.error() is not None and each.error().code() in unreadable.CODES
+        }
+        for place, message in stuck.items():
+            topic, at, left = self._topics[place[0]], message.offset(), self._left[place]
+            rows = Rows(self._settings.journal)
+            if self._stuck.get(place) != at:
+                self._stuck[place] = at
+                if self._unreadable.exceeded():
+                    raise SinkError(f"too many record batches that cannot be read, the last on {topic}")
+                bad = BadEvent("unreadable", f"a record batch cannot be read: {message.error().name()}")
+                if topic not in WORKER_TOPICS:
+                    rows.refuse(Received(topic, place[1], at, time.time_ns() // 1_000_000, None, None), bad)
+            after = max(left, at) + 1
+            self._commit(rows, {place: (left, after)})
+            self._consumer.seek(TopicPartition(*place, after))
 
     def _store(self, batch: list[Received]) -> None:
         if not batch:

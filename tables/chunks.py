@@ -26,6 +26,7 @@ class Received(NamedTuple):
     timestamp: int  # milliseconds, the broker's
     key: bytes | None
     value: bytes | None
+    error: BadEvent | None = None  # set where it could not even be read
 
 
 class Output(NamedTuple):
@@ -383,7 +384,7 @@ def fold(make: Callable[[], C], batch: list[Received], spend: Callable[[Received
     once its budget is gone; until then the chunk is folded anew without the message, so that nothing is left half
     done.
     """
-    poisoned: dict[int, BadEvent] = {}
+    poisoned = {at: received.error for at, received in enumerate(batch) if received.error is not None}
     while True:
         chunk = make()
         for at, received in enumerate(batch):

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from events import codec, instants, keys, topics
 from runtime import kafka
 from runtime.settings import Settings
-from tests import stores
+from streams import unreadable
+from tests import poison, stores
 from tests.oracle import oracle
-from tests.workers import Feeder, Reader, WorkerProcess, committed, wait
+from tests.workers import Feeder, Reader, WorkerProcess, committed, place, wait
 
 SHOP = "worker.myshopify.com"
 PROGRAM = {"shop": SHOP, "currency": "USD"}
@@ -231,3 +233,63 @@ def test_a_delivery_that_fails_stops_the_worker_and_commits_nothing(real: Settin
     assert worker.process.returncode == 1
     assert "DeliveryFailed" in worker.said()
     assert committed(real, topics.ORDER_FACTS) == 0
+
+
+@pytest.mark.parametrize("kind", ["gzip", "snappy", "lz4", "zstd"])
+def test_every_codec_of_kafka_is_read(
+    settings: Settings, feeder: Feeder, reader: Reader, worker: WorkerProcess, kind: str
+) -> None:
+    """As somebody else's producer sends it: many records to a batch."""
+    worker.start()
+    config = {"compression.type": kind, "linger.ms": 200}
+    producer = Producer(kafka.producer_config(settings) | config)
+    for each in [order(number, 5) for number in range(100)]:
+        topic, key = place(each)
+        producer.produce(settings.topic(topic), codec.dumps(each), key)
+    assert producer.flush(30) == 0
+    reader.until(lambda: balances(reader).get("5") == 1000)
+
+
+def test_batches_that_cannot_be_read_are_named_and_passed(
+    settings: Settings, feeder: Feeder, reader: Reader, worker: WorkerProcess
+) -> None:
+    """One of them stopped the worker for every shop, at each start anew. Apache Kafka refuses most of them itself."""
+    name, key = settings.topic(topics.ORDERS), keys.join(SHOP, "1")
+    at = keys.partition_of(key.encode(), settings.partitions)
+    values = [codec.dumps(order(1, 5))] * 3
+    worker.start()
+    named, end = [], 0
+    for bad in (
+        poison.unknown_codec(values, key.encode()),
+        poison.broken_checksum(values, key.encode()),
+        poison.bad_header(values, key.encode()),
+        *(poison.broken_body(values, key.encode(), number) for number in (1, 2, 3, 4)),
+    ):
+        if poison.put(settings.kafka_servers(), name, at, bad) == 0:
+            named.append(end)
+            end += len(values)
+        feeder.envelopes([order(1, 5)])
+        end += 1
+    feeder.envelopes([order(number, 5) for number in range(2, 50)])
+    reader.until(lambda: balances(reader).get("5") == 490)
+    wait(lambda: committed(settings, topics.ORDERS) == end + 48)
+    reader.until(lambda: len(reader.messages[topics.DEAD_LETTERS]) == len(named))
+    letters = reader.values(topics.DEAD_LETTERS)
+    assert {letter["error"] for letter in letters} == {"unreadable"}
+    assert [letter["offset"] for letter in letters] == named
+    assert worker.stop() == 0
+
+
+# Embedded, since Apache Kafka refuses such a batch.
+@pytest.mark.parametrize("settings", ["embedded"], indirect=True)
+def test_too_many_batches_that_cannot_be_read_stop_the_worker(
+    settings: Settings, feeder: Feeder, worker: WorkerProcess
+) -> None:
+    name, bad = settings.topic(topics.ORDERS), poison.unknown_codec([b"1"], b"k")
+    for _ in range(unreadable.LIMIT + 1):
+        assert poison.put(settings.kafka_servers(), name, 0, bad) == 0
+    worker.launch()
+    wait(worker.exited)
+    assert worker.process is not None
+    assert worker.process.returncode == 1
+    assert "unreadable: a record batch" in worker.said()

@@ -17,13 +17,14 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from prometheus_client import REGISTRY
 
-from events import codec, topics
+from events import codec, keys, topics
 from runtime import kafka
 from runtime.embedded import EmbeddedDatabase
 from runtime.migrate import migrate
 from runtime.settings import Settings
 from streams.sink import SinkError
 from streams.sink_store import Fenced
+from tests import poison
 from tests.sinks import (
     SHOP,
     Sent,
@@ -304,3 +305,30 @@ def test_it_ends_cleanly_when_told_to(settings: Settings) -> None:
     assert process.wait(20) == 0
     drain(settings)
     check(settings, 50)
+
+
+def test_batches_that_cannot_be_read_are_passed(settings: Settings) -> None:
+    """The client by itself stands still before one of them, and with it every shop of that partition."""
+    partition = keys.partition_of(key("1").encode(), settings.partitions)
+    values = [codec.dumps(points("1", "1", 10, "a"))] * 3
+    refused = 0
+    with running(settings) as sink:
+        for number, bad in enumerate(
+            (
+                poison.unknown_codec(values, b"k"),
+                poison.broken_checksum(values, b"k"),
+                poison.broken_body(values, b"k", 3),
+                poison.unknown_codec(values, b"k"),
+            )
+        ):
+            for topic in (topics.POINTS, topics.ORDERS):
+                code = poison.put(settings.kafka_servers(), settings.topic(topic), partition, bad)
+                refused += code == 0 and topic == topics.POINTS
+            if number < 3:
+                send(settings, [(topics.POINTS, key("1"), points(str(number), "1", 10, "a"))])
+        wait(sink.caught_up)
+    assert sink.error is None
+    assert rows(settings, "SELECT count(*) FROM points_totals") == [(3,)]
+    # Of the worker's topics the worker tells.
+    expected = [(topics.POINTS, "unreadable", refused)] if refused else []
+    assert rows(settings, "SELECT source, error, count(*) FROM dead_letters GROUP BY 1, 2") == expected

@@ -2,9 +2,12 @@
 
 import base64
 import binascii
+from datetime import UTC, datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import Query
+from psycopg import sql
 
 from api.problems import ProblemError
 from events import codec
@@ -32,3 +35,39 @@ def read(cursor: str, *kinds: type) -> list[Any]:
     if not matches or not all(type(each) is kind for each, kind in zip(values, kinds, strict=True)):
         raise ProblemError(400, "bad-cursor", "This cursor is none of this list's: begin again without one.")
     return list(values)
+
+
+# --- a customer's lists, newest first ---
+
+#: Where the first page begins: nothing is newer.
+_FIRST = {"at": datetime(9999, 12, 31, tzinfo=UTC), "id": UUID(int=2**128 - 1)}
+
+# Rows are compared as rows, in the index's own order, so that a page begins where the index is entered. The first
+# condition says nothing new: it is what lets TimescaleDB leave out the chunks that are newer.
+_NEWEST_FIRST = sql.SQL("""
+SELECT * FROM {table}
+WHERE shop = %(shop)s AND customer_id = %(customer)s
+  AND {at} <= %(at)s AND ({at}, id) < (%(at)s, %(id)s)
+ORDER BY {at} DESC, id DESC LIMIT %(limit)s + 1
+""")
+
+
+def newest_first(table: str, at: str) -> sql.Composed:
+    """A page of what a table holds of a customer, by the time in column `at`; parameters: shop, customer, limit and
+    those of `time_and_id`. The table has an index on (shop, customer_id, at, id).
+    """
+    return _NEWEST_FIRST.format(table=sql.Identifier(table), at=sql.Identifier(at))
+
+
+def time_and_id(cursor: str | None) -> dict[str, Any]:
+    """The parameters `at` and `id` of a list that is newest first."""
+    if cursor is None:
+        return _FIRST
+    at, ident = read(cursor, str, str)
+    try:
+        when = datetime.fromisoformat(at)
+        if when.tzinfo is None:
+            raise ValueError("a time without its zone")
+        return {"at": when, "id": UUID(ident)}
+    except ValueError:
+        raise ProblemError(400, "bad-cursor", "This cursor is none of this list's: begin again without one.") from None

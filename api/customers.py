@@ -1,17 +1,17 @@
 """Customers: where each of them stands, why, and how they came there."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
+from psycopg import sql
 from pydantic import Field
 
 from api import cursors, models, why
 from api.cursors import CursorQuery, LimitQuery
 from api.models import Answer, Money, Time
 from api.problems import ProblemError
-from api.services import Caller, ReadAccess, Row
+from api.services import Caller, ReadAccess, Row, Statement
 from api.standings import cut_points_by_version
 
 router = APIRouter(prefix="/v1/shops/{shop}/customers", tags=["customers"])
@@ -37,13 +37,16 @@ Sort = Literal[
 ]
 
 #: Integers all of them, so that a cursor holds them exactly. Prospects have no recency and no score: last, and least.
+#: Each has an index (shop, this, customer_id), which serves the query only while it is written in the same way.
 _SORTED_BY = {
-    "recency_days": "coalesce(recency_days, 2147483647)",
-    "frequency": "frequency",
-    "monetary": "monetary",
-    "points_balance": "balance",
-    "score": "(coalesce(score, 0) * 10)::int",
+    "recency_days": sql.SQL("coalesce(recency_days, 2147483647)"),
+    "frequency": sql.SQL("frequency"),
+    "monetary": sql.SQL("monetary"),
+    "points_balance": sql.SQL("balance"),
+    "score": sql.SQL("(coalesce(score, 0) * 10)::int"),
 }
+
+_CUSTOMER = sql.SQL("SELECT * FROM customers WHERE shop = %(shop)s AND customer_id = %(customer)s")
 
 
 class Standing(Answer):
@@ -117,22 +120,35 @@ class History(Answer):
     next: str | None = Field(description="the next page's cursor; null on the last")
 
 
-def _page(sort: Sort, segment: str | None, cursor: str | None) -> tuple[str, Row]:
-    """(SQL, parameters) of one page; keyset, so that a page costs the same however far down it is."""
-    where, parameters = ["shop = %(shop)s"], dict[str, Any](segment=segment)
+def _page(sort: Sort, segment: str | None, cursor: str | None) -> tuple[sql.Composed, Row]:
+    """(SQL, parameters) of one page; keyset, so that a page costs the same however far down it is.
+
+    With a segment it costs as many rows as there are of all segments between its first and its last; PostgreSQL
+    sorts the segment instead where that is small.
+    """
+    where: list[Statement] = [sql.SQL("shop = %(shop)s")]
+    parameters: Row = {"segment": segment}
     if segment is not None:
-        where.append("segment = %(segment)s")
-    column = _SORTED_BY.get(sort.lstrip("-"), "0")
-    sign, direction = ("<", "DESC") if sort.startswith("-") else (">", "ASC")
+        where.append(sql.SQL("segment = %(segment)s"))
+    sign, direction = (sql.SQL("<"), sql.SQL("DESC")) if sort.startswith("-") else (sql.SQL(">"), sql.SQL("ASC"))
+    by_id = sort == "customer_id"
+    column = _SORTED_BY.get(sort.lstrip("-"), sql.SQL("0"))
     if cursor is not None:
         came_by, parameters["value"], parameters["id"] = cursors.read(cursor, str, int, str)
         if came_by != sort or "\x00" in parameters["id"]:
             raise ProblemError(400, "bad-cursor", "This cursor belongs to another sort: begin again without one.")
-        by_id = sort == "customer_id"
-        where.append(f"customer_id {sign} %(id)s" if by_id else f"({column}, customer_id) {sign} (%(value)s, %(id)s)")
-    order = "customer_id" if sort == "customer_id" else f"{column} {direction}, customer_id"
-    sql = f"SELECT *, {column} AS sorted_by FROM customers WHERE {' AND '.join(where)}"  # noqa: S608
-    return f"{sql} ORDER BY {order} {direction} LIMIT %(limit)s + 1", parameters
+        beyond = "customer_id {sign} %(id)s" if by_id else "({column}, customer_id) {sign} (%(value)s, %(id)s)"
+        where.append(sql.SQL(beyond).format(column=column, sign=sign))
+    order = sql.SQL("customer_id" if by_id else "{column} {direction}, customer_id")
+    page = sql.SQL(
+        "SELECT *, {column} AS sorted_by FROM customers WHERE {where} ORDER BY {order} {direction} LIMIT %(limit)s + 1"
+    ).format(
+        column=column,
+        where=sql.SQL(" AND ").join(where),
+        order=order.format(column=column, direction=direction),
+        direction=direction,
+    )
+    return page, parameters
 
 
 @router.get("", summary="Customers, by segment")
@@ -144,8 +160,8 @@ async def customers(
     limit: LimitQuery = 100,
 ) -> Customers:
     """A page of customers. What changes between two pages is seen as it is when its page is read."""
-    sql, parameters = _page(sort, segment, cursor)
-    rows = await caller.services.rows(sql, {**parameters, "shop": caller.shop, "limit": limit})
+    page, parameters = _page(sort, segment, cursor)
+    rows = await caller.services.rows(page, {**parameters, "shop": caller.shop, "limit": limit})
     following = None
     if len(rows) > limit:
         last = rows[limit - 1]
@@ -155,10 +171,7 @@ async def customers(
 
 async def find(caller: Caller, customer_id: str) -> Row:
     """The customer's row; a problem (404) if the shop has no such customer."""
-    row = await caller.services.row(
-        "SELECT * FROM customers WHERE shop = %(shop)s AND customer_id = %(customer)s",
-        {"shop": caller.shop, "customer": customer_id},
-    )
+    row = await caller.services.row(_CUSTOMER, {"shop": caller.shop, "customer": customer_id})
     if row is None:
         raise ProblemError(404, "no-customer", "The shop has no such customer (or no event of theirs has come yet).")
     return row
@@ -173,23 +186,7 @@ async def customer(caller: ReadAccess, customer_id: CustomerPath) -> CustomerWit
     return CustomerWithWhy(**Customer.fields_of(row), why=why.explain(row, used, program))
 
 
-_HISTORY = """
-SELECT * FROM rfm_score_history
-WHERE shop = %(shop)s AND customer_id = %(customer)s
-  AND (%(at)s::timestamptz IS NULL OR at < %(at)s OR (at = %(at)s AND id > %(id)s))
-ORDER BY at DESC, id LIMIT %(limit)s + 1
-"""
-
-
-def time_and_id(cursor: str | None) -> dict[str, Any]:
-    """The parameters `at` and `id` of a list that is newest first; both null on the first page."""
-    if cursor is None:
-        return {"at": None, "id": None}
-    at, ident = cursors.read(cursor, str, str)
-    try:
-        return {"at": datetime.fromisoformat(at), "id": UUID(ident)}
-    except ValueError:
-        raise ProblemError(400, "bad-cursor", "This cursor is none of this list's: begin again without one.") from None
+_HISTORY = cursors.newest_first("rfm_score_history", "at")
 
 
 @router.get("/{customer_id}/rfm", summary="A customer's RFM history")
@@ -199,7 +196,7 @@ async def history(
     """Every change of digits, segment or cut-point version, newest first."""
     row = await find(caller, customer_id)
     rows = await caller.services.rows(
-        _HISTORY, {"shop": caller.shop, "customer": customer_id, "limit": limit, **time_and_id(cursor)}
+        _HISTORY, {"shop": caller.shop, "customer": customer_id, "limit": limit, **cursors.time_and_id(cursor)}
     )
     last = rows[limit - 1] if len(rows) > limit else None
     return History(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 from psycopg.rows import dict_row
 from starlette.types import Receive, Scope, Send
 
@@ -16,7 +16,7 @@ from api import csv_cells
 from api.customers import SegmentQuery
 from api.models import AsOf, time_text
 from api.problems import ProblemError
-from api.services import Caller, ExportAccess, Row
+from api.services import Caller, ExportAccess, Row, Statement
 from api.standings import run_at
 from events import money
 from events.payloads import Contact
@@ -53,29 +53,29 @@ _MOST: Final = 8
 #: A client that reads nothing for so long loses its export (it holds a transaction open).
 _STALLED: Final = "SET idle_in_transaction_session_timeout = '5min'"
 
-_LIVE = """
+_LIVE = sql.SQL("""
 SELECT customer_id, contact, deleted, recency_days, frequency, monetary, currency, r, f, m, score, segment_id,
        segment, balance, last_order_at, now AS as_of, cut_points_version
 FROM customers WHERE shop = %(shop)s AND (%(segment)s::text IS NULL OR segment = %(segment)s)
 ORDER BY customer_id
-"""
+""")
 
 # Consent and address are today's, whatever day is asked for: nobody may be written to by a consent since withdrawn.
-_PAST = """
+_PAST = sql.SQL("""
 SELECT b.customer_id, c.contact, c.deleted, b.recency_days, b.frequency, b.monetary, %(currency)s AS currency,
        b.r, b.f, b.m, b.score, b.segment_id, b.segment, b.balance, b.last_order_at, %(as_of)s AS as_of,
        %(version)s AS cut_points_version
 FROM batch_segments AS b LEFT JOIN customers AS c ON c.shop = b.shop AND c.customer_id = b.customer_id
 WHERE b.run_id = %(run)s AND b.shop = %(shop)s AND (%(segment)s::text IS NULL OR b.segment = %(segment)s)
 ORDER BY b.customer_id
-"""
+""")
 
 
 class Export(NamedTuple):
     """One export: what to read, and whether addresses are shown or hashed."""
 
     caller: Caller
-    sql: str
+    query: Statement
     parameters: Row
     addresses: bool
 
@@ -128,7 +128,7 @@ async def _written(export: Export) -> AsyncGenerator[bytes]:
         async with await database.connect_async(services.settings.database_url(), "loyalnest-export") as connection:
             await connection.execute(_STALLED)
             async with connection.cursor("export", row_factory=dict_row) as cursor:
-                await cursor.execute(export.sql.encode(), export.parameters)
+                await cursor.execute(export.query, export.parameters)
                 yield csv_cells.lines([export.header])
                 while rows := await cursor.fetchmany(_CHUNK):
                     contacts = await _contacts(export, connection, rows)

@@ -6,6 +6,7 @@ from typing import Literal
 import psycopg
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from psycopg import sql
 from psycopg_pool import PoolTimeout
 from pydantic import Field
 
@@ -15,6 +16,7 @@ from api.services import Services, services_of
 router = APIRouter(tags=["health"])
 
 _DATABASE_SECONDS = 3.0
+_ONE = sql.SQL("SELECT 1 AS one")
 
 
 class Health(Answer):
@@ -35,7 +37,7 @@ class Readiness(Answer):
 async def _database(services: Services) -> bool:
     try:
         async with asyncio.timeout(_DATABASE_SECONDS):
-            return await services.row("SELECT 1 AS one", {}) is not None
+            return await services.row(_ONE, {}) is not None
     except (psycopg.Error, PoolTimeout, TimeoutError):
         return False
 

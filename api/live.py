@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
+from psycopg import sql
 from pydantic import Field
 
 from api import models
@@ -17,9 +18,9 @@ from events.programs import Program
 
 router = APIRouter(prefix="/v1/shops/{shop}/live", tags=["live"])
 
-_COUNTS = """
+_COUNTS = sql.SQL("""
 SELECT segment, customers, monetary FROM rfm_segment_counts WHERE shop = %(shop)s AND customers > 0
-"""
+""")
 
 
 class LiveSegment(Answer):

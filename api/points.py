@@ -6,11 +6,12 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query
+from psycopg import sql
 from pydantic import Field
 
 from api import cursors, models
 from api.cursors import CursorQuery, LimitQuery
-from api.customers import CustomerPath, find, time_and_id
+from api.customers import CustomerPath, find
 from api.models import Answer, AsOf, Money, Time
 from api.problems import ProblemError
 from api.services import ReadAccess, Row, Services
@@ -29,15 +30,10 @@ _SHOWN = {"minute": 60, "hour": 48, "day": 31}
 #: Windows at most in one answer.
 _MOST = 10_000
 
-_LEDGER = """
-SELECT * FROM points_transactions
-WHERE shop = %(shop)s AND customer_id = %(customer)s
-  AND (%(at)s::timestamptz IS NULL OR posted_at < %(at)s OR (posted_at = %(at)s AND id > %(id)s))
-ORDER BY posted_at DESC, id LIMIT %(limit)s + 1
-"""
+_LEDGER = cursors.newest_first("points_transactions", "posted_at")
 
 # Partial rows, one per partition, are summed; a row of partition -1 was rebuilt by the batch and stands for them all.
-_WINDOWS = """
+_WINDOWS = sql.SQL("""
 SELECT start, sum(orders) AS orders, sum(net) AS net, sum(points_earned) AS points_earned,
        sum(points_reversed) AS points_reversed, sum(customers) AS customers, sum(guest_orders) AS guest_orders,
        sum(guest_net) AS guest_net
@@ -47,7 +43,7 @@ FROM (
     WHERE shop = %(shop)s AND size = %(size)s AND start >= %(from)s AND start < %(to)s
 ) AS ranked
 WHERE place = 1 GROUP BY start ORDER BY start
-"""
+""")
 
 
 class Entry(Answer):
@@ -100,7 +96,7 @@ async def ledger(
     """What was earned and what was reversed, order by order, newest first."""
     row = await find(caller, customer_id)
     rows = await caller.services.rows(
-        _LEDGER, {"shop": caller.shop, "customer": customer_id, "limit": limit, **time_and_id(cursor)}
+        _LEDGER, {"shop": caller.shop, "customer": customer_id, "limit": limit, **cursors.time_and_id(cursor)}
     )
     last = rows[limit - 1] if len(rows) > limit else None
     return Ledger(

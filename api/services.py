@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from api.front_door import FrontDoor
@@ -20,6 +21,11 @@ from runtime.ports import Publisher
 from runtime.settings import Settings
 
 Row = dict[str, Any]
+
+#: A query as it may reach the database: written down in our code, or composed of such parts. A bare str is none.
+Statement = sql.SQL | sql.Composed
+
+_PROGRAM = sql.SQL("SELECT program FROM programs WHERE shop = %(shop)s")
 
 _bearer = HTTPBearer(auto_error=False, description="An API key of the shop: `ln_...` (`loyalnest keys create`).")
 
@@ -45,21 +51,21 @@ class Services:
         #: Programs this process has published, which the history may not hold yet.
         self.published_programs: dict[str, Program] = {}
 
-    async def rows(self, query: str, parameters: Row) -> list[Row]:
+    async def rows(self, query: Statement, parameters: Row) -> list[Row]:
         """A query's rows as dictionaries."""
         async with self.pool.connection() as connection:
             cursor = connection.cursor(row_factory=dict_row)
-            await cursor.execute(query.encode(), parameters)
+            await cursor.execute(query, parameters)
             return await cursor.fetchall()
 
-    async def row(self, query: str, parameters: Row) -> Row | None:
+    async def row(self, query: Statement, parameters: Row) -> Row | None:
         """A query's first row, if any."""
         found = await self.rows(query, parameters)
         return found[0] if found else None
 
     async def program(self, shop: str) -> Program | None:
         """The shop's program as the history has it; None before the first."""
-        row = await self.row("SELECT program FROM programs WHERE shop = %(shop)s", {"shop": shop})
+        row = await self.row(_PROGRAM, {"shop": shop})
         return None if row is None else Program.model_validate(row["program"])
 
 

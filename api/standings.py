@@ -4,24 +4,26 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from psycopg import sql
+
 from api.models import CutPointsModel, time_text
 from api.problems import ProblemError
 from api.services import Caller, Row
 from events.programs import DEFAULT, CutPoints, Program, default_cut_points
 
-_RUN = """
+_RUN = sql.SQL("""
 SELECT id, as_of, version FROM batch_runs
 WHERE shop = %(shop)s AND status = 'done' AND as_of <= %(as_of)s
 ORDER BY as_of DESC, started_at DESC LIMIT 1
-"""
+""")
 
-_NEWEST_CUT_POINTS = """
+_NEWEST_CUT_POINTS = sql.SQL("""
 SELECT * FROM cut_points WHERE shop = %(shop)s AND as_of <= %(as_of)s ORDER BY as_of DESC, version DESC LIMIT 1
-"""
+""")
 
-_CUT_POINTS = """
+_CUT_POINTS = sql.SQL("""
 SELECT * FROM cut_points WHERE shop = %(shop)s AND version = %(version)s ORDER BY as_of DESC LIMIT 1
-"""
+""")
 
 
 class Run(NamedTuple):

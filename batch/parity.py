@@ -38,7 +38,8 @@ WHERE (closed = partition OR closed >= 0) AND NOT EXISTS (
     SELECT FROM late_windows AS l WHERE (l.shop, l.size, l.start) = (w.shop, w.size, w.start)
 )
 GROUP BY size, start"""  # noqa: S608 - our own names
-_COUNTS = {"segment": pl.String, "customers": pl.Int64, "monetary": pl.Int64}
+_SUMS = ("monetary", "balance", "frequency", "recency_days")
+_COUNTS = dict.fromkeys(("segment", "customers", *_SUMS, "recent"), pl.Int64) | {"segment": pl.String}
 
 
 def main(settings: Settings, shop: str) -> list[str]:
@@ -182,13 +183,21 @@ def _counts(connection: Connection[Any], rows: pl.DataFrame, program: Program) -
     """The counts by segment, which the sink keeps beside the rows, against the rows."""
     stored = tables.fetch(
         connection,
-        "SELECT segment, customers, monetary FROM rfm_segment_counts WHERE shop = %s ORDER BY segment",
+        f"SELECT {', '.join(_COUNTS)} FROM rfm_segment_counts WHERE shop = %s ORDER BY segment",  # noqa: S608
         (program.shop,),
         _COUNTS,
     )
-    counted = rows.group_by("segment").agg(customers=pl.len().cast(pl.Int64), monetary=pl.col("monetary").sum())
+    counted = rows.group_by("segment").agg(
+        *(pl.col(name).cast(pl.Int64).sum() for name in _SUMS),
+        customers=pl.len().cast(pl.Int64),
+        recent=pl.col("recency_days").count().cast(pl.Int64),
+    )
     both = stored.join(counted, on="segment", how="full", coalesce=True, suffix="_should").fill_null(0)
     for row in both.sort("segment").iter_rows(named=True):
-        have, should = (row["customers"], row["monetary"]), (row["customers_should"], row["monetary_should"])
-        if have != should:
-            yield f"{row['segment']}: counted {have[0]} worth {have[1]}, not {should[0]} worth {should[1]}"
+        told = [
+            f"{name} {row[name]} not {row[f'{name}_should']}"
+            for name in _COUNTS
+            if name != "segment" and row[name] != row[f"{name}_should"]
+        ]
+        if told:
+            yield f"{row['segment']}: {', '.join(told)}"

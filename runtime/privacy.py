@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 from psycopg import AsyncConnection
@@ -30,8 +30,9 @@ _TABLES = {
         "SELECT * FROM rfm_segment_deltas WHERE shop = %(shop)s AND customer_id = %(id)s ORDER BY at, id"
     ),
     "batch_standings": (
-        "SELECT b.*, r.as_of FROM batch_segments b JOIN batch_runs r ON r.id = b.run_id"
-        " WHERE b.shop = %(shop)s AND b.customer_id = %(id)s ORDER BY r.as_of, r.id"
+        # By the shop's runs, each of which is asked for the one customer: no index by customer is needed.
+        "SELECT b.*, r.as_of FROM batch_runs r JOIN batch_segments b ON b.run_id = r.id AND b.customer_id = %(id)s"
+        " WHERE r.shop = %(shop)s ORDER BY r.as_of, r.id"
     ),
     "key": ("SELECT created_at, destroyed_at FROM customer_keys WHERE shop = %(shop)s AND customer_id = %(id)s"),
 }
@@ -77,9 +78,9 @@ def _plain(value: Any) -> Any:
     return value
 
 
-async def _rows(connection: AsyncConnection[Any], query: str, parameters: Row) -> list[Row]:
+async def _rows(connection: AsyncConnection[Any], query: LiteralString, parameters: Row) -> list[Row]:
     cursor = connection.cursor(row_factory=dict_row)
-    await cursor.execute(query.encode(), parameters)
+    await cursor.execute(query, parameters)
     return [{name: _plain(value) for name, value in row.items()} for row in await cursor.fetchall()]
 
 

@@ -57,6 +57,7 @@ VERSIONS = f"{FOLDS}::test_the_version_in_use_is_the_newest_not_after_now"
 CUSTOMERS = f"{FOLDS}::test_a_customers_webhooks_are_a_join"
 FACTS = f"{FOLDS}::test_facts_of_an_order_may_come_in_any_order"
 LEDGER = "tests/unit/test_ledger.py"
+CURSORS = "tests/integration/test_api_cursors.py"
 WRONG = "tests/unit/test_wrong_input.py"
 
 EMIT_FACTS = """        self._states[key] = state = order_fold.apply(state, webhook, currency)
@@ -490,6 +491,21 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
         "if status is not None and not isinstance(status, str):",
         "if status is not None and status not in KNOWN_STATUSES:",
         (WRONG, GOLDEN),
+    ),
+    # The API
+    Mutant(
+        "a page of the ledger reads what came before it",
+        "api/cursors.py",
+        "  AND {at} <= %(at)s AND ({at}, id) < (%(at)s, %(id)s)\n",
+        "  AND ({at} < %(at)s OR ({at} = %(at)s AND id < %(id)s))\n",
+        (CURSORS,),
+    ),
+    Mutant(
+        "a sort of customers that its index does not know",
+        "api/customers.py",
+        'sql.SQL("coalesce(recency_days, 2147483647)")',
+        'sql.SQL("coalesce(recency_days, 2147483646)")',
+        (CURSORS,),
     ),
 ]
 

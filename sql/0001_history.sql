@@ -61,12 +61,24 @@ CREATE TABLE customers (
     PRIMARY KEY (shop, customer_id)
 );
 CREATE INDEX customers_by_segment ON customers (shop, segment, customer_id);
+-- One for each sort of the API's list, as it is written there, so that a page reads its own rows and no others.
+CREATE INDEX customers_by_recency ON customers (shop, (coalesce(recency_days, 2147483647)), customer_id);
+CREATE INDEX customers_by_frequency ON customers (shop, frequency, customer_id);
+CREATE INDEX customers_by_monetary ON customers (shop, monetary, customer_id);
+CREATE INDEX customers_by_balance ON customers (shop, balance, customer_id);
+CREATE INDEX customers_by_score ON customers (shop, ((coalesce(score, 0) * 10)::int), customer_id);
 
+-- What the customers of a segment sum to, kept by difference: nobody counts a million rows to show ten.
 CREATE TABLE rfm_segment_counts (
-    shop      text NOT NULL,
-    segment   text NOT NULL,
-    customers bigint NOT NULL,
-    monetary  bigint NOT NULL,
+    shop         text NOT NULL,
+    segment      text NOT NULL,
+    customers    bigint NOT NULL,
+    monetary     bigint NOT NULL,
+    balance      numeric NOT NULL DEFAULT 0, -- whose parts may each fill 64 bits
+    frequency    bigint NOT NULL DEFAULT 0,
+    recency_days bigint NOT NULL DEFAULT 0,  -- of those who have one: `recent` customers
+    recent       bigint NOT NULL DEFAULT 0,
+    stored_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (shop, segment)
 );
 
@@ -93,7 +105,7 @@ CREATE TABLE points_transactions (
     processed_at timestamptz NOT NULL,
     PRIMARY KEY (shop, id, posted_at)
 );
-CREATE INDEX points_transactions_by_customer ON points_transactions (shop, customer_id, posted_at DESC, id);
+CREATE INDEX points_transactions_by_customer ON points_transactions (shop, customer_id, posted_at, id);
 
 CREATE TABLE rfm_score_history (
     at           timestamptz NOT NULL,
@@ -113,7 +125,7 @@ CREATE TABLE rfm_score_history (
     cause        text NOT NULL,
     PRIMARY KEY (shop, id, at)
 );
-CREATE INDEX rfm_score_history_by_customer ON rfm_score_history (shop, customer_id, at DESC, id);
+CREATE INDEX rfm_score_history_by_customer ON rfm_score_history (shop, customer_id, at, id);
 
 CREATE TABLE rfm_segment_deltas (
     at               timestamptz NOT NULL,
@@ -201,6 +213,7 @@ CREATE TABLE dead_letters (
     replayed_at timestamptz,
     PRIMARY KEY (id, at)
 );
+CREATE INDEX dead_letters_by_shop ON dead_letters (shop, at, id);
 
 CREATE TABLE api_keys (
     id         text PRIMARY KEY,             -- the part of the key that is not secret

@@ -128,20 +128,26 @@ WITH stored AS (
     {_insert("customers", _replace("customers", "shop, customer_id"), "shop, customer_id")},
         stored_at = clock_timestamp()
     WHERE excluded.now >= t.now
-    RETURNING t.shop, t.customer_id, t.segment, t.monetary
+    RETURNING t.shop, t.customer_id, t.segment, t.monetary, t.balance, t.frequency, t.recency_days
 ), before AS (
-    SELECT c.shop, c.segment, c.monetary FROM customers c JOIN stored USING (shop, customer_id)
+    SELECT c.shop, c.segment, c.monetary, c.balance, c.frequency, c.recency_days
+    FROM customers c JOIN stored USING (shop, customer_id)
 ), moved AS (
-    SELECT shop, segment, 1 AS customers, monetary FROM stored
+    SELECT 1 AS sign, * FROM (SELECT shop, segment, monetary, balance, frequency, recency_days FROM stored) AS after
     UNION ALL
-    SELECT shop, segment, -1, -monetary FROM before
+    SELECT -1, * FROM before
 )
-INSERT INTO rfm_segment_counts AS t (shop, segment, customers, monetary)
-SELECT shop, segment, sum(customers), sum(monetary) FROM moved GROUP BY shop, segment
-HAVING sum(customers) <> 0 OR sum(monetary) <> 0
-ORDER BY shop, segment
+INSERT INTO rfm_segment_counts AS t
+    (shop, segment, customers, monetary, balance, frequency, recency_days, recent, stored_at)
+SELECT shop, segment, sum(sign), sum(sign * monetary), sum(sign * balance::numeric), sum(sign * frequency),
+       coalesce(sum(sign * recency_days), 0), coalesce(sum(sign) FILTER (WHERE recency_days IS NOT NULL), 0),
+       clock_timestamp()
+FROM moved GROUP BY shop, segment ORDER BY shop, segment
 ON CONFLICT (shop, segment) DO UPDATE
-SET customers = t.customers + excluded.customers, monetary = t.monetary + excluded.monetary
+SET customers = t.customers + excluded.customers, monetary = t.monetary + excluded.monetary,
+    balance = t.balance + excluded.balance, frequency = t.frequency + excluded.frequency,
+    recency_days = t.recency_days + excluded.recency_days, recent = t.recent + excluded.recent,
+    stored_at = excluded.stored_at
 """  # noqa: S608
 
 # A window that the batch closed (partition -1) is the batch's alone.

@@ -114,6 +114,16 @@ class World:
 
     def customer(self, customer_id: str, **changes: object) -> None:
         self.insert("customers", **customer_row(customer_id, **changes))
+        self.count()
+
+    def count(self) -> None:
+        """The segments' counts, which the sink keeps beside the customers."""
+        self.sql("DELETE FROM rfm_segment_counts")
+        self.sql(
+            "INSERT INTO rfm_segment_counts SELECT shop, segment, count(*), sum(monetary), sum(balance),"
+            " sum(frequency), coalesce(sum(recency_days), 0), count(recency_days), max(stored_at)"
+            " FROM customers GROUP BY shop, segment"
+        )
 
     def contact(self, customer_id: str, email: str, consent: str = "subscribed", shop: str = SHOP) -> str:
         sealed: str = self.run(self.services.vault.seal(shop, customer_id, Contact(email, consent)))

@@ -264,9 +264,9 @@ def test_the_ledger_is_newest_first_and_every_entry_comes_once(
             processed_at=NOW,
         )
     found = pages(world, headers, "/customers/1/points", limit=limit)
-    assert [UUID(each["id"]) for each in found] == [ids[4], ids[0], ids[1], ids[2], ids[3]]
-    assert found[1]["points"] == -1
-    assert found[1]["order_id"] == str(2**60)
+    assert [UUID(each["id"]) for each in found] == [ids[4], ids[2], ids[1], ids[0], ids[3]]
+    assert found[3]["points"] == -1
+    assert found[3]["order_id"] == str(2**60)
     assert world.get("/customers/1/points", headers).json()["points_balance"] == 3
     assert world.get("/customers/2/points", headers).status_code == 404
 
@@ -279,7 +279,7 @@ def test_the_rfm_history(world: World, headers: dict[str, str], limit: int) -> N
         row = champion(recency_days=1, frequency=9, monetary=50_000, cut_points_version="default")
         world.insert("rfm_score_history", at=at, id=ident, shop=SHOP, customer_id="1", cause="order 7", **row)
     found = pages(world, headers, "/customers/1/rfm", limit=limit)
-    assert [UUID(each["id"]) for each in found] == [ids[2], ids[0], ids[1]]
+    assert [UUID(each["id"]) for each in found] == [ids[2], ids[1], ids[0]]
     assert found[0]["at"] == "2026-11-21T09:30:00.000001Z"
     assert (found[0]["cause"], found[0]["score"]) == ("order 7", "5.0")
 

@@ -468,7 +468,8 @@ def at_par(connection: Connection[Any]) -> Connection[Any]:
                 (at, *key, total, at),
             )
     connection.execute(
-        "INSERT INTO rfm_segment_counts SELECT shop, segment, count(*), sum(monetary) FROM customers GROUP BY 1, 2"
+        "INSERT INTO rfm_segment_counts SELECT shop, segment, count(*), sum(monetary), sum(balance), sum(frequency),"
+        " coalesce(sum(recency_days), 0), count(recency_days) FROM customers GROUP BY 1, 2"
     )
     return connection
 
@@ -486,6 +487,7 @@ HARMS = [
     ("UPDATE points_windows SET net = net + 1 WHERE size = 'hour'", "windows: "),
     ("DELETE FROM points_windows WHERE start = '1997-01-01T12:00Z'", "windows: minute of 1997-01-01T12:00:00Z"),
     ("UPDATE rfm_segment_counts SET customers = 800", "segment counts: "),
+    ("UPDATE rfm_segment_counts SET recent = recent + 1 WHERE segment = 'Loyal'", "segment counts: Loyal: recent"),
     ("DELETE FROM raw_events WHERE id = 1", "points: order 1 of 4: posted 29, in the ledger 29, deserved 0"),
 ]
 

@@ -80,6 +80,23 @@ def counts(settings: Settings) -> dict[str, tuple[int, int]]:
     return {segment: (number, monetary) for segment, number, monetary in found if number or monetary}
 
 
+def sums(settings: Settings) -> tuple[list[Any], list[Any]]:
+    """(all that is kept of the segments, the same by their customers)"""
+    kept = rows(
+        settings,
+        "SELECT segment, customers, monetary, balance, frequency, recency_days, recent, stored_at"
+        " FROM rfm_segment_counts WHERE customers <> 0 ORDER BY segment",
+    )
+    counted = rows(
+        settings,
+        "SELECT segment, count(*), sum(monetary)::bigint, sum(balance), sum(frequency)::bigint,"
+        " coalesce(sum(recency_days), 0)::bigint, count(recency_days) FROM customers GROUP BY segment ORDER BY segment",
+    )
+    newest = rows(settings, "SELECT max(stored_at) FROM rfm_segment_counts")
+    assert newest >= rows(settings, "SELECT max(stored_at) FROM customers")
+    return [each[:-1] for each in kept], counted
+
+
 def really(settings: Settings) -> dict[str, tuple[int, int]]:
     found = rows(settings, "SELECT segment, count(*), sum(monetary)::bigint FROM customers GROUP BY segment")
     return {segment: (number, monetary) for segment, number, monetary in found}
@@ -115,6 +132,18 @@ def test_counts_follow_the_customers(settings: Settings, feed: Feed) -> None:
     assert counts(settings) == {"Champions": (2, 24_000), "Dormant": (1, 500)}
     feed(row("1", "Dormant", monetary=7), row("2", monetary=13_000))
     assert counts(settings) == {"Champions": (1, 13_000), "Dormant": (2, 507)} == really(settings)
+
+
+def test_the_sums_of_a_segment_follow_too(settings: Settings, feed: Feed) -> None:
+    most = 2**63 - 1
+    feed(row("1", balance=most), row("2", balance=most, recency_days=None), row("3", "Dormant", recency_days=400))
+    kept, counted = sums(settings)
+    assert kept == counted
+    feed(row("2", recency_days=9, frequency=7), row("3", recency_days=None), row("1", "Dormant", balance=-5))
+    kept, counted = sums(settings)
+    assert kept == counted
+    feed(row("1", "Dormant", balance=-5))
+    assert sums(settings) == (counted, counted)
 
 
 def test_only_the_last_row_of_a_key_counts(settings: Settings, feed: Feed) -> None:

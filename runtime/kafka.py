@@ -130,12 +130,16 @@ def _partitions(admin: Any) -> dict[str, int]:
     return {name: len(topic.partitions) for name, topic in found.items()}
 
 
+def has_controller(cluster: Any) -> bool:
+    """Whether topics can be made and have settings. Embedded they cannot: whoever asks for one makes it."""
+    return cluster.controller_id in cluster.brokers
+
+
 def _create(settings: Settings, admin: Any, lacking: list[NewTopic]) -> list[str]:
     if not lacking:
         return []
     cluster = admin.list_topics(timeout=_TIMEOUT)
-    # The embedded broker has no controller and no CreateTopics: whoever asks for a topic makes it.
-    if cluster.controller_id not in cluster.brokers:
+    if not has_controller(cluster):
         asking = Producer(client_config(settings))
         return [topic.topic for topic in lacking if asking.list_topics(topic.topic, timeout=_TIMEOUT)]
     made = []
@@ -150,15 +154,14 @@ def _create(settings: Settings, admin: Any, lacking: list[NewTopic]) -> list[str
     return made
 
 
-def check(settings: Settings) -> None:
-    """TopicError where a topic of ours has another number of partitions than the settings."""
-    _check_counts(settings, _partitions(AdminClient(client_config(settings))))
+def keyed(settings: Settings) -> list[str]:
+    """The topics that share the one number of partitions, as they are named on the broker."""
+    names = [settings.topic(topic.name) for topic in topics.ALL if topic.keyed]
+    return names + [changelog(settings, table) for table in TABLES]
 
 
 def _check_counts(settings: Settings, there: dict[str, int]) -> None:
-    keyed = [settings.topic(topic.name) for topic in topics.ALL if topic.keyed]
-    keyed += [changelog(settings, table) for table in TABLES]
-    wrong = [name for name in keyed if name in there and there[name] != settings.partitions]
+    wrong = [name for name in keyed(settings) if name in there and there[name] != settings.partitions]
     if wrong:
         raise TopicError(
             f"topic {wrong[0]} has {there[wrong[0]]} partitions (and so {len(wrong) - 1} more), but"

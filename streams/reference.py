@@ -34,7 +34,6 @@ class ReferenceReader:
                 "bootstrap.servers": settings.kafka_servers(),
                 "group.id": f"{settings.group}-reference",
                 "enable.auto.commit": False,
-                "allow.auto.create.topics": True,
                 "auto.offset.reset": "earliest",
                 # Asking where the topics end waits behind the consumer's own long poll.
                 "fetch.wait.max.ms": 20,

@@ -27,7 +27,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from prometheus_client import start_http_server
 
 from events.errors import BadEvent
-from runtime import database, kafka, metrics
+from runtime import database, kafka, metrics, topic_settings
 from runtime.progress import WORKER_TOPICS
 from runtime.settings import Settings
 from streams import sink_store, unreadable
@@ -320,8 +320,9 @@ def main(settings: Settings) -> int:
     # A batch is many small values that live until its commit; looking through them over and over finds nothing.
     gc.set_threshold(100_000, 20, 100)
     try:
+        topic_settings.check_if_there(settings)
         Sink(settings).run(stop)
-    except (Fenced, SinkError, KafkaException, psycopg.Error) as error:
+    except (kafka.TopicError, Fenced, SinkError, KafkaException, psycopg.Error) as error:
         log.error("the sink stopped: %s", error)
         return 1
     return 0

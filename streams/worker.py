@@ -7,7 +7,7 @@ import logging
 import uvloop
 from prometheus_client import start_http_server
 
-from runtime import kafka
+from runtime import kafka, topic_settings
 from runtime.settings import Settings
 from streams.app import Worker
 
@@ -17,8 +17,7 @@ log = logging.getLogger(__name__)
 def main(settings: Settings) -> int:
     """Runs a worker until SIGTERM or SIGINT; the process ends with 1 when something made it stop."""
     try:
-        # With another number every key would look misplaced, and be sent on for ever.
-        kafka.check(settings)
+        topic_settings.check(settings)
     except kafka.TopicError as error:
         log.error("the worker cannot start: %s", error)
         return 1

@@ -103,7 +103,7 @@ def _patiently(step: Callable[[], object]) -> None:
     for pause in (0.2, 0.5, 1, 2, 4):
         try:
             step()
-        except psycopg.errors.ObjectInUse:
+        except (psycopg.errors.ObjectInUse, psycopg.errors.InsufficientPrivilege):
             time.sleep(pause)
         else:
             return

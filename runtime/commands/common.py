@@ -16,7 +16,7 @@ from rich.console import Console
 
 from events import instants, keys
 from events.errors import BadEvent
-from runtime import database, home, logs
+from runtime import database, home, logs, topic_settings
 from runtime.ports import Publisher
 from runtime.settings import Settings
 
@@ -116,6 +116,8 @@ def new_publisher(settings: Settings) -> Any:
     """The way in, a Publisher with `close`: the raw history where that is the journal, else Kafka."""
     if settings.journal and settings.kafka is None:
         _check_journal(settings)
+    if not settings.journal:
+        topic_settings.check_if_there(settings)
     publishers = room("streams.publisher")
     return (publishers.JournalPublisher if settings.journal else publishers.KafkaPublisher)(settings)
 

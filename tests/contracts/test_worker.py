@@ -219,14 +219,14 @@ def test_another_number_of_partitions_is_refused(settings: Settings, tmp_path: P
 def test_a_delivery_that_fails_stops_the_worker_and_commits_nothing(real: Settings, tmp_path: Path) -> None:
     """A changelog topic that refuses our records: what was folded is not durable, and nobody may say it is."""
     kafka.create_topics(real)
+    feeder = Feeder(real)
+    feeder.programs(PROGRAM)
+    worker = WorkerProcess(real, tmp_path).start()
     limit = ConfigEntry("max.message.bytes", "100", incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, kafka.changelog(real, "customers"), incremental_configs=[limit])
     admin = AdminClient({"bootstrap.servers": real.kafka_servers()})
     for answer in admin.incremental_alter_configs([resource]).values():
         answer.result(10)
-    feeder = Feeder(real)
-    feeder.programs(PROGRAM)
-    worker = WorkerProcess(real, tmp_path).start()
     feeder.envelopes([order(1, 5)])
     wait(worker.exited)
     assert worker.process is not None

@@ -1,5 +1,7 @@
 """Segments as CSV, at any size: read by a server-side cursor, written as it is read."""
 
+import asyncio
+import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -10,18 +12,20 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from psycopg import AsyncConnection, sql
 from psycopg.rows import dict_row
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from api import csv_cells
 from api.customers import SegmentQuery
 from api.models import AsOf, time_text
 from api.problems import ProblemError
 from api.services import Caller, ExportAccess, Row, Statement
+from api.slots import Full, Slot
 from api.standings import run_at
 from events import money
 from events.payloads import Contact
 from runtime import database, metrics
 
+log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1/shops/{shop}/exports", tags=["exports"])
 
 COLUMNS: Final = (
@@ -47,11 +51,13 @@ COLUMNS: Final = (
 #: Customers of one read of the cursor, and of one read of the vault.
 _CHUNK: Final = 1000
 
-#: Exports at once in one process: each holds a connection for as long as its client takes.
-_MOST: Final = 8
+#: Who reads more slowly loses their export, for it holds a connection, an open transaction and one of few places:
+#: a client has so many seconds, and one more for each so many bytes that it has taken.
+_PATIENCE: Final = 30.0
+_LEAST_SPEED: Final = 50_000
 
-#: A client that reads nothing for so long loses its export (it holds a transaction open).
-_STALLED: Final = "SET idle_in_transaction_session_timeout = '5min'"
+#: Should we ourselves hang, PostgreSQL lets go of the transaction.
+_STALLED: Final = "SET idle_in_transaction_session_timeout = '2min'"
 
 _LIVE = sql.SQL("""
 SELECT customer_id, contact, deleted, recency_days, frequency, monetary, currency, r, f, m, score, segment_id,
@@ -121,23 +127,25 @@ async def _contacts(export: Export, connection: AsyncConnection[Any], rows: list
     return await export.caller.services.vault.open_many(connection, export.caller.shop, sealed)
 
 
-async def _written(export: Export) -> AsyncGenerator[bytes]:
-    services = export.caller.services
-    services.exports += 1
+async def _written(export: Export, slot: Slot) -> AsyncGenerator[bytes]:
+    url = export.caller.services.settings.database_url()
     try:
-        async with await database.connect_async(services.settings.database_url(), "loyalnest-export") as connection:
+        connection = await database.connect_async(url, "loyalnest-export")
+        cursor = connection.cursor("export", row_factory=dict_row)
+        try:
             await connection.execute(_STALLED)
-            async with connection.cursor("export", row_factory=dict_row) as cursor:
-                await cursor.execute(export.query, export.parameters)
-                yield csv_cells.lines([export.header])
-                while rows := await cursor.fetchmany(_CHUNK):
-                    contacts = await _contacts(export, connection, rows)
-                    metrics.EXPORTED_ROWS.inc(len(rows))
-                    yield csv_cells.lines(
-                        _cells(row, contacts.get(row["customer_id"]), export.addresses) for row in rows
-                    )
+            await cursor.execute(export.query, export.parameters)
+            yield csv_cells.lines([export.header])
+            while rows := await cursor.fetchmany(_CHUNK):
+                contacts = await _contacts(export, connection, rows)
+                metrics.EXPORTED_ROWS.inc(len(rows))
+                yield csv_cells.lines(_cells(row, contacts.get(row["customer_id"]), export.addresses) for row in rows)
+        finally:
+            # The connection first: a cursor of a closed one asks nothing more of a server that may not answer.
+            await connection.close()
+            await cursor.close()
     finally:
-        services.exports -= 1
+        slot.give_back()
 
 
 async def _after(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
@@ -147,15 +155,27 @@ async def _after(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[by
 
 
 class _Export(StreamingResponse):
-    """Closes what it streams however it ends, also when the client is gone before the first byte."""
+    """Closes what it streams however it ends, also when the client is gone before the first byte, or too slow."""
 
     def __init__(self, first: bytes, rest: AsyncGenerator[bytes], headers: dict[str, str]) -> None:
         super().__init__(_after(first, rest), media_type="text/csv; charset=utf-8", headers=headers)
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        until = asyncio.get_running_loop().time() + _PATIENCE
+
+        async def hurried(message: Message) -> None:
+            nonlocal until
+            async with asyncio.timeout_at(until):
+                await send(message)
+            until += len(message.get("body", b"")) / _LEAST_SPEED
+
         async with aclosing(self._rest):
-            await super().__call__(scope, receive, send)
+            try:
+                await super().__call__(scope, receive, hurried)
+            except TimeoutError:
+                # It stays without its last chunk, so that the client can tell; the server closes the connection.
+                log.warning("an export was ended: its client reads less than %s bytes a second", _LEAST_SPEED)
 
 
 async def _prepared(caller: Caller, segment: str | None, as_of: datetime | None) -> Export:
@@ -200,11 +220,19 @@ async def segments_csv(
     Both are empty without an address, and after the customer was deleted or redacted. Consent is always today's.
     A text cell that a spreadsheet would run as a formula begins with an apostrophe.
     """
-    if caller.services.exports >= _MOST:
-        raise ProblemError(429, "too-many", "Too many exports are running: try again soon.", {"Retry-After": "30"})
-    export = await _prepared(caller, segment, as_of)
-    stream = _written(export)
-    first = await anext(stream)  # what can go wrong at the start does so while it can still be said
+    try:
+        slot = caller.services.exports.take(caller.shop)
+    except Full as full:
+        whose = "exports of this shop" if full.of_shop else "exports"
+        raise ProblemError(
+            429, "too-many", f"Too many {whose} run now: try again soon.", {"Retry-After": "30"}
+        ) from None
+    try:
+        stream = _written(await _prepared(caller, segment, as_of), slot)
+        first = await anext(stream)  # what can go wrong at the start does so while it can still be said
+    except BaseException:
+        slot.give_back()
+        raise
     day = time_text(as_of or datetime.now(UTC))[:10]
     name = f"segments-{caller.shop.partition('.')[0]}-{day}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -14,6 +14,7 @@ from api.front_door import FrontDoor
 from api.live_hub import LiveHub
 from api.problems import ProblemError
 from api.signatures import Reader
+from api.slots import Slots
 from events import instants
 from events.programs import Program
 from runtime import api_keys, vault
@@ -24,6 +25,10 @@ Row = dict[str, Any]
 
 #: A query as it may reach the database: written down in our code, or composed of such parts. A bare str is none.
 Statement = sql.SQL | sql.Composed
+
+#: CSV exports at once in one process, and those of one shop: some are always left for the others.
+EXPORTS: Final = 8
+EXPORTS_OF_SHOP: Final = 3
 
 _PROGRAM = sql.SQL("SELECT program FROM programs WHERE shop = %(shop)s")
 
@@ -45,8 +50,8 @@ class Services:
         self.bodies = Reader([secret.get_secret_value().encode() for secret in settings.shopify_secrets])
         self.front_door = FrontDoor(publisher, keys, now_us)
         self.live = LiveHub(settings.database_url())
-        #: CSV exports that are running now.
-        self.exports = 0
+        #: CSV exports that are running now: each holds a connection for as long as its client takes.
+        self.exports = Slots(EXPORTS, EXPORTS_OF_SHOP)
         self.program_lock = asyncio.Lock()
         #: Programs this process has published, which the history may not hold yet.
         self.published_programs: dict[str, Program] = {}

@@ -501,6 +501,20 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
         (CURSORS,),
     ),
     Mutant(
+        "an export takes its place when it begins to be read",
+        "api/slots.py",
+        "        self._taken[shop] += 1\n",
+        "        __import__('asyncio').get_running_loop().call_later(0.5, self._taken.update, [shop])\n",
+        ("tests/integration/test_api_exports.py::test_sixty_exports_at_once_are_as_many_as_are_allowed",),
+    ),
+    Mutant(
+        "one shop may take every place",
+        "api/slots.py",
+        "of_shop = self._taken[shop] >= self._most_of_shop",
+        "of_shop = False",
+        ("tests/integration/test_api_exports.py::test_one_shops_exports_leave_room_for_the_others",),
+    ),
+    Mutant(
         "a sort of customers that its index does not know",
         "api/customers.py",
         'sql.SQL("coalesce(recency_days, 2147483647)")',

@@ -1,17 +1,22 @@
 """The CSV: its columns, its cells, its size, and whose addresses stand in it."""
 
+import asyncio
 import csv
 import io
+import time
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 
 from api import exports
+from api.services import EXPORTS, EXPORTS_OF_SHOP
 from tests.integration.api_world import NOW, OTHER, SHOP, World, customer_row, opened, prospect
 
 COLUMNS = (
@@ -103,10 +108,75 @@ def test_a_past_day_with_todays_consent(world: World) -> None:
     assert answer.status_code == 404
 
 
-def test_too_many_exports_at_once_are_told_to_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "_MOST", 0)
-    answer = world.get("/exports/segments.csv", world.key("export"))
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, "30")
+def _exporting(world: World) -> int:
+    (found,) = world.sql("SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'loyalnest-export'")
+    return int(found["n"])
+
+
+def _asked_at_once(world: World, keys: list[tuple[str, dict[str, str]]]) -> list[Any]:
+    """The answers to one export for each (shop, headers), all asked at once and none of them read."""
+    url = str(world.client.base_url)
+
+    async def all_of_them() -> list[Any]:
+        async with httpx.AsyncClient(base_url=url, timeout=30, limits=httpx.Limits(max_connections=None)) as client:
+            requests = [
+                client.build_request("GET", f"/v1/shops/{shop}/exports/segments.csv", headers=headers)
+                for shop, headers in keys
+            ]
+            answers = await asyncio.gather(*(client.send(each, stream=True) for each in requests))
+            most.append(await asyncio.to_thread(_exporting, world))
+            for each in answers:
+                await each.aclose()
+            return answers
+
+    most: list[int] = []
+    answers = asyncio.run(all_of_them())
+    assert most[0] <= EXPORTS
+    return answers
+
+
+def test_sixty_exports_at_once_are_as_many_as_are_allowed(world: World) -> None:
+    fill(world, 20_000)
+    shops = [f"shop-{number}.myshopify.com" for number in range(20)]
+    for shop in shops:
+        world.program(shop=shop)
+    world.sql("UPDATE customers SET shop = 'shop-' || (customer_id::int %% 20) || '.myshopify.com'")
+    keys = [(shop, world.key("export", shop=shop)) for shop in shops]
+    answers = _asked_at_once(world, keys * 3)
+    assert Counter(each.status_code for each in answers) == {200: EXPORTS, 429: 60 - EXPORTS}
+    assert {each.headers["retry-after"] for each in answers if each.status_code == 429} == {"30"}
+    _all_over(world)
+
+
+def test_one_shops_exports_leave_room_for_the_others(world: World) -> None:
+    fill(world, 20_000)
+    world.program(shop=OTHER)
+    mine, others = (SHOP, world.key("export")), (OTHER, world.key("export", shop=OTHER))
+    answers = _asked_at_once(world, [mine] * 20 + [others])
+    assert Counter(each.status_code for each in answers[:-1]) == {200: EXPORTS_OF_SHOP, 429: 20 - EXPORTS_OF_SHOP}
+    assert answers[-1].status_code == 200
+    _all_over(world)
+
+
+def test_an_export_that_cannot_begin_gives_its_place_back(world: World) -> None:
+    headers = world.key("export")
+    for _ in range(EXPORTS + 1):
+        assert world.get("/exports/segments.csv", headers, as_of="2026-01-01T00:00:00Z").status_code == 404
+    assert world.services.exports.taken == 0
+
+
+@pytest.mark.slow
+def test_who_reads_too_slowly_loses_the_export(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """60,000 rows are 8 MB. This client reads none of them: only what the system's own buffers hold is taken."""
+    monkeypatch.setattr(exports, "_PATIENCE", 1.0)
+    monkeypatch.setattr(exports, "_LEAST_SPEED", 10_000_000)
+    fill(world, 60_000)
+    headers = world.key("export")
+    with world.client.stream("GET", f"/v1/shops/{SHOP}/exports/segments.csv", headers=headers) as answer:
+        assert answer.status_code == 200
+        _all_over(world, seconds=30)
+        with pytest.raises(httpx.RemoteProtocolError):
+            answer.read()
 
 
 def fill(world: World, customers: int) -> None:
@@ -135,7 +205,7 @@ def test_any_size_takes_the_same_memory(world: World) -> None:
         tracemalloc.stop()
     assert rows == 60_001
     assert peaks[1] < peaks[0] + 16_000_000  # the whole file is 8 MB, its rows in Python far more
-    assert world.services.exports == 0
+    assert world.services.exports.taken == 0
 
 
 def test_a_client_that_goes_away_ends_its_export(world: World) -> None:
@@ -143,9 +213,11 @@ def test_a_client_that_goes_away_ends_its_export(world: World) -> None:
     headers = world.key("export")
     with world.client.stream("GET", f"/v1/shops/{SHOP}/exports/segments.csv", headers=headers) as answer:
         next(answer.iter_bytes())
-    for _ in range(100):
-        open_ones = world.sql("SELECT 1 FROM pg_stat_activity WHERE application_name = 'loyalnest-export'")
-        if not open_ones and world.services.exports == 0:
-            return
-        world.sql("SELECT pg_sleep(0.05)")
-    pytest.fail("the export's connection stayed")
+    _all_over(world)
+
+
+def _all_over(world: World, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while _exporting(world) or world.services.exports.taken:
+        assert time.monotonic() < deadline, "an export's connection or its place stayed"
+        time.sleep(0.05)

@@ -93,7 +93,8 @@ def changelog(settings: Settings, table: str) -> str:
 def wanted(settings: Settings) -> list[NewTopic]:
     """Every topic with its partitions and settings: those of events.topics, and the changelogs."""
     asked = [(settings.topic(topic.name), topic.keyed, topic.config()) for topic in topics.ALL]
-    compacted = topics.BY_NAME[topics.CUSTOMER_ROWS].config()
+    # A former owner's late record must not be all that is left of a key before its owner has written over it.
+    compacted = {**topics.BY_NAME[topics.CUSTOMER_ROWS].config(), "min.compaction.lag.ms": str(3_600_000)}
     asked += [(changelog(settings, table), True, compacted) for table in TABLES]
     return [
         NewTopic(name, settings.partitions if keyed else 1, settings.replication, config=config)

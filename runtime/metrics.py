@@ -48,6 +48,9 @@ RECORDS_FOLDED = Counter("loyalnest_records_folded_total", "Records that an agen
 RECORDS_REROUTED = Counter(
     "loyalnest_records_rerouted_total", "Records met under a wrong key or on a wrong partition, and sent on.", ["agent"]
 )
+GAPS = Counter(
+    "loyalnest_gaps_total", "Times that records were missing before a piece of a log, and were read again.", ["topic"]
+)
 
 # --- the front door and the API ---
 

@@ -46,6 +46,8 @@ HISTORY = "tests/property/test_history.py"
 EMISSION = "tests/unit/test_emission.py"
 GOLDEN = "tests/golden/test_golden.py"
 GUARD = "tests/unit/test_guard.py"
+SEQUENCE = "tests/unit/test_sequence.py"
+STATE = "tests/unit/test_table_state.py"
 KEYS = "tests/unit/test_keys.py"
 MONEY = f"{FOLDS}::test_what_is_no_amount_is_refused_at_once"
 POINTS = f"{FOLDS}::test_points_are_floored_in_major_units"
@@ -118,10 +120,45 @@ MUTANTS = [
         "a failed delivery is only logged",
         "streams/guard.py",
         """            if error is not None:
-                self._from_thread(""",
+                self._from_thread(self._fail, DeliveryFailed(f"{message.topic()}""",
         """            if error is not None and error.str() == "nothing":
-                self._from_thread(""",
+                self._from_thread(self._fail, DeliveryFailed(f"{message.topic()}""",
         (GUARD,),
+    ),
+    Mutant(
+        "a piece is folded though the one before it never came",
+        "streams/sequence.py",
+        "if piece.begins == place.fold:",
+        "if piece.begins >= place.fold:",
+        (SEQUENCE, ORDER_FREE),
+    ),
+    Mutant(
+        "a piece of before the partitions moved is folded",
+        "streams/sequence.py",
+        "if place is None or piece.run != place.run:",
+        "if place is None:",
+        (SEQUENCE,),
+    ),
+    Mutant(
+        "what is fetched counts as folded",
+        "streams/sequence.py",
+        "place.run, place.fetch = next(self._runs), place.fold\n        return False",
+        "return False",
+        (SEQUENCE,),
+    ),
+    Mutant(
+        "a former owner's records count",
+        "tables/state.py",
+        "        if token < self.claim:\n            self.strays.add(name)\n            return\n",
+        "",
+        (STATE,),
+    ),
+    Mutant(
+        "nobody writes over a former owner's records",
+        "tables/state.py",
+        "            self.strays.add(name)\n",
+        "",
+        (STATE,),
     ),
     # Revisions and joins
     Mutant(

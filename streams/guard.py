@@ -13,12 +13,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from faust.types import TP
 
-from tables.chunks import Output, Writes
+from tables.chunks import Output
+from tables.state import CLAIM, FENCING, Writes, token_bytes
 
 #: Leaves the choice of a partition to the partitioner.
 _ANY = -1
@@ -31,18 +32,26 @@ class DeliveryFailed(RuntimeError):
     """A record could not be delivered: what was folded since is not durable, so the worker must stop."""
 
 
+class Changelog(NamedTuple):
+    """Where a table's writes go: a partition of its changelog, under the owner's fencing token.
+
+    `kept` hears of the offsets at which a chunk's records came to stand, ascending.
+    """
+
+    topic: str
+    partition: int
+    token: int
+    kept: Callable[[list[int]], None]
+
+
 @dataclass
 class _Flight:
-    tp: TP
-    next_offset: int
-    outputs: list[Output]
-    changelog: str
+    source: tuple[TP, int] | None  # what is read when everything is delivered; None: nothing was
+    changelog: Changelog
     writes: Writes
-    on_kept: Callable[[int, int], None]
     pending: int = 0
     left: bool = False  # its changelog records have been handed to the producer
-    kept: bool = False
-    started: float = field(default=0.0)
+    offsets: list[int] = field(default_factory=list)
 
 
 class Guard:
@@ -60,37 +69,39 @@ class Guard:
         self._on_failure = on_failure
         self._flights: deque[_Flight] = deque()
         self._failed: Exception | None = None
-        self._suspended = False
         self._moved = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="delivery-reports", daemon=True)
 
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Delivery reports, on whatever thread they come, act on this loop."""
+        self._loop = loop
+
     def start(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        """From here on delivery reports are heard, by the running event loop."""
+        self.attach(asyncio.get_running_loop())
         self._poller.start()
 
     def stop(self) -> None:
+        """Ends the thread of the delivery reports."""
         self._stopping.set()
         if self._poller.is_alive():
             self._poller.join(timeout=5)
 
-    def suspend(self) -> None:
-        """From here on no chunk is accepted: partitions are being given up."""
-        self._suspended = True
-
-    def resume(self) -> None:
-        """Partitions were assigned; the positions begin anew with what is committed."""
-        self.positions.clear()
-        self._suspended = False
+    @property
+    def failed(self) -> bool:
+        """Whether a delivery failed for good: nothing leaves any more."""
+        return self._failed is not None
 
     @property
-    def accepting(self) -> bool:
-        return not self._suspended and self._failed is None
+    def full(self) -> bool:
+        """Whether as many chunks are on their way as may be."""
+        return len(self._flights) >= IN_FLIGHT
 
     async def room(self) -> None:
         """Waits until another chunk may be on its way."""
-        while len(self._flights) >= IN_FLIGHT and self._failed is None:
+        while self.full and self._failed is None:
             await self._wait()
 
     async def drain(self) -> None:
@@ -105,22 +116,34 @@ class Guard:
         await self._moved.wait()
 
     def submit(
-        self,
-        tp: TP,
-        next_offset: int,
-        outputs: list[Output],
-        changelog: str,
-        writes: Writes,
-        on_kept: Callable[[int, int], None],
+        self, source: tuple[TP, int] | None, outputs: list[Output], changelog: Changelog, writes: Writes
     ) -> None:
-        """Sends a folded chunk on its way. `on_kept(partition, offset)` hears of each changelog record delivered."""
-        flight = _Flight(tp, next_offset, outputs, changelog, writes, on_kept)
+        """Sends a folded chunk on its way. `source`: the partition it was folded from, and the offset after it."""
+        flight = _Flight(source, changelog, writes)
         self._flights.append(flight)
         flight.pending = len(outputs)
         names = {name: self._topic(name) for name in {output.topic for output in outputs}}
         self._produce(((names[topic], key, value, at) for topic, key, value, at in outputs), self._reporter(flight))
         if not outputs:
             self._advance()
+
+    async def claim(self, topic: str, partition: int, by: str) -> int:
+        """Claims a partition of a changelog; the claim's offset, which is the owner's token from here on."""
+        assert self._loop is not None
+        claimed: asyncio.Future[int] = self._loop.create_future()
+
+        def settle(offset: int) -> None:
+            if not claimed.done():
+                claimed.set_result(offset)
+
+        def report(error: KafkaError | None, message: Any) -> None:
+            if error is not None:
+                self._from_thread(self._fail, DeliveryFailed(f"{topic}: {error.str()}"))
+            else:
+                self._from_thread(settle, message.offset())
+
+        self._produce([(topic, CLAIM, by.encode(), partition)], report)
+        return await claimed
 
     def _reporter(self, flight: _Flight) -> Callable[[Any, Any], None]:
         def report(error: KafkaError | None, message: Any) -> None:
@@ -129,7 +152,7 @@ class Guard:
                 self._from_thread(self._fail, DeliveryFailed(f"{message.topic()}: {error.str()}"))
                 return
             if flight.left:
-                flight.on_kept(flight.tp.partition, message.offset())
+                flight.offsets.append(message.offset())
             flight.pending -= 1
             if flight.pending == 0:
                 self._from_thread(self._advance)
@@ -139,7 +162,14 @@ class Guard:
     def _from_thread(self, function: Callable[..., None], *args: Any) -> None:
         assert self._loop is not None
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(function, *args)
+            self._loop.call_soon_threadsafe(self._surely, function, *args)
+
+    def _surely(self, function: Callable[..., None], *args: Any) -> None:
+        """An event loop only logs what its callbacks raise, and chunks would then wait for ever."""
+        try:
+            function(*args)
+        except Exception as error:
+            self._fail(error)
 
     def _advance(self) -> None:
         """Moves every chunk on that can be: second steps in order, positions from the front."""
@@ -151,23 +181,41 @@ class Guard:
             self._keep(flight)
         while self._flights and self._flights[0].left and not self._flights[0].pending:
             done = self._flights.popleft()
-            self.positions[done.tp] = done.next_offset
+            done.changelog.kept(done.offsets)
+            if done.source is not None:
+                tp, offset = done.source
+                self.positions[tp] = offset
         self._moved.set()
 
     def _keep(self, flight: _Flight) -> None:
         flight.pending = len(flight.writes)
         flight.left = True
-        changelog, at = flight.changelog, flight.tp.partition
-        self._produce(((changelog, key, value, at) for key, value in flight.writes.items()), self._reporter(flight))
+        topic, at, token, _ = flight.changelog
+        mark, report = token_bytes(token), self._reporter(flight)
+        values = ((topic, key, mark + value, at) for key, value in flight.writes.items() if value is not None)
+        self._produce(values, report)
+        # A fold gives removals last: nothing that is kept names them any more.
+        gone = [key for key, value in flight.writes.items() if value is None]
+        if gone:
+            self._produce(((topic, key, None, at) for key in gone), report, [(FENCING, mark)])
 
-    def _produce(self, records: Iterable[tuple[str, str, bytes | None, int | None]], report: Any) -> None:
+    def _produce(
+        self,
+        records: Iterable[tuple[str, str, bytes | None, int | None]],
+        report: Any,
+        headers: list[tuple[str, bytes]] | None = None,
+    ) -> None:
         """Hands over (topic, key, value, partition), in one loop: a call for each would cost half as much again."""
         if self._failed is not None:
             return
         produce, topic = self._producer.produce, ""
         try:
-            for topic, key, value, partition in records:
-                produce(topic, value, key, _ANY if partition is None else partition, report)
+            if headers is None:
+                for topic, key, value, partition in records:
+                    produce(topic, value, key, _ANY if partition is None else partition, report)
+            else:
+                for topic, key, value, partition in records:
+                    produce(topic, value, key, _ANY if partition is None else partition, report, headers=headers)
         except (BufferError, KafkaException) as error:
             self._fail(DeliveryFailed(f"{topic}: {error}"))
 
@@ -178,5 +226,8 @@ class Guard:
         self._moved.set()
 
     def _poll(self) -> None:
-        while not self._stopping.is_set():
-            self._producer.poll(0.1)
+        try:
+            while not self._stopping.is_set():
+                self._producer.poll(0.1)
+        except Exception as error:
+            self._from_thread(self._fail, error)

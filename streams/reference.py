@@ -1,28 +1,37 @@
 """Programs and cut points, read to their end before any agent starts and followed from then on.
 
 By a plain consumer: Faust's GlobalTable is known to loop in recovery. The two topics are small and never dropped.
+A thread reads, the event loop applies what was read between two chunks: no fold ever sees a reference that changes.
 """
 
 import asyncio
 import logging
 import threading
 import time
+from collections import deque
+from collections.abc import Collection
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from pydantic import ValidationError
+from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from events import topics
 from events.programs import CutPoints, Program
 from runtime.settings import Settings
-from tables.reference import Reference
+from tables.reference import Missed, Reference
 
 log = logging.getLogger(__name__)
 
+#: How long the broker may take to answer (seconds), and how long it may fail to before the worker stops.
 _PATIENCE = 30.0
+_ALTOGETHER = 300.0
+
+#: How long what was looked for in vain is not looked for again (seconds): one stranger must not slow a partition.
+_REMEMBERED = 1.0
 
 
 class ReferenceReader:
-    """Keeps a Reference current. Only the thread that calls `read` or `catch_up` changes it."""
+    """Keeps a Reference current. `apply` alone changes it, on the thread that folds."""
 
     def __init__(self, settings: Settings, reference: Reference) -> None:
         self._reference = reference
@@ -40,6 +49,8 @@ class ReferenceReader:
             }
         )
         self._position: dict[tuple[str, int], int] = {}
+        self._inbox: deque[Program | CutPoints] = deque()
+        self._in_vain: dict[Missed, float] = {}
 
     def start(self) -> None:
         """Reads both topics to their end; TimeoutError if the broker does not answer for half a minute."""
@@ -50,7 +61,8 @@ class ReferenceReader:
                 for partition in self._partitions(topic)
             ]
         )
-        self.read()
+        self._read()
+        self.apply()
 
     def _partitions(self, topic: str) -> list[int]:
         until = time.monotonic() + _PATIENCE
@@ -65,8 +77,40 @@ class ReferenceReader:
             time.sleep(0.2)
         raise TimeoutError(f"topic {topic} is not there: create the topics first (loyalnest topics create)")
 
-    def read(self) -> None:
-        """Takes in everything that is on the two topics now. Blocks; may be called from any one thread at a time."""
+    def apply(self) -> None:
+        """What was read since the last time becomes known to the folds. For the thread that folds."""
+        while self._inbox:
+            found = self._inbox.popleft()
+            if isinstance(found, Program):
+                self._reference.put_program(found)
+            else:
+                self._reference.put_cut_points(found)
+
+    def is_worth_reading(self, missed: Collection[Missed]) -> bool:
+        """Whether any of what the folds missed has not been looked for in vain a moment ago."""
+        since = time.monotonic() - _REMEMBERED
+        return any(self._in_vain.get(each, 0.0) < since for each in missed)
+
+    async def catch_up(self, missed: Collection[Missed]) -> None:
+        """Reads both topics to their end and applies it, without holding up the event loop.
+
+        A broker that does not answer is asked again, for some minutes; then its error is raised.
+        """
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type((TimeoutError, KafkaException)),
+            wait=wait_exponential(multiplier=0.2, max=5),
+            stop=stop_after_delay(_ALTOGETHER),
+            before_sleep=before_sleep_log(log, logging.WARNING),
+            reraise=True,
+        )
+        began = time.monotonic()
+        await retrying(asyncio.to_thread, self._read)
+        self.apply()
+        recent = began - _REMEMBERED
+        self._in_vain = {each: at for each, at in self._in_vain.items() if at > recent} | dict.fromkeys(missed, began)
+
+    def _read(self) -> None:
+        """Takes in everything that is on the two topics now. Blocks."""
         with self._lock:
             ends = {
                 key: self._consumer.get_watermark_offsets(TopicPartition(*key), timeout=_PATIENCE)
@@ -78,14 +122,11 @@ class ReferenceReader:
                 if time.monotonic() > until:
                     raise TimeoutError("the programs and cut points could not be read to their end")
 
-    async def catch_up(self) -> None:
-        """As `read`, without holding up the event loop."""
-        await asyncio.to_thread(self.read)
-
     async def follow(self) -> None:
         """Reads on, for ever; what is new is known within a second."""
         while True:
             await asyncio.to_thread(self._poll)
+            self.apply()
 
     def _poll(self) -> None:
         with self._lock:
@@ -100,14 +141,12 @@ class ReferenceReader:
                     log.warning("reading programs and cut points: %s", error.str())
                 continue
             self._position[message.topic(), message.partition()] = message.offset() + 1
-            self._apply(message.topic(), message.value())
+            self._keep(message.topic(), message.value())
 
-    def _apply(self, topic: str, value: bytes | None) -> None:
+    def _keep(self, topic: str, value: bytes | None) -> None:
+        model = Program if topic == self._programs else CutPoints
         try:
-            if topic == self._programs:
-                self._reference.put_program(Program.model_validate_json(value or b""))
-            else:
-                self._reference.put_cut_points(CutPoints.model_validate_json(value or b""))
+            self._inbox.append(model.model_validate_json(value or b""))
         except (ValidationError, ValueError) as error:
             # The sink makes the dead letter; a worker goes on with what it knew.
             log.error("a record on %s cannot be used: %s", topic, type(error).__name__)

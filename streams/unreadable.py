@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiokafka import ConsumerRecord  # type: ignore[import-untyped]
-from aiokafka.consumer import fetcher  # type: ignore[import-untyped]
+from aiokafka import ConsumerRecord
+from aiokafka.consumer import fetcher
 from confluent_kafka import KafkaError
 
 from events.errors import BadEvent

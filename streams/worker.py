@@ -39,5 +39,6 @@ def main(settings: Settings) -> int:
         return int(ended.code or 0)
     finally:
         worker.guard.stop()
+        worker.changelogs.close()
         worker.reader.close()
     return 0

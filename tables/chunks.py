@@ -15,6 +15,7 @@ from events.records import DeadLetter
 from tables import customers, history, windows
 from tables import orders as order_fold
 from tables.reference import Reference
+from tables.state import Writes
 
 
 class Received(NamedTuple):
@@ -36,9 +37,6 @@ class Output(NamedTuple):
     key: str
     value: bytes
     partition: int | None = None
-
-
-Writes = dict[str, bytes | None]
 
 
 class Chunk(Protocol):

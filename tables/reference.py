@@ -3,7 +3,7 @@
 from bisect import bisect_right, insort
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import Self
+from typing import NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from events import instants
@@ -52,29 +52,36 @@ class ShopReference:
         return self.versions[at - 1][1] if at else self.default
 
 
+class Missed(NamedTuple):
+    """What a fold asked for and nobody knew: a shop's program, or one of its versions of cut points."""
+
+    shop: str
+    version: str | None = None
+
+
 class Reference:
     """Every shop's reference, by domain.
 
-    `missed` is set when something was asked for that is not known: the reader may be behind its topics, and whoever
-    asked had better read on and ask again.
+    `missed` gathers what was asked for and is not known: the reader may be behind its topics, and whoever asked had
+    better read on and ask again.
     """
 
     def __init__(self) -> None:
-        self.missed = False
+        self.missed: set[Missed] = set()
         self._shops: dict[str, ShopReference] = {}
         self._early: dict[str, list[CutPoints]] = {}
 
     def __getitem__(self, shop: str) -> ShopReference:
         found = self._shops.get(shop)
         if found is None:
-            self.missed = True
+            self.missed.add(Missed(shop))
             raise BadEvent("unknown_shop", f"{shop} has no program yet: add the shop, then replay")
         return found
 
     def expect(self, shop: str, version: str, as_of: int) -> None:
         """Notes it when a version of cut points that somebody names has not been read yet."""
         if not self[shop].has(version, as_of):
-            self.missed = True
+            self.missed.add(Missed(shop, version))
 
     def get(self, shop: str) -> ShopReference | None:
         return self._shops.get(shop)

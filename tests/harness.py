@@ -1,29 +1,39 @@
 """The stream without Kafka: partitions of logs, workers that fold chunks, a producer whose deliveries can stop.
 
-A worker takes any part of any of its partitions next, so topics and partitions interleave as they may; within a
-partition the order is kept. What a chunk causes is delivered record by record, in order for each partition of each
-topic and in any order across them, its outputs before any of its writes (the guard's promise, streams/guard.py). A
-crash ends that at any moment: what was delivered is durable, of a chunk's writes a beginning, and the worker
-starts again with the tables that its changelog holds, windows rebuilt from them, at the positions committed.
+The sequence, the folder and the guard are a real worker's (streams/); only the logs and the producer are not. A worker
+fetches and folds any part of any of its partitions next, so topics and partitions interleave as they may; a fetched
+piece may get lost on its way. What a chunk causes is delivered record by record, in order for each partition of each
+topic and in any order across them. A crash ends that at any moment: what was delivered is durable, of a chunk's writes
+a beginning, and the successor starts with the tables that the changelogs hold, windows rebuilt from them, at the
+positions committed. A frozen worker is one that a successor took over from, and that goes on delivering.
 
 `Sink` reads what came out as the history sink does.
 """
 
+import asyncio
 import json
 import random
+import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
+
+from faust.types import TP
 
 from events import codec, instants, keys, payloads, topics
 from events.programs import CutPoints, Program
 from events.records import CustomerRow, DeadLetter, OrderFact, PointsRecord, RfmUpdated, WindowRow
 from streams import ledger
+from streams.folding import Folder, Table
+from streams.guard import Guard
+from streams.sequence import Piece, Sequence
 from tables import chunks, customers, history, windows
-from tables.chunks import Output, Received
+from tables.chunks import Received
 from tables.reference import Reference
+from tables.state import CLAIM, PartitionState, foreign
 
 Json = Mapping[str, Any]
 
@@ -58,37 +68,93 @@ def key_of(envelope: Json) -> str:
     return envelope["shop"] if found is None else keys.join(envelope["shop"], str(found))
 
 
-@dataclass
-class _Flight:
-    """A chunk on its way."""
+class _Message:
+    """What a delivery report is about."""
 
-    place: Place
-    next_offset: int
-    table: Place
-    writes: chunks.Writes
-    pending: int
-    left: bool = False
+    def __init__(self, topic: str, offset: int) -> None:
+        self._topic, self._offset = topic, offset
+
+    def topic(self) -> str:
+        return self._topic
+
+    def offset(self) -> int:
+        return self._offset
 
 
-@dataclass
+class _Sent(NamedTuple):
+    key: str
+    value: bytes | None
+    headers: Any
+    report: Any
+
+
+class _Producer:
+    """Stands for the idempotent producer: keeps what it is given until the test delivers it, in order by partition."""
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+        self.outbox: dict[Place, deque[_Sent]] = {}
+
+    def produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: str | bytes,
+        partition: int,
+        report: Any,
+        at: int = 0,
+        headers: Any = None,
+    ) -> None:
+        name = key if isinstance(key, str) else key.decode()
+        number = keys.partition_of(name.encode(), self._partitions) if partition < 0 else partition
+        self.outbox.setdefault((topic, number), deque()).append(_Sent(name, value, headers, report))
+
+
+class _Known:
+    """The reader of programs when everything on its topics is known already."""
+
+    def apply(self) -> None: ...
+
+    def is_worth_reading(self, missed: Any) -> bool:
+        return False
+
+    async def catch_up(self, missed: Any) -> None: ...
+
+
 class _Worker:
-    """A worker's memory; all of it is lost in a crash."""
+    """A worker's memory, around the very parts that a real one has; all of it is lost in a crash."""
 
-    numbers: list[int]
-    tables: dict[Place, dict[str, bytes]] = field(default_factory=dict)
-    partials: dict[int, windows.Partial] = field(default_factory=dict)
-    positions: dict[Place, int] = field(default_factory=dict)
-    flights: deque[_Flight] = field(default_factory=deque)
-    outbox: dict[Place, deque[tuple[_Flight, str, bytes | None]]] = field(default_factory=dict)
-    done: dict[Place, int] = field(default_factory=dict)  # what may be committed
+    def __init__(self, stream: "Stream", numbers: list[int]) -> None:
+        self.numbers = numbers
+        self.partials: dict[int, windows.Partial] = {}
+        self.pieces: dict[TP, deque[Piece]] = {}
+        self.producer = _Producer(stream.partitions)
+        self.failures: list[Exception] = []
+        self.guard = Guard(self.producer, str, self.failures.append)
+        self.guard.attach(stream.loop)
+        self.sequence = Sequence()
+        self.folder = Folder(stream.reference, _Known(), self.guard, self.sequence)
 
+        def orders(number: int) -> chunks.OrderChunk:
+            values = self.tables["orders"].state.partition(number).values
+            return chunks.OrderChunk(values, stream.reference, number, stream.partitions)
 
-def _unforeseen(received: Received, error: Exception) -> None:
-    raise error
+        def customers(number: int) -> chunks.CustomerChunk:
+            values = self.tables["customers"].state.partition(number).values
+            return chunks.CustomerChunk(values, stream.reference, number, stream.partitions, self.partials[number])
+
+        self.tables = {
+            "orders": Table("orders", "orders", orders),
+            "customers": Table("customers", "customers", customers),
+        }
+        self.overtaken = False
 
 
 class Stream:
-    """`workers` workers on `partitions` partitions of every topic. `most` records make a chunk at most."""
+    """`workers` workers on `partitions` partitions of every topic. `most` records make a piece at most.
+
+    `losses` is the chance that a piece is lost between the log and the fold.
+    """
 
     def __init__(
         self,
@@ -98,16 +164,25 @@ class Stream:
         partitions: int = 3,
         workers: int = 2,
         most: int = 5,
+        losses: float = 0.02,
     ) -> None:
         self.reference = found
         self.chance = chance or random.Random(0)
         self.partitions = partitions
         self.most = most
+        self.losses = losses
+        self.loop = asyncio.new_event_loop()
+        weakref.finalize(self, self.loop.close)
         self.logs: dict[Place, list[Received]] = defaultdict(list)
-        self.durable: dict[Place, dict[str, bytes]] = defaultdict(dict)
+        self.changelogs: dict[Place, list[_Sent]] = defaultdict(list)
         self.committed: dict[Place, int] = defaultdict(int)
         self.crashes = 0
+        self._standbys: dict[Place, PartitionState] = defaultdict(PartitionState)
         numbers = list(range(partitions))
+        #: Whether each step is let finish: everything is delivered before more is folded, and folded before more comes.
+        self.calm = False
+        #: Owners that lost their partitions and do not know it yet.
+        self.frozen: list[_Worker] = []
         self.workers = [self._start(numbers[first::workers]) for first in range(min(workers, partitions))]
 
     # --- in ---
@@ -123,92 +198,93 @@ class Stream:
         request = {"shop": shop, "customer_id": customer_id, "as_of": at, "version": version}
         self.put(topics.RESCORE, keys.join(shop, customer_id), codec.dumps(request))
 
-    def put(self, topic: str, key: str, value: bytes | None, partition: int | None = None) -> None:
+    def put(self, topic: str, key: str, value: bytes | None, partition: int | None = None) -> int:
         raw = key.encode()
         number = keys.partition_of(raw, self.partitions) if partition is None else partition
         log = self.logs[topic, number]
         log.append(Received(topic, number, len(log), 1_700_000_000_000, raw, value))
+        return len(log) - 1
 
     # --- a worker's steps ---
 
     def _start(self, numbers: list[int]) -> _Worker:
-        """A worker with the tables that are durable, at the positions committed."""
-        worker = _Worker(numbers)
+        """A worker that takes these partitions over: claimed, read to the claim, at the positions committed."""
+        worker = _Worker(self, numbers)
+        for name, table in worker.tables.items():
+            table.on_gaps = partial(self._look, worker, table)
+            for number in numbers:
+                self.changelogs[name, number].append(_Sent(CLAIM, b"{}", None, None))
+                state = table.state.partition(number)
+                self._follow(state, (name, number))
+                state.token = state.claim
+                worker.folder.write_again(table, number, set(state.strays))
         for number in numbers:
-            for table in ("orders", "customers"):
-                worker.tables[table, number] = dict(self.durable[table, number])
-            worker.partials[number] = chunks.rebuild(worker.tables["customers", number], self.reference)
-            for topic in TABLES:
-                worker.positions[topic, number] = self.committed[topic, number]
+            worker.partials[number] = chunks.rebuild(
+                worker.tables["customers"].state.partition(number).values, self.reference
+            )
+        worker.sequence.begin(
+            {TP(topic, number): self.committed[topic, number] for topic in TABLES for number in numbers}
+        )
         return worker
 
-    def _unread(self, worker: _Worker) -> list[Place]:
-        return [place for place, at in worker.positions.items() if len(self.logs[place]) > at]
+    def _follow(self, state: PartitionState, place: Place) -> None:
+        log = self.changelogs[place]
+        for offset in range(state.offset + 1, len(log)):
+            state.read(offset, log[offset].key.encode(), log[offset].value, log[offset].headers)
 
-    def _fold(self, worker: _Worker, place: Place) -> None:
-        at, (topic, number) = worker.positions[place], place
-        batch = self.logs[place][at : at + self.chance.randint(1, self.most)]
-        table = TABLES[topic], number
-        make: Callable[[], chunks.OrderChunk | chunks.CustomerChunk]
-        if table[0] == "orders":
-
-            def make() -> chunks.OrderChunk:
-                return chunks.OrderChunk(worker.tables[table], self.reference, number, self.partitions)
+    def _look(self, worker: _Worker, table: Table, number: int, gaps: list[range]) -> None:
+        """As streams/recovery.py does: what is not ours is written over, and a claim says that we are not the owner."""
+        state, log = table.state.partition(number), self.changelogs[table.changelog, number]
+        assert state.token is not None
+        sent = [log[offset] for gap in gaps for offset in gap]
+        found = {foreign(state.token, each.key.encode(), each.value, each.headers) for each in sent} - {None}
+        if CLAIM in found:
+            worker.overtaken = True
         else:
+            worker.folder.write_again(table, number, {key for key in found if key is not None})
 
-            def make() -> chunks.CustomerChunk:
-                partial = worker.partials[number]
-                return chunks.CustomerChunk(worker.tables[table], self.reference, number, self.partitions, partial)
+    def _unread(self, worker: _Worker) -> list[TP]:
+        places = [TP(topic, number) for topic in TABLES for number in worker.numbers]
+        wanted = worker.sequence.wanted(places, 3 * self.most)
+        return [tp for tp, (_, offset) in wanted.items() if len(self.logs[tp]) > offset]
 
-        chunk = chunks.fold(make, batch, _unforeseen)
-        writes = chunk.finish()
-        _lay(worker.tables[table], writes)
-        worker.positions[place] = at + len(batch)
-        flight = _Flight(place, at + len(batch), table, writes, len(chunk.outputs))
-        worker.flights.append(flight)
-        for output in chunk.outputs:
-            worker.outbox.setdefault(self._destination(output), deque()).append((flight, output.key, output.value))
-        self._advance(worker)
+    def _fetch(self, worker: _Worker, tp: TP) -> None:
+        asked = worker.sequence.wanted([tp], 3 * self.most)[tp]
+        records = self.logs[tp][asked[1] : asked[1] + self.chance.randint(1, self.most)]
+        piece = worker.sequence.fetched(tp, asked, records)
+        assert piece is not None
+        if self.chance.random() >= self.losses:
+            worker.pieces.setdefault(tp, deque()).append(piece)
 
-    def _destination(self, output: Output) -> Place:
-        number = output.partition
-        return output.topic, keys.partition_of(output.key.encode(), self.partitions) if number is None else number
+    def _fold(self, worker: _Worker, tp: TP) -> None:
+        piece = worker.pieces[tp].popleft()
+        if not worker.pieces[tp]:
+            del worker.pieces[tp]
+        self.loop.run_until_complete(worker.folder.fold(worker.tables[TABLES[tp.topic]], tp, piece))
 
     def _deliver(self, worker: _Worker, place: Place) -> None:
         """One record of the outbox reaches the broker."""
-        queue = worker.outbox[place]
-        flight, key, value = queue.popleft()
+        queue = worker.producer.outbox[place]
+        sent = queue.popleft()
         if not queue:
-            del worker.outbox[place]
-        if place[0].startswith("changelog "):
-            _lay(self.durable[flight.table], {key: value})
+            del worker.producer.outbox[place]
+        if place[0] in worker.tables:
+            self.changelogs[place].append(sent)
+            offset = len(self.changelogs[place]) - 1
         else:
-            self.put(place[0], key, value, place[1])
-        flight.pending -= 1
-        self._advance(worker)
-
-    def _advance(self, worker: _Worker) -> None:
-        """As the guard does: writes leave when the outputs are in, chunk by chunk; then the position moves."""
-        for flight in worker.flights:
-            if flight.left:
-                continue
-            if flight.pending:
-                break
-            flight.left, flight.pending = True, len(flight.writes)
-            queue = worker.outbox.setdefault((f"changelog {flight.table[0]}", flight.table[1]), deque())
-            queue.extend((flight, key, value) for key, value in flight.writes.items())
-            if not queue:
-                del worker.outbox[f"changelog {flight.table[0]}", flight.table[1]]
-        while worker.flights and worker.flights[0].left and not worker.flights[0].pending:
-            flight = worker.flights.popleft()
-            worker.done[flight.place] = flight.next_offset
+            offset = self.put(place[0], sent.key, sent.value, place[1])
+        sent.report(None, _Message(place[0], offset))
+        self.loop.call_soon(self.loop.stop)
+        self.loop.run_forever()
 
     def _commit(self, worker: _Worker) -> None:
-        self.committed.update(worker.done)
+        self.committed.update({(tp.topic, tp.partition): at for tp, at in worker.guard.positions.items()})
 
-    def crash(self, which: int) -> None:
-        """The worker dies, and one with the same partitions takes over."""
+    def crash(self, which: int, frozen: bool = False) -> None:
+        """The worker dies, or only stands still (`frozen`), and one with the same partitions takes over."""
         self.crashes += 1
+        if frozen:
+            self.frozen.append(self.workers[which])
         self.workers[which] = self._start(self.workers[which].numbers)
 
     # --- running ---
@@ -216,44 +292,59 @@ class Stream:
     def step(self) -> bool:
         """Something that can happen next happens; False when nothing is left to do."""
         chance = self.chance
-        choices: list[tuple[_Worker, Callable[[_Worker, Place], None], list[Place]]] = []
+        choices: list[tuple[_Worker, Callable[[_Worker, Any], None], list[Any]]] = []
+        self.frozen = [worker for worker in self.frozen if not worker.overtaken]
         for worker in self.workers:
             if unread := self._unread(worker):
-                choices.append((worker, self._fold, unread))
-            if worker.outbox:
-                choices.append((worker, self._deliver, list(worker.outbox)))
+                choices.append((worker, self._fetch, list(unread)))
+        for worker in (*self.workers, *self.frozen):
+            if worker.pieces and not worker.guard.full:
+                choices.append((worker, self._fold, list(worker.pieces)))
+            if worker.producer.outbox:
+                choices.append((worker, self._deliver, list(worker.producer.outbox)))
         if not choices:
             for worker in self.workers:
                 self._commit(worker)
-            return False
-        worker, act, places = chance.choice(choices)
+            stuck = [worker.sequence.go_back_where_nothing_moves() for worker in self.workers for _ in range(2)]
+            return any(stuck)
+        worker, act, places = choices[-1] if self.calm else chance.choice(choices)
         act(worker, chance.choice(places))
         if act == self._deliver:  # deliveries come many at a time
             for _ in range(chance.choice((0, 2, 12))):
-                if worker.outbox:
-                    self._deliver(worker, chance.choice(list(worker.outbox)))
-            if chance.random() < 0.2:
+                if worker.producer.outbox:
+                    self._deliver(worker, chance.choice(list(worker.producer.outbox)))
+            if worker in self.workers and chance.random() < 0.2:
                 self._commit(worker)
+        assert not worker.failures
         return True
 
-    def run(self, crashes: int = 0, horizon: int = 40) -> None:
-        """Everything that is in the logs, to the end; on the way `crashes` crashes, each within `horizon` steps."""
+    def run(self, crashes: int = 0, horizon: int = 40, frozen: float = 0.0) -> None:
+        """Everything that is in the logs, to the end; on the way `crashes` crashes, each within `horizon` steps.
+
+        `frozen` is the chance that the worker only stood still, and goes on delivering later.
+        """
         for _ in range(crashes):
             for _ in range(self.chance.randrange(horizon)):
                 if not self.step():
                     break
-            self.crash(self.chance.randrange(len(self.workers)))
+            self.crash(self.chance.randrange(len(self.workers)), self.chance.random() < frozen)
         while self.step():
             pass
 
     # --- what stands at the end ---
 
+    @property
+    def durable(self) -> dict[Place, dict[str, bytes]]:
+        """What the changelogs hold, by table and partition."""
+        for place in list(self.changelogs):
+            self._follow(self._standbys[place], place)
+        return {place: state.values for place, state in self._standbys.items()}
+
     def table(self, name: str) -> dict[str, bytes]:
         """A table's durable values, of all partitions. (Equal to the workers' own once everything has run.)"""
-        found: dict[str, bytes] = {}
-        for number in range(self.partitions):
-            found.update(self.durable[name, number])
-        return found
+        return {
+            key: value for (table, _), values in self.durable.items() if table == name for key, value in values.items()
+        }
 
     def orders(self) -> dict[str, Any]:
         """Order states, by key."""
@@ -281,14 +372,6 @@ class Stream:
 
     def sink(self) -> "Sink":
         return Sink.of(self)
-
-
-def _lay(table: dict[str, bytes], writes: Mapping[str, bytes | None]) -> None:
-    for key, value in writes.items():
-        if value is None:
-            table.pop(key, None)
-        else:
-            table[key] = value
 
 
 class ReadNodes:

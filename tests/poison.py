@@ -3,11 +3,11 @@
 import asyncio
 import struct
 
-from aiokafka import TopicPartition  # type: ignore[import-untyped]
-from aiokafka.client import AIOKafkaClient  # type: ignore[import-untyped]
-from aiokafka.protocol.produce import ProduceRequest  # type: ignore[import-untyped]
-from aiokafka.record._crc32c import crc  # type: ignore[import-untyped]
-from aiokafka.record.default_records import DefaultRecordBatchBuilder  # type: ignore[import-untyped]
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.record._crc32c import crc
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 _CRC, _ATTRIBUTES = 17, 21  # where a batch keeps them; the checksum covers what follows it
 NO_CODEC = 6

@@ -126,11 +126,11 @@ def _records(run: Run, topic: str) -> Iterator[tuple[bytes, bytes | None]]:
 
 # --- recovery ----------------------------------------------------------------------------------------------------
 
-_BEGINS, _ENDS = "Restoring state from changelog", "Done reading from changelog"
+_BEGINS, _ENDS = "reading changelogs", "changelogs are read"
 
 
 def _recover(run: Run) -> Recovery:
-    """A worker with nothing in memory, its group at the topic's end: how long its tables take by Faust's own log."""
+    """A worker with nothing in memory, its group at the topic's end: how long its tables take by its own log."""
     changelogs = [kafka.changelog(run.settings, table) for table in kafka.TABLES]
     records = run.records(*changelogs)
     script = Path(__file__).resolve().parent / "recovering.py"

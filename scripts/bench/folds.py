@@ -10,6 +10,7 @@ from events import keys, topics
 from scripts.bench import data
 from tables import chunks, windows
 from tables.reference import Reference
+from tables.state import Writes
 
 _PARTITIONS: Final = 8
 _CHUNK: Final = 500
@@ -74,7 +75,7 @@ class _Folds:
         return outputs
 
 
-def _apply(table: dict[str, bytes], writes: chunks.Writes) -> None:
+def _apply(table: dict[str, bytes], writes: Writes) -> None:
     for key, value in writes.items():
         if value is None:
             table.pop(key, None)

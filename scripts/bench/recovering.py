@@ -10,7 +10,7 @@ if __name__ == "__main__":
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(created)f %(message)s"))
     # On the logger itself: Faust puts handlers of its own in place of the root's.
-    recovery = logging.getLogger("faust.tables.recovery")
+    recovery = logging.getLogger("streams.recovery")
     recovery.setLevel(logging.INFO)
     recovery.addHandler(handler)
     sys.exit(worker.main(Settings()))

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from aiokafka.partitioner import DefaultPartitioner  # type: ignore[import-untyped]
+from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from events import codec, keys, topics

@@ -13,6 +13,7 @@ from events import codec, instants, keys, topics
 from events.records import OrderFact
 from tables import chunks, history, windows
 from tables.chunks import Received
+from tables.state import Writes
 from tests import harness, stores
 from tests.harness import Stream
 from tests.property.webhooks import thorough
@@ -131,7 +132,7 @@ class Partition:
         self.partial = windows.Partial()
         self.outputs: list[chunks.Output] = []
 
-    def fold(self, facts: list[OrderFact]) -> chunks.Writes:
+    def fold(self, facts: list[OrderFact]) -> Writes:
         """The writes that these facts cause, not yet laid into the table."""
         chunk = chunks.CustomerChunk(self.table, self.reference, 0, 1, self.partial)
         for at, each in enumerate(facts):

@@ -10,18 +10,23 @@ import pytest
 from confluent_kafka import KafkaException
 from faust.types import TP
 
-from streams.guard import IN_FLIGHT, DeliveryFailed, Guard
+from streams.guard import IN_FLIGHT, Changelog, DeliveryFailed, Guard
 from tables.chunks import Output
+from tables.state import CLAIM, FENCING, Writes, token_bytes
 
 CHANGELOG = "orders-changelog"
+TOKEN = 7
 ONE, TWO = TP("shopify.orders", 0), TP("shopify.orders", 1)
 
 
 class Sent:
     """A record at the fake producer."""
 
-    def __init__(self, topic: str, value: bytes | None, key: str, partition: int | None, report: Any) -> None:
+    def __init__(
+        self, topic: str, value: bytes | None, key: str, partition: int | None, report: Any, headers: Any = None
+    ) -> None:
         self._topic, self.value, self.key, self.partition, self._report = topic, value, key, partition, report
+        self.headers = headers
         self.at = 0
 
     def topic(self) -> str:
@@ -57,10 +62,12 @@ class FakeProducer:
         key: str,
         partition: int | None = None,
         on_delivery: Any = None,
+        timestamp: int = 0,
+        headers: Any = None,
     ) -> None:
         if self.broken is not None:
             raise self.broken
-        self.sent.append(Sent(topic, value, key, partition, on_delivery))
+        self.sent.append(Sent(topic, value, key, partition, on_delivery, headers))
 
     def poll(self, timeout: float) -> int:
         time.sleep(0.001)
@@ -79,17 +86,15 @@ class World:
     def __init__(self) -> None:
         self.producer = FakeProducer()
         self.failures: list[Exception] = []
-        self.kept: list[tuple[int, int]] = []
+        self.kept: list[list[int]] = []
         self.guard = Guard(self.producer, lambda name: f"test-{name}", self.failures.append)
 
     def submit(self, tp: TP, next_offset: int, outputs: int = 2, writes: int = 2) -> None:
         self.guard.submit(
-            tp,
-            next_offset,
+            (tp, next_offset),
             [Output("out", f"k{number}", b"o") for number in range(outputs)],
-            CHANGELOG,
+            Changelog(CHANGELOG, tp.partition, TOKEN, self.kept.append),
             {f"{next_offset}-{number}": b"w" for number in range(writes)},
-            lambda partition, offset: self.kept.append((partition, offset)),
         )
 
 
@@ -134,7 +139,7 @@ def test_no_write_leaves_before_every_output_is_in() -> None:
         writes[1].deliver(101)
         await settle()
         assert world.guard.positions == {ONE: 10}
-        assert world.kept == [(0, 100), (0, 101)]
+        assert world.kept == [[100, 101]]
         await world.guard.drain()
 
     guarded(test)
@@ -195,7 +200,7 @@ def test_a_failed_delivery_stops_everything(step: str) -> None:
         second.deliver()
         await settle()
         assert [type(each) for each in world.failures] == [DeliveryFailed]
-        assert not world.guard.accepting
+        assert world.guard.failed
         assert not world.guard.positions
         world.submit(ONE, 30)
         assert not world.producer.waiting(), "nothing leaves after a failure"
@@ -218,6 +223,20 @@ def test_a_record_that_cannot_be_handed_over_stops_everything(error: Exception) 
     guarded(test)
 
 
+def test_an_error_that_nobody_foresaw_stops_everything_too() -> None:
+    """An event loop logs what its callbacks raise, and goes on."""
+
+    async def test(world: World) -> None:
+        world.submit(ONE, 10, 1, 1)
+        world.producer.broken = TypeError("no")
+        world.producer.waiting()[0].deliver()
+        await settle()
+        assert [type(each) for each in world.failures] == [TypeError]
+        assert not world.guard.positions
+
+    guarded(test)
+
+
 def test_only_so_many_chunks_are_on_their_way() -> None:
     async def test(world: World) -> None:
         for number in range(IN_FLIGHT):
@@ -233,15 +252,30 @@ def test_only_so_many_chunks_are_on_their_way() -> None:
     guarded(test)
 
 
-def test_given_up_partitions_are_not_written() -> None:
+def test_what_a_table_gets_carries_the_token_of_its_owner() -> None:
     async def test(world: World) -> None:
-        accepting = [world.guard.accepting]
-        world.guard.suspend()
-        accepting.append(world.guard.accepting)
-        world.guard.positions[ONE] = 5
-        world.guard.resume()
-        assert [*accepting, world.guard.accepting] == [True, False, True]
-        assert not world.guard.positions, "what is committed counts anew"
+        writes: Writes = {"a": b"1", "gone": None, "b": b"2"}
+        world.guard.submit((ONE, 10), [], Changelog(CHANGELOG, 0, TOKEN, world.kept.append), writes)
+        sent = world.producer.waiting(CHANGELOG)
+        mark = token_bytes(TOKEN)
+        assert [(each.key, each.value, each.headers) for each in sent] == [
+            ("a", mark + b"1", None),
+            ("b", mark + b"2", None),
+            ("gone", None, [(FENCING, mark)]),
+        ]
+
+    guarded(test)
+
+
+def test_a_claim_gives_the_offset_at_which_it_stands() -> None:
+    async def test(world: World) -> None:
+        claiming = asyncio.ensure_future(world.guard.claim(CHANGELOG, 3, "me"))
+        await settle()
+        (sent,) = world.producer.waiting()
+        assert (sent.topic(), sent.key, sent.partition) == (CHANGELOG, CLAIM, 3)
+        assert not claiming.done()
+        sent.deliver(41)
+        assert await asyncio.wait_for(claiming, 5) == 41
 
     guarded(test)
 

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 
 import pytest
-from aiokafka.partitioner import murmur2 as aiokafkas  # type: ignore[import-untyped]
+from aiokafka.partitioner import murmur2 as aiokafkas
 from hypothesis import example, given
 from hypothesis import strategies as st
 

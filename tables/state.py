@@ -1,0 +1,145 @@
+"""A table's values, partition by partition, in memory, and the rule by which its changelog is read.
+
+A partition has one owner at a time, but an owner that stood still while its partitions moved on does not know it yet,
+and may go on writing. So whoever takes a partition over begins with a *claim*, a record in the partition's changelog;
+the claim's offset is the owner's *fencing token*, and every record of theirs carries it. A record whose token is below
+the newest claim before it in the log comes from somebody who had lost the partition: it counts nowhere.
+
+    offset   10: claim   11: a, token 10   12: claim   13: b, token 12   14: a, token 10 (stray)   15: c, token 12
+
+The log is compacted, and a stray record may be the last of its key: then the owner writes the key's value again
+(`strays` says of which keys). Claims share one key, and compaction leaves the newest, which is the one that decides.
+"""
+
+from collections.abc import Iterable, Mapping
+from struct import Struct
+from typing import Any, Final
+
+from events import codec
+from events.errors import BadEvent
+
+#: A fold's changes to a table: the new value of each key, None for one that is gone, in the order to be kept.
+Writes = dict[str, bytes | None]
+
+#: The key of claims. No shop's key looks so.
+CLAIM: Final = "~claim"
+
+#: The header that carries the token of a record without a value.
+FENCING: Final = "fencing"
+
+_TOKEN: Final = Struct(">q")
+_CLAIM: Final = CLAIM.encode()
+
+
+class UnreadableChangelog(RuntimeError):
+    """A changelog record that cannot be read: the table cannot be trusted, so the worker must stop."""
+
+
+def token_bytes(token: int) -> bytes:
+    """What a record of the owner with this token begins with: 8 bytes, then the value."""
+    return _TOKEN.pack(token)
+
+
+class PartitionState:
+    """One partition of a table.
+
+    `offset` is the last offset of the changelog that `values` hold, `claim` the newest claim up to there, `token` our
+    own claim while the partition is ours, `strays` the keys whose newest record in the log counts nowhere.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+        self.token: int | None = None
+        self.suspect = False
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing is held: the changelog is read from its beginning."""
+        self.values.clear()
+        self.offset = -1
+        self.claim = -1
+        self.strays: set[str] = set()
+        self.suspect = False
+
+    def apply(self, writes: Writes) -> None:
+        """A fold's writes become the partition's state."""
+        for key, value in writes.items():
+            if value is None:
+                self.values.pop(key, None)
+            else:
+                self.values[key] = value
+
+    def read(self, offset: int, key: bytes | None, value: bytes | None, headers: Any) -> None:
+        """Takes in the record at an offset of the changelog; what is known already changes nothing.
+
+        Raises UnreadableChangelog for what we never wrote.
+        """
+        if offset <= self.offset:
+            return
+        self.offset = offset
+        if key == _CLAIM:
+            self.claim = offset
+            return
+        name, token, known = _decoded(offset, key, value, headers)
+        if token < self.claim:
+            self.strays.add(name)
+            return
+        self.strays.discard(name)
+        self.apply({name: known})
+
+    def delivered(self, offsets: Iterable[int]) -> list[range]:
+        """Our own records are on the log at these offsets, ascending; the gaps before them are somebody else's.
+
+        After a gap the state is suspect until somebody has looked at what stands there.
+        """
+        gaps = []
+        for offset in offsets:
+            if offset > self.offset + 1:
+                gaps.append(range(self.offset + 1, offset))
+                self.suspect = True
+            self.offset = max(self.offset, offset)
+        return gaps
+
+
+def foreign(token: int, key: bytes | None, value: bytes | None, headers: Any) -> str | None:
+    """The key of a record that the owner with this token did not write; None for its own."""
+    if key == _CLAIM:
+        return CLAIM
+    name, theirs, _ = _decoded(-1, key, value, headers)
+    return None if theirs == token else name
+
+
+def _decoded(offset: int, key: bytes | None, value: bytes | None, headers: Any) -> tuple[str, int, bytes | None]:
+    """(key, token, value); what is not ours says so here, not years later in a fold."""
+    try:
+        if value is None:
+            marks: Mapping[str, bytes] = dict(headers or ())
+            return _text(key), _TOKEN.unpack(marks[FENCING])[0], None
+        known = value[_TOKEN.size :]
+        codec.loads(known)
+        return _text(key), _TOKEN.unpack_from(value)[0], known
+    except (ValueError, KeyError, TypeError, AttributeError, BadEvent, OverflowError) as error:
+        raise UnreadableChangelog(f"offset {offset}: {type(error).__name__}") from error
+    except Exception as error:  # struct.error has no base but Exception
+        raise UnreadableChangelog(f"offset {offset}: {error}") from error
+
+
+def _text(key: bytes | None) -> str:
+    if key is None:
+        raise ValueError("no key")
+    return key.decode()
+
+
+class TableState:
+    """A table: its partitions' states, each made when first asked for."""
+
+    def __init__(self) -> None:
+        self.partitions: dict[int, PartitionState] = {}
+
+    def partition(self, number: int) -> PartitionState:
+        return self.partitions.setdefault(number, PartitionState())
+
+    def keep_only(self, numbers: Iterable[int]) -> None:
+        """Lets go of every other partition."""
+        for gone in set(self.partitions) - set(numbers):
+            del self.partitions[gone]

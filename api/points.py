@@ -53,7 +53,8 @@ class Entry(Answer):
     posted_at: Time
     kind: Literal["earned", "reversed"]
     points: int = Field(description="above 0 earned, below 0 reversed", examples=[129])
-    order_id: str = Field(examples=["450789469"])
+    source: Literal["order"] = Field(description="what the points come from; others may follow")
+    source_id: str = Field(description="the order's id", examples=["450789469"])
     processed_at: Time = Field(description="the order's time: its points are filed under it")
 
 

@@ -68,7 +68,7 @@ def _refunds_unknown_to_snapshot(history: History) -> pl.DataFrame:
 def points(amounts: pl.Series, at: pl.Series, program: Program) -> pl.Series:
     """floor(amount x rate) by the rule with the latest effective_from not after each instant; amounts >= 0.
 
-    Of two rules of one instant the later in the list holds. OverflowError past 64 bits of points.
+    Of two rules of one instant the later in the list holds. An order has MAX_POINTS at most.
     """
     starts, rates = _rules(program)
     rule = pl.Series(starts, dtype=pl.Int64).search_sorted(at, side="right").cast(pl.Int64) - 1
@@ -100,8 +100,6 @@ def _floor(amounts: pl.Series, rate: Fraction) -> pl.Series:
     most = amounts.max() or 0
     assert isinstance(most, int)
     if most * rate.numerator <= _MOST:
-        return amounts * rate.numerator // rate.denominator
-    exact = [amount * rate.numerator // rate.denominator for amount in amounts.to_list()]
-    if max(exact) > _MOST:
-        raise OverflowError("points of one order that 64 bits do not hold")
+        return (amounts * rate.numerator // rate.denominator).clip(upper_bound=money.MAX_POINTS)
+    exact = [min(amount * rate.numerator // rate.denominator, money.MAX_POINTS) for amount in amounts.to_list()]
     return pl.Series(exact, dtype=pl.Int64)

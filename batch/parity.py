@@ -147,13 +147,14 @@ def _posted(connection: Connection[Any], shop: str) -> pl.DataFrame:
     """By order and customer: the stored total, and the sum of the ledger's entries."""
     return tables.fetch(
         connection,
-        "SELECT order_id, customer_id, coalesce(t.total, 0),"
+        "SELECT source_id, customer_id, coalesce(t.total, 0),"
         " (extract(epoch FROM coalesce(t.processed_at, l.processed_at)) * 1000000)::bigint,"
         " coalesce(l.points, 0)::bigint"
-        " FROM (SELECT * FROM points_totals WHERE shop = %s) AS t"
-        " FULL JOIN (SELECT order_id, customer_id, sum(points) AS points, max(processed_at) AS processed_at"
-        "  FROM points_transactions WHERE shop = %s GROUP BY order_id, customer_id) AS l USING (order_id, customer_id)"
-        " ORDER BY order_id, customer_id",
+        " FROM (SELECT * FROM points_totals WHERE shop = %s AND source = 'order') AS t"
+        " FULL JOIN (SELECT source_id, customer_id, sum(points) AS points, max(processed_at) AS processed_at"
+        "  FROM points_transactions WHERE shop = %s AND source = 'order' GROUP BY source_id, customer_id) AS l"
+        "  USING (source_id, customer_id)"
+        " ORDER BY source_id, customer_id",
         (shop, shop),
         _TOTALS,
     )

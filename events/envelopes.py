@@ -20,7 +20,7 @@ Rfc3339 = Annotated[
 class Envelope(TypedDict):
     """One delivery of one Shopify webhook."""
 
-    topic: Annotated[str, Field(description="Shopify's topic", examples=["orders/paid"])]
+    topic: Annotated[str, Field(pattern=r"^[!-~]{0,64}$", description="Shopify's topic", examples=["orders/paid"])]
     shop: Annotated[str, Field(description="the shop's *.myshopify.com domain, lowercase")]
     webhook_id: Annotated[str, Field(pattern=r"^[!-~]{1,128}$", description="X-Shopify-Webhook-Id: one delivery")]
     event_id: Annotated[str | None, Field(description="X-Shopify-Event-Id: one merchant action; never a key")]

@@ -66,6 +66,11 @@ def text(us: int) -> str:
     return to_datetime(us).isoformat().replace("+00:00", "Z")
 
 
+def of_kafka(milliseconds: int) -> int:
+    """The instant of a record's timestamp, kept within the calendar: a producer may have written any 64 bits."""
+    return min(max(milliseconds, 0) * 1000, _LATEST - 1)
+
+
 def event_time(triggered_at: int, received_at: int) -> int:
     """When an event happened, as far as it can be believed: a sender's clock cannot push us into the future."""
     return min(triggered_at, received_at + CLOCK_SKEW)

@@ -21,8 +21,12 @@ _HUNDREDTHS = frozenset(
     SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VES WST XCD XCG YER ZAR ZMW ZWG ZWL""".split()  # noqa: SIM905 (a list of 150 literals is no easier to read)
 )
 
-#: More than any store takes for one order, and it keeps every sum of ours inside a 64-bit integer.
-MAX_MINOR = 10**15
+#: More than any store takes for one order: 100,000,000,000 dollars, or 6 million in rupiah (the least minor unit).
+#: A customer or a window would need 900,000 orders of this size before a sum of ours left a 64-bit integer.
+MAX_MINOR = 10**13
+
+#: An order gives at most so many points, whatever its rule says: their sums stay inside 64 bits as well.
+MAX_POINTS = 10**13
 
 
 def exponent(currency: str) -> int:

@@ -120,9 +120,9 @@ class Rates:
             self._rates.append((rate.numerator, rate.denominator))
 
     def points(self, net: int, processed_at: int) -> int:
-        """floor(net x rate) by the rule with the latest effective_from not after the order's processed_at."""
+        """floor(net x rate) by the rule with the latest effective_from not after `processed_at`; MAX_POINTS at most."""
         numerator, denominator = self._rates[bisect_right(self._from, processed_at) - 1]
-        return net * numerator // denominator
+        return min(net * numerator // denominator, money.MAX_POINTS)
 
 
 class CutPoints(BaseModel):

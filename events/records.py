@@ -2,6 +2,9 @@
 
 Instants are RFC 3339 UTC, amounts integer minor units of `currency`, ids text. `read` checks a message against its
 model in one pass and gives back a plain dict.
+
+Every value is bounded here, in length, in characters and in size: whatever is of its model can be stored, for it ends
+in a column, an index or a key. events.fields has the bounds.
 """
 
 from typing import Annotated, Any, Literal, TypeVar
@@ -9,11 +12,34 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from events.envelopes import Rfc3339, explain
+from events.envelopes import explain
 from events.errors import BadEvent
+from events.fields import (
+    Code,
+    Count,
+    Currency,
+    CustomerId,
+    Instant,
+    Int64,
+    Name,
+    Partition,
+    ResourceId,
+    Revision,
+    Sealed,
+    Shop,
+    Uuid,
+    Version,
+    text,
+)
+from events.money import MAX_MINOR, MAX_POINTS
 
-Minor = Annotated[int, Field(description="minor units of `currency`")]
+Minor = Annotated[Int64, Field(description="minor units of `currency`")]
 Digit = Annotated[int, Field(ge=1, le=5)]
+Cause = Annotated[str, text(200), Field(examples=["order 4507894690", "rescore", "customers/create"])]
+
+#: Of a dead letter's detail, so many signs are kept.
+MAX_DETAIL = 1000
+
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -25,39 +51,42 @@ class OrderFact(TypedDict):
     customer goes to one of the shop's guest keys (`guest-07`).
     """
 
-    shop: str
-    order_id: str
-    customer_id: str
-    revision: Annotated[str, Field(description="sorts by code point; a function of the order's state")]
-    now: Annotated[Rfc3339, Field(description="the greatest event time of the order's webhooks")]
-    changed_at: Annotated[Rfc3339, Field(description="when the state came about; a function of the revision")]
-    processed_at: Rfc3339
-    homes: Annotated[list[Rfc3339], Field(description="every processed_at the order ever had")]
-    currency: str
+    shop: Shop
+    order_id: ResourceId
+    customer_id: CustomerId
+    revision: Annotated[Revision, Field(description="sorts by code point; a function of the order's state")]
+    now: Annotated[Instant, Field(description="the greatest event time of the order's webhooks")]
+    changed_at: Annotated[Instant, Field(description="when the state came about; a function of the revision")]
+    processed_at: Instant
+    homes: Annotated[list[Instant], Field(description="every processed_at the order ever had")]
+    currency: Currency
     counted: bool
     paid: Annotated[bool, Field(description="was paid once, so that it earned points, given back or not")]
-    net: Minor
-    gross: Annotated[int, Field(description="minor units: net before refunds, cancellation or deletion")]
+    net: Annotated[int, Field(ge=0, le=MAX_MINOR, description="minor units of `currency`")]
+    gross: Annotated[
+        int, Field(ge=0, le=MAX_MINOR, description="minor units: net before refunds, cancellation or deletion")
+    ]
 
 
 @with_config(_STRICT)
 class PointsRecord(TypedDict):
-    """What one order has posted in all to one customer's account. Never a delta: keep the highest revision.
+    """What one source (an order) has posted in all to one customer's account. Never a delta: keep the highest revision.
 
-    `points.reversed` once something of what was earned has been taken back; the balance counts earned - reversed,
-    from the order's `processed_at` on.
+    Its key is (shop, source, source_id, customer_id). `points.reversed` once something of what was earned has been
+    taken back; the balance counts earned - reversed, from `processed_at` on.
     """
 
     type: Literal["points.earned", "points.reversed"]
-    shop: str
-    customer_id: str
-    order_id: str
-    revision: str
-    changed_at: Rfc3339
-    processed_at: Rfc3339
-    earned: Annotated[int, Field(ge=0)]
-    reversed: Annotated[int, Field(ge=0)]
-    total: Annotated[int, Field(description="earned - reversed")]
+    shop: Shop
+    customer_id: CustomerId
+    source: Annotated[Literal["order"], Field(description="what the points come from; others may follow")]
+    source_id: Annotated[ResourceId, Field(description="an order's id")]
+    revision: Revision
+    changed_at: Instant
+    processed_at: Annotated[Instant, Field(description="the order's time: its points are filed under it")]
+    earned: Annotated[int, Field(ge=0, le=MAX_POINTS)]
+    reversed: Annotated[int, Field(ge=0, le=MAX_POINTS)]
+    total: Annotated[int, Field(ge=-MAX_POINTS, le=MAX_POINTS, description="earned - reversed")]
 
 
 @with_config(_STRICT)
@@ -67,27 +96,27 @@ class Standing(TypedDict):
     r: Digit | None
     f: Digit | None
     m: Digit | None
-    score: Annotated[str | None, Field(examples=["4.3"])]
+    score: Annotated[str | None, Field(pattern="^[1-5]\\.[0-9]$", examples=["4.3"])]
     segment_id: Annotated[str, Field(pattern="^seg_[0-5]{3}$")]
-    segment: str
-    cut_points_version: str
+    segment: Name
+    cut_points_version: Version
 
 
 @with_config(_STRICT)
 class CustomerRow(TypedDict):
     """A customer's absolute row as of `now`. Compacted by customer."""
 
-    shop: str
-    customer_id: str
-    now: Rfc3339
-    currency: str
-    balance: Annotated[int, Field(description="points")]
-    recency_days: int | None
-    frequency: int
+    shop: Shop
+    customer_id: CustomerId
+    now: Instant
+    currency: Currency
+    balance: Annotated[Int64, Field(description="points")]
+    recency_days: Count | None
+    frequency: Count
     monetary: Minor
-    last_order_at: Rfc3339 | None
+    last_order_at: Instant | None
     standing: Standing
-    contact: Annotated[str | None, Field(description="e-mail and consent, sealed with the customer's own key")]
+    contact: Annotated[Sealed | None, Field(description="e-mail and consent, sealed with the customer's own key")]
     deleted: bool
     redacted: bool
 
@@ -97,17 +126,17 @@ class RfmUpdated(TypedDict):
     """A customer's digits, segment or cut-point version changed at `at`, and what caused it."""
 
     type: Literal["rfm.updated"]
-    id: Annotated[str, Field(description="uuid5 of the change")]
-    shop: str
-    customer_id: str
-    at: Rfc3339
-    currency: str
-    recency_days: int | None
-    frequency: int
+    id: Annotated[Uuid, Field(description="uuid5 of the change")]
+    shop: Shop
+    customer_id: CustomerId
+    at: Instant
+    currency: Currency
+    recency_days: Count | None
+    frequency: Count
     monetary: Minor
     previous: Standing | None
     current: Standing
-    cause: Annotated[str, Field(examples=["order 4507894690", "rescore", "customers/create"])]
+    cause: Cause
 
 
 @with_config(_STRICT)
@@ -117,18 +146,18 @@ class WindowRow(TypedDict):
     `late` rows carry no numbers: the window was closed when an order changed it, and the batch rebuilds it.
     """
 
-    shop: str
+    shop: Shop
     size: Literal["minute", "hour", "day"]
-    start: Rfc3339
-    partition: int
+    start: Instant
+    partition: Partition
     late: bool
-    currency: str
-    orders: int
+    currency: Currency
+    orders: Int64
     net: Minor
-    points_earned: int
-    points_reversed: int
-    customers: int
-    guest_orders: int
+    points_earned: Int64
+    points_reversed: Int64
+    customers: Int64
+    guest_orders: Int64
     guest_net: Minor
 
 
@@ -136,10 +165,10 @@ class WindowRow(TypedDict):
 class Rescore(TypedDict):
     """The batch asks a customer to score themselves as of `as_of` with cut points `version`."""
 
-    shop: str
-    customer_id: str
-    as_of: Rfc3339
-    version: str
+    shop: Shop
+    customer_id: CustomerId
+    as_of: Instant
+    version: Version
 
 
 @with_config(_STRICT)
@@ -150,17 +179,17 @@ class DeadLetter(TypedDict):
     are in `sealed` instead, under the shop's own key.
     """
 
-    id: str
-    at: Rfc3339
-    shop: str | None
-    source: Annotated[str, Field(description="a Kafka topic, or `webhook` for the front door")]
-    partition: int | None
-    offset: int | None
-    key: str | None
-    error: Annotated[str, Field(description="a stable code", examples=["unknown_currency"])]
-    detail: str
+    id: Uuid
+    at: Instant
+    shop: Annotated[str | None, Field(max_length=255)]
+    source: Annotated[str, text(255), Field(description="a Kafka topic, or `webhook` for the front door")]
+    partition: Partition | None
+    offset: Int64 | None
+    key: Annotated[str | None, Field(max_length=1024)]
+    error: Annotated[Code, Field(description="a stable code", examples=["unknown_currency"])]
+    detail: Annotated[str, Field(max_length=MAX_DETAIL)]
     value: str | None
-    sealed: str | None
+    sealed: Sealed | None
 
 
 ORDER_FACT = TypeAdapter(OrderFact)

@@ -22,8 +22,9 @@ _TABLES = {
     "points": (
         "SELECT * FROM points_transactions WHERE shop = %(shop)s AND customer_id = %(id)s ORDER BY posted_at, id"
     ),
-    "points_by_order": (
-        "SELECT * FROM points_totals WHERE shop = %(shop)s AND customer_id = %(id)s ORDER BY processed_at, order_id"
+    "points_by_source": (
+        "SELECT * FROM points_totals WHERE shop = %(shop)s AND customer_id = %(id)s"
+        " ORDER BY processed_at, source, source_id"
     ),
     "rfm_history": "SELECT * FROM rfm_score_history WHERE shop = %(shop)s AND customer_id = %(id)s ORDER BY at, id",
     "segment_changes": (
@@ -118,7 +119,8 @@ async def export(pool: Pool, vault: Vault, shop: str, customer_id: str) -> dict[
         await connection.execute("SET LOCAL statement_timeout = 0")
         found = {name: await _rows(connection, query, asked) for name, query in _TABLES.items()}
         orders = {row["key"] for row in await _rows(connection, _ORDERS, asked) if _names(row["value"], customer_id)}
-        orders |= {keys.join(shop, row["order_id"]) for row in found["points_by_order"]}
+        posted = (row["source_id"] for row in found["points_by_source"] if row["source"] == "order")
+        orders |= {keys.join(shop, order_id) for order_id in posted}
         asked["keys"] = [keys.join(shop, customer_id), *sorted(orders)]
         raw = await _rows(connection, _EVENTS, asked)
         dead = await _rows(connection, _DEAD_LETTERS, asked)

@@ -58,6 +58,8 @@ DIGITS = f"{FOLDS}::test_digits_are_the_oracles"
 VERSIONS = f"{FOLDS}::test_the_version_in_use_is_the_newest_not_after_now"
 CUSTOMERS = f"{FOLDS}::test_a_customers_webhooks_are_a_join"
 FACTS = f"{FOLDS}::test_facts_of_an_order_may_come_in_any_order"
+REFUSALS = "tests/unit/test_refusals.py"
+BOUNDS = "tests/unit/test_records.py"
 LEDGER = "tests/unit/test_ledger.py"
 CURSORS = "tests/integration/test_api_cursors.py"
 WRONG = "tests/unit/test_wrong_input.py"
@@ -70,6 +72,28 @@ ADVANCE = """            if flight.pending:
 """
 
 MUTANTS = [
+    # One shop stops nobody
+    Mutant(
+        "a row too large for its index is taken for a database that is away",
+        "streams/refusals.py",
+        '_AWAY: Final = ("08", "53", "57P")',
+        '_AWAY: Final = ("08", "53", "54", "57P")',
+        (REFUSALS,),
+    ),
+    Mutant(
+        "a text may hold a NUL",
+        "events/fields.py",
+        r"[^\x00-",
+        r"[^\x01-",
+        (BOUNDS,),
+    ),
+    Mutant(
+        "points may leave 64 bits",
+        "events/programs.py",
+        "min(net * numerator // denominator, money.MAX_POINTS)",
+        "net * numerator // denominator",
+        (POINTS,),
+    ),
     # What leaves, and when
     Mutant(
         "no re-emission: a duplicate emits nothing",
@@ -285,15 +309,15 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     Mutant(
         "points by float",
         "events/programs.py",
-        "return net * numerator // denominator",
-        "return int(net * (numerator / denominator))",
+        "net * numerator // denominator",
+        "int(net * (numerator / denominator))",
         (POINTS,),
     ),
     Mutant(
         "points rounded instead of floored",
         "events/programs.py",
-        "return net * numerator // denominator",
-        "return (2 * net * numerator + denominator) // (2 * denominator)",
+        "net * numerator // denominator",
+        "(2 * net * numerator + denominator) // (2 * denominator)",
         (POINTS,),
     ),
     Mutant(

@@ -73,8 +73,8 @@ CREATE TABLE rfm_segment_counts (
     shop         text NOT NULL,
     segment      text NOT NULL,
     customers    bigint NOT NULL,
-    monetary     bigint NOT NULL,
-    balance      numeric NOT NULL DEFAULT 0, -- whose parts may each fill 64 bits
+    monetary     numeric NOT NULL,           -- whose parts may each fill 64 bits, as those of the next
+    balance      numeric NOT NULL DEFAULT 0,
     frequency    bigint NOT NULL DEFAULT 0,
     recency_days bigint NOT NULL DEFAULT 0,  -- of those who have one: `recent` customers
     recent       bigint NOT NULL DEFAULT 0,
@@ -82,24 +82,27 @@ CREATE TABLE rfm_segment_counts (
     PRIMARY KEY (shop, segment)
 );
 
--- What an order has posted in all to one customer: the sink derives the ledger's deltas from it.
+-- What a source has posted in all to one customer: the sink derives the ledger's deltas from it. Sources are orders so
+-- far ('order', its id); awards and redemptions have room.
 CREATE TABLE points_totals (
     shop         text NOT NULL,
-    order_id     text NOT NULL,
+    source       text NOT NULL,
+    source_id    text NOT NULL,
     customer_id  text NOT NULL,
     revision     text COLLATE "C" NOT NULL,
     total        bigint NOT NULL,
     processed_at timestamptz NOT NULL,
-    PRIMARY KEY (shop, order_id, customer_id)
+    PRIMARY KEY (shop, source, source_id, customer_id)
 );
 
 CREATE TABLE points_transactions (
     posted_at    timestamptz NOT NULL,       -- changed_at of the revision that caused the entry
-    id           uuid NOT NULL,              -- uuid5 of shop, order, customer, kind, revision
+    id           uuid NOT NULL,              -- uuid5 of shop, source, its id, customer, kind, revision
     shop         text NOT NULL,
     customer_id  text NOT NULL,
-    order_id     text NOT NULL,
-    kind         text NOT NULL CHECK (kind IN ('earned', 'reversed')),
+    source       text NOT NULL,
+    source_id    text NOT NULL,
+    kind         text NOT NULL,              -- earned or reversed
     points       bigint NOT NULL,            -- above 0 earned, below 0 reversed
     revision     text COLLATE "C" NOT NULL,
     processed_at timestamptz NOT NULL,

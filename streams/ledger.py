@@ -1,6 +1,6 @@
-"""The ledger's entries from the order's totals: a pure function, so that a replay finds the rows it wrote before.
+"""The ledger's entries from each source's totals: a pure function, so that a replay finds the rows it wrote before.
 
-A points record says what one order has posted in all to one customer, with the order's revision. Here it is set
+A points record says what one source (an order) has posted in all to one customer, with its revision. Here it is set
 against the total stored so far; the difference, if any, is the ledger's entry.
 """
 
@@ -13,12 +13,12 @@ from events.records import PointsRecord
 #: The namespace of the entries' ids. Never to be changed: a replay would write every entry anew.
 NAMESPACE: Final = UUID("5d0f7e0a-6f0c-5b0e-9a55-2f6c1c1b7a10")
 
-#: (shop, order_id, customer_id): what an order has posted to each customer is a fact of its own.
-Key = tuple[str, str, str]
+#: (shop, source, source_id, customer_id): what an order has posted to each customer is a fact of its own.
+Key = tuple[str, str, str, str]
 
 
 class Total(NamedTuple):
-    """What an order has posted in all to one customer, and by which revision (text, by code point)."""
+    """What a source has posted in all to one customer, and by which revision (text, by code point)."""
 
     revision: str
     total: int
@@ -32,16 +32,22 @@ class Entry(NamedTuple):
     id: UUID
     shop: str
     customer_id: str
-    order_id: str
+    source: str
+    source_id: str
     kind: str
     points: int
     revision: str
     processed_at: str
 
 
-def entry_id(shop: str, order_id: str, customer_id: str, kind: str, revision: str) -> UUID:
+def key_of(record: PointsRecord) -> Key:
+    """What the record is the total of."""
+    return record["shop"], record["source"], record["source_id"], record["customer_id"]
+
+
+def entry_id(key: Key, kind: str, revision: str) -> UUID:
     """The id of a ledger entry: the same whenever the same change is posted again."""
-    return uuid5(NAMESPACE, f"{shop}\n{order_id}\n{customer_id}\n{kind}\n{revision}")
+    return uuid5(NAMESPACE, "\n".join((*key, kind, revision)))
 
 
 def post(stored: Mapping[Key, Total], records: Iterable[PointsRecord]) -> tuple[list[Entry], dict[Key, Total]]:
@@ -53,7 +59,7 @@ def post(stored: Mapping[Key, Total], records: Iterable[PointsRecord]) -> tuple[
     entries: list[Entry] = []
     totals: dict[Key, Total] = {}
     for record in records:
-        key = record["shop"], record["order_id"], record["customer_id"]
+        key = key_of(record)
         before = totals.get(key) or stored.get(key)
         if before is not None and record["revision"] <= before.revision:
             continue
@@ -68,10 +74,11 @@ def _entry(record: PointsRecord, delta: int) -> Entry:
     kind = "earned" if delta > 0 else "reversed"
     return Entry(
         record["changed_at"],
-        entry_id(record["shop"], record["order_id"], record["customer_id"], kind, record["revision"]),
+        entry_id(key_of(record), kind, record["revision"]),
         record["shop"],
         record["customer_id"],
-        record["order_id"],
+        record["source"],
+        record["source_id"],
         kind,
         delta,
         record["revision"],

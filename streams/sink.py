@@ -31,6 +31,7 @@ from runtime import database, kafka, metrics, topic_settings
 from runtime.progress import WORKER_TOPICS
 from runtime.settings import Settings
 from streams import sink_store, unreadable
+from streams.refusals import MAX_REFUSED, REFUSED_WITHIN, meaning
 from streams.sink_rows import Rows
 from streams.sink_store import Fenced, Place
 from tables.chunks import Received
@@ -43,14 +44,11 @@ POLL_SECONDS: Final = 0.05
 #: No statement of a batch takes this long (seconds) unless something is wrong with the database.
 STATEMENT_SECONDS: Final = 300
 
-#: Records in a row that the database may refuse; past it, it is not the records that are wrong.
-MAX_REFUSED: Final = 100
-
 _LAG_SECONDS: Final = 5.0
 _TIMEOUT: Final = 10.0
 
-#: What a value can be wrong with; the batch is then taken by halves until the record is found.
-_BAD_VALUE: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.CardinalityViolation)
+#: The pause (seconds) before a database that had an error is asked again.
+_PAUSE: Final = 0.2
 
 
 class SinkError(RuntimeError):
@@ -70,7 +68,7 @@ class Sink:
         self._left: dict[Place, int] = {}  # the positions as this sink stored them last
         self._given: list[Place] = []
         self._seek = False
-        self._refused = 0
+        self._refused = unreadable.Limit(MAX_REFUSED, REFUSED_WITHIN)
         self._unreadable = unreadable.Limit()
         self._stuck: dict[Place, int] = {}  # where a batch that cannot be read begins
         self._lag_at = 0.0
@@ -107,12 +105,15 @@ class Sink:
             elif messages:
                 self._store(self._usable(messages))
                 self._step_over(messages)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except psycopg.Error as error:
+            if meaning(error, self._connection) != "away":
+                raise
             # Whether a commit that broke off happened, the stored positions say.
             log.warning("the sink starts over from the stored positions: %s", database.first_line(error))
             metrics.SINK_RETRIES.labels(type(error).__name__).inc()
             self._disconnect()
             self._seek = True
+            stop.wait(_PAUSE)
         self._measure_lag()
 
     # --- partitions and positions --------------------------------------------------------------------------------
@@ -235,15 +236,20 @@ class Sink:
         began = time.perf_counter()
         rows, moves, names = Rows(self._settings.journal), {}, self._names
         for received in batch:
-            rows.add(received)
+            try:
+                rows.add(received)
+            except Exception as error:  # nobody foresaw it: a bad record all the same
+                self._spend(received, error)
+                rows.refuse(received, BadEvent("unexpected", type(error).__name__))
             place = names[received.topic], received.partition
             moves[place] = self._left[place], received.offset + 1
         try:
             self._commit(rows, moves)
-        except _BAD_VALUE as error:
+        except (psycopg.Error, ValueError, OverflowError) as error:
+            if meaning(error, self._connection) != "content":
+                raise
             self._find_bad(batch, error)
             return
-        self._refused = 0
         self._count(batch, began)
 
     def _commit(self, rows: Rows, moves: dict[Place, tuple[int, int]]) -> None:
@@ -258,23 +264,41 @@ class Sink:
         for (source, reason), number in rows.unreadable.items():
             metrics.DEAD_LETTERS.labels(source, reason).inc(number)
 
-    def _find_bad(self, batch: list[Received], error: psycopg.Error) -> None:
+    def _find_bad(self, batch: list[Received], error: Exception) -> None:
         """One record of the batch holds what its column cannot: halve until it stands alone, and let it go."""
         if len(batch) > 1:
             middle = len(batch) // 2
             self._store(batch[:middle])
             self._store(batch[middle:])
             return
-        self._refused += 1
-        if self._refused > MAX_REFUSED:
-            raise SinkError(f"the database refused {MAX_REFUSED} records in a row, at last: {error}") from error
         received = batch[0]
+        self._spend(received, error)
         place = self._names[received.topic], received.partition
-        rows = Rows(self._settings.journal)
+        moves = {place: (self._left[place], received.offset + 1)}
         # The database's words would repeat the value, which may be somebody's.
         bad = BadEvent("not_storable", type(error).__name__)
+        try:
+            self._commit(self._letter(received, bad), moves)
+        except (psycopg.Error, ValueError) as again:
+            if meaning(again, self._connection) != "content":
+                raise
+            # Not even in a letter: of the record its place alone is kept.
+            self._commit(self._letter(received._replace(key=None, value=None), bad), moves)
+
+    def _letter(self, received: Received, bad: BadEvent) -> Rows:
+        rows = Rows(self._settings.journal)
         rows.refuse(received, bad)
-        self._commit(rows, {place: (self._left[place], received.offset + 1)})
+        return rows
+
+    def _spend(self, received: Received, error: Exception) -> None:
+        """One more record is let go; SinkError when they are too many to be chance."""
+        where = f"{received.topic}[{received.partition}]@{received.offset}"
+        log.error("a record cannot be stored and becomes a dead letter: %s (%s)", where, type(error).__name__)
+        if self._refused.exceeded():
+            raise SinkError(
+                f"more than {MAX_REFUSED} records within {REFUSED_WITHIN:.0f} s could not be stored, at last {where}:"
+                f" {type(error).__name__}. Is the database's schema another version's (loyalnest migrate)?"
+            ) from error
 
     def _count(self, batch: list[Received], began: float) -> None:
         metrics.SINK_BATCH_SECONDS.observe(time.perf_counter() - began)

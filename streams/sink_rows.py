@@ -29,9 +29,9 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
         *("last_order_at", "r", "f", "m", "score", "segment_id", "segment", "cut_points_version"),
         *("contact", "deleted", "redacted"),
     ),
-    "points_totals": ("shop", "order_id", "customer_id", "revision", "total", "processed_at"),
+    "points_totals": ("shop", "source", "source_id", "customer_id", "revision", "total", "processed_at"),
     "points_transactions": (
-        *("posted_at", "id", "shop", "customer_id", "order_id", "kind", "points"),
+        *("posted_at", "id", "shop", "customer_id", "source", "source_id", "kind", "points"),
         *("revision", "processed_at"),
     ),
     "rfm_score_history": (
@@ -52,7 +52,8 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
 
 Row = tuple[Any, ...]
 
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: Of a key that is not ours so much is kept.
+_MAX_KEY: Final = 256
 _PLAIN_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
 
@@ -162,8 +163,8 @@ class Rows:
 
     def _rfm(self, received: Received) -> None:
         record = records.read(records.RFM_UPDATED, received.value)
-        ident = _uuid(record["id"])
-        at, shop, customer_id, cause = record["at"], record["shop"], record["customer_id"], record["cause"]
+        ident, at, shop = record["id"], record["at"], record["shop"]
+        customer_id, cause = record["customer_id"], record["cause"]
         current, previous = record["current"], record["previous"]
         self.history.append(
             (
@@ -244,27 +245,25 @@ def _model(model: Any, received: Received) -> Any:
 
 
 def _key(received: Received) -> str:
-    return (received.key or b"").decode(errors="replace")
+    return _clean((received.key or b"").decode(errors="replace"))[:_MAX_KEY]
 
 
 def _arrived(received: Received) -> str:
-    return instants.text(max(received.timestamp, 0) * 1000)
-
-
-def _uuid(text: str) -> str:
-    if _UUID.fullmatch(text):
-        return text
-    raise BadEvent("bad_record", "id: not a UUID")
+    return instants.text(instants.of_kafka(received.timestamp))
 
 
 def _letter_row(letter: records.DeadLetter) -> Row:
     return (
-        *(letter["at"], _uuid(letter["id"]), _plain(letter["shop"]), letter["source"], letter["partition"]),
+        *(letter["at"], letter["id"], _plain(letter["shop"]), letter["source"], letter["partition"]),
         *(letter["offset"], _plain(letter["key"]), letter["error"], _plain(letter["detail"])),
         *(_plain(letter["value"]), letter["sealed"]),
     )
 
 
 def _plain(text: str | None) -> str | None:
+    return None if text is None else _clean(text)
+
+
+def _clean(text: str) -> str:
     """PostgreSQL's text holds no NUL."""
-    return None if text is None else text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

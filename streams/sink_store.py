@@ -96,10 +96,12 @@ _STAGED: Final = (
     *("rfm_segment_deltas", "points_windows", "late_windows", "dead_letters"),
 )
 
+_TOTALS_KEY: Final = "shop, source, source_id, customer_id"
 _TOTALS: Final = """
-SELECT t.shop, t.order_id, t.customer_id, t.revision, t.total, t.processed_at::text
-FROM points_totals t JOIN unnest(%s::text[], %s::text[], %s::text[]) AS k (shop, order_id, customer_id)
-    USING (shop, order_id, customer_id)
+SELECT t.shop, t.source, t.source_id, t.customer_id, t.revision, t.total, t.processed_at::text
+FROM points_totals t
+JOIN unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS k (shop, source, source_id, customer_id)
+    USING (shop, source, source_id, customer_id)
 """
 
 
@@ -172,8 +174,8 @@ _STATEMENTS: Final[dict[str, str]] = {
     "cut_points": _insert("cut_points", _replace("cut_points", "shop, as_of, version"), "shop, as_of, version"),
     "points_totals": _insert(
         "points_totals",
-        _replace("points_totals", "shop, order_id, customer_id") + " WHERE excluded.revision > t.revision",
-        "shop, order_id, customer_id",
+        _replace("points_totals", _TOTALS_KEY) + " WHERE excluded.revision > t.revision",
+        _TOTALS_KEY,
     ),
     "points_transactions": _insert("points_transactions", "DO NOTHING", "posted_at, shop, id"),
     "customers": _CUSTOMERS,
@@ -239,9 +241,9 @@ def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
 def _ledger(cursor: psycopg.Cursor[Any], rows: Rows) -> tuple[list[ledger.Entry], dict[ledger.Key, ledger.Total]]:
     if not rows.points:
         return [], {}
-    keys = {(each["shop"], each["order_id"], each["customer_id"]) for each in rows.points}
+    keys = {ledger.key_of(each) for each in rows.points}
     cursor.execute(_TOTALS, [list(column) for column in zip(*keys, strict=True)])
-    stored = {(row[0], row[1], row[2]): ledger.Total(*row[3:]) for row in cursor}
+    stored = {(row[0], row[1], row[2], row[3]): ledger.Total(*row[4:]) for row in cursor}
     return ledger.post(stored, rows.points)
 
 

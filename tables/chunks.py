@@ -336,20 +336,22 @@ def _harmless(name: str, value: Any) -> Any:
 
 
 def dead_letter(received: Received, error: BadEvent) -> Output:
-    """A message that could not be used, as a dead letter without anybody's data in clear.
+    """A message that could not be used, as a dead letter without anybody's data in clear. Never raises.
 
     An envelope is minimised once more; what cannot be minimised leaves only its place behind: the message itself
     stays in its topic, where its retention ends it.
     """
     text = None
-    if received.topic.startswith("loyalnest."):
-        text = (received.value or b"").decode(errors="replace")
+    if received.value is None:
+        pass
+    elif received.topic.startswith("loyalnest."):
+        text = received.value.decode(errors="replace")
     else:
         try:
-            envelope = codec.loads_exact(received.value or b"")
+            envelope = codec.loads_exact(received.value)
             envelope["payload"] = payloads.minimise(envelope["topic"], envelope["payload"])
             text = codec.dumps({name: _harmless(name, envelope.get(name)) for name in envelopes.FIELDS}).decode()
-        except (BadEvent, TypeError, KeyError, AttributeError):
+        except Exception:  # whatever it is: that it cannot be used is known already
             text = None
     if text is not None and len(text) > MAX_LETTER:
         text = None
@@ -361,14 +363,14 @@ def dead_letter(received: Received, error: BadEvent) -> Output:
         "id": str(
             uuid5(NAMESPACE_URL, f"{received.topic}/{received.partition}/{received.offset}/{received.timestamp}")
         ),
-        "at": instants.text(received.timestamp * 1000),
+        "at": instants.text(instants.of_kafka(received.timestamp)),
         "shop": shop or None,
         "source": received.topic,
         "partition": received.partition,
         "offset": received.offset,
         "key": key or None,
         "error": error.reason,
-        "detail": error.detail,
+        "detail": error.detail.encode(errors="replace").decode()[: records.MAX_DETAIL],
         "value": text,
         "sealed": None,
     }

@@ -4,6 +4,7 @@ Contributions are a join by (order, home), the highest revision winning; `now` i
 newest by its key. The standing (digits, segment) is a cache of (contributions, now, cut-point version).
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -16,6 +17,9 @@ from events.records import CustomerRow, OrderFact, PointsRecord, Rescore, RfmUpd
 from tables import history, rfm
 from tables.ids import change_id
 from tables.reference import ShopReference
+
+#: What the vault makes of a contact: some 600 signs. Anything else of a third party's would end in the row.
+_SEALED = re.compile(r"[!-~]{1,4096}")
 
 
 class CustomerState(TypedDict):
@@ -115,7 +119,7 @@ def _take_contact(state: CustomerState, webhook: Webhook) -> None:
     at = payload.get("updated_at") or payload.get("created_at")
     key = [instants.parse(at) if at else webhook.triggered_at, webhook.triggered_at, webhook.webhook_id]
     contact = payload.get("contact")
-    sealed = contact if isinstance(contact, str) else None
+    sealed = contact if isinstance(contact, str) and _SEALED.fullmatch(contact) else None
     have = state["contact_key"]
     if have is None or (have, state["contact"] or "") < (key, sealed or ""):
         state["contact_key"] = key
@@ -209,7 +213,8 @@ def points_record(fact: OrderFact, filed: list[Filed]) -> PointsRecord | None:
         "type": "points.reversed" if taken_back else "points.earned",
         "shop": fact["shop"],
         "customer_id": fact["customer_id"],
-        "order_id": fact["order_id"],
+        "source": "order",
+        "source_id": fact["order_id"],
         "revision": fact["revision"],
         "changed_at": fact["changed_at"],
         "processed_at": fact["processed_at"],

@@ -482,7 +482,7 @@ class Sink:
 
 
 def _keep_highest(kept: dict[tuple[str, str, str], Any], record: Any) -> None:
-    key = record["shop"], record["customer_id"], record["order_id"]
+    key = record["shop"], record["customer_id"], record.get("order_id") or record["source_id"]
     have = kept.get(key)
     if have is None or have["revision"] < record["revision"]:
         kept[key] = record

@@ -140,7 +140,7 @@ def points_of(amount: int, at: datetime, program: Json) -> int:
         start = moment(rule["effective_from"] or ever)
         if since <= start <= at:  # of two rules of one moment, the later in the list
             since, rate = start, Fraction(rule["points_per_unit"])
-    return floor(Fraction(amount, 10 ** DECIMALS.get(program["currency"], 2)) * rate)
+    return min(floor(Fraction(amount, 10 ** DECIMALS.get(program["currency"], 2)) * rate), 10**13)
 
 
 def customer_of(snapshot: Json) -> str | None:

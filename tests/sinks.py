@@ -1,5 +1,6 @@
 """Feeding the history sink and running it until it has read everything, for tests."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,7 @@ import psycopg
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from events import codec, keys
+from events import codec, keys, topics
 from runtime import kafka
 from runtime.settings import Settings
 from streams.sink import Sink
@@ -139,7 +140,8 @@ def points(order: str, customer: str, total: int, revision: str, **more: Any) ->
         "type": "points.earned",
         "shop": SHOP,
         "customer_id": customer,
-        "order_id": order,
+        "source": "order",
+        "source_id": order,
         "revision": revision,
         "changed_at": "2026-11-21T09:30:00Z",
         "processed_at": "2026-11-20T08:00:00Z",
@@ -217,3 +219,57 @@ def window(start: str = "2026-11-21T09:00:00Z", **more: Any) -> dict[str, Any]:
         "guest_net": 0,
         **more,
     }
+
+
+def letter(**more: Any) -> dict[str, Any]:
+    return {
+        "id": "5f0d4c1e-0000-4000-8000-00000000000d",
+        "at": "2026-11-21T09:30:00Z",
+        "shop": SHOP,
+        "source": topics.ORDERS,
+        "partition": 0,
+        "offset": 0,
+        "key": key("1"),
+        "error": "bad_time",
+        "detail": "not an RFC 3339 time",
+        "value": None,
+        "sealed": None,
+        **more,
+    }
+
+
+EVIL = "evil.myshopify.com"
+
+
+def unstorable() -> list[Sent]:
+    """One shop's records with a value each that no column, index or key of ours could hold."""
+    name, far = "n" * 8000, "9999-12-31T23:59:59Z"
+    good = {
+        topics.CUSTOMER_ROWS: customer("1", shop=EVIL),
+        topics.POINTS: points("1", "1", 5, "a", shop=EVIL),
+        topics.RFM: rfm("1", None, "New", shop=EVIL),
+        topics.WINDOWS: window(shop=EVIL),
+        topics.RESCORE: {"shop": EVIL, "customer_id": "1", "as_of": "2026-11-21T09:30:00Z", "version": "v"},
+    }
+    changes: list[tuple[str, dict[str, Any]]] = [
+        *((topics.CUSTOMER_ROWS, {"balance": number}) for number in (2**63, -(2**63) - 1, 10**30)),
+        *((topics.CUSTOMER_ROWS, {"monetary": 2**63}), (topics.CUSTOMER_ROWS, {"frequency": 2**31})),
+        *((topics.CUSTOMER_ROWS, {"recency_days": each}) for each in (2**31, -1)),
+        *((topics.CUSTOMER_ROWS, {"now": at}) for at in ("2026-99-99T00:00:00Z", far, "2026-W01-1T00:00:00+00:00")),
+        *((topics.CUSTOMER_ROWS, {"standing": standing(each)}) for each in (name, "", "a\0b", "a\x1bb")),
+        *((topics.CUSTOMER_ROWS, {"standing": standing(score=each)}) for each in ("44.3", "NaN")),
+        (topics.CUSTOMER_ROWS, {"standing": standing(cut_points_version=name)}),
+        *((topics.CUSTOMER_ROWS, {"customer_id": each}) for each in (name, "1\0", "")),
+        *((topics.CUSTOMER_ROWS, {"contact": "v1.\0"}), (topics.CUSTOMER_ROWS, {"shop": name})),
+        *((topics.POINTS, {"earned": number, "total": number}) for number in (10**13 + 1, 2**63, 10**19)),
+        *((topics.POINTS, {"revision": each}) for each in (name, "a\0b", "")),
+        *((topics.POINTS, {"source": "gift"}), (topics.POINTS, {"source_id": name}), (topics.POINTS, {"shop": "x"})),
+        *((topics.RFM, {"id": "5"}), (topics.RFM, {"cause": "order \0"}), (topics.RFM, {"cause": name})),
+        *((topics.WINDOWS, {"net": 2**63}), (topics.WINDOWS, {"partition": -1}), (topics.WINDOWS, {"size": "year"})),
+        *((topics.RESCORE, {"version": name}), (topics.RESCORE, {"as_of": far})),
+    ]
+    sent: list[Sent] = [
+        (topic, key("1", EVIL), json.dumps({**good[topic], **change}).encode()) for topic, change in changes
+    ]
+    surrogate = json.dumps({**good[topics.RFM], "cause": "\ud800"}).encode()
+    return [*sent, (topics.RFM, key("1", EVIL), surrogate), (topics.POINTS, "k\0" * 900, b"\xff\x00")]

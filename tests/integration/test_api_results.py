@@ -257,7 +257,8 @@ def test_the_ledger_is_newest_first_and_every_entry_comes_once(
             id=ident,
             shop=SHOP,
             customer_id="1",
-            order_id=str(2**60 + number),
+            source="order",
+            source_id=str(2**60 + number),
             kind="earned" if number else "reversed",
             points=number or -1,
             revision="r",
@@ -266,7 +267,7 @@ def test_the_ledger_is_newest_first_and_every_entry_comes_once(
     found = pages(world, headers, "/customers/1/points", limit=limit)
     assert [UUID(each["id"]) for each in found] == [ids[4], ids[2], ids[1], ids[0], ids[3]]
     assert found[3]["points"] == -1
-    assert found[3]["order_id"] == str(2**60)
+    assert (found[3]["source"], found[3]["source_id"]) == ("order", str(2**60))
     assert world.get("/customers/1/points", headers).json()["points_balance"] == 3
     assert world.get("/customers/2/points", headers).status_code == 404
 

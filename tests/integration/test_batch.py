@@ -455,16 +455,16 @@ def at_par(connection: Connection[Any]) -> Connection[Any]:
     for each in envelopes:
         payload = each["payload"]
         total, at = int(float(payload["subtotal_price"])), payload["processed_at"]
-        key = (CDNOW_SHOP, str(payload["id"]), str(payload["customer"]["id"]))
+        key = (CDNOW_SHOP, "order", str(payload["id"]), str(payload["customer"]["id"]))
         connection.execute(
-            "INSERT INTO points_totals (shop, order_id, customer_id, revision, total, processed_at)"
-            " VALUES (%s, %s, %s, 'r', %s, %s)",
+            "INSERT INTO points_totals (shop, source, source_id, customer_id, revision, total, processed_at)"
+            " VALUES (%s, %s, %s, %s, 'r', %s, %s)",
             (*key, total, at),
         )
         if total:
             connection.execute(
-                "INSERT INTO points_transactions (posted_at, id, shop, order_id, customer_id, kind, points, revision,"
-                " processed_at) VALUES (%s, gen_random_uuid(), %s, %s, %s, 'earned', %s, 'r', %s)",
+                "INSERT INTO points_transactions (posted_at, id, shop, source, source_id, customer_id, kind, points,"
+                " revision, processed_at) VALUES (%s, gen_random_uuid(), %s, %s, %s, %s, 'earned', %s, 'r', %s)",
                 (at, *key, total, at),
             )
     connection.execute(
@@ -482,8 +482,8 @@ HARMS = [
     ("UPDATE customers SET now = now + '1 second' WHERE customer_id = '4'", "4 stands at 1998-07-01T00:00:01Z"),
     ("DELETE FROM customers WHERE customer_id = '4'", "4 is known but has no row"),
     ("UPDATE customers SET customer_id = '7' WHERE customer_id = '4'", "7 has a row, but nothing named them"),
-    ("UPDATE points_totals SET total = total + 1 WHERE order_id = '1'", "points: order 1 of 4: posted 30"),
-    ("DELETE FROM points_transactions WHERE order_id = '1'", "4: balance 98, but the ledger sums to 69"),
+    ("UPDATE points_totals SET total = total + 1 WHERE source_id = '1'", "points: order 1 of 4: posted 30"),
+    ("DELETE FROM points_transactions WHERE source_id = '1'", "4: balance 98, but the ledger sums to 69"),
     ("UPDATE points_windows SET net = net + 1 WHERE size = 'hour'", "windows: "),
     ("DELETE FROM points_windows WHERE start = '1997-01-01T12:00Z'", "windows: minute of 1997-01-01T12:00:00Z"),
     ("UPDATE rfm_segment_counts SET customers = 800", "segment counts: "),

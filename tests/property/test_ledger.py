@@ -24,7 +24,8 @@ def _record(account: tuple[str, str, str], total: int) -> PointsRecord:
         "type": "points.earned" if total >= 0 else "points.reversed",
         "shop": SHOP,
         "customer_id": customer,
-        "order_id": order,
+        "source": "order",
+        "source_id": order,
         "revision": revision,
         "changed_at": "2026-11-21T09:30:00Z",
         "processed_at": "2026-11-20T08:00:00Z",
@@ -56,7 +57,7 @@ def test_the_ledger_sums_to_the_highest_revision(facts: dict[tuple[str, str, str
             highest[order, customer] = revision, total
     sums: dict[tuple[str, str], int] = defaultdict(int)
     for entry in ledger:
-        sums[entry.order_id, entry.customer_id] += entry.points
+        sums[entry.source_id, entry.customer_id] += entry.points
         assert (entry.points > 0) == (entry.kind == "earned")
         assert entry.points != 0
     assert {key: sums.get(key, 0) for key in highest} == {key: total for key, (_, total) in highest.items()}

@@ -15,7 +15,8 @@ def points(total: int, revision: str, *, order: str = "1", customer: str = "7", 
         "type": "points.earned",
         "shop": SHOP,
         "customer_id": customer,
-        "order_id": order,
+        "source": "order",
+        "source_id": order,
         "revision": revision,
         "changed_at": "2026-11-21T09:30:00Z",
         "processed_at": "2026-11-20T08:00:00Z",
@@ -26,7 +27,7 @@ def points(total: int, revision: str, *, order: str = "1", customer: str = "7", 
     return {**record, **more}  # type: ignore[typeddict-item]
 
 
-KEY: Key = (SHOP, "1", "7")
+KEY: Key = (SHOP, "order", "1", "7")
 
 
 def test_a_first_total_is_earned_whole() -> None:
@@ -82,6 +83,7 @@ def test_revisions_compare_by_code_point() -> None:
 
 
 def test_an_id_is_a_function_of_the_change_alone_and_never_moves() -> None:
-    assert str(entry_id(SHOP, "1", "7", "earned", "a")) == "d7738196-ba5f-5f00-b2e0-0f6c988c56e5"
-    assert entry_id(SHOP, "1", "7", "earned", "a") != entry_id(SHOP, "1", "7", "reversed", "a")
-    assert entry_id(SHOP, "1", "17", "earned", "a") != entry_id(SHOP, "11", "7", "earned", "a")
+    assert str(entry_id(KEY, "earned", "a")) == "c50346b1-7ac5-5751-8ced-bacfa3bb5649"
+    assert entry_id(KEY, "earned", "a") != entry_id(KEY, "reversed", "a")
+    assert entry_id((SHOP, "order", "1", "17"), "earned", "a") != entry_id((SHOP, "order", "11", "7"), "earned", "a")
+    assert entry_id((SHOP, "award", "1", "7"), "earned", "a") != entry_id(KEY, "earned", "a")

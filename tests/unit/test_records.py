@@ -9,8 +9,10 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 from events import codec, envelopes, records, topics
+from events.errors import BadEvent
 from tests import harness, stores
 from tests.harness import Stream
+from tests.sinks import unstorable
 
 MODELS: dict[str, Any] = {
     topics.ORDER_FACTS: records.ORDER_FACT,
@@ -84,6 +86,12 @@ def test_a_field_that_the_model_lacks_is_refused() -> None:
     assert records.read(records.RESCORE, codec.dumps(row)) == row
     with pytest.raises(ValueError, match="bad_record"):
         records.read(records.RESCORE, codec.dumps({**row, "more": 1}))
+
+
+@pytest.mark.parametrize(("topic", "value"), [(topic, value) for topic, _, value in unstorable()])
+def test_what_no_column_could_hold_is_not_of_its_model(topic: str, value: bytes) -> None:
+    with pytest.raises(BadEvent, match="bad_record"):
+        records.read(MODELS[topic], value)
 
 
 def test_the_envelopes_of_the_tests_are_of_the_envelopes_schema() -> None:

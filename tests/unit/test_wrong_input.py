@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from events import codec, keys, payloads, topics
+from events import codec, keys, money, payloads, topics
 from events.errors import BadEvent
 from tables import chunks, windows
 from tables.chunks import Received
@@ -243,7 +243,7 @@ def test_a_wrong_value_in_any_field(topic: str, way: tuple[Any, ...]) -> None:
         found = outcome(envelope(topic, payload))
         assert found.reason in REASONS | {None}, (wrong, found.reason)
         for fact in found.facts():
-            assert 0 <= fact["net"] <= fact["gross"] <= 10**15
+            assert 0 <= fact["net"] <= fact["gross"] <= money.MAX_MINOR
             assert isinstance(fact["net"], int)
 
 
@@ -400,7 +400,7 @@ def test_an_order_that_cannot_be_one(changes: Json, reason: str) -> None:
         ({"line_items": [None], "refunds": [None]}, 10_000),
         ({"current_subtotal_price_set": None, "current_subtotal_price": "12.34"}, 834),
         ({"current_subtotal_price_set": bag(12)}, 800),
-        ({"current_subtotal_price_set": bag("10000000000000")}, 10**15 - 400),
+        ({"current_subtotal_price_set": bag("100000000000")}, 10**13 - 400),
         ({"updated_at": None}, 9600),
         ({"processed_at": "2099-12-31T23:59:59.999999Z"}, 9600),
         ({"updated_at": "2099-01-01T00:00:00Z"}, 9600),

@@ -1,0 +1,66 @@
+"""The types of our records' fields: what a value may be at most, so that it fits its column, its index and its key.
+
+Patterns are of the dialect that pydantic (Rust), JSON Schema and Python read alike. No text holds a control character:
+PostgreSQL's holds no NUL, and a name goes into files and pages. (Half surrogates are no JSON to pydantic.)
+"""
+
+import re
+from functools import lru_cache
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from events import instants
+
+_PLAIN_INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
+
+
+def text(most: int) -> Any:
+    """A field of 1 to `most` characters, none of them a control character."""
+    return Field(pattern=rf"^[^\x00-\x1f\x7f-\x9f]{{1,{most}}}$")
+
+
+# One record names the same instant in several fields, and its like name it again.
+@lru_cache(maxsize=1 << 16)
+def _instant(value: str) -> str:
+    """The instant itself if it is of 1970 to 9998 and written as we write it; ValueError if not."""
+    if not _PLAIN_INSTANT.fullmatch(value):
+        raise ValueError("not RFC 3339 in UTC with `Z`")
+    instants.parse(value)
+    return value
+
+
+Instant = Annotated[
+    str,
+    AfterValidator(_instant),
+    Field(
+        description="RFC 3339 in UTC, with `Z`",
+        json_schema_extra={"format": "date-time", "examples": ["2026-11-21T09:30:00Z"]},
+    ),
+]
+
+#: What a bigint holds, an integer column, and a count in one.
+Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Partition = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+Shop = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com$")]
+ResourceId = Annotated[str, Field(pattern="^[0-9]{1,20}$", description="a Shopify id")]
+CustomerId = Annotated[str, Field(pattern="^([0-9]{1,20}|guest-[0-9]{2})$", description="a Shopify id, or a guest key")]
+Currency = Annotated[str, Field(pattern="^[A-Z]{3}$", examples=["USD"])]
+Uuid = Annotated[str, Field(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+
+#: Longer than any that we make: two times, a webhook's id of 128, a digest, counts and flags.
+Revision = Annotated[str, Field(pattern="^[ -~]{1,400}$")]
+
+#: A version of cut points: also a part of a key.
+Version = Annotated[str, Field(pattern="^[0-9A-Za-z.:_+-]{1,64}$", examples=["default"])]
+
+#: A name that a merchant gives.
+Name = Annotated[str, text(100)]
+
+#: A stable code: a metric's label.
+Code = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")]
+
+#: What the vault has sealed: an address and its consent, or (a dead letter's) a whole body.
+Sealed = Annotated[str, Field(pattern="^[!-~]+$")]

@@ -58,7 +58,9 @@ def main() -> None:
     except Exception as error:
         if common.is_debugging():
             raise
-        sys.stderr.write(f"loyalnest: {common.sentence(error)}\n")
+        # A terminal breaks a long sentence between words; a log keeps it on its line.
+        said = f"loyalnest: {common.sentence(error)}"
+        common.err.print(said, markup=False, soft_wrap=not common.err.is_terminal)
         sys.exit(1)
 
 

@@ -82,6 +82,17 @@ def _transaction(row: int, customer: str, at: str, amount: str, currency: str) -
     return Transaction(row, customer.strip(), when, minor, currency)
 
 
+def _told(header: list[str]) -> str:
+    """A header in a few words: an export may have a hundred columns."""
+    named = ", ".join(name.strip()[:30] for name in header[:4])
+    return f"{named}, and {len(header) - 4} more" if len(header) > 4 else named or "empty"
+
+
+def _names(wanted: str) -> str:
+    first, *others = COLUMNS[wanted][:3]
+    return f"name it {first!r}, or {' or '.join(map(repr, others))}"
+
+
 def _columns(header: list[str]) -> dict[str, int]:
     plain = [re.sub(r"[\s_-]", "", name.strip().lower()) for name in header]
     found = {
@@ -91,7 +102,7 @@ def _columns(header: list[str]) -> dict[str, int]:
     }
     for wanted in ("customer", "timestamp", "amount"):
         if wanted not in found:
-            raise FileError(f"no column for the {wanted} in the header {header}: name it {COLUMNS[wanted][0]!r}")
+            raise FileError(f"no column for the {wanted} in the header ({_told(header)}): {_names(wanted)}")
     return found
 
 

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from runtime.commands import common, processes
+from runtime.commands import common, processes, show
 from runtime.commands.common import AsJson, CommandError, Data, Database, Kafka
 from runtime.settings import Settings
 
@@ -83,12 +82,13 @@ def segments(
     if as_json:
         sys.stdout.write(json.dumps(report._asdict(), default=str, indent=2) + "\n")
         return
-    table = Table("segment", "customers", title=f"{report.shop} as of {when.isoformat(' ', 'minutes')}")
-    for name, count in report.segments.items():
-        table.add_row(name, f"{count:,}")
-    common.out.print(table)
+    common.out.print(f"{report.shop} as of {show.moment(when)}", markup=False)
+    if report.segments:
+        counts = [{"segment": name, "customers": f"{count:,}"} for name, count in report.segments.items()]
+        show.rows(counts, numbers=("customers",))
     done = f"published as {report.version}; {report.rescored:,} rescored" if report.published else "not published"
-    common.out.print(f"{report.customers:,} customers from {report.webhooks:,} webhooks, {done}, run {report.run_id}.")
+    common.out.print(f"{report.customers:,} customers from {report.webhooks:,} webhooks, {done}.")
+    common.out.print(f"run {report.run_id}")
 
 
 @batch_app.command("parity")

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
 from runtime import database, dead_letters, privacy
-from runtime.commands import common
+from runtime.commands import common, show
 from runtime.commands.common import AsJson, CommandError, Data, Database, Kafka, Shop
 from runtime.settings import Settings
 from runtime.vault import Pool, Vault, master_key
@@ -57,12 +57,21 @@ def list_letters(
     if as_json:
         sys.stdout.write(json.dumps([each._asdict() for each in found], default=str, indent=2) + "\n")
         return
-    table = Table("at", "id", "shop", "source", "error", "detail", "replayed")
     for each in found:
-        replayed = "yes" if each.replayed_at else ""
-        at = each.at.isoformat(" ", "seconds")
-        table.add_row(at, str(each.id), each.shop or "", each.source, each.error, each.detail, replayed)
-    common.out.print(table if found else "No dead letters.")
+        _show(each)
+    if not found:
+        common.out.print("No dead letters.")
+
+
+def _show(letter: dead_letters.DeadLetterRow) -> None:
+    """Its id and its cause whole, whatever the terminal's width: a row of seven columns can be read in none."""
+    replayed = f", replayed {show.moment(letter.replayed_at)}" if letter.replayed_at else ""
+    show.block(
+        Text(f"{show.moment(letter.at)}  {letter.error}"),
+        Text(str(letter.id)),
+        Text(f"{letter.shop or 'no shop'}, from {letter.source}{replayed}"),
+        Text(letter.detail),
+    )
 
 
 @letters_app.command("replay")

@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
 
 from events import instants
 from events.programs import Program
 from runtime import database, embedded, home, programs, settled, store_maker
-from runtime.commands import common, shops
+from runtime.commands import common, shops, show
 from runtime.commands import play as player
 from runtime.commands.batch import bar, run_segments
 from runtime.commands.common import CommandError, Data
@@ -152,8 +150,8 @@ class _Demo:
 
     def show(self, key: str) -> None:
         segments = self._get(f"/v1/shops/{SHOP}/segments", key)
-        common.out.print(_segments_table(segments))
-        common.out.print(self._points_table())
+        show_segments(segments)
+        show.rows([self._points()], numbers=("points issued", "reversed", "balance of all customers"))
         common.out.print(
             f"API      {self.stack.api}   docs: {self.stack.api}/docs\n"
             f"API key  {key}\n"
@@ -167,7 +165,7 @@ class _Demo:
         with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310
             return json.load(answer)
 
-    def _points_table(self) -> Table:
+    def _points(self) -> dict[str, str]:
         """Of orders, by the day windows: what the ledger booked in all depends on what came first."""
         query = """
             SELECT coalesce(sum(points_earned), 0)::bigint, coalesce(sum(points_reversed), 0)::bigint,
@@ -176,35 +174,27 @@ class _Demo:
         """
         with database.connect(self.settings.database_url(), "loyalnest") as connection:
             row = connection.execute(query, {"shop": SHOP}).fetchone() or (0, 0, 0)
-        table = Table("points issued", "reversed", "balance of all customers", box=SIMPLE_HEAD)
-        table.add_row(*(f"{value:,}" for value in row))
-        return table
+        names = ("points issued", "reversed", "balance of all customers")
+        return {name: f"{value:,}" for name, value in zip(names, row, strict=True)}
 
 
-def _segments_table(segments: Any) -> Table:
-    table = Table(
-        title=f"{segments['shop']}: {segments['customers']:,} customers",
-        box=SIMPLE_HEAD,
-        padding=(0, 1),
-        collapse_padding=True,
-        pad_edge=False,
-    )
-    table.add_column("segment", no_wrap=True)
-    for name in ("customers", "share", "revenue", "R days", "F", "M", "points"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for each in segments["segments"]:
-        recency = each["mean_recency_days"]
-        table.add_row(
-            each["segment"],
-            f"{each['customers']:,}",
-            f"{each['share']:.1%}",
-            f"{float(each['revenue']['amount']):,.0f}",
-            f"{recency:.0f}" if recency is not None else "",
-            f"{each['mean_frequency']:.1f}",
-            f"{float(each['mean_monetary']['amount']):,.0f}",
-            f"{each['points_balance']:,}",
-        )
-    return table
+def show_segments(found: Any) -> None:
+    """What the API says of a shop's segments, as a table: days, orders and money are means, R, F and M."""
+    common.out.print(f"\n{found['shop']}: {found['customers']:,} customers", markup=False)
+    rows = [
+        {
+            "segment": each["segment"],
+            "customers": f"{each['customers']:,}",
+            "share": f"{each['share']:.1%}",
+            "revenue": f"{float(each['revenue']['amount']):,.0f}",
+            "R days": "" if each["mean_recency_days"] is None else f"{each['mean_recency_days']:.0f}",
+            "F": f"{each['mean_frequency']:.1f}",
+            "M": f"{float(each['mean_monetary']['amount']):,.0f}",
+            "points": f"{each['points_balance']:,}",
+        }
+        for each in found["segments"]
+    ]
+    show.rows(rows, numbers=("customers", "share", "revenue", "R days", "F", "M", "points"))
 
 
 def demo(

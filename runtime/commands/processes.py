@@ -4,18 +4,23 @@ from typing import Annotated, Any
 
 import typer
 from confluent_kafka.admin import AdminClient
-from rich.table import Table
+from rich.text import Text
 
 from events import topics
 from runtime import home, kafka, logs, migrate
 from runtime.children import die_with_parent
-from runtime.commands import common
-from runtime.commands.common import Data, Database, Kafka
+from runtime.commands import common, show
+from runtime.commands.common import Data, Database
 from runtime.settings import Settings
 
 Host = Annotated[str | None, typer.Option("--host", help="The address to listen on.", show_default="127.0.0.1")]
 Port = Annotated[int | None, typer.Option("--port", help="The port to listen on.", show_default="8000")]
 
+#: Processes of their own have no embedded servers.
+RealKafka = Annotated[
+    str | None, typer.Option("--kafka", help="Kafka's bootstrap servers, as host:port,host:port.", show_default=False)
+]
+RealDatabase = Annotated[str | None, typer.Option("--database", help="PostgreSQL's URL.", show_default=False)]
 Prefix = Annotated[str | None, typer.Option("--topic-prefix", help="Put before every topic's name.")]
 
 topics_app = typer.Typer(no_args_is_help=True, help="Kafka's topics.")
@@ -34,21 +39,21 @@ def _process(settings: Settings) -> Settings:
     return settings
 
 
-def worker(kafka_servers: Kafka = None, database: Database = None) -> None:
+def worker(kafka_servers: RealKafka = None, database: RealDatabase = None) -> None:
     """Run one worker: it folds orders and customers into points and RFM. Start several to share the load."""
     settings = _process(common.read_settings(kafka=kafka_servers, database=database))
     raise typer.Exit(common.room("streams.worker").main(settings))
 
 
-def sink(kafka_servers: Kafka = None, database: Database = None) -> None:
+def sink(kafka_servers: RealKafka = None, database: RealDatabase = None) -> None:
     """Run the history sink: every topic into the database, each record once."""
     settings = _process(common.read_settings(kafka=kafka_servers, database=database))
     raise typer.Exit(common.room("streams.sink").main(settings))
 
 
 def api(
-    kafka_servers: Kafka = None,
-    database: Database = None,
+    kafka_servers: RealKafka = None,
+    database: RealDatabase = None,
     host: Host = None,
     port: Port = None,
 ) -> None:
@@ -57,7 +62,7 @@ def api(
     raise typer.Exit(common.room("api.service").main(settings, common.new_publisher(settings)))
 
 
-def schedule(kafka_servers: Kafka = None, database: Database = None) -> None:
+def schedule(kafka_servers: RealKafka = None, database: RealDatabase = None) -> None:
     """Run every shop's batch once a day, at its program's local time."""
     settings = _process(common.read_settings(kafka=kafka_servers, database=database))
     raise typer.Exit(common.room("batch.schedule").main(settings, common.new_publisher(settings)))
@@ -76,7 +81,7 @@ def migrate_database(database: Database = None, data: Data = None) -> None:
 
 @topics_app.command("create")
 def create_topics(
-    kafka_servers: Kafka = None,
+    kafka_servers: RealKafka = None,
     partitions: Annotated[
         int | None, typer.Option("--partitions", help="Partitions of every keyed topic.", show_default="8")
     ] = None,
@@ -95,18 +100,20 @@ def create_topics(
 
 
 @topics_app.command("list")
-def list_topics(kafka_servers: Kafka = None, prefix: Prefix = None) -> None:
+def list_topics(kafka_servers: RealKafka = None, prefix: Prefix = None) -> None:
     """Show LoyalNest's topics: what each carries, and whether a Kafka has it."""
     settings = common.read_settings(kafka=kafka_servers, topic_prefix=prefix)
     there = _partitions(settings) if settings.kafka else {}
-    table = Table("topic", "carries", "cleanup", "partitions")
     for topic in topics.ALL:
         name = settings.topic(topic.name)
-        wanted = str(settings.partitions if topic.keyed else 1)
-        found = there.get(name)
-        cleanup = "compact" if topic.compacted else "keep" if topic.retention_ms < 0 else "delete"
-        table.add_row(name, topic.carries, cleanup, wanted if not settings.kafka else str(found or "not made yet"))
-    common.out.print(table)
+        found = there.get(name) if settings.kafka else (settings.partitions if topic.keyed else 1)
+        count = "1 partition" if found == 1 else f"{found} partitions" if found else "not made yet"
+        cleanup = "compacted" if topic.compacted else "kept for ever" if topic.retention_ms < 0 else _kept(topic)
+        show.block(Text(name), Text(topic.carries), Text(f"{count}, {cleanup}"))
+
+
+def _kept(topic: topics.Topic) -> str:
+    return f"kept for {topic.retention_ms // topics.DAY_MS} days"
 
 
 def _partitions(settings: Settings) -> dict[str, int]:

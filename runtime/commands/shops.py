@@ -9,11 +9,10 @@ from typing import Annotated, Any
 
 import psycopg
 import typer
-from rich.table import Table
 
 from events.programs import Program
 from runtime import api_keys, database, programs
-from runtime.commands import common
+from runtime.commands import common, show
 from runtime.commands.common import AsJson, CommandError, Data, Database, Kafka, Shop
 from runtime.settings import Settings
 
@@ -104,11 +103,21 @@ def list_shops(as_json: AsJson = False, database: Database = None, data: Data = 
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
         return
-    table = Table("shop", "currency", "zone", "batch at", "customers", "points")
-    for row in rows:
-        counts = f"{row['customers']:,}", f"{row['points']:,}"
-        table.add_row(row["shop"], row["currency"], row["zone"], row["batch_at"] or "never", *counts)
-    common.out.print(table if rows else "No shops yet: `loyalnest shops add SHOP`, or `loyalnest play`.")
+    if not rows:
+        common.out.print("No shops yet: `loyalnest shops add SHOP`, or `loyalnest play`.")
+        return
+    shown = [
+        {
+            "shop": row["shop"],
+            "currency": row["currency"],
+            "zone": row["zone"],
+            "batch at": row["batch_at"] or "never",
+            "customers": f"{row['customers']:,}",
+            "points": f"{row['points']:,}",
+        }
+        for row in rows
+    ]
+    show.rows(shown, numbers=("customers", "points"))
 
 
 @programs_app.command("get")
@@ -223,12 +232,21 @@ def list_keys(
 
     with common.attached(common.read_settings(database=database_url, data=data)) as settings:
         found = asyncio.run(listing(settings))
-    table = Table("id", "shop", "name", "scopes", "created", "revoked")
-    for key in found:
-        revoked = key.revoked_at.isoformat(" ", "seconds") if key.revoked_at else ""
-        created = key.created_at.isoformat(" ", "seconds")
-        table.add_row(key.id, key.shop, key.name, ", ".join(key.scopes), created, revoked)
-    common.out.print(table if found else "No keys yet: `loyalnest keys create SHOP`.")
+    if not found:
+        common.out.print("No keys yet: `loyalnest keys create SHOP`.")
+        return
+    shown = [
+        {
+            "id": key.id,
+            "shop": key.shop,
+            "name": key.name,
+            "scopes": ", ".join(key.scopes),
+            "created": show.moment(key.created_at),
+            "revoked": show.moment(key.revoked_at) if key.revoked_at else "",
+        }
+        for key in found
+    ]
+    show.rows(shown)
 
 
 @keys_app.command("revoke")

@@ -34,11 +34,13 @@ def describe(settings: Settings, stack: Stack) -> str:
     database = "the one given" if settings.database else "embedded, kept"
     secret = "those given" if settings.shopify_secrets else str(settings.data / "webhook.secret")
     lines = [
-        f"API       {stack.api}   docs: {stack.api}/docs   metrics: {stack.api}/metrics",
-        f"webhooks  POST {stack.api}/webhooks/shopify   signed with: {secret}",
+        f"API       {stack.api}   docs: /docs   metrics: /metrics",
+        f"webhooks  POST {stack.api}/webhooks/shopify",
+        f"secret    {secret}",
         f"Kafka     {broker}",
         f"database  {database}",
-        f"data      {settings.data}   logs: {settings.data / 'logs'}",
+        f"data      {settings.data}",
+        f"logs      {settings.data / 'logs'}",
     ]
     return "\n".join(lines)
 
@@ -62,7 +64,7 @@ def up(
     try:
         stack.start()
         if not stack.ending:
-            common.out.print(describe(settings, stack))
+            common.out.print(describe(settings, stack), soft_wrap=True, markup=False)
             common.out.print("\nLoyalNest is up. Next: `loyalnest shops add SHOP`. Ctrl-C ends it.")
         stack.watch()
     finally:

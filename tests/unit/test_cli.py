@@ -40,8 +40,9 @@ def test_the_promised_commands_are_there() -> None:
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
 def test_every_command_has_help_for_a_new_user(path: tuple[str, ...]) -> None:
-    result = RUN.invoke(cli.app, [*path, "--help"])
+    result = RUN.invoke(cli.app, [*path, "--help"], env={"COLUMNS": "80"})
     assert result.exit_code == 0, result.output
+    assert not [line for line in result.output.splitlines() if len(line) > 80 or "…" in line]
     command = ALL[path]
     assert len(command.help or "") > 12
     assert (command.help or "").strip().split("\n")[0].rstrip().endswith((".", ":"))

@@ -96,6 +96,13 @@ def test_what_is_wrong_with_a_file_is_one_sentence(tmp_path: Path, text: str, sa
         _read(tmp_path, text)
 
 
+def test_a_header_of_many_columns_is_told_in_a_few_words(tmp_path: Path) -> None:
+    header = ",".join(f"Column that an export calls {number}" for number in range(70))
+    with pytest.raises(FileError, match="and 66 more") as raised:
+        _read(tmp_path, f"{header}\n")
+    assert len(str(raised.value)) < 250
+
+
 def test_bytes_that_are_no_text_are_no_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(FileError, match="not UTF-8"):

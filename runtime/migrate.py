@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import psycopg
 from psycopg import sql
 
-from runtime import database
+from runtime import database, schema
 
 log = logging.getLogger(__name__)
 
@@ -28,31 +28,6 @@ Form = Literal["absent", "apache", "community"]
 
 class MigrationError(RuntimeError):
     """The database and the files in sql/ contradict each other; the message says how."""
-
-
-class Hypertable(NamedTuple):
-    """A table that grows with time.
-
-    History may begin decades ago (a played file from 1997), and each chunk costs planning time: hence the long
-    intervals. raw_events alone goes by arrival.
-    """
-
-    table: str
-    column: str
-    chunk_days: int
-    compress_days: int | None = None  # community: chunks older than this are compressed
-    order_by: str = ""
-
-
-HYPERTABLES = (
-    Hypertable("raw_events", "received_at", 7, 30, "received_at, id"),
-    Hypertable("points_transactions", "posted_at", 90, 365, "customer_id, posted_at"),
-    Hypertable("rfm_segment_deltas", "at", 90, 365, "at"),
-    Hypertable("rfm_score_history", "at", 90, 365, "customer_id, at"),
-    # Never compressed: an order of any age may restate its windows.
-    Hypertable("points_windows", "start", 90),
-    Hypertable("dead_letters", "at", 90),
-)
 
 
 class Report(NamedTuple):
@@ -165,46 +140,47 @@ def _timescale(url: str, connection: psycopg.Connection) -> Form:
 def _hypertables(connection: psycopg.Connection, form: Form) -> tuple[str, ...]:
     if form == "absent":
         return ()
-    made = [each for each in HYPERTABLES if _attempt(connection, each.table, _make, each)]
+    growing = {table.name: table.hypertable for table in schema.TABLES if table.hypertable is not None}
+    made = [name for name, each in growing.items() if _attempt(connection, name, _make, each)]
     if form == "community":
-        for each in made:
-            _attempt(connection, each.table, _compress, each)
-    return tuple(each.table for each in made)
+        for name in made:
+            _attempt(connection, name, _compress, growing[name])
+    return tuple(made)
 
 
 def _attempt(connection: psycopg.Connection, name: str, step: Any, *arguments: Any) -> bool:
     """Whether a step of TimescaleDB's succeeded; where it does not, the plain table still serves."""
     try:
         with connection.transaction():
-            step(connection, *arguments)
+            step(connection, name, *arguments)
     except psycopg.Error as error:
         log.warning("%s stays as it is: %s", name, database.first_line(error))
         return False
     return True
 
 
-def _make(connection: psycopg.Connection, each: Hypertable) -> None:
+def _make(connection: psycopg.Connection, name: str, each: schema.Hypertable) -> None:
     # No default index on the time column: every query names a shop first, and the keys begin with it.
     connection.execute(
         "SELECT create_hypertable(%s::regclass, %s::name, chunk_time_interval => make_interval(days => %s),"
         " create_default_indexes => false, migrate_data => true, if_not_exists => true)",
-        [each.table, each.column, each.chunk_days],
+        [name, each.column, each.chunk_days],
     )
 
 
-def _compress(connection: psycopg.Connection, each: Hypertable) -> None:
+def _compress(connection: psycopg.Connection, name: str, each: schema.Hypertable) -> None:
     if each.compress_days is None:
         return
     known = "SELECT compression_enabled FROM timescaledb_information.hypertables WHERE hypertable_name = %s"
-    row = connection.execute(known, [each.table]).fetchone()
+    row = connection.execute(known, [name]).fetchone()
     if row is not None and not row[0]:
         connection.execute(
             sql.SQL(
                 "ALTER TABLE {} SET (timescaledb.compress, timescaledb.compress_segmentby = 'shop',"
                 " timescaledb.compress_orderby = {})"
-            ).format(sql.Identifier(each.table), sql.Literal(each.order_by))
+            ).format(sql.Identifier(name), sql.Literal(each.order_by))
         )
     connection.execute(
         "SELECT add_compression_policy(%s::regclass, make_interval(days => %s), if_not_exists => true)",
-        [each.table, each.compress_days],
+        [name, each.compress_days],
     )

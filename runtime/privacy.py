@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, LiteralString
+from typing import Any, Final, LiteralString
 from uuid import UUID, uuid4
 
 from psycopg import AsyncConnection
@@ -11,32 +11,41 @@ from psycopg.rows import dict_row
 from events import codec, instants, keys, money, payloads, topics
 from events.errors import BadEvent
 from events.payloads import Contact
+from runtime import schema
 from runtime.ports import Message, Publisher
 from runtime.vault import Pool, Vault
 
 Row = dict[str, Any]
 
-#: Each table that names a customer, oldest row first.
-_TABLES = {
-    "customer": "SELECT * FROM customers WHERE shop = %(shop)s AND customer_id = %(id)s",
-    "points": (
-        "SELECT * FROM points_transactions WHERE shop = %(shop)s AND customer_id = %(id)s ORDER BY posted_at, id"
-    ),
-    "points_by_source": (
-        "SELECT * FROM points_totals WHERE shop = %(shop)s AND customer_id = %(id)s"
-        " ORDER BY processed_at, source, source_id"
-    ),
-    "rfm_history": "SELECT * FROM rfm_score_history WHERE shop = %(shop)s AND customer_id = %(id)s ORDER BY at, id",
-    "segment_changes": (
-        "SELECT * FROM rfm_segment_deltas WHERE shop = %(shop)s AND customer_id = %(id)s ORDER BY at, id"
-    ),
-    "batch_standings": (
-        # By the shop's runs, each of which is asked for the one customer: no index by customer is needed.
+#: What each table of a customer's rows is called in the answer, and how it is asked for: oldest row first.
+_OWN: Final = {
+    "customers": ("customer", "*", "now"),
+    "points_transactions": ("points", "*", "posted_at, id"),
+    "points_totals": ("points_by_source", "*", "processed_at, source, source_id"),
+    "rfm_score_history": ("rfm_history", "*", "at, id"),
+    "rfm_segment_deltas": ("segment_changes", "*", "at, id"),
+    "batch_segments": ("batch_standings", "*", "run_id"),
+    "customer_keys": ("key", "created_at, destroyed_at", "created_at"),
+}
+
+
+def _queries() -> dict[str, str]:
+    """By its name in the answer, the query of each table that has rows of one customer."""
+    queries = {}
+    for table in schema.TABLES:
+        if table.personal == "customer":
+            name, columns, order = _OWN[table.name]
+            queries[name] = (
+                f"SELECT {columns} FROM {table.name} WHERE shop = %(shop)s AND customer_id = %(id)s"  # noqa: S608
+                f" ORDER BY {order}"
+            )
+    # By the shop's runs, each of which is asked for the one customer: no index by customer is needed.
+    queries["batch_standings"] = (
         "SELECT b.*, r.as_of FROM batch_runs r JOIN batch_segments b ON b.run_id = r.id AND b.customer_id = %(id)s"
         " WHERE r.shop = %(shop)s ORDER BY r.as_of, r.id"
-    ),
-    "key": ("SELECT created_at, destroyed_at FROM customer_keys WHERE shop = %(shop)s AND customer_id = %(id)s"),
-}
+    )
+    return queries
+
 
 # Whatever holds the id's digits somewhere: told apart below, where the JSON is read.
 _ORDERS = """
@@ -117,7 +126,7 @@ async def export(pool: Pool, vault: Vault, shop: str, customer_id: str) -> dict[
     }
     async with pool.connection() as connection, connection.transaction():
         await connection.execute("SET LOCAL statement_timeout = 0")
-        found = {name: await _rows(connection, query, asked) for name, query in _TABLES.items()}
+        found = {name: await _rows(connection, query, asked) for name, query in _queries().items()}
         orders = {row["key"] for row in await _rows(connection, _ORDERS, asked) if _names(row["value"], customer_id)}
         posted = (row["source_id"] for row in found["points_by_source"] if row["source"] == "order")
         orders |= {keys.join(shop, order_id) for order_id in posted}

@@ -16,10 +16,10 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaExcep
 from confluent_kafka.admin import AdminClient
 
 from events import topics
-from runtime import database, kafka, settled
+from runtime import database, kafka, schema, settled
 from runtime.progress import WORKER_TOPICS, Gauge, Place, Progress
 from runtime.settings import Settings
-from runtime.supervisor import DERIVED, Stack
+from runtime.supervisor import Stack
 
 _TIMEOUT: Final = 15.0
 _DELETED: Final = 60.0
@@ -42,7 +42,7 @@ def rebuild(settings: Settings, say: Callable[[str], None], on_progress: Callabl
             )
         say("forgetting the worker's state and emptying the derived tables")
         _forget(admin, settings, start)
-        books.execute(f"TRUNCATE {', '.join(DERIVED)}".encode())
+        books.execute(f"TRUNCATE {', '.join(schema.DERIVED)}".encode())
         stack = Stack(settings, say, rebuilding=True)
         try:
             stack.start()

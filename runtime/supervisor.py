@@ -21,7 +21,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from events import topics
-from runtime import database, embedded, home, kafka, migrate
+from runtime import database, embedded, home, kafka, migrate, schema
 from runtime.children import Child
 from runtime.journal import Pump
 from runtime.settings import Settings
@@ -39,18 +39,6 @@ _DATABASE: Final = 60.0
 
 #: The processes that live and die with an embedded broker.
 _OF_A_LIFE: Final = ("worker", "sink")
-
-#: What `rebuild` empties: all of it comes again from the raw history.
-DERIVED: Final = (
-    "customers",
-    "rfm_segment_counts",
-    "points_totals",
-    "points_transactions",
-    "rfm_score_history",
-    "rfm_segment_deltas",
-    "points_windows",
-    "late_windows",
-)
 
 
 class UpError(RuntimeError):
@@ -155,7 +143,7 @@ class Stack:
                 connection.execute("DELETE FROM sink_positions WHERE incarnation LIKE 'embedded-%'")
                 if home.rebuild_asked(self.settings.data):
                     self._say("emptying the derived tables for a rebuild")
-                    connection.execute(f"TRUNCATE {', '.join(DERIVED)}".encode())
+                    connection.execute(f"TRUNCATE {', '.join(schema.DERIVED)}".encode())
         home.rebuild_begun(self.settings.data)
 
     @property

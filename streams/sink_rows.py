@@ -14,41 +14,11 @@ from pydantic import ValidationError
 from events import codec, envelopes, instants, keys, payloads, programs, records, topics
 from events.errors import BadEvent
 from events.records import PointsRecord
+from runtime import schema
 from tables.chunks import Received, dead_letter
 
 #: The columns that each kind of row fills, in the order of its tuples.
-COLUMNS: Final[dict[str, tuple[str, ...]]] = {
-    "raw_events": (
-        *("received_at", "stream", "key", "shop"),
-        *("webhook_topic", "webhook_id", "triggered_at", "value"),
-    ),
-    "programs": ("shop", "program", "updated_at"),
-    "cut_points": ("shop", "version", "as_of", "customers", "recency", "frequency", "monetary"),
-    "customers": (
-        *("shop", "customer_id", "now", "currency", "balance", "recency_days", "frequency", "monetary"),
-        *("last_order_at", "r", "f", "m", "score", "segment_id", "segment", "cut_points_version"),
-        *("contact", "deleted", "redacted"),
-    ),
-    "points_totals": ("shop", "source", "source_id", "customer_id", "revision", "total", "processed_at"),
-    "points_transactions": (
-        *("posted_at", "id", "shop", "customer_id", "source", "source_id", "kind", "points"),
-        *("revision", "processed_at"),
-    ),
-    "rfm_score_history": (
-        *("at", "id", "shop", "customer_id", "recency_days", "frequency", "monetary"),
-        *("r", "f", "m", "score", "segment_id", "segment", "cut_points_version", "cause"),
-    ),
-    "rfm_segment_deltas": ("at", "id", "shop", "customer_id", "previous_segment", "segment", "cause"),
-    "points_windows": (
-        *("start", "shop", "size", "partition", "currency", "orders", "net", "points_earned"),
-        *("points_reversed", "customers", "guest_orders", "guest_net"),
-    ),
-    "late_windows": ("shop", "size", "start"),
-    "dead_letters": (
-        *("at", "id", "shop", "source", "partition", "offset", "key", "error", "detail"),
-        *("value", "sealed"),
-    ),
-}
+COLUMNS: Final = {table.name: table.columns for table in schema.TABLES if table.sink}
 
 Row = tuple[Any, ...]
 

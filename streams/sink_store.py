@@ -91,10 +91,8 @@ def _columns(places: Iterable[Place]) -> tuple[list[str], list[int]]:
 
 # --- rows --------------------------------------------------------------------------------------------------------
 
-_STAGED: Final = (
-    *("programs", "cut_points", "customers", "points_totals", "points_transactions", "rfm_score_history"),
-    *("rfm_segment_deltas", "points_windows", "late_windows", "dead_letters"),
-)
+#: Raw events go straight into their table: nothing of theirs can meet a row that is there.
+_STAGED: Final = tuple(name for name in COLUMNS if name != "raw_events")
 
 _TOTALS_KEY: Final = "shop, source, source_id, customer_id"
 _TOTALS: Final = """

@@ -10,12 +10,11 @@ import psycopg
 import pytest
 
 from batch import parity
+from runtime import schema
 from runtime.settings import Settings
 from tests.e2e.up import Up, loyalnest, wait
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(300)]
-
-DERIVED = ("customers", "rfm_segment_counts", "points_totals", "points_transactions", "points_windows")
 
 
 @pytest.fixture
@@ -57,7 +56,7 @@ def test_a_rebuild_restores_what_was_destroyed(real: Settings, folder: Path) -> 
         stack.stop()
 
     with psycopg.connect(real.database_url()) as connection:
-        for table in DERIVED:
+        for table in schema.DERIVED:
             connection.execute(f"DELETE FROM {table} WHERE random() < 0.5".encode())
     assert parity.main(real, shop)
     said = stack.run("rebuild", "--yes", *servers)

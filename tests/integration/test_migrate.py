@@ -8,9 +8,16 @@ import psycopg
 import pytest
 
 from runtime import migrate as module
-from runtime.migrate import HYPERTABLES, MigrationError, migrate
+from runtime import schema
+from runtime.migrate import MigrationError, migrate
 
-TABLES = {each.table for each in HYPERTABLES}
+TABLES = {table.name for table in schema.TABLES if table.hypertable}
+
+#: What nothing brings back: a rebuild must leave it alone.
+KEPT = {
+    *("raw_events", "programs", "cut_points", "dead_letters"),
+    *("batch_runs", "batch_segments", "api_keys", "customer_keys", "sink_positions"),
+}
 
 
 def _tables(url: str) -> set[str]:
@@ -31,6 +38,28 @@ def test_a_fresh_database_gets_everything_once(empty_database: str) -> None:
     assert list(first.applied) == [each.version for each in module.read()]
     assert _tables(empty_database) >= TABLES | {"customers", "sink_positions", "schema_migrations"}
     assert migrate(empty_database).applied == ()
+
+
+def test_every_table_is_in_the_one_list_of_them(database: str) -> None:
+    """One that is forgotten there would be doubled by a rebuild, or be missing from what a customer is told of them."""
+    with psycopg.connect(database) as connection:
+        found: dict[str, set[str]] = {}
+        query = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
+        for table, column in connection.execute(query):
+            found.setdefault(table, set()).add(column)
+        defaults = (
+            "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
+            " AND (column_default IS NOT NULL OR is_identity = 'YES')"
+        )
+        given = {(table, column) for table, column in connection.execute(defaults)}
+    found.pop("schema_migrations")
+    assert {table.name: {*table.columns, *table.defaults} for table in schema.TABLES} == found
+    for table in schema.TABLES:
+        assert all((table.name, column) not in given for column in table.columns if table.sink), table.name
+        # What has a customer's id, or a message, is personal; what is the sink's and no input comes again.
+        about = "customer" if "customer_id" in table.columns else "inside" if "value" in table.columns else None
+        assert table.personal == about, table.name
+        assert table.derived == (table.name not in KEPT), table.name
 
 
 def test_an_edited_file_that_was_applied_is_an_error(empty_database: str, tmp_path: Path) -> None:

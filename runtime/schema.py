@@ -1,0 +1,152 @@
+"""Every table of the database, once: who asks whether it is derived, grows with time, or names a customer, asks here.
+
+What the columns are in detail (types, keys, indexes) stands in sql/; a test compares this list with what `migrate`
+makes, so that a new table cannot be forgotten by a rebuild, by a data request or by TimescaleDB.
+"""
+
+from typing import Final, Literal, NamedTuple
+
+#: Whose data a row is. `customer`: it has columns shop and customer_id. `inside`: its text may name customers.
+Personal = Literal["customer", "inside"]
+
+
+class Hypertable(NamedTuple):
+    """How a table that grows with time is cut into chunks, by `column`.
+
+    History may begin decades ago (a played file from 1997), and each chunk costs planning time: hence the long
+    intervals. raw_events alone goes by arrival.
+    """
+
+    column: str
+    chunk_days: int
+    compress_days: int | None = None  # community: chunks older than this are compressed
+    order_by: str = ""
+
+
+class Table(NamedTuple):
+    """A table. `columns` are filled by whoever writes a row, `defaults` by the database.
+
+    `derived`: all of it comes again from raw_events, so a rebuild empties it. `sink`: the history sink writes it.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    defaults: tuple[str, ...] = ()
+    derived: bool = False
+    sink: bool = False
+    hypertable: Hypertable | None = None
+    personal: Personal | None = None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+TABLES: Final = (
+    # What came in
+    Table(
+        "raw_events",
+        _names("received_at stream key shop webhook_topic webhook_id triggered_at value"),
+        _names("id xid"),
+        sink=True,
+        hypertable=Hypertable("received_at", 7, 30, "received_at, id"),
+        personal="inside",
+    ),
+    Table("programs", _names("shop program updated_at"), sink=True),
+    Table("cut_points", _names("shop version as_of customers recency frequency monetary"), sink=True),
+    # What the stream made of it
+    Table(
+        "customers",
+        _names(
+            "shop customer_id now currency balance recency_days frequency monetary last_order_at r f m score"
+            " segment_id segment cut_points_version contact deleted redacted"
+        ),
+        _names("stored_at"),
+        derived=True,
+        sink=True,
+        personal="customer",
+    ),
+    Table(
+        "rfm_segment_counts",
+        _names("shop segment customers monetary balance frequency recency_days recent"),
+        _names("stored_at"),
+        derived=True,
+    ),
+    Table(
+        "points_totals",
+        _names("shop source source_id customer_id revision total processed_at"),
+        derived=True,
+        sink=True,
+        personal="customer",
+    ),
+    Table(
+        "points_transactions",
+        _names("posted_at id shop customer_id source source_id kind points revision processed_at"),
+        derived=True,
+        sink=True,
+        hypertable=Hypertable("posted_at", 90, 365, "customer_id, posted_at"),
+        personal="customer",
+    ),
+    Table(
+        "rfm_score_history",
+        _names(
+            "at id shop customer_id recency_days frequency monetary r f m score segment_id segment"
+            " cut_points_version cause"
+        ),
+        derived=True,
+        sink=True,
+        hypertable=Hypertable("at", 90, 365, "customer_id, at"),
+        personal="customer",
+    ),
+    Table(
+        "rfm_segment_deltas",
+        _names("at id shop customer_id previous_segment segment cause"),
+        derived=True,
+        sink=True,
+        hypertable=Hypertable("at", 90, 365, "at"),
+        personal="customer",
+    ),
+    Table(
+        "points_windows",
+        _names(
+            "start shop size partition currency orders net points_earned points_reversed customers guest_orders"
+            " guest_net"
+        ),
+        derived=True,
+        sink=True,
+        # Never compressed: an order of any age may restate its windows.
+        hypertable=Hypertable("start", 90),
+    ),
+    Table("late_windows", _names("shop size start"), _names("noted_at"), derived=True, sink=True),
+    # The batch's
+    Table(
+        "batch_runs",
+        _names("id shop as_of version status customers rescored rounds detail started_at finished_at"),
+        _names("published"),
+    ),
+    Table(
+        "batch_segments",
+        _names(
+            "run_id shop customer_id balance recency_days frequency monetary last_order_at r f m score segment_id"
+            " segment"
+        ),
+        personal="customer",
+    ),
+    # The books
+    Table(
+        "dead_letters",
+        _names("at id shop source partition offset key error detail value sealed"),
+        _names("replayed_at"),
+        sink=True,
+        hypertable=Hypertable("at", 90),
+        personal="inside",
+    ),
+    Table("api_keys", _names("id shop name hash scopes created_at"), _names("revoked_at")),
+    Table("customer_keys", _names("shop customer_id wrapped"), _names("created_at destroyed_at"), personal="customer"),
+    Table("sink_positions", _names("incarnation topic partition next_offset")),
+)
+
+BY_NAME: Final = {table.name: table for table in TABLES}
+
+#: What `rebuild` empties.
+DERIVED: Final = tuple(table.name for table in TABLES if table.derived)

@@ -56,8 +56,8 @@ def _secret(settings: Settings, secret: str | None) -> str:
 def _make_shop(settings: Settings, shop: str, currency: str) -> None:
     """A shop without a nightly batch, unless it is there. Its orders may follow at once: its program is durable."""
     program = Program.model_validate({"shop": shop, "currency": currency, "batch_at": None})
-    with common.connected(settings) as (complete, connection):
-        if shops.ensure(complete, connection, program):
+    with common.attached(settings) as complete:
+        if shops.ensure(complete, program):
             common.err.print(f"Added {shop}, without a nightly batch.")
 
 

@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
 from api import customers, exports, health, live, points, problems, program, segments, webhooks
+from api.limits import READ_SECONDS, Limits
 from api.services import Services
 from runtime import database
 from runtime.ports import Publisher
@@ -46,13 +47,16 @@ _TAGS = [
 ]
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": problems.ProblemModel, "description": "a cursor, a body or a header that cannot be read"},
     401: {"model": problems.ProblemModel, "description": "no valid API key"},
     403: {"model": problems.ProblemModel, "description": "the API key lacks the scope"},
     404: {"model": problems.ProblemModel, "description": "not there, or not this key's"},
+    408: {"model": problems.ProblemModel, "description": "the body did not come in time"},
+    413: {"model": problems.ProblemModel, "description": "the body is too large"},
     422: {"model": problems.ProblemModel, "description": "a parameter is wrong"},
     503: {"model": problems.ProblemModel, "description": "not possible just now: try again"},
 }
-_WEBHOOK_ERRORS: dict[int | str, dict[str, Any]] = {status: _ERRORS[status] for status in (401, 503)}
+_WEBHOOK_ERRORS: dict[int | str, dict[str, Any]] = {status: _ERRORS[status] for status in (400, 401, 408, 413, 503)}
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
@@ -74,7 +78,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
 
     ValueError (or VaultError) for settings it cannot work with: no database, no master key.
     """
-    pool = database.pool(settings.database_url(), "loyalnest-api", size=_POOL)
+    pool = database.pool(settings.database_url(), "loyalnest-api", size=_POOL, statement_seconds=READ_SECONDS)
     services = Services(settings, publisher, pool, Vault(master_key(settings), pool))
 
     @asynccontextmanager
@@ -86,12 +90,14 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
         finally:
             await services.live.stop()
             await pool.close()
-            if (close := getattr(publisher, "close", None)) is not None:
-                await close()  # here, because its connections belong to this loop
+            await publisher.close()  # here, because its connections belong to this loop
 
-    app = FastAPIOffline(
-        title="LoyalNest", version=VERSION, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None
-    )
+    about: dict[str, Any] = {"title": "LoyalNest", "version": VERSION, "description": _DESCRIPTION, "redoc_url": None}
+    if settings.api_docs:
+        app = FastAPIOffline(lifespan=lifespan, **about)
+    else:
+        app = FastAPI(lifespan=lifespan, docs_url=None, openapi_url=None, **about)
+    app.add_middleware(Limits, unbounded=webhooks.PATH)
     app.state.services = services
     problems.install(app)
     app.include_router(webhooks.router, responses=_WEBHOOK_ERRORS)

@@ -16,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api import csv_cells
 from api.customers import SegmentQuery
+from api.limits import READ_SECONDS, within
 from api.models import AsOf, time_text
 from api.problems import ProblemError
 from api.services import Caller, ExportAccess, Row, Statement
@@ -136,7 +137,7 @@ async def _written(export: Export, slot: Slot) -> AsyncGenerator[bytes]:
             await connection.execute(_STALLED)
             await cursor.execute(export.query, export.parameters)
             yield csv_cells.lines([export.header])
-            while rows := await cursor.fetchmany(_CHUNK):
+            while rows := await within(READ_SECONDS, cursor.fetchmany(_CHUNK)):
                 contacts = await _contacts(export, connection, rows)
                 metrics.EXPORTED_ROWS.inc(len(rows))
                 yield csv_cells.lines(_cells(row, contacts.get(row["customer_id"]), export.addresses) for row in rows)
@@ -146,6 +147,10 @@ async def _written(export: Export, slot: Slot) -> AsyncGenerator[bytes]:
             await cursor.close()
     finally:
         slot.give_back()
+
+
+async def _first(stream: AsyncGenerator[bytes]) -> bytes:
+    return await anext(stream)
 
 
 async def _after(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
@@ -175,7 +180,7 @@ class _Export(StreamingResponse):
                 await super().__call__(scope, receive, hurried)
             except TimeoutError:
                 # It stays without its last chunk, so that the client can tell; the server closes the connection.
-                log.warning("an export was ended: its client reads less than %s bytes a second", _LEAST_SPEED)
+                log.warning("an export was ended: its client, or the database, is too slow")
 
 
 async def _prepared(caller: Caller, segment: str | None, as_of: datetime | None) -> Export:
@@ -224,12 +229,12 @@ async def segments_csv(
         slot = caller.services.exports.take(caller.shop)
     except Full as full:
         whose = "exports of this shop" if full.of_shop else "exports"
-        raise ProblemError(
-            429, "too-many", f"Too many {whose} run now: try again soon.", {"Retry-After": "30"}
-        ) from None
+        detail = f"Too many {whose} run now: try again soon."
+        raise ProblemError(429, "too-many", detail, {"Retry-After": "30"}) from None
     try:
         stream = _written(await _prepared(caller, segment, as_of), slot)
-        first = await anext(stream)  # what can go wrong at the start does so while it can still be said
+        # What can go wrong at the start does so while it can still be said.
+        first = await within(READ_SECONDS, _first(stream))
     except BaseException:
         slot.give_back()
         raise

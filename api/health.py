@@ -10,7 +10,9 @@ from psycopg import sql
 from psycopg_pool import PoolTimeout
 from pydantic import Field
 
+from api.limits import within
 from api.models import Answer
+from api.problems import ProblemError
 from api.services import Services, services_of
 
 router = APIRouter(tags=["health"])
@@ -30,20 +32,22 @@ class Readiness(Answer):
 
     status: Literal["ready", "not ready"]
     database: bool
-    publisher: bool
+    publisher: bool = Field(description="what is taken now would be made durable: Kafka answers, or the raw history")
     secrets: bool = Field(description="a Shopify secret is set; without one every webhook gets 401")
 
 
 async def _database(services: Services) -> bool:
     try:
-        async with asyncio.timeout(_DATABASE_SECONDS):
-            return await services.row(_ONE, {}) is not None
+        return await within(_DATABASE_SECONDS, services.row(_ONE, {})) is not None
     except (psycopg.Error, PoolTimeout, TimeoutError):
         return False
 
 
-def _publisher(services: Services) -> bool:
-    return services.publisher.healthy()
+async def _publisher(services: Services) -> bool:
+    try:
+        return await within(_DATABASE_SECONDS, services.publisher.ready())
+    except TimeoutError:
+        return False
 
 
 @router.get("/healthz", summary="Whether the process is alive")
@@ -56,7 +60,7 @@ async def healthz() -> Health:
 async def readyz(request: Request, response: Response) -> Readiness:
     """200 when the database is reachable and the publisher well, else 503."""
     services = services_of(request)
-    database, publisher = await _database(services), _publisher(services)
+    database, publisher = await asyncio.gather(_database(services), _publisher(services))
     ready = database and publisher
     response.status_code = 200 if ready else 503
     return Readiness(
@@ -68,6 +72,8 @@ async def readyz(request: Request, response: Response) -> Readiness:
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-async def metrics() -> Response:
-    """Everything this process counts."""
+async def metrics(request: Request) -> Response:
+    """Everything this process counts. 404 where LOYALNEST_API_METRICS is false."""
+    if not services_of(request).settings.api_metrics:
+        raise ProblemError(404, "not-found", "Metrics are not shown here.")
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

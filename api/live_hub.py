@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 import psycopg
+from psycopg import sql
 
 from events import codec
 from events.errors import BadEvent
@@ -120,12 +121,15 @@ class LiveHub:
                 async with await database.connect_async(
                     self._url, "loyalnest-live", statement_seconds=0, autocommit=True
                 ) as connection:
-                    await connection.execute(f"LISTEN {CHANNEL}".encode())
+                    await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
                     self._everything_changed()  # what was missed while nobody listened
                     async for notice in connection.notifies():
                         self._heard(notice.payload)
             except psycopg.OperationalError as error:
                 log.warning("live: the database is away (%s)", database.first_line(error))
+            except Exception:
+                # Not the end of it: clients would hear heartbeats and old numbers for ever.
+                log.exception("live: listening ended, and begins again")
             await asyncio.sleep(self._retry)
 
     def _heard(self, payload: str) -> None:

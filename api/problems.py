@@ -12,6 +12,7 @@ from psycopg_pool import PoolTimeout
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import compile_path
 
 from runtime.ports import PublishError
 
@@ -89,17 +90,30 @@ def _problem(error: Exception) -> ProblemError:
     if isinstance(error, psycopg.OperationalError | PoolTimeout):
         log.error("the database cannot be reached: %s", type(error).__name__)
         return ProblemError(503, "no-database", "The database cannot be reached just now.", {"Retry-After": "5"})
+    if isinstance(error, TimeoutError):
+        log.error("the database or Kafka does not answer in time")
+        return ProblemError(503, "no-answer", "What it needs does not answer just now.", {"Retry-After": "5"})
     if isinstance(error, PublishError):
         log.error("could not publish: %s", error)
         return ProblemError(503, "not-durable", "It could not be made durable just now.", {"Retry-After": "5"})
     return ProblemError(500, "unexpected", "Something unexpected went wrong; it has been logged.")
 
 
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """All methods that a path takes: the router names those of the first route alone."""
+    operations = app.openapi()["paths"].items()
+    matching = [each for template, each in operations if compile_path(template)[0].match(path)]
+    return sorted(method.upper() for each in matching for method in each)
+
+
 def install(app: FastAPI) -> None:
     """Has every error of the app answered as a problem."""
 
-    async def answer(_request: Request, error: Exception) -> Response:
-        return response(_problem(error))
+    async def answer(request: Request, error: Exception) -> Response:
+        problem = _problem(error)
+        if problem.status == 405 and (methods := _methods(app, request.url.path)):
+            problem.headers = {"Allow": ", ".join(methods)}
+        return response(problem)
 
     for kind in (
         ProblemError,
@@ -107,6 +121,7 @@ def install(app: FastAPI) -> None:
         HTTPException,
         psycopg.OperationalError,
         PoolTimeout,
+        TimeoutError,
         PublishError,
         Exception,
     ):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from api.app import create_app
+from runtime.children import inherited
 from runtime.ports import Publisher
 from runtime.settings import Settings
 
@@ -23,11 +24,20 @@ class Server(uvicorn.Server):
     """uvicorn's server, which says where it listens, and ends the live streams before it waits for everybody."""
 
     def __init__(
-        self, config: uvicorn.Config, live_close: Callable[[], None], listening: Callable[[str], None]
+        self,
+        config: uvicorn.Config,
+        live_close: Callable[[], None],
+        listening: Callable[[str], None],
+        failed: Callable[[], str | None] = lambda: None,
     ) -> None:
         super().__init__(config)
         self._live_close = live_close
         self._listening = listening
+        self._failed = failed
+
+    async def on_tick(self, counter: int) -> bool:
+        """Also ends, so that somebody starts it anew, when nothing can be published any more by this process."""
+        return await super().on_tick(counter) or self._failed() is not None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -60,7 +70,9 @@ def _log_address(address: str) -> None:
 
 
 def main(settings: Settings, publisher: Publisher, listening: Callable[[str], None] = _log_address) -> int:
-    """Serves until SIGINT or SIGTERM; the exit code. `listening` is told the address, once it takes requests.
+    """Serves until SIGINT or SIGTERM, or until the publisher has failed for good; the exit code.
+
+    `listening` is told the address, once it takes requests.
 
     ValueError or VaultError for settings it cannot work with.
     """
@@ -76,9 +88,13 @@ def main(settings: Settings, publisher: Publisher, listening: Callable[[str], No
         timeout_graceful_shutdown=_GRACE,
         lifespan="on",
     )
-    server = Server(config, app.state.services.live.close, listening)
+    server = Server(config, app.state.services.live.close, listening, publisher.failed)
     if not settings.shopify_secrets:
         log.warning("no Shopify secret is set (LOYALNEST_SHOPIFY_SECRETS): every webhook will get 401")
+    given = inherited()
     with _signals_taken():
-        server.run()
+        server.run(None if given is None else [given])
+    if (why := publisher.failed()) is not None:
+        log.critical("the API ends, to be started anew: %s", why)
+        return 1
     return 0 if server.started else 1

@@ -11,6 +11,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from api.front_door import FrontDoor
+from api.limits import KEY_SECONDS, READ_SECONDS, within
 from api.live_hub import LiveHub
 from api.problems import ProblemError
 from api.signatures import Reader
@@ -54,7 +55,10 @@ class Services:
         self.announcing = asyncio.Lock()
 
     async def rows(self, query: Statement, parameters: Row) -> list[Row]:
-        """A query's rows as dictionaries."""
+        """A query's rows as dictionaries; TimeoutError when the database does not answer in time."""
+        return await within(READ_SECONDS, self._rows(query, parameters))
+
+    async def _rows(self, query: Statement, parameters: Row) -> list[Row]:
         async with self.pool.connection() as connection:
             cursor = connection.cursor(row_factory=dict_row)
             await cursor.execute(query, parameters)
@@ -64,6 +68,14 @@ class Services:
         """A query's first row, if any."""
         found = await self.rows(query, parameters)
         return found[0] if found else None
+
+    async def granted(self, bearer: str) -> api_keys.Granted | None:
+        """What an API key allows; None if it is not valid. TimeoutError when the database does not answer in time."""
+        return await within(KEY_SECONDS, self._granted(bearer))
+
+    async def _granted(self, bearer: str) -> api_keys.Granted | None:
+        async with self.pool.connection() as connection:
+            return await api_keys.check(connection, bearer)
 
     async def program(self, shop: str) -> Program | None:
         """The shop's program with all that was announced, by whatever process; None before the first."""
@@ -93,8 +105,7 @@ class Caller(NamedTuple):
 
     async def still_allowed(self) -> bool:
         """Whether the key has not been revoked since: for answers that last."""
-        async with self.services.pool.connection() as connection:
-            return await api_keys.check(connection, self.bearer) is not None
+        return await self.services.granted(self.bearer) is not None
 
 
 ShopPath = Annotated[
@@ -114,10 +125,7 @@ def allowed(scope: str) -> Callable[..., Awaitable[Caller]]:
         given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     ) -> Caller:
         services = services_of(request)
-        granted = None
-        if given is not None:
-            async with services.pool.connection() as connection:
-                granted = await api_keys.check(connection, given.credentials)
+        granted = None if given is None else await services.granted(given.credentials)
         if given is None or granted is None:
             raise ProblemError(
                 401, "no-key", "Send a valid API key: Authorization: Bearer ln_...", {"WWW-Authenticate": "Bearer"}

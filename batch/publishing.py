@@ -1,7 +1,6 @@
 """The publisher for code that is not asynchronous: one event loop of its own, in a thread, for all of its life."""
 
 import asyncio
-import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,14 +27,7 @@ def publishing(publisher: Publisher) -> Iterator[Publish]:
     try:
         yield publish
     finally:
-        asyncio.run_coroutine_threadsafe(_close(publisher), loop).result()
+        asyncio.run_coroutine_threadsafe(publisher.close(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
-
-
-async def _close(publisher: Publisher) -> None:
-    """Calls the publisher's `close`, if it has one."""
-    close = getattr(publisher, "close", None)
-    if close is not None and inspect.isawaitable(found := close()):
-        await found

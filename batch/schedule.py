@@ -1,6 +1,6 @@
 """The scheduled run: each shop's batch once a day, at its program's local time.
 
-Programs are looked up again every minute, so a new shop or a changed time needs no restart. One batch runs at a
+Programs are looked up again every few seconds, so a new shop or a changed time needs no restart. One batch runs at a
 time; a run that is late by no more than GRACE is made up for once.
 """
 
@@ -21,6 +21,8 @@ from batch import segments, tables
 from batch.publishing import publishing
 from batch.runs import RunReport
 from events.programs import Program
+from runtime import health
+from runtime.children import health_listener
 from runtime.ports import Publisher, PublishError
 from runtime.settings import Settings
 
@@ -29,7 +31,9 @@ log = logging.getLogger(__name__)
 #: Seconds after its time within which a run still starts: a night's batches wait for each other.
 GRACE: Final = 6 * 3600
 #: Seconds between two looks at the programs.
-LOOK: Final = 60.0
+LOOK: Final = 5.0
+#: The loop that looks moves on within the database's own time limits (seconds).
+ALIVE: Final = 120.0
 
 Run = Callable[[str, datetime], RunReport]
 
@@ -54,12 +58,20 @@ def main(settings: Settings, publisher: Publisher, stop: threading.Event | None 
             lambda shop, as_of: segments.connected(settings, publish, shop, as_of, on_progress=on_progress),
         )
         schedule.start()
+        pulse = health.Pulse(ALIVE)
+        if (listener := health_listener(settings.worker_host, settings.worker_port)) is not None:
+            health.serve(listener, pulse)
         try:
-            while not ending.is_set():
+            while not ending.is_set() and publisher.failed() is None:
                 schedule.look()
+                pulse.beat()
+                pulse.waiting = schedule.waiting
                 ending.wait(LOOK)
         finally:
             schedule.close()
+    if (why := publisher.failed()) is not None:
+        log.critical("the schedule ends, to be started anew: %s", why)
+        return 1
     return 0
 
 
@@ -70,6 +82,8 @@ class Schedule:
         self._settings = settings
         self._run = run
         self._at: dict[str, tuple[str, str]] = {}
+        #: Why it does not keep up with the programs, in words.
+        self.waiting: list[str] = []
         self._scheduler: Any = BackgroundScheduler(
             timezone=UTC,
             executors={"default": ThreadPoolExecutor(1)},
@@ -86,10 +100,12 @@ class Schedule:
 
     def look(self) -> None:
         """Reads the programs; a database that is away for a while only delays what is new."""
+        self.waiting = []
         try:
             with tables.connect(self._settings) as connection:
                 self.follow(tables.programs(connection))
         except psycopg.Error as error:
+            self.waiting = ["the database does not answer"]
             log.warning("the schedule could not read the programs: %s", error)
 
     def follow(self, programs: list[Program]) -> None:

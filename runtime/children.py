@@ -3,11 +3,15 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
+import urllib.request
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 #: Bytes of a log, and of the older one beside it.
 LOG_BYTES = 10 * 1024 * 1024
@@ -16,18 +20,40 @@ LOG_BYTES = 10 * 1024 * 1024
 SUPERVISED = "LOYALNEST_SUPERVISED"
 
 
-class Child:
-    """One process: `python -m runtime.cli <words>`, its output appended to `log`."""
+#: The number of the listening socket that a child is given. `up` opens it, so that no port is looked for and then
+#: taken by another, and so that who connects while a child is started again waits instead of being refused.
+LISTENER: Final = "LOYALNEST_LISTENER"
 
-    def __init__(self, name: str, words: tuple[str, ...], environment: dict[str, str], log: Path) -> None:
+_ASK_EVERY: Final = 2.0
+_ANSWER: Final = 5.0
+
+
+class Child:
+    """One process: `python -m runtime.cli <words>`, its output appended to `log`.
+
+    With a `listener` it answers /healthz there, and is asked: see `silent`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        words: tuple[str, ...],
+        environment: dict[str, str],
+        log: Path,
+        listener: socket.socket | None = None,
+    ) -> None:
         self.name = name
         self.log = log
         self._command = [sys.executable, "-m", "runtime.cli", *words]
-        self._environment = {**environment, SUPERVISED: "1"}
+        self._listener = listener
+        own = {} if listener is None else {LISTENER: str(listener.fileno())}
+        self._environment = {**environment, **own, SUPERVISED: "1"}
         self._process: subprocess.Popen[bytes] | None = None
+        self._sign: float | None = None
 
     def start(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._sign = None
         with self.log.open("ab") as output:
             # Its own session: Ctrl-C in the terminal is for `up`, which ends its children in order.
             self._process = subprocess.Popen(
@@ -37,7 +63,27 @@ class Child:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=[] if self._listener is None else [self._listener.fileno()],
             )
+        if self._listener is not None:
+            threading.Thread(target=self._ask, args=(self._process, self._listener), daemon=True).start()
+
+    def _ask(self, process: "subprocess.Popen[bytes]", listener: socket.socket) -> None:
+        """Asks one life of the process for signs, as long as it lasts."""
+        host, port = listener.getsockname()[:2]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}/healthz"
+        while process.poll() is None and process is self._process:
+            # A refusal, no answer, or 503: no sign.
+            with suppress(OSError, ValueError), urllib.request.urlopen(address, timeout=_ANSWER):
+                if process is self._process:
+                    self._sign = time.monotonic()
+            time.sleep(_ASK_EVERY)
+
+    @property
+    def silent(self) -> float:
+        """Seconds since its last sign of life; 0 before the first one, and for a process that is not asked."""
+        return 0.0 if self._sign is None else time.monotonic() - self._sign
 
     @property
     def pid(self) -> int:
@@ -52,6 +98,12 @@ class Child:
         """Ask it to end."""
         if self._process is not None:
             self._process.terminate()
+
+    def kill(self) -> None:
+        """End it now: it does not answer, and would not hear anything else."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     def wait(self, seconds: float) -> None:
         """Wait until it has ended, and end it after `seconds`."""
@@ -77,6 +129,20 @@ class Child:
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
             shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
             os.truncate(self.log, 0)
+
+
+def inherited() -> socket.socket | None:
+    """The listening socket that `up` gave this process; None where it listens by itself."""
+    number = os.environ.get(LISTENER)
+    return socket.socket(fileno=int(number)) if number and os.environ.get(SUPERVISED) else None
+
+
+def health_listener(host: str, port: int) -> socket.socket | None:
+    """The socket for a process's metrics and health: the one it was given, else one of its own; None for port 0.
+
+    OSError where the port is taken.
+    """
+    return inherited() or (socket.create_server((host, port)) if port else None)
 
 
 def die_with_parent() -> None:

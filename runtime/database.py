@@ -8,7 +8,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import psycopg
@@ -87,15 +87,18 @@ def wait_until_up(
     stop: threading.Event | None = None,
     seconds: float | None = None,
     statement_seconds: float = STATEMENT_SECONDS,
+    on_try: Callable[[], None] = lambda: None,
 ) -> psycopg.Connection | None:
     """A connection, as soon as there is one, with growing pauses of at most MAX_PAUSE between attempts.
 
-    None when `stop` was set meanwhile; the last psycopg.OperationalError after `seconds` (None: no limit).
+    None when `stop` was set meanwhile; the last psycopg.OperationalError after `seconds` (None: no limit). `on_try`
+    is called before each attempt, which takes up to CONNECT_SECONDS.
     """
     stop = stop or threading.Event()
     deadline = None if seconds is None else time.monotonic() + seconds
     pause = 0.1
     while not stop.is_set():
+        on_try()
         try:
             return connect(url, application, statement_seconds=statement_seconds)
         except psycopg.OperationalError as error:

@@ -60,12 +60,6 @@ def port_is_free(host: str, port: int) -> bool:
     return True
 
 
-def free_port(host: str) -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server((host, 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 class Lock:
     """One `up` to a data folder. The kernel lets go of it however its holder ends."""
 

@@ -82,6 +82,14 @@ def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
     }
 
 
+def answers(client: Any, topic: str, seconds: float = 2.0) -> bool:
+    """Whether Kafka tells a client (a producer, a consumer, an admin) of a topic within so many seconds."""
+    try:
+        return client.list_topics(topic, timeout=seconds).topics[topic].error is None
+    except (KafkaException, KeyError):
+        return False
+
+
 # --- topics ------------------------------------------------------------------------------------------------------
 
 

@@ -64,5 +64,11 @@ WEBHOOK_SECONDS = Histogram(
     "Seconds from a webhook's whole body in hand to durable.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
+HTTP_SECONDS = Histogram(
+    "loyalnest_http_seconds",
+    "Seconds from a request's headers to the end of its answer, by route and kind of status (2xx to 5xx).",
+    ["method", "route", "status"],
+    buckets=(0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 60),
+)
 EXPORTED_ROWS = Counter("loyalnest_exported_rows_total", "Rows written into CSV exports.")
 LIVE_CLIENTS = Gauge("loyalnest_live_clients", "Clients that listen to server-sent events now.")

@@ -24,6 +24,14 @@ class Publisher(Protocol):
 
     async def publish(self, messages: Sequence[Message]) -> None: ...
 
-    def healthy(self) -> bool:
-        """Whether it can publish, as far as it knows."""
+    def failed(self) -> str | None:
+        """Why nothing can be published any more by this process, which must end; None while it can go on."""
+        ...
+
+    async def ready(self) -> bool:
+        """Whether a message would be made durable now, as far as the other side says within a few seconds."""
+        ...
+
+    async def close(self) -> None:
+        """Wait for what is on its way, and end, on the loop that it was used on. Twice is harmless."""
         ...

@@ -41,8 +41,14 @@ class Settings(BaseSettings):
     sink_batch: Annotated[int, Field(ge=1, description="records at most in one transaction of the sink")] = 5000
     api_host: Annotated[str, Field(description="the address the API listens on")] = "127.0.0.1"
     api_port: Annotated[int, Field(ge=0, le=65535, description="the API's port; 0 takes a free one")] = 8000
+    api_docs: Annotated[bool, Field(description="the API shows /docs and /openapi.json to whoever asks")] = True
+    api_metrics: Annotated[bool, Field(description="the API shows /metrics to whoever asks")] = True
+    worker_host: Annotated[str, Field(description="the address of that port of a worker, sink or schedule")] = (
+        "127.0.0.1"
+    )
     worker_port: Annotated[
-        int, Field(ge=0, le=65535, description="the metrics and health port of a worker or sink; 0 for none")
+        int,
+        Field(ge=0, le=65535, description="the metrics and health port of a worker, sink or schedule; 0 for none"),
     ] = 0
     log_level: Annotated[str, Field(description="DEBUG, INFO, WARNING or ERROR")] = "INFO"
     ready_file: Annotated[

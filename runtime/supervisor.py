@@ -7,6 +7,7 @@ history. The API and the schedule need the database alone and go on: webhooks ar
 
 import logging
 import os
+import socket
 import threading
 import time
 import urllib.error
@@ -37,6 +38,9 @@ _READY: Final = 90.0
 _GRACE: Final = 15.0
 _DATABASE: Final = 60.0
 
+#: A process that has given no sign of life for so long hangs, and is started again (seconds).
+HUNG: Final = 30.0
+
 #: The processes that live and die with an embedded broker.
 _OF_A_LIFE: Final = ("worker", "sink")
 
@@ -64,6 +68,7 @@ class Stack:
         self._children: list[Child] = []
         self._ends: deque[float] = deque()
         self._ready_by = 0.0
+        self._listeners: dict[str, socket.socket] = {}
         self._ending = threading.Event()
         self._changing = threading.Lock()
         self.pump: Pump | None = None
@@ -80,10 +85,8 @@ class Stack:
             self._given,
             master_key=embedded.master_key(self._given),
             shopify_secrets=embedded.webhook_secrets(self._given),
-            api_port=self._given.api_port or home.free_port(self._given.api_host),
         )
-        if not self._rebuilding and not home.port_is_free(settings.api_host, settings.api_port):
-            raise UpError(f"port {settings.api_port} on {settings.api_host} is taken: choose another with --port")
+        settings = home.changed(settings, api_port=self._listen(settings))
         if settings.database is None:
             self._say("starting PostgreSQL")
             self._database = embedded.EmbeddedDatabase(settings.data / "postgres")
@@ -92,6 +95,25 @@ class Stack:
         self.settings = home.changed(settings, journal=True) if self._rebuilding else settings
         self._live()
         self._wait_until_ready()
+
+    def _listen(self, settings: Settings) -> int:
+        """Open the sockets that the processes answer on; the API's port.
+
+        Here and once: a port that was looked for and found free may be another's by the time a process wants it.
+        """
+        for name, port in (("worker", settings.worker_port), ("sink", 0), ("schedule", 0)):
+            self._listeners[name] = self._socket(settings.worker_host, port, "LOYALNEST_WORKER_PORT")
+        if self._rebuilding:
+            return settings.api_port
+        self._listeners["api"] = api = self._socket(settings.api_host, settings.api_port, "--port")
+        return int(api.getsockname()[1])
+
+    def _socket(self, host: str, port: int, option: str) -> socket.socket:
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            return socket.create_server((host, port), family=family, backlog=2048)
+        except OSError:
+            raise UpError(f"port {port} on {host} is taken: choose another with {option}") from None
 
     def _live(self) -> None:
         """One life: a broker, the pump that feeds it, and the processes around it."""
@@ -158,14 +180,14 @@ class Stack:
             names.append(("schedule", ("batch", "schedule")))
         # A lasting name: after a kill it comes back to its partitions at once, not after the session has timed out.
         lasting = self.settings.worker_id or f"up-{sha256(str(self.settings.data).encode()).hexdigest()[:12]}"
-        others = home.changed(self.settings, worker_port=0)  # one port, one process
         worker = home.changed(self.settings, ready_file=self._ready_file, worker_id=lasting)
         return [
             Child(
                 name,
                 words,
-                home.environment(worker if name == "worker" else others),
+                home.environment(worker if name == "worker" else self.settings),
                 self.settings.data / "logs" / f"{name}.log",
+                self._listeners[name],
             )
             for name, words in names
         ]
@@ -217,6 +239,9 @@ class Stack:
     def _look(self) -> None:
         for child in self._children:
             child.bound_log()
+            if child.silent > HUNG and child.exit_code is None:
+                self._say(f"the {child.name} has given no sign of life for {HUNG:.0f} s")
+                child.kill()
         self._mend_database()
         if self.pump is not None and self.pump.error is not None:
             self._again(f"the journal stopped ({self.pump.error})")
@@ -285,6 +310,9 @@ class Stack:
             self._end_life(("api", "schedule"), _OF_A_LIFE)
             if self._database is not None:
                 self._database.stop()
+            for listener in self._listeners.values():
+                listener.close()
+            self._listeners = {}
             if self._lock.held:  # else the folder is another's
                 home.retract(self._given.data)
                 self._lock.give_back()

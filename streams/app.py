@@ -47,7 +47,8 @@ class Worker:
         self.settings = settings
         self.reference = Reference()
         self.reader = ReferenceReader(settings, self.reference)
-        self.guard = Guard(Producer(kafka.producer_config(settings)), settings.topic, stop_now)
+        self.producer = Producer(kafka.producer_config(settings))
+        self.guard = Guard(self.producer, settings.topic, stop_now)
         self.sequence = Sequence()
         self.folder = Folder(self.reference, self.reader, self.guard, self.sequence, settings.topic_prefix)
         self.changelogs = ChangelogReader(settings, stop_now)
@@ -132,6 +133,15 @@ class Worker:
                 yield
 
         self.app.agent(channel, name=table.name, supervisor_strategy=CrashingSupervisor)(agent)
+
+    def lag(self) -> int:
+        """Records between what is durable and the ends of the topics that this worker reads, as last heard of."""
+        consumer, behind = self.app.consumer, 0
+        for tp in consumer.assignment():
+            end, at = consumer.highwater(tp), self.guard.positions.get(tp, consumer._committed_offset.get(tp))
+            if not consumer._is_changelog_tp(tp) and end is not None and at is not None:
+                behind += max(end - at, 0)
+        return behind
 
     def _new_tasks(self) -> None:
         @self.app.task

@@ -13,7 +13,7 @@ from typing import Any, Final
 import psycopg
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from events import codec, instants, keys
+from events import codec, instants, keys, topics
 from events.errors import BadEvent
 from runtime import database, kafka, metrics
 from runtime.ports import Message, PublishError
@@ -24,6 +24,12 @@ log = logging.getLogger(__name__)
 
 #: How long a full producer queue may take to have room again (seconds).
 FULL_SECONDS: Final = 10.0
+
+#: A broker that has left messages waiting for so long is not ready for more (seconds).
+STALLED_SECONDS: Final = 3.0
+
+#: What the journal's probe writes: more than a page, so that the file grows and a full disk is noticed.
+_PROBE: Final = "CREATE TEMPORARY TABLE probe ON COMMIT DROP AS SELECT repeat('x', 1000) FROM generate_series(1, 64)"
 
 
 class _Reports:
@@ -54,6 +60,34 @@ class _Reports:
             self.all_in.set_exception(PublishError(self._error))
 
 
+class _Waiting:
+    """How long the broker has said nothing though messages wait for its word. Used by the loop and the poll thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._since = 0.0
+
+    def sent(self) -> None:
+        with self._lock:
+            if not self._count:
+                self._since = time.monotonic()
+            self._count += 1
+
+    def taken_back(self) -> None:
+        with self._lock:
+            self._count -= 1
+
+    def reported(self) -> None:
+        with self._lock:
+            self._count -= 1
+            self._since = time.monotonic()
+
+    def seconds(self) -> float:
+        with self._lock:
+            return time.monotonic() - self._since if self._count else 0.0
+
+
 class KafkaPublisher:
     """Produces by one idempotent producer, acks=all; a call returns when all its delivery reports are in.
 
@@ -65,6 +99,8 @@ class KafkaPublisher:
         self._topic = settings.topic
         self._fatal: str | None = None
         self._closed = threading.Event()
+        self._ended = threading.Event()
+        self._waiting = _Waiting()
         self._producer: Any = Producer({**kafka.producer_config(settings), "error_cb": self._heard})
         self._poller = threading.Thread(target=self._poll, name="publisher", daemon=True)
         self._poller.start()
@@ -78,12 +114,22 @@ class KafkaPublisher:
             await self._produce(message, reports)
         await reports.all_in
 
-    def healthy(self) -> bool:
-        """Whether it can publish, as far as it knows; GET /readyz asks."""
-        return self._fatal is None and not self._closed.is_set()
+    def failed(self) -> str | None:
+        """What the producer cannot recover from; None while it can publish."""
+        return self._fatal
+
+    async def ready(self) -> bool:
+        """Whether Kafka answers, and has not left what was sent waiting for STALLED_SECONDS."""
+        if self._fatal is not None or self._closed.is_set() or self._waiting.seconds() > STALLED_SECONDS:
+            return False
+        return await asyncio.to_thread(kafka.answers, self._producer, self._topic(topics.ORDERS))
 
     async def _produce(self, message: Message, reports: _Reports) -> None:
         def delivered(error: KafkaError | None, _: Any) -> None:
+            self._waiting.reported()
+            refused(error, None)
+
+        def refused(error: KafkaError | None, _: Any) -> None:
             self._note(message.topic, error)
             reports.add(None if error is None else f"{message.topic}: {error.str()}")
 
@@ -92,16 +138,19 @@ class KafkaPublisher:
             if self._fatal is not None or self._closed.is_set():
                 reports.add(self._fatal or "the publisher is closed")
                 return
+            self._waiting.sent()
             try:
                 name, key = self._topic(message.topic), message.key.encode()
                 self._producer.produce(name, message.value, key, on_delivery=delivered)
             except BufferError:
+                self._waiting.taken_back()
                 if time.monotonic() > deadline:
-                    delivered(KafkaError(KafkaError._QUEUE_FULL), None)
+                    refused(KafkaError(KafkaError._QUEUE_FULL), None)
                     return
                 await asyncio.sleep(0.01)
             except KafkaException as error:  # refused at once: too large, say
-                delivered(error.args[0], None)
+                self._waiting.taken_back()
+                refused(error.args[0], None)
                 return
             else:
                 return
@@ -119,14 +168,21 @@ class KafkaPublisher:
             log.critical("%s; nothing is published until this process is started anew", self._fatal)
 
     def _poll(self) -> None:
-        while not self._closed.is_set():
+        while not self._ended.is_set():
             self._producer.poll(0.1)
 
     async def close(self) -> None:
         """Wait for what is on its way (up to 10 s), and end. Twice is harmless."""
-        await asyncio.to_thread(self._producer.flush, 10)
+        # First: a message that came while the queue is flushed would never hear what became of it.
         self._closed.set()
+        await asyncio.to_thread(self._flush)
+        self._ended.set()
         await asyncio.to_thread(self._poller.join, 5)
+
+    def _flush(self) -> None:
+        if self._producer.flush(10):
+            self._producer.purge()  # whoever waits for these is told that they failed
+            self._producer.flush(1)
 
 
 # --- the journal -------------------------------------------------------------------------------------------------
@@ -143,9 +199,25 @@ class JournalPublisher:
         self._connection: psycopg.AsyncConnection | None = None
         self._waiting: list[tuple[list[Row], asyncio.Future[None]]] = []
         self._committing: asyncio.Task[None] | None = None
+        self._refused = False
 
-    def healthy(self) -> bool:
-        """Always: a database that is away is said by the readiness of the database."""
+    def failed(self) -> str | None:
+        """Nothing: a database comes back, and the next call finds it."""
+        return None
+
+    async def ready(self) -> bool:
+        """Whether the last commit went well; after one that did not, whether the database writes to its disk."""
+        if not self._refused:
+            return True
+        try:
+            async with (
+                asyncio.timeout(STALLED_SECONDS),
+                await database.connect_async(self._url, "loyalnest journal") as connection,
+            ):
+                await connection.execute(_PROBE)
+        except (psycopg.Error, TimeoutError):
+            return False
+        self._refused = False
         return True
 
     async def publish(self, messages: Sequence[Message]) -> None:
@@ -181,6 +253,8 @@ class JournalPublisher:
             error = bad
         except Exception as failed:
             error = failed
+        # A value that does not fit says nothing of the database.
+        self._refused = error is not None and not isinstance(error, psycopg.DataError)
         for _, done in group:
             if done.done():
                 continue  # the caller was cancelled

@@ -24,10 +24,11 @@ from typing import Any, Final
 import psycopg
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
-from prometheus_client import start_http_server
 
+from events import topics
 from events.errors import BadEvent
-from runtime import database, kafka, metrics, topic_settings
+from runtime import database, health, kafka, metrics, topic_settings
+from runtime.children import health_listener
 from runtime.progress import WORKER_TOPICS
 from runtime.settings import Settings
 from streams import sink_store, unreadable
@@ -72,6 +73,20 @@ class Sink:
         self._unreadable = unreadable.Limit()
         self._stuck: dict[Place, int] = {}  # where a batch that cannot be read begins
         self._lag_at = 0.0
+        self._lag = 0
+        #: A batch may take as long as its statements may: until then the sink lives.
+        self.pulse = health.Pulse(STATEMENT_SECONDS + 30)
+
+    def kafka_away(self) -> str | None:
+        """Whether Kafka does not answer, in words; called from another thread."""
+        return None if kafka.answers(self._admin, self._settings.topic(topics.ORDERS)) else "Kafka does not answer"
+
+    def _beat(self) -> None:
+        self.pulse.beat()
+        waiting = [f"it is {self._lag} records behind"] if self._lag > health.READY_LAG else []
+        if self._connection is None or self._seek:
+            waiting.append("it waits for the database, or for its positions")
+        self.pulse.waiting = waiting
 
     def run(self, stop: threading.Event) -> None:
         """Read and store until `stop` is set; a batch in hand is finished first.
@@ -84,6 +99,7 @@ class Sink:
         try:
             self._consumer.subscribe(list(self._topics), on_assign=self._assigned, on_revoke=self._revoked)
             while not stop.is_set():
+                self._beat()
                 self._step(stop)
         finally:
             self._consumer.close()
@@ -313,6 +329,7 @@ class Sink:
         for place, at in self._left.items():
             _, end = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
             lags[self._topics[place[0]]] += max(end - at, 0)
+        self._lag = sum(lags.values())
         for topic, lag in lags.items():
             metrics.SINK_LAG.labels(topic).set(lag)
 
@@ -322,7 +339,7 @@ class Sink:
         """The connection, made anew if need be; None when `stop` was set while there was none to be had."""
         if self._connection is None:
             url, name = self._settings.database_url(), "loyalnest sink"
-            fresh = database.wait_until_up(url, name, stop=stop, statement_seconds=STATEMENT_SECONDS)
+            fresh = database.wait_until_up(url, name, stop=stop, statement_seconds=STATEMENT_SECONDS, on_try=self._beat)
             if fresh is not None:
                 sink_store.prepare(fresh)
             self._connection = fresh
@@ -339,13 +356,15 @@ def main(settings: Settings) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    if settings.worker_port:
-        start_http_server(settings.worker_port, addr=settings.api_host)
     # A batch is many small values that live until its commit; looking through them over and over finds nothing.
     gc.set_threshold(100_000, 20, 100)
     try:
         topic_settings.check_if_there(settings)
-        Sink(settings).run(stop)
+        sink = Sink(settings)
+        listener = health_listener(settings.worker_host, settings.worker_port)
+        if listener is not None:
+            health.serve(listener, sink.pulse, [sink.kafka_away])
+        sink.run(stop)
     except (kafka.TopicError, Fenced, SinkError, KafkaException, psycopg.Error) as error:
         log.error("the sink stopped: %s", error)
         return 1

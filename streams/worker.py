@@ -3,15 +3,34 @@
 import asyncio
 import gc
 import logging
+from typing import Final
 
 import uvloop
-from prometheus_client import start_http_server
 
-from runtime import kafka, topic_settings
+from events import topics
+from runtime import health, kafka, topic_settings
+from runtime.children import health_listener
 from runtime.settings import Settings
 from streams.app import Worker
 
 log = logging.getLogger(__name__)
+
+
+#: The loop moves on between two chunks, and between two slices of a recovery (seconds).
+LOOP_SECONDS: Final = 30.0
+
+
+def waits_for(worker: Worker) -> list[str]:
+    """Why the worker does not keep up, in words; called on its loop. Nothing: it does."""
+    if not worker.app.tables.actives_ready:
+        return ["its tables are being recovered"]
+    lag = worker.lag()
+    return [f"it is {lag} records behind"] if lag > health.READY_LAG else []
+
+
+def _kafka(worker: Worker) -> str | None:
+    well = kafka.answers(worker.producer, worker.settings.topic(topics.ORDERS))
+    return None if well else "Kafka does not answer"
 
 
 def main(settings: Settings) -> int:
@@ -28,8 +47,11 @@ def main(settings: Settings) -> int:
     asyncio.set_event_loop(loop)
     worker = Worker(settings)
     worker.reader.start()
-    if settings.worker_port:
-        start_http_server(settings.worker_port, addr=settings.api_host)
+    listener = health_listener(settings.worker_host, settings.worker_port)
+    if listener is not None:
+        pulse = health.Pulse(LOOP_SECONDS)
+        loop.call_soon(pulse.follow, loop, lambda: waits_for(worker))
+        health.serve(listener, pulse, [lambda: _kafka(worker)])
     runner = worker.app.Worker(
         loop=loop, loglevel=settings.log_level, logging_config=None, redirect_stdouts=False, quiet=True
     )

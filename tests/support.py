@@ -69,3 +69,16 @@ def cdnow_envelopes(shop: str = CDNOW_SHOP) -> list[dict[str, Any]]:
         }
         for number, (customer, at, amount) in enumerate(_cdnow_rows(), start=1)
     ]
+
+
+class WellPublisher:
+    """What every publisher of a test has besides `publish`: it is well, and has nothing to close."""
+
+    def failed(self) -> str | None:
+        return None
+
+    async def ready(self) -> bool:
+        return True
+
+    async def close(self) -> None:
+        pass

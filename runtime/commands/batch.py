@@ -1,6 +1,5 @@
 """The batches: segments of one shop as of a time, the nightly schedule, and the comparison of stream and history."""
 
-import asyncio
 import json
 import sys
 from datetime import datetime
@@ -47,10 +46,7 @@ def run_segments(settings: Settings, shop: str, as_of: datetime, publish: bool |
             progress.update(task, description=_STAGES.get(stage, stage), completed=done, total=total)
 
         publisher = common.new_publisher(settings)
-        try:
-            return common.room("batch.segments").main(settings, publisher, shop, as_of, publish, on_progress)
-        finally:
-            asyncio.run(publisher.close())
+        return common.room("batch.segments").main(settings, publisher, shop, as_of, publish, on_progress)
 
 
 @batch_app.command("segments")

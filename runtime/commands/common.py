@@ -112,14 +112,15 @@ def connected(settings: Settings) -> Iterator[tuple[Settings, psycopg.Connection
         yield complete, connection
 
 
-def new_publisher(settings: Settings) -> Any:
-    """The way in, a Publisher with `close`: the raw history where that is the journal, else Kafka."""
+def new_publisher(settings: Settings) -> Publisher:
+    """The way in: the raw history where that is the journal, else Kafka."""
     if settings.journal and settings.kafka is None:
         _check_journal(settings)
     if not settings.journal:
         topic_settings.check_if_there(settings)
     publishers = room("streams.publisher")
-    return (publishers.JournalPublisher if settings.journal else publishers.KafkaPublisher)(settings)
+    made: Publisher = (publishers.JournalPublisher if settings.journal else publishers.KafkaPublisher)(settings)
+    return made
 
 
 def _check_journal(settings: Settings) -> None:

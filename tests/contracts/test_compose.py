@@ -68,7 +68,7 @@ def test_the_example_names_every_variable_and_fills_in_no_secret() -> None:
     assert {name for name, value in example().items() if not value} == SECRETS
 
 
-@pytest.mark.parametrize("name", ["kafka", "database", "worker", "api"])
+@pytest.mark.parametrize("name", ["kafka", "database", "worker", "sink", "api", "batch"])
 def test_who_answers_on_a_port_has_a_health_check(name: str) -> None:
     check = SERVICES[name]["healthcheck"]
     assert check["test"][0] in {"CMD", "CMD-SHELL"}

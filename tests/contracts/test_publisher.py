@@ -195,7 +195,7 @@ def test_a_cancelled_call_harms_no_other(way: Way) -> None:
 def test_closing_twice_is_harmless(way: Way) -> None:
     async def step(publisher: Publisher) -> None:
         await publisher.publish([order(1)])
-        await publisher.close()  # type: ignore[attr-defined]
+        await publisher.close()
 
     use(way, step)
 
@@ -247,7 +247,7 @@ def test_nothing_is_published_after_close_or_a_fatal_error(mock_kafka: str) -> N
     way = KafkaWay(Settings(kafka=mock_kafka, partitions=PARTITIONS))
 
     async def closed(publisher: Publisher) -> None:
-        await publisher.close()  # type: ignore[attr-defined]
+        await publisher.close()
         with pytest.raises(PublishError, match="closed"):
             await publisher.publish([order(1)])
 

@@ -42,14 +42,21 @@ class Remembering:
         self.messages: list[Message] = []
         self.failing = False
         self.well = True
+        self.broken: str | None = None
 
     async def publish(self, messages: Sequence[Message]) -> None:
         if self.failing:
             raise PublishError("the broker is away")
         self.messages.extend(messages)
 
-    def healthy(self) -> bool:
+    def failed(self) -> str | None:
+        return self.broken
+
+    async def ready(self) -> bool:
         return self.well
+
+    async def close(self) -> None:
+        pass
 
     def values(self, topic: str | None = None) -> list[dict[str, Any]]:
         return [json.loads(each.value) for each in self.messages if topic in (None, each.topic)]
@@ -65,7 +72,7 @@ class World:
         self.services: Services = app.state.services
         self._addresses: queue.Queue[str] = queue.Queue()
         config = uvicorn.Config(app, port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=10)
-        self.server = Server(config, self.services.live.close, self._addresses.put)
+        self.server = Server(config, self.services.live.close, self._addresses.put, self.publisher.failed)
         self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),))
 
     async def _serve(self) -> None:
@@ -194,11 +201,12 @@ def prospect(**changes: object) -> dict[str, Any]:
 
 
 @contextmanager
-def opened(url: str) -> Iterator[World]:
+def opened(url: str, **settings_of_its_own: Any) -> Iterator[World]:
     settings = Settings(
         database=SecretStr(url),
         master_key=SecretStr(base64.b64encode(MASTER).decode()),
         shopify_secrets=[SecretStr(each) for each in SECRETS],
+        **settings_of_its_own,
     )
     world = World(url, settings)
     world.start()

@@ -16,7 +16,10 @@ from api.service import main
 from runtime.settings import Settings
 
 class Publisher:
-    def healthy(self):
+    def failed(self):
+        return None
+
+    async def ready(self):
         return True
 
     async def publish(self, messages):

@@ -18,7 +18,7 @@ from events.programs import CutPoints, Program
 from runtime.ports import Message
 from runtime.settings import Settings
 from tests import oracle, stores
-from tests.support import CDNOW_SEGMENTS, CDNOW_SHOP, cdnow_envelopes
+from tests.support import CDNOW_SEGMENTS, CDNOW_SHOP, WellPublisher, cdnow_envelopes
 
 AS_OF = datetime(1998, 7, 1, tzinfo=UTC)
 SHORT = Patience(rounds=2, stall=0.2, poll=0.01)
@@ -271,10 +271,7 @@ def test_events_after_its_read_do_not_disturb_it(connection: Connection[Any], cd
 
 
 def test_main_publishes_through_the_ports_publisher(database: str, cdnow: Stream) -> None:
-    class Publisher:
-        def healthy(self) -> bool:
-            return True
-
+    class Publisher(WellPublisher):
         async def publish(self, messages: Sequence[Message]) -> None:
             cdnow(messages)
 

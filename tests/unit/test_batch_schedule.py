@@ -15,6 +15,7 @@ from batch.schedule import Daily, Schedule
 from events.programs import Program
 from runtime.ports import Message, PublishError
 from runtime.settings import Settings
+from tests.support import WellPublisher
 
 UNUSED = Settings(database="postgresql://unused")
 
@@ -79,16 +80,13 @@ def test_a_failed_batch_is_told_and_the_schedule_lives(caplog: pytest.LogCapture
     assert "the batch of a.myshopify.com failed: a.myshopify.com as of 0 s" in caplog.text
 
 
-class OneLoop:
+class OneLoop(WellPublisher):
     """A publisher that belongs to the loop it was first used on, as a pool of connections does."""
 
     def __init__(self) -> None:
         self.loop: Any = None
         self.closed = False
         self.sent: list[Message] = []
-
-    def healthy(self) -> bool:
-        return True
 
     async def publish(self, messages: Sequence[Message]) -> None:
         self.loop = self.loop or asyncio.get_running_loop()
@@ -112,10 +110,7 @@ def test_a_publisher_sees_one_loop_whatever_thread_publishes() -> None:
 
 
 def test_what_the_publisher_raises_reaches_the_caller() -> None:
-    class Failing:
-        def healthy(self) -> bool:
-            return True
-
+    class Failing(WellPublisher):
         async def publish(self, messages: Sequence[Message]) -> None:
             raise PublishError("not durable")
 
@@ -138,6 +133,14 @@ def test_it_ends_when_told_and_a_missing_database_does_not_stop_it(monkeypatch: 
     assert schedule.main(UNUSED, publisher, stop) == 0
     assert len(looks) == 3
     assert publisher.closed
+
+
+def test_it_ends_when_nothing_can_be_published_any_more() -> None:
+    class Broken(OneLoop):
+        def failed(self) -> str | None:
+            return "fenced"
+
+    assert schedule.main(UNUSED, Broken(), threading.Event()) == 1
 
 
 def test_a_database_that_is_away_only_delays(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,119 @@
+"""What a request may cost: the time and size of its body, the time we wait for others; and its answer's headers."""
+
+import asyncio
+from collections.abc import Coroutine
+from time import perf_counter
+from typing import Any, Final, TypeVar
+
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runtime import metrics
+
+T = TypeVar("T")
+
+#: A body has to be here by then (seconds). Shopify's come at once.
+BODY_SECONDS: Final = 15.0
+
+#: Bodies of everything but webhooks, which have a limit of their own (bytes).
+BODY_BYTES: Final = 1024 * 1024
+
+#: Shopify gives up after 5 s; a 503 before that is heard.
+WEBHOOK_SECONDS: Final = 4.0
+
+#: What an answer may wait for the database (seconds), and whether a key is valid.
+READ_SECONDS: Final = 10.0
+KEY_SECONDS: Final = 4.0
+
+_left: set[asyncio.Task[Any]] = set()
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`; TimeoutError after so many seconds, however long it takes to give up.
+
+    Whoever is cancelled while waiting for a frozen server may wait for it once more, to say goodbye. Nobody waits
+    for that: it ends by itself.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        _leave(task)
+        raise
+    if done:
+        return task.result()
+    _leave(task)
+    raise TimeoutError("no answer in time")
+
+
+def _leave(task: "asyncio.Task[Any]") -> None:
+    _left.add(task)  # a task that nobody holds may be collected before it has tidied up
+    task.add_done_callback(_gone)
+    task.cancel()
+
+
+def _gone(task: "asyncio.Task[Any]") -> None:
+    _left.discard(task)
+    if not task.cancelled():
+        task.exception()  # looked at: what became of it no longer matters
+
+
+class Limits:
+    """ASGI middleware: bodies in time and of bounded size, safe headers, and a metric for each answer."""
+
+    def __init__(self, app: ASGIApp, unbounded: str) -> None:
+        self._app = app
+        self._unbounded = unbounded
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = _Body(receive, None if scope["path"] == self._unbounded else BODY_BYTES)
+        began, status = perf_counter(), "none"
+
+        async def headed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = f"{message['status'] // 100}xx"
+                _protect(MutableHeaders(raw=message["headers"]))
+            await send(message)
+
+        try:
+            await self._app(scope, body.receive, headed)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")  # the template: a path may say who somebody is
+            metrics.HTTP_SECONDS.labels(scope["method"][:10], route, status).observe(perf_counter() - began)
+
+
+def _protect(headers: MutableHeaders) -> None:
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    if "json" in headers.get("content-type", ""):
+        headers.setdefault("Cache-Control", "no-store")
+
+
+class _Body:
+    """A request's body, in time and no larger than `most` bytes (None: whoever reads it looks after that)."""
+
+    def __init__(self, receive: Receive, most: int | None) -> None:
+        self._receive = receive
+        self._most = most
+        self._until = asyncio.get_running_loop().time() + BODY_SECONDS
+        self._read = 0
+        self._whole = False
+
+    async def receive(self) -> Message:
+        if self._whole:  # from here on it only tells of the client's end
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError:
+            detail = f"The body was not here after {BODY_SECONDS:.0f} s."
+            raise HTTPException(408, detail, {"Connection": "close"}) from None
+        self._whole = not message.get("more_body", False)
+        self._read += len(message.get("body", b""))
+        if self._most is not None and self._read > self._most:
+            raise HTTPException(413, f"At most {self._most} bytes.", {"Connection": "close"})
+        return message

@@ -1,0 +1,66 @@
+"""A process of `up` is asked for signs of life, and keeps its port over its lives."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from runtime import children
+from runtime.children import Child
+
+_ANSWERS = """
+import time
+from runtime import health
+from runtime.children import health_listener
+pulse = health.Pulse(30)
+pulse.waiting = []
+health.serve(health_listener("127.0.0.1", 0), pulse)
+while True:
+    pulse.beat()
+    time.sleep(0.05)
+"""
+
+
+@pytest.fixture
+def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(children, "_ASK_EVERY", 0.1)
+    monkeypatch.setattr(children, "_ANSWER", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        made = Child("one", ("-",), dict(os.environ), tmp_path / "one.log", listener)
+        made._command = [sys.executable, "-c", _ANSWERS]
+        made.start()
+        try:
+            yield made, f"http://127.0.0.1:{listener.getsockname()[1]}/healthz"
+        finally:
+            made.kill()
+            made.wait(5)
+
+
+def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_process_that_hangs_gives_no_sign_and_one_started_anew_does(child: tuple[Child, str]) -> None:
+    one, address = child
+    until(lambda: one._sign is not None)
+    assert one.silent < 1
+    os.kill(one.pid, signal.SIGSTOP)
+    until(lambda: one.silent > 1)
+    one.kill()
+    assert one.exit_code == -signal.SIGKILL
+    # Nobody is refused meanwhile: the port is held by who starts it.
+    one.wait(0)
+    one.start()
+    assert one.silent == 0.0
+    assert httpx.get(address, timeout=20, trust_env=False).status_code == 200
+    until(lambda: one._sign is not None)

@@ -129,6 +129,7 @@ def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refun
     status = payload.get("financial_status")
     if status is not None and not isinstance(status, str):
         raise BadEvent("wrong_type", "financial_status is not text")
+    status = status and status.lower()  # who reads GraphQL writes PAID
     customer = payload.get("customer")
     listed = payload.get("refunds")
     refunds = dict(refund(each, currency) for each in listed or [] if each)

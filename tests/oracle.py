@@ -186,7 +186,7 @@ def order_of(envelopes: Sequence[Json], program: Json) -> Order:
         raise ValueError(f"{newest['currency']} is not the shop's currency")
     order.customer = customer_of(newest)
     order.processed_at = moment(newest.get("processed_at") or newest["created_at"])
-    order.test, order.status = bool(newest.get("test")), newest.get("financial_status")
+    order.test, order.status = bool(newest.get("test")), (newest.get("financial_status") or "").lower()
 
     own = {str(refund["id"]): refund_amount(refund, currency) for refund in newest.get("refunds") or []}
     if newest.get("refunds") is None:

@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 
 from events.programs import Program
-from runtime import embedded, home, transactions
+from runtime import embedded, home, programs, transactions
 from runtime.commands import common, shops
 from runtime.commands.batch import bar
 from runtime.commands.common import CommandError, Data, Database, Kafka
 from runtime.deliveries import Outgoing
 from runtime.play import Player, Posted
 from runtime.settings import Settings
+from runtime.transactions import Transaction
 
 #: Seconds that an `up` which is just starting its processes again may take to answer.
 _PATIENCE = 60.0
@@ -53,12 +54,24 @@ def _secret(settings: Settings, secret: str | None) -> str:
     return embedded.webhook_secrets(settings)[0].get_secret_value()
 
 
-def _make_shop(settings: Settings, shop: str, currency: str) -> None:
-    """A shop without a nightly batch, unless it is there. Its orders may follow at once: its program is durable."""
+def _make_shop(settings: Settings, shop: str, currency: str) -> str:
+    """A shop without a nightly batch, unless it is there; its currency.
+
+    Its orders may follow at once: its program is durable.
+    """
     program = Program.model_validate({"shop": shop, "currency": currency, "batch_at": None})
     with common.attached(settings) as complete:
         if shops.ensure(complete, program):
             common.err.print(f"Added {shop}, without a nightly batch.")
+        return (programs.announced(connection, shop) or program).currency
+
+
+def cannot_count(rows: Iterable[Transaction], currency: str) -> str | None:
+    """A word on rows in another currency than the shop's: each becomes a dead letter. None if there are none."""
+    others = sum(row.currency != currency for row in rows)
+    if not others:
+        return None
+    return f"{others:,} row{'s are' if others > 1 else ' is'} not in the shop's {currency} and cannot count."
 
 
 def play(
@@ -84,12 +97,13 @@ def play(
 ) -> None:
     """Post a file of transactions to a running LoyalNest, each row as a signed orders/paid webhook.
 
-    A CSV has a header with the columns customer, timestamp and amount, and if you like currency; usual other names
-    (customer_id, date, order_date, total, ...) are understood. A date without a time means 12:00 UTC; a time without
-    an offset is taken as UTC. Amounts may carry a currency sign. Rows with negative amounts are left out and counted.
+    A CSV has a header with the columns customer, timestamp and amount, and if you like currency and order; usual other
+    names (customer_id, date, order_date, total, ...) are understood. A date (2026-01-31) without a time means 12:00
+    UTC; a time without an offset is taken as UTC. Amounts may carry a currency sign, and a decimal comma. Rows of one
+    order are added up. What is negative is left out and counted.
 
-    The order's time is the webhook's too, ids are made from the shop and the row, so playing a file again posts
-    duplicates and changes nothing.
+    The order's time is the webhook's too, ids are made from the shop and the order, or else all that its row says. So
+    playing a file again, or a later one that holds the same rows, posts duplicates and changes nothing.
     """
     name = common.shop_name(shop)
     settings = common.read_settings(kafka=kafka, database=database, data=data)
@@ -98,8 +112,9 @@ def play(
     player = Player(address, name, key)
     here = home.running(settings.data) is not None
     asyncio.run(player.greet(_PATIENCE if here else 0.0))
+    known = None
     if settings.database is not None or here:
-        _make_shop(settings, name, currency.upper())
+        known = _make_shop(settings, name, currency.upper())
     rows = transactions.arrange(read.found, shuffle, duplicate)
     posted = post(player, (transactions.order_paid(name, row) for row in rows), len(rows), os.fspath(file.name))
     customers = len({row.customer for row in read.found})
@@ -111,7 +126,9 @@ def play(
     if posted.retried:
         common.out.print(f"{posted.retried:,} posts were tried again.")
     if read.negative:
-        common.out.print(f"{read.negative:,} rows with negative amounts were left out.")
+        common.out.print(f"{read.negative:,} orders with negative amounts were left out.")
+    if known is not None and (told := cannot_count(read.found, known)) is not None:
+        common.out.print(told)
     if posted.refused:
         refused = ", ".join(f"{count:,} with {status}" for status, count in posted.refused.items())
         raise CommandError(f"some webhooks were refused: {refused}")

@@ -64,7 +64,16 @@ def test_usual_headers_and_separators_are_understood(tmp_path: Path, header: str
 
 @pytest.mark.parametrize(
     ("amount", "currency", "minor"),
-    [("$1,234.50", "USD", 123450), (" 12 ", "USD", 1200), ("0", "USD", 0), ("€5", "EUR", 500), ("1,200", "JPY", 1200)],
+    [
+        ("$1,234.50", "USD", 123450),
+        (" 12 ", "USD", 1200),
+        ("0", "USD", 0),
+        ("€5", "EUR", 500),
+        ("1,200", "JPY", 1200),
+        ("19,90", "EUR", 1990),
+        ("1.234,50 €", "EUR", 123450),
+        ("1,234,567.80", "USD", 123456780),
+    ],
 )
 def test_amounts_may_be_written_for_people(tmp_path: Path, amount: str, currency: str, minor: int) -> None:
     found = _read(tmp_path, f'customer,date,amount\n1,2026-01-31,"{amount}"\n', currency=currency)
@@ -149,10 +158,33 @@ def test_the_same_row_is_the_same_delivery_and_any_other_is_not() -> None:
     row = _rows()[0]
     others = [
         transactions.order_paid("b.myshopify.com", row),
-        transactions.order_paid(SHOP, row._replace(row=999)),
+        transactions.order_paid(SHOP, row._replace(copy=1)),
         transactions.order_paid(SHOP, row._replace(amount=1)),
     ]
     assert len({each.payload["id"] for each in (first[0], *others)}) == 4
+
+
+def test_where_a_row_stands_does_not_matter(tmp_path: Path) -> None:
+    rows = ["1,2026-01-31,5", "2,2026-01-31,5", "1,2026-01-31,5"]
+    first, again = (
+        [transactions.order_paid(SHOP, row) for row in _read(tmp_path, "\n".join(("customer,date,amount", *each)))]
+        for each in (rows, ["9,2026-02-01,1", *reversed(rows)])
+    )
+    assert len({each.webhook_id for each in first}) == 3  # two rows that are alike are two orders
+    assert {each.webhook_id for each in first} < {each.webhook_id for each in again}
+    assert len(again) == 4
+
+
+def test_rows_of_one_order_are_one(tmp_path: Path) -> None:
+    header = "order,customer,date,amount"
+    rows = ["A,1,2026-01-31,5", "B,2,2026-01-31,5", "A,1,2026-01-31,-2", ",1,2026-01-31,5"]
+    found = _read(tmp_path, "\n".join((header, *rows)))
+    assert [(row.row, row.customer, row.amount) for row in found] == [(1, "1", 3_00), (2, "2", 5_00), (4, "1", 5_00)]
+    changed = [transactions.order_paid(SHOP, row) for row in (found[0], found[0]._replace(amount=9))]
+    assert changed[0].payload["id"] == changed[1].payload["id"]
+    assert changed[0].webhook_id != changed[1].webhook_id
+    with pytest.raises(FileError, match="row 2: order 'A' has two customers"):
+        _read(tmp_path, f"{header}\n{rows[0]}\nA,2,2026-01-31,5\n")
 
 
 def test_customers_that_are_names_get_an_id() -> None:

@@ -1,0 +1,214 @@
+"""Cases from the field, each whole: signed webhooks or a file that `play` reads, through to what a merchant sees.
+
+A file of `cases/` holds its source, the symptom, the webhooks in the order of their arrival, and what a merchant
+should then see. `wanted_too` is what somebody wished beyond it.
+"""
+
+import csv
+import io
+import json
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from events import instants, keys, money, topics
+from runtime import kafka, transactions
+from runtime.commands import play
+from streams import sink_store
+from streams.sink_rows import Rows
+from tests import harness, oracle
+from tests.harness import Stream
+from tests.integration.api_world import World, opened
+from tests.property.test_batch_ties import compare
+from tests.property.webhooks import SHOP
+
+Json = dict[str, Any]
+
+CASES = sorted((Path(__file__).parent / "cases").glob("*.json"))
+WEBHOOKS = [path for path in CASES if json.loads(path.read_text(encoding="utf-8")).get("envelopes")]
+FILES = [path for path in CASES if path not in WEBHOOKS]
+#: What is expected of these is told in words; each has a test of its own.
+IN_WORDS = {path for path in FILES if isinstance(json.loads(path.read_text(encoding="utf-8"))["expect"], str)}
+FILE_SHOP = "nest-case.myshopify.com"
+AS_OF = datetime(2026, 11, 25, tzinfo=UTC)
+
+
+def read(path: Path) -> Json:
+    found: Json = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def program(case: Json) -> Json:
+    return {"currency": case.get("shop", {}).get("currency", "USD"), "zone": "UTC", "look_back_days": 365, "rules": []}
+
+
+def shop_of(case: Json) -> str:
+    if not case.get("envelopes"):
+        return FILE_SHOP
+    (shop,) = {each["shop"] for each in case["envelopes"]}
+    return str(shop)
+
+
+def deliver(world: World, case: Json) -> list[Json]:
+    """Every webhook posted, each answered 200; what the front door published of them."""
+    for each in case["envelopes"]:
+        answer = world.webhook(
+            each["topic"],
+            each["payload"],
+            X_Shopify_Shop_Domain=each["shop"],
+            X_Shopify_Webhook_Id=each["webhook_id"],
+            X_Shopify_Event_Id=each["event_id"],
+            X_Shopify_API_Version=each["api_version"],
+            X_Shopify_Triggered_At=each["triggered_at"],
+        )
+        assert answer.status_code == 200
+    assert world.publisher.values(topics.DEAD_LETTERS) == []
+    return world.publisher.values()
+
+
+def fold(case: Json, published: list[Json], seed: int | None) -> Stream:
+    """Through one partition as they came, or with a seed in another order through three."""
+    stream = Stream(
+        harness.reference({shop_of(case): program(case)}), random.Random(seed), partitions=1 if seed is None else 3
+    )
+    sent = list(published)
+    if seed is not None:
+        random.Random(seed).shuffle(sent)
+    for each in sent:
+        stream.send(each)
+    stream.run(0 if seed is None else 1)
+    return stream
+
+
+def check_customers(case: Json, stream: Stream) -> None:
+    rows, shop, currency = stream.sink().rows, shop_of(case), program(case)["currency"]
+    for customer_id, wanted in case["expect"].get("customers", {}).items():
+        row = rows[shop, customer_id]
+        found = {"balance": row["balance"], "frequency": row["frequency"], "segment": row["standing"]["segment"]}
+        found["monetary"] = money.decimal_text(row["monetary"], currency)
+        found["last_order_at"] = row["last_order_at"]
+        assert {name: found[name] for name in wanted} == wanted
+    assert len(stream.sink().letters) == case["expect"].get("dead_letters", 0)
+
+
+def store(world: World, stream: Stream) -> None:
+    """What the stream wrote, by the sink's own hands."""
+    with psycopg.connect(world.url) as connection:
+        sink_store.prepare(connection)
+        rows = Rows(journal=False)
+        for (topic, _), log in stream.logs.items():
+            if topic in kafka.SINK_TOPICS:
+                for message in log:
+                    rows.add(message)
+        assert not rows.unreadable
+        sink_store.write(connection.cursor(), rows)
+
+
+def check_export(case: Json, world: World, *, pii: bool, name: str) -> None:
+    shop = shop_of(case)
+    scopes = ("export", "pii") if pii else ("export",)
+    answer = world.client.get(f"/v1/shops/{shop}/exports/segments.csv", headers=world.key(*scopes, shop=shop))
+    assert answer.status_code == 200, answer.text
+    rows = {row["customer_id"]: row for row in csv.DictReader(io.StringIO(answer.text, newline=""), strict=True)}
+    for customer_id, wanted in case["expect"].get(name, {}).items():
+        for column, value in wanted.items():
+            if value.startswith("trim-lower:"):
+                value = sha256(value.removeprefix("trim-lower:").encode()).hexdigest()
+            assert rows[customer_id][column] == value, (customer_id, column)
+
+
+@pytest.fixture
+def world(database: str) -> Iterator[World]:
+    with opened(database) as running:
+        yield running
+
+
+@pytest.mark.parametrize("path", WEBHOOKS, ids=lambda path: path.stem)
+def test_a_merchant_sees_what_they_should(path: Path, world: World) -> None:
+    case = read(path)
+    world.program(shop=shop_of(case), currency=case["shop"]["currency"])
+    published = deliver(world, case)
+    check_customers(case, fold(case, published, 1))
+    stream = fold(case, published, None)
+    check_customers(case, stream)
+    store(world, stream)
+    check_export(case, world, pii=True, name="export")
+    check_export(case, world, pii=False, name="export_hashed")
+
+
+@pytest.mark.parametrize("path", WEBHOOKS, ids=lambda path: path.stem)
+def test_the_oracle_and_the_batch_agree(path: Path, world: World) -> None:
+    case = read(path)
+    published = deliver(world, case)
+    shop, currency = shop_of(case), case["shop"]["currency"]
+    found = oracle.oracle(published, {shop: program(case)}, t=AS_OF)[shop].customers
+    for customer_id, wanted in case["expect"].get("customers", {}).items():
+        row = found[customer_id]
+        told = {"balance": row.balance, "frequency": row.frequency, "segment": row.segment}
+        told["monetary"] = money.decimal_text(row.monetary, currency)
+        assert {name: told[name] for name in wanted} == wanted
+    rules = [{"effective_from": None, "points_per_unit": "1"}]
+    compare([{**each, "shop": SHOP} for each in published], {**program(case), "rules": rules})
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path not in IN_WORDS], ids=lambda path: path.stem)
+def test_a_file_of_transactions_is_read_as_it_is_meant(path: Path) -> None:
+    """Each of a case's files played in turn; what was posted before is the same delivery."""
+    case = read(path)
+    published: dict[str, Json] = {}
+    for name in case["files"]:
+        for row in transactions.read(path.parent / name, "csv", "USD").found:
+            order = transactions.order_paid(FILE_SHOP, row)
+            at = instants.text(order.triggered_at)
+            envelope: Json = {"topic": order.topic, "shop": FILE_SHOP, "webhook_id": order.webhook_id, "event_id": None}
+            envelope |= {"api_version": None, "triggered_at": at, "received_at": at, "payload": order.payload}
+            published.setdefault(order.webhook_id, envelope)
+    for seed in (None, 1):
+        stream = fold(case, list(published.values()), seed)
+        check_customers(case, stream)
+        wanted = {keys.join(FILE_SHOP, each) for each in case["expect"]["customers"]}
+        assert {keys.join(*key) for key in stream.sink().rows} == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("246-online-retail.csv", "no column for the amount .* name it 'amount'"),
+        ("252-windows-1252.csv", "not UTF-8: save it as such"),
+        ("257-spreadsheet-dates.csv", "row 1: '11/10/2026' is not a time such as 2026-01-31 or"),
+    ],
+)
+def test_a_file_that_cannot_be_read_for_sure_is_refused_in_a_clear_word(name: str, says: str) -> None:
+    with pytest.raises(transactions.FileError, match=says):
+        transactions.read(Path(__file__).parent / "cases" / name, "csv", "USD")
+
+
+def test_a_comma_is_the_decimal_sign_where_semicolons_part_the_columns() -> None:
+    path = Path(__file__).parent / "cases" / "250-three-decimals-after-a-comma.csv"
+    assert [row.amount for row in transactions.read(path, "csv", "USD").found] == [12_50]
+
+
+def test_rows_in_another_currency_are_told() -> None:
+    path = Path(__file__).parent / "cases" / "258-two-currencies.csv"
+    rows = transactions.read(path, "csv", "USD").found
+    assert play.cannot_count(rows, "USD") == "1 row is not in the shop's USD and cannot count."
+    assert play.cannot_count(rows[:1], "USD") is None
+
+
+def test_every_file_names_its_source_and_expects_what_is_looked_at() -> None:
+    looked_at = {"customers", "dead_letters", "export", "export_hashed", "wanted_too"}
+    for path in CASES:
+        case = read(path)
+        assert case["name"] == path.stem
+        assert case["source"]
+        assert case["symptom"]
+        if path not in IN_WORDS:
+            assert set(case["expect"]) <= looked_at
+            assert set(case["expect"]) - {"wanted_too"}
+    assert {path.stem[:3] for path in IN_WORDS} == {"246", "250", "252", "257", "258"}

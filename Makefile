@@ -77,6 +77,11 @@ fmt: $(DEV) ## Format, and mend what the linter can mend
 mutants: $(DEV) ## Break the code in known ways; the tests must notice each
 	$(BIN)/python scripts/mutants.py $(ARGS)
 
+.PHONY: chaos
+chaos: $(DEV) ## Move partitions at random under load, on the servers of `make servers`; nothing may be lost
+	@[ -f .servers/env ] || { echo "No servers are up: run 'make servers' first." >&2; exit 1; }
+	set -a; . .servers/env; set +a; $(BIN)/python scripts/chaos.py $(ARGS)
+
 .PHONY: docs
 docs: $(DEV) ## Write what in docs/ comes from the code: schemas, topics, settings, metrics
 	$(BIN)/python scripts/docs.py

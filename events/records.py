@@ -34,6 +34,10 @@ from events.fields import (
 from events.money import MAX_MINOR, MAX_POINTS
 
 Minor = Annotated[Int64, Field(description="minor units of `currency`")]
+Fence = Annotated[
+    Int64,
+    Field(ge=0, description="the fencing token of the partition's owner: of two rows the one with the lower is stale"),
+]
 Digit = Annotated[int, Field(ge=1, le=5)]
 Cause = Annotated[str, text(200), Field(examples=["order 4507894690", "rescore", "customers/create"])]
 
@@ -119,6 +123,7 @@ class CustomerRow(TypedDict):
     contact: Annotated[Sealed | None, Field(description="e-mail and consent, sealed with the customer's own key")]
     deleted: bool
     redacted: bool
+    fence: Fence
 
 
 @with_config(_STRICT)
@@ -159,6 +164,7 @@ class WindowRow(TypedDict):
     customers: Int64
     guest_orders: Int64
     guest_net: Minor
+    fence: Fence
 
 
 @with_config(_STRICT)

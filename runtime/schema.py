@@ -52,15 +52,14 @@ TABLES: Final = (
         hypertable=Hypertable("received_at", 7, 30, "received_at, id"),
         personal="inside",
     ),
-    Table("programs", _names("shop program updated_at"), _names("judged_to"), sink=True),
-    Table("announcements", _names("shop announced_at program")),
+    Table("programs", _names("shop program updated_at"), sink=True),
     Table("cut_points", _names("shop version as_of customers recency frequency monetary"), sink=True),
     # What the stream made of it
     Table(
         "customers",
         _names(
             "shop customer_id now currency balance recency_days frequency monetary last_order_at r f m score"
-            " segment_id segment cut_points_version contact deleted redacted"
+            " segment_id segment cut_points_version contact deleted redacted fence"
         ),
         _names("stored_at"),
         derived=True,
@@ -111,7 +110,7 @@ TABLES: Final = (
         "points_windows",
         _names(
             "start shop size partition currency orders net points_earned points_reversed customers guest_orders"
-            " guest_net"
+            " guest_net fence"
         ),
         derived=True,
         sink=True,

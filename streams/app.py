@@ -105,9 +105,11 @@ class Worker:
         return chunks.OrderChunk(values, self.reference, partition, self.settings.partitions)
 
     def _customer_chunk(self, partition: int) -> chunks.CustomerChunk:
-        values = self.customers.state.partition(partition).values
+        state = self.customers.state.partition(partition)
+        # Embedded there is one worker, and its broker's offsets begin anew with each life.
+        fence = 0 if self.settings.journal or state.token is None else state.token
         partial = self.windows[partition]
-        return chunks.CustomerChunk(values, self.reference, partition, self.settings.partitions, partial)
+        return chunks.CustomerChunk(state.values, self.reference, partition, self.settings.partitions, partial, fence)
 
     async def _prepare(self, numbers: set[int]) -> None:
         """The windows of partitions that have become ours, from their customers' entries."""

@@ -11,9 +11,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from events import announcements, codec, envelopes, instants, keys, payloads, records, topics
+from events import codec, envelopes, instants, keys, payloads, programs, records, topics
 from events.errors import BadEvent
-from events.programs import Program
 from events.records import PointsRecord
 from runtime import schema
 from tables.chunks import Received, dead_letter
@@ -31,14 +30,15 @@ _PLAIN_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z
 class Rows:
     """The rows that a batch of records makes.
 
-    Of what is absolute (customers, windows, cut points) only a key's last row is kept; of a customer the
-    one with the greatest `now`. `journal`: the front door wrote raw_events already, so they are left out.
+    Of what is absolute (customers, windows, programs, cut points) only a key's last row is kept: of customers and
+    windows the last of the greatest fencing token, and of a customer's the one with the greatest `now`.
+    `journal`: the front door wrote raw_events already, so they are left out.
     """
 
     def __init__(self, journal: bool) -> None:
         self._journal = journal
         self.raw_events: list[Row] = []
-        self.programs: list[tuple[Received, Program]] = []  # announced; whether they may be joined, the stored one says
+        self.programs: dict[str, Row] = {}
         self.cut_points: dict[tuple[str, str, str], Row] = {}
         self.points: list[PointsRecord] = []
         self.customers: dict[tuple[str, str], Row] = {}
@@ -88,12 +88,13 @@ class Rows:
         )
 
     def _program(self, received: Received) -> None:
-        announced = announcements.read(received.key, received.value, received.timestamp)
-        self.programs.append((received, announced))
-        self._own_input(received, announced.shop)
+        program = _model(programs.Program, received)
+        stored = program.model_dump_json()
+        self.programs[program.shop] = (program.shop, stored, _arrived(received))
+        self._own_input(received, program.shop)
 
     def _cut_points(self, received: Received) -> None:
-        found = announcements.read_cut_points(received.value, received.timestamp)
+        found = _model(programs.CutPoints, received)
         key = found.shop, found.as_of.isoformat(), found.version
         thresholds = (list(found.recency), list(found.frequency), list(found.monetary))
         self.cut_points[key] = (found.shop, found.version, key[1], found.customers, *thresholds)
@@ -119,15 +120,18 @@ class Rows:
         row = records.read(records.CUSTOMER_ROW, received.value)
         shop, customer_id, now = row["shop"], row["customer_id"], row["now"]
         kept = self.customers.get((shop, customer_id))
-        if kept is not None and now != kept[2] and instants.parse(now) < instants.parse(kept[2]):
-            return  # a replay begins before what it repeats
+        if kept is not None:
+            if row["fence"] < kept[-1]:
+                return  # of a former owner of the partition
+            if row["fence"] == kept[-1] and now != kept[2] and instants.parse(now) < instants.parse(kept[2]):
+                return  # a replay begins before what it repeats
         standing = row["standing"]
         contact = None if row["redacted"] else row["contact"]
         self.customers[shop, customer_id] = (
             *(shop, customer_id, now, row["currency"], row["balance"], row["recency_days"], row["frequency"]),
             *(row["monetary"], row["last_order_at"], standing["r"], standing["f"], standing["m"]),
             *(standing["score"], standing["segment_id"], standing["segment"], standing["cut_points_version"]),
-            *(contact, row["deleted"], row["redacted"]),
+            *(contact, row["deleted"], row["redacted"], row["fence"]),
         )
         self.shops.add(shop)
 
@@ -155,10 +159,13 @@ class Rows:
         if row["late"]:
             self.late.add((shop, size, start))
             return
+        kept = self.windows.get((shop, size, start, partition))
+        if kept is not None and row["fence"] < kept[-1]:
+            return
         self.windows[shop, size, start, partition] = (
             *(start, shop, size, partition, row["currency"], row["orders"], row["net"]),
             *(row["points_earned"], row["points_reversed"], row["customers"]),
-            *(row["guest_orders"], row["guest_net"]),
+            *(row["guest_orders"], row["guest_net"], row["fence"]),
         )
 
     def _dead_letter(self, received: Received) -> None:
@@ -205,6 +212,13 @@ def _instant(text: str) -> str:
     """The instant in a form that PostgreSQL reads as Python does; most are in it already."""
     us = instants.parse(text)
     return text if _PLAIN_INSTANT.fullmatch(text) else instants.text(us)
+
+
+def _model(model: Any, received: Received) -> Any:
+    try:
+        return model.model_validate_json(received.value or b"")
+    except ValidationError as error:
+        raise BadEvent("bad_record", envelopes.explain(error)) from None
 
 
 def _key(received: Received) -> str:

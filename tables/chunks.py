@@ -147,7 +147,10 @@ class _Nodes:
 
 
 class CustomerChunk(_Base):
-    """A chunk of order-facts, customer webhooks or rescores: the customer fold and the windows."""
+    """A chunk of order-facts, customer webhooks or rescores: the customer fold and the windows.
+
+    `fence` is the owner's fencing token (tables/state.py): rows carry it, so that a former owner's are told apart.
+    """
 
     def __init__(
         self,
@@ -156,9 +159,11 @@ class CustomerChunk(_Base):
         partition: int,
         partitions: int,
         partial: windows.Partial,
+        fence: int = 0,
     ) -> None:
         super().__init__(table, reference, partition, partitions)
         self._partial = partial
+        self._fence = fence
         self._open: dict[tuple[str, str], tuple[customers.CustomerState, _Nodes]] = {}
         self._measured: dict[tuple[str, str], customers.Measured] = {}
         self._changes: list[tuple[str, windows.Window, tuple[int, ...]]] = []
@@ -255,7 +260,11 @@ class CustomerChunk(_Base):
             writes[keys.join(*ident)] = codec.dumps(state)
             removed.update(nodes.removed())
             measured = self._measured.get(ident)  # as of the last record of theirs
-            row = None if measured is None else customers.row(state, measured, self._reference[ident[0]], ident)
+            row = (
+                None
+                if measured is None
+                else customers.row(state, measured, self._reference[ident[0]], ident, self._fence)
+            )
             if row is not None:
                 self._emit(topics.CUSTOMER_ROWS, keys.join(*ident), row, self._partition)
         self._finish_windows()
@@ -288,6 +297,7 @@ class CustomerChunk(_Base):
             "customers": values[windows.CUSTOMERS],
             "guest_orders": values[windows.GUEST_ORDERS],
             "guest_net": values[windows.GUEST_NET],
+            "fence": self._fence,
         }
 
 

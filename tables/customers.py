@@ -177,7 +177,9 @@ def score(
     }
 
 
-def row(state: CustomerState, measured: Measured, shop: ShopReference, key: tuple[str, str]) -> CustomerRow | None:
+def row(
+    state: CustomerState, measured: Measured, shop: ShopReference, key: tuple[str, str], fence: int
+) -> CustomerRow | None:
     """The customer's absolute row as of their now; None while nothing has named them."""
     if not state["known"] or state["standing"] is None:
         return None
@@ -196,6 +198,7 @@ def row(state: CustomerState, measured: Measured, shop: ShopReference, key: tupl
         "contact": state["contact"],
         "deleted": state["deleted"],
         "redacted": state["redacted"],
+        "fence": fence,
     }
 
 

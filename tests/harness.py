@@ -140,8 +140,9 @@ class _Worker:
             return chunks.OrderChunk(values, stream.reference, number, stream.partitions)
 
         def customers(number: int) -> chunks.CustomerChunk:
-            values = self.tables["customers"].state.partition(number).values
-            return chunks.CustomerChunk(values, stream.reference, number, stream.partitions, self.partials[number])
+            state = self.tables["customers"].state.partition(number)
+            partial, fence = self.partials[number], state.token or 0
+            return chunks.CustomerChunk(state.values, stream.reference, number, stream.partitions, partial, fence)
 
         self.tables = {
             "orders": Table("orders", "orders", orders),
@@ -433,7 +434,9 @@ class Sink:
         for record in stream.outputs(topics.POINTS):
             sink._take_points(record)
         for row in stream.outputs(topics.CUSTOMER_ROWS):
-            sink.rows[row["shop"], row["customer_id"]] = row
+            have = sink.rows.get((row["shop"], row["customer_id"]))
+            if have is None or have["fence"] <= row["fence"]:
+                sink.rows[row["shop"], row["customer_id"]] = row
         for change in stream.outputs(topics.RFM):
             sink.rfm.setdefault(change["id"], change)
             sink.last_rfm[change["shop"], change["customer_id"]] = change
@@ -455,7 +458,9 @@ class Sink:
         if row["late"]:
             self.late.add((row["shop"], row["size"], instants.parse(row["start"])))
         else:
-            self.partials[row["shop"], row["size"], row["start"], row["partition"]] = row
+            key = row["shop"], row["size"], row["start"], row["partition"]
+            if key not in self.partials or self.partials[key]["fence"] <= row["fence"]:
+                self.partials[key] = row
 
     def windows(self) -> dict[WindowKey, Sums]:
         """Every window that is not all zeros, summed over partitions."""

@@ -180,6 +180,7 @@ def customer(ident: str, segment: str = "Champions", **more: Any) -> dict[str, A
         "contact": None,
         "deleted": False,
         "redacted": False,
+        "fence": 0,
         **more,
     }
 
@@ -217,6 +218,7 @@ def window(start: str = "2026-11-21T09:00:00Z", **more: Any) -> dict[str, Any]:
         "customers": 1,
         "guest_orders": 0,
         "guest_net": 0,
+        "fence": 0,
         **more,
     }
 

@@ -60,8 +60,8 @@ def _make_shop(settings: Settings, shop: str, currency: str) -> str:
     Its orders may follow at once: its program is durable.
     """
     program = Program.model_validate({"shop": shop, "currency": currency, "batch_at": None})
-    with common.attached(settings) as complete:
-        if shops.ensure(complete, program):
+    with common.connected(settings) as (complete, connection):
+        if shops.ensure(complete, connection, program):
             common.err.print(f"Added {shop}, without a nightly batch.")
         return (programs.announced(connection, shop) or program).currency
 

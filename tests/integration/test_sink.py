@@ -282,6 +282,10 @@ def own_postgres() -> Iterator[EmbeddedDatabase]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+#: A sink that has begun to write a batch, and waits for somebody's lock.
+_IN_THE_MIDST = "SELECT FROM pg_stat_activity WHERE application_name = 'loyalnest sink' AND wait_event_type = 'Lock'"
+
+
 def _kill(url: str) -> None:
     """kill -9 of the postmaster and all of its processes, as a machine's loss would."""
     folder = Path(unquote(urlsplit(url).query.partition("host=")[2]))
@@ -299,9 +303,12 @@ def test_a_killed_database_loses_and_doubles_nothing(mock_kafka: str, own_postgr
         send(settings, orders(0, 200))
         wait(lambda: bool(rows(settings, "SELECT FROM points_totals LIMIT 1")))
         for first in (200, 600):
+            holder = psycopg.connect(own_postgres.url)
+            holder.execute("LOCK TABLE points_totals IN ACCESS EXCLUSIVE MODE")
             send(settings, orders(first, 400))
-            time.sleep(0.05)  # in the midst of it
+            wait(lambda: bool(rows(settings, _IN_THE_MIDST)))
             _kill(own_postgres.url)
+            holder.close()
             own_postgres.start()
         wait(sink.caught_up)
     assert sink.error is None

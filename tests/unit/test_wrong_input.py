@@ -492,10 +492,10 @@ def test_ten_megabytes_are_one_dead_letter_without_them() -> None:
 
 def test_no_message_takes_long() -> None:
     """An exponent or a number that would fill the memory is refused before it is worked out."""
-    started = time.perf_counter()
+    started = time.process_time()  # however busy the machine is
     for amount in ("1e999999999", "1e-999999999", "9" * 40, "1" + "0" * 4000):
         assert outcome(envelope(payload=order(current_subtotal_price_set=bag(amount)))).reason == "bad_amount"
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 # Keys

@@ -1,15 +1,15 @@
 """A shop's program: its point rules, look-back, grid, currency and zone."""
 
-from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Header, Response
 
-from api.problems import ProblemError
+from api.problems import ProblemError, ProblemModel
 from api.services import AdminAccess, ReadAccess
-from events import topics
+from events.announcements import tag
+from events.errors import BadEvent
 from events.programs import Program
-from runtime.ports import Message
+from runtime import programs
 
 router = APIRouter(prefix="/v1/shops/{shop}/program", tags=["program"])
 
@@ -26,32 +26,76 @@ _EXAMPLE = {
 }
 
 
-@router.get("", summary="The shop's program")
-async def get_program(caller: ReadAccess) -> Program:
-    """The program in force, with every rule there ever was."""
-    return await caller.program()
+_ETAG = {"ETag": {"description": "of exactly this program, for If-Match", "schema": {"type": "string"}}}
+_CONFLICTS: dict[int | str, dict[str, Any]] = {
+    409: {"model": ProblemModel, "description": "it may not follow the program that there is"},
+    412: {"model": ProblemModel, "description": "made from another program than the one that there is"},
+    428: {"model": ProblemModel, "description": "If-Match is missing"},
+}
 
 
-@router.put("", summary="Replace the shop's program", status_code=202)
-async def put_program(caller: AdminAccess, newer: Annotated[Program, Body(examples=[_EXAMPLE])]) -> Program:
-    """Accepted once durable; a GET shows it when the history has stored it, a moment later.
+@router.get("", summary="The shop's program", responses={200: {"headers": _ETAG}})
+async def get_program(caller: ReadAccess, response: Response) -> Program:
+    """The program in force, with every rule there ever was. Its ETag is what a PUT names in If-Match."""
+    found = await caller.program()
+    response.headers["ETag"] = _etag(found)
+    return found
+
+
+@router.put(
+    "",
+    summary="Replace the shop's program",
+    status_code=202,
+    responses={202: {"headers": _ETAG}, **_CONFLICTS},
+)
+async def put_program(
+    caller: AdminAccess,
+    newer: Annotated[Program, Body(examples=[_EXAMPLE])],
+    response: Response,
+    if_match: Annotated[str | None, Header(description="the ETag of the program that it was made from")] = None,
+    if_none_match: Annotated[str | None, Header(description="*: only if there is no program yet")] = None,
+) -> Program:
+    """Accepted once durable; a GET shows it from then on.
+
+    To change a program, GET it, and name its ETag in If-Match: 412 says that somebody else has changed it since, 428
+    that If-Match is missing. A shop's first program needs neither.
 
     Rules are append-only: send all of those there are, and new ones that take effect in 15 minutes or later. The
-    currency cannot change. Everything but the rules takes effect at the next batch.
+    currency cannot change. Everything but the rules takes effect at the next batch. `announced_at` and `id` are made
+    here, whatever is sent.
     """
     services = caller.services
     if newer.shop != caller.shop:
         raise ProblemError(422, "other-shop", "The program names another shop than the address does.")
-    async with services.program_lock:
-        # What was published a moment ago may not be stored yet, and its rules must not be lost.
-        for known in (await services.program(caller.shop), services.published_programs.get(caller.shop)):
-            if known is None:
-                continue
-            try:
-                known.succeed(newer, datetime.now(UTC))
-            except ValueError as error:
-                raise ProblemError(409, "not-a-successor", f"{error}.") from None
-        value = newer.model_dump_json().encode()
-        await services.publisher.publish([Message(topics.PROGRAMS, caller.shop, value)])
-        services.published_programs[caller.shop] = newer
-    return newer
+
+    def replace(before: Program | None) -> Program:
+        _check_precondition(before, if_match, if_none_match)
+        return newer
+
+    async with services.announcing, services.pool.connection() as connection:
+        try:
+            announced = await programs.announce(connection, services.publisher, caller.shop, replace)
+        except BadEvent as error:
+            raise ProblemError(409, "not-a-successor", f"{error.detail}.") from None
+    response.headers["ETag"] = _etag(announced)
+    return announced
+
+
+def _etag(program: Program) -> str:
+    return f'"{tag(program)}"'
+
+
+def _check_precondition(before: Program | None, if_match: str | None, if_none_match: str | None) -> None:
+    """A problem unless the program that there is, is the one that the caller has seen."""
+    if if_none_match is not None and _names(if_none_match, before):
+        raise ProblemError(412, "there-already", "The shop has a program already: GET it, and send its ETag.")
+    if if_match is None and before is not None:
+        raise ProblemError(428, "no-if-match", "GET the program first, and send its ETag in If-Match.")
+    if if_match is not None and not _names(if_match, before):
+        raise ProblemError(412, "changed-since", "The program is not the one that If-Match names: GET it again.")
+
+
+def _names(header: str, program: Program | None) -> bool:
+    """Whether the header's list of entity tags names the program; `*` names any."""
+    tags = [each.strip() for each in header.split(",")]
+    return program is not None and ("*" in tags or _etag(program) in tags)

@@ -18,7 +18,7 @@ from api.signatures import Reader
 from api.slots import Slots
 from events import instants
 from events.programs import Program
-from runtime import api_keys, vault
+from runtime import api_keys, programs, vault
 from runtime.ports import Publisher
 from runtime.settings import Settings
 
@@ -30,8 +30,6 @@ Statement = sql.SQL | sql.Composed
 #: CSV exports at once in one process, and those of one shop: some are always left for the others.
 EXPORTS: Final = 8
 EXPORTS_OF_SHOP: Final = 3
-
-_PROGRAM = sql.SQL("SELECT program FROM programs WHERE shop = %(shop)s")
 
 _bearer = HTTPBearer(auto_error=False, description="An API key of the shop: `ln_...` (`loyalnest keys create`).")
 
@@ -53,9 +51,8 @@ class Services:
         self.live = LiveHub(settings.database_url())
         #: CSV exports that are running now: each holds a connection for as long as its client takes.
         self.exports = Slots(EXPORTS, EXPORTS_OF_SHOP)
-        self.program_lock = asyncio.Lock()
-        #: Programs this process has published, which the history may not hold yet.
-        self.published_programs: dict[str, Program] = {}
+        #: Who announces a program keeps a connection until it is durable: never more than one of the pool's.
+        self.announcing = asyncio.Lock()
 
     async def rows(self, query: Statement, parameters: Row) -> list[Row]:
         """A query's rows as dictionaries; TimeoutError when the database does not answer in time."""
@@ -81,9 +78,9 @@ class Services:
             return await api_keys.check(connection, bearer)
 
     async def program(self, shop: str) -> Program | None:
-        """The shop's program as the history has it; None before the first."""
-        row = await self.row(_PROGRAM, {"shop": shop})
-        return None if row is None else Program.model_validate(row["program"])
+        """The shop's program with all that was announced, by whatever process; None before the first."""
+        async with self.pool.connection() as connection:
+            return await programs.known_async(connection, shop)
 
 
 def services_of(request: Request) -> Services:

@@ -1,18 +1,25 @@
-"""A shop's program (point rules, look-back, segment grid, currency, zone) and the batch's cut points."""
+"""A shop's program (point rules, look-back, segment grid, currency, zone) and the batch's cut points.
+
+Programs are joined, never overwritten: `events.announcements` tells how, and what may be joined.
+"""
 
 from bisect import bisect_right
-from datetime import date, datetime
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from events import instants, money
+from events.fields import Count, Name, Shop, Version
 
-#: Rules are announced this long before they take effect, so that every worker knows them in time.
-ANNOUNCED = 15 * instants.MINUTE
+#: Rules of one program at most, and languages: what Shopify lets a shop publish. A program stays below 1 MB.
+MAX_RULES: Final = 1000
+MAX_LANGUAGES: Final = 20
 
 #: With fewer customers than this who are not Prospects, the default cut points are used.
 MIN_CUSTOMERS: Final = 50
@@ -32,42 +39,75 @@ GRID: Final = (
 )
 
 
+def _instant(when: datetime) -> datetime:
+    if not 1970 <= when.year <= 9998:
+        raise ValueError("a time is of 1970 to 9998")
+    return when.astimezone(UTC)
+
+
+#: Between 1970 and 9998, in UTC.
+Instant = Annotated[AwareDatetime, AfterValidator(_instant)]
+
+
 class Rule(BaseModel):
     """How many points an order earns, from an instant on.
 
     `points_per_unit` is points per 1.00 of the currency, as a decimal string. `effective_from` null is "since ever":
-    version 0 of every program.
+    version 0 of every program. A rule is what these two say: equal ones are one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    effective_from: AwareDatetime | None = None
+    effective_from: Instant | None = None
     points_per_unit: Annotated[
         Decimal, Field(ge=0, le=10_000, max_digits=12, decimal_places=6, examples=["1", "1.5"])
     ] = Decimal(1)
+
+    @field_validator("points_per_unit")
+    @classmethod
+    def _one_form(cls, rate: Decimal) -> Decimal:
+        whole = rate.to_integral_value()
+        return abs(whole.quantize(Decimal(1)) if rate == whole else rate.normalize())
+
+    @property
+    def since(self) -> int:
+        """When it takes effect (microseconds); below every instant for "since ever"."""
+        return _SINCE_EVER if self.effective_from is None else instants.from_datetime(self.effective_from)
+
+
+def ordered(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """Each rule once, by when it takes effect; of two at one instant the higher rate comes last, and holds."""
+    return tuple(sorted(set(rules), key=lambda rule: (rule.since, rule.points_per_unit)))
 
 
 class Program(BaseModel):
     """A shop's program. Its rules are append-only; the rest takes effect at the next batch.
 
     `look_back_days` null is a customer's whole life. `batch_at` is the local time of the nightly batch, null for none.
+    `announced_at` and `id` are made when a program is announced; where a record lacks them its own time stands in.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    shop: str
+    shop: Shop
     currency: Annotated[str, Field(pattern="^[A-Z]{3}$", examples=["USD"])]
-    zone: Annotated[str, Field(description="IANA time zone, for the day windows and the batch")] = "UTC"
+    zone: Annotated[str, Field(max_length=64, description="IANA time zone, for the day windows and the batch")] = "UTC"
     look_back_days: Annotated[int | None, Field(ge=1, le=36_500)] = 365
     batch_at: Annotated[str | None, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "01:00"
-    rules: Annotated[tuple[Rule, ...], Field(min_length=1, max_length=1000)] = (Rule(),)
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1, max_length=MAX_RULES)] = (Rule(),)
     grid: Annotated[
-        tuple[tuple[str, str, str, str, str], ...],
+        tuple[tuple[Name, Name, Name, Name, Name], ...],
         Field(min_length=5, max_length=5, description="segment names by R 5..1 (rows) and FM 5..1 (columns)"),
     ] = GRID
     translations: Annotated[
-        dict[str, dict[str, str]], Field(description="language tag -> segment name -> name shown")
+        dict[
+            Annotated[str, Field(max_length=35, pattern="^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")],
+            Annotated[dict[Name, Name], Field(max_length=26)],
+        ],
+        Field(max_length=MAX_LANGUAGES, description="language tag -> segment name -> name shown"),
     ] = {}
+    announced_at: Instant | None = None
+    id: UUID | None = None
 
     @field_validator("zone")
     @classmethod
@@ -84,24 +124,13 @@ class Program(BaseModel):
         money.exponent(currency)
         return currency
 
-    @model_validator(mode="after")
-    def _since_ever(self) -> Self:
-        if self.rules[0].effective_from is not None:
-            raise ValueError("the first rule must hold since ever (effective_from null)")
-        if any(rule.effective_from is None for rule in self.rules[1:]):
-            raise ValueError("only the first rule may hold since ever")
-        return self
-
-    def succeed(self, newer: "Program", now: datetime) -> None:
-        """ValueError unless `newer` may replace this program at `now`: rules are only appended, and in time."""
-        if newer.currency != self.currency:
-            raise ValueError("a shop's currency cannot change: its amounts are kept in it")
-        if newer.rules[: len(self.rules)] != self.rules:
-            raise ValueError("rules are append-only: those announced before must stay as they are")
-        earliest = instants.from_datetime(now) + ANNOUNCED
-        for rule in newer.rules[len(self.rules) :]:
-            if rule.effective_from is None or instants.from_datetime(rule.effective_from) < earliest:
-                raise ValueError("a rule is announced at least 15 minutes before it takes effect")
+    @field_validator("rules")
+    @classmethod
+    def _since_ever(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        found = ordered(rules)
+        if sum(rule.effective_from is None for rule in found) != 1:
+            raise ValueError("exactly one rule must hold since ever (effective_from null)")
+        return found
 
 
 class Rates:
@@ -109,20 +138,18 @@ class Rates:
 
     def __init__(self, program: Program) -> None:
         scale = 10 ** money.exponent(program.currency)
-        ordered = sorted(
-            (_SINCE_EVER if rule.effective_from is None else instants.from_datetime(rule.effective_from), at)
-            for at, rule in enumerate(program.rules)
-        )
-        self._from = [effective for effective, _ in ordered]
-        self._rates: list[tuple[int, int]] = []
-        for _, at in ordered:
-            rate = Fraction(program.rules[at].points_per_unit) / scale
-            self._rates.append((rate.numerator, rate.denominator))
+        rates = [Fraction(rule.points_per_unit) / scale for rule in program.rules]
+        self._from = [rule.since for rule in program.rules]
+        self._rates: list[tuple[int, int]] = [(rate.numerator, rate.denominator) for rate in rates]
 
     def points(self, net: int, processed_at: int) -> int:
         """floor(net x rate) by the rule with the latest effective_from not after `processed_at`; MAX_POINTS at most."""
         numerator, denominator = self._rates[bisect_right(self._from, processed_at) - 1]
         return min(net * numerator // denominator, money.MAX_POINTS)
+
+
+#: As large as its column holds.
+Threshold = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 class CutPoints(BaseModel):
@@ -133,13 +160,13 @@ class CutPoints(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    shop: str
-    version: str
-    as_of: AwareDatetime
-    customers: Annotated[int, Field(ge=0, description="customers who are not Prospects")]
-    recency: tuple[int, int, int, int]
-    frequency: tuple[int, int, int, int]
-    monetary: tuple[int, int, int, int]
+    shop: Shop
+    version: Version
+    as_of: Instant
+    customers: Annotated[Count, Field(description="customers who are not Prospects")]
+    recency: tuple[Threshold, Threshold, Threshold, Threshold]
+    frequency: tuple[Threshold, Threshold, Threshold, Threshold]
+    monetary: tuple[Threshold, Threshold, Threshold, Threshold]
 
 
 def default_cut_points(shop: str, currency: str, as_of: datetime, customers: int = 0) -> CutPoints:

@@ -33,6 +33,9 @@ MAX_BYTES: Final = 2_500_000
 #: The broker loses a batch that displaces all others of its partition: nothing larger goes in.
 MAX_RECORD: Final = 1_000_000
 
+#: What the worker reads by itself, beside the topics of its chunks.
+_REFERENCE: Final = (topics.PROGRAMS, topics.CUT_POINTS)
+
 SLICE: Final = 500
 _SLICE_BYTES: Final = 1_000_000
 _POLL: Final = 0.02  # seconds: what an idle pump adds to the delay of a webhook, at most
@@ -226,8 +229,20 @@ class Pump(threading.Thread):
 
         for row in rows:
             stream, value = _oversize(row) if row.value is None else (row.stream, row.value.encode())
-            self._producer.produce(self._settings.topic(stream), value, row.key.encode(), on_delivery=delivered)
+            self._produce(row, stream, value, delivered)
+            if stream in _REFERENCE:  # what comes after it may need it
+                self._flush(failed)
         # The order holds across slices because the next one starts only when this one is in.
+        self._flush(failed)
+        self._unread.append(Slice(ends, weight.size))
+
+    def _produce(self, row: Row, stream: str, value: bytes, delivered: Any) -> None:
+        # A program is judged by its record's time: that must be the same in every life. The others' is now, since a
+        # real Kafka's retention would end at once what seems old.
+        timestamp = instants.from_datetime(row.received_at) // 1000 if stream in _REFERENCE else 0
+        name, key = self._settings.topic(stream), row.key.encode()
+        self._producer.produce(name, value, key, on_delivery=delivered, timestamp=timestamp)
+
+    def _flush(self, failed: list[KafkaError]) -> None:
         if self._producer.flush(30) > 0 or failed:
             raise PublishError(str(failed[0]) if failed else "the embedded broker does not answer")
-        self._unread.append(Slice(ends, weight.size))

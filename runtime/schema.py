@@ -52,7 +52,8 @@ TABLES: Final = (
         hypertable=Hypertable("received_at", 7, 30, "received_at, id"),
         personal="inside",
     ),
-    Table("programs", _names("shop program updated_at"), sink=True),
+    Table("programs", _names("shop program updated_at"), _names("judged_to"), sink=True),
+    Table("announcements", _names("shop announced_at program")),
     Table("cut_points", _names("shop version as_of customers recency frequency monetary"), sink=True),
     # What the stream made of it
     Table(

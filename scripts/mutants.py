@@ -52,6 +52,8 @@ KEYS = "tests/unit/test_keys.py"
 MONEY = f"{FOLDS}::test_what_is_no_amount_is_refused_at_once"
 POINTS = f"{FOLDS}::test_points_are_floored_in_major_units"
 RULES = f"{FOLDS}::test_a_rule_holds_from_its_very_microsecond"
+ANNOUNCED = "tests/property/test_announcements.py"
+PROGRAM = f"{FOLDS}::test_a_program_that_is_none"
 LOOK_BACK = f"{FOLDS}::test_the_look_back_to_the_microsecond"
 RECENCY = f"{FOLDS}::test_recency_is_in_whole_days_of_seconds"
 DIGITS = f"{FOLDS}::test_digits_are_the_oracles"
@@ -327,6 +329,42 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
         "bisect_right(self._from, processed_at - 1)",
         (RULES,),
     ),
+    Mutant(
+        "the newest program overwrites: rules of two processes are lost",
+        "events/announcements.py",
+        'newest.model_copy(update={"rules": _union(one, other)})',
+        "newest",
+        (ANNOUNCED,),
+    ),
+    Mutant(
+        "the program read last wins",
+        "events/announcements.py",
+        "newest = max(one, other, key=_order)",
+        "newest = other",
+        (ANNOUNCED,),
+    ),
+    Mutant(
+        "a forged program changes the currency",
+        "events/announcements.py",
+        "if newer.currency != known.currency:",
+        "if False:",
+        (ANNOUNCED,),
+    ),
+    Mutant(
+        "a rule reaches back",
+        "events/announcements.py",
+        "if rule.since < at + NOTICE:",
+        "if rule.since < at - NOTICE:",
+        (ANNOUNCED,),
+    ),
+    Mutant(
+        "a program's own time is believed",
+        "events/announcements.py",
+        "at = min(max(said, arrived - instants.CLOCK_SKEW), arrived + instants.CLOCK_SKEW)",
+        "at = said",
+        (ANNOUNCED,),
+    ),
+    Mutant("a name of any length", "events/programs.py", "tuple[Name, Name,", "tuple[str, Name,", (PROGRAM,)),
     Mutant(
         "a clawback by the rule of today",
         "tables/customers.py",

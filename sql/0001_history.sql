@@ -20,10 +20,21 @@ CREATE TABLE raw_events (
 CREATE INDEX raw_events_by_order ON raw_events (xid, id);
 CREATE INDEX raw_events_by_shop ON raw_events (shop, stream, id);
 
+-- What the announcements on loyalnest.programs come to, as the stream joins them: the sink's alone.
 CREATE TABLE programs (
     shop        text PRIMARY KEY,
     program     jsonb NOT NULL,
-    updated_at  timestamptz NOT NULL
+    updated_at  timestamptz NOT NULL,
+    judged_to   timestamptz NOT NULL DEFAULT 'epoch'  -- the greatest announced_at that the sink has judged
+);
+
+-- What the API and the commands have announced and the sink may not have judged yet (announced_at > judged_to):
+-- joined to the stored program it is what a GET shows and the next PUT is held against, on every process.
+CREATE TABLE announcements (
+    shop         text NOT NULL,
+    announced_at timestamptz NOT NULL,
+    program      jsonb NOT NULL,
+    PRIMARY KEY (shop, announced_at)
 );
 
 CREATE TABLE cut_points (

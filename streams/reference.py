@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Collection
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
-from pydantic import ValidationError
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from events import topics
+from events import announcements, topics
+from events.errors import BadEvent
 from events.programs import CutPoints, Program
 from runtime.settings import Settings
 from tables.reference import Missed, Reference
@@ -81,10 +81,13 @@ class ReferenceReader:
         """What was read since the last time becomes known to the folds. For the thread that folds."""
         while self._inbox:
             found = self._inbox.popleft()
-            if isinstance(found, Program):
-                self._reference.put_program(found)
-            else:
+            if isinstance(found, CutPoints):
                 self._reference.put_cut_points(found)
+                continue
+            try:
+                self._reference.put_program(found)
+            except BadEvent as error:  # as below
+                log.error("an announcement of %s is left out: %s", found.shop, error)
 
     def is_worth_reading(self, missed: Collection[Missed]) -> bool:
         """Whether any of what the folds missed has not been looked for in vain a moment ago."""
@@ -141,15 +144,18 @@ class ReferenceReader:
                     log.warning("reading programs and cut points: %s", error.str())
                 continue
             self._position[message.topic(), message.partition()] = message.offset() + 1
-            self._keep(message.topic(), message.value())
+            _, timestamp = message.timestamp()
+            self._keep(message.topic(), message.key(), message.value(), timestamp)
 
-    def _keep(self, topic: str, value: bytes | None) -> None:
-        model = Program if topic == self._programs else CutPoints
+    def _keep(self, topic: str, key: bytes | None, value: bytes | None, timestamp: int) -> None:
         try:
-            self._inbox.append(model.model_validate_json(value or b""))
-        except (ValidationError, ValueError) as error:
+            if topic == self._programs:
+                self._inbox.append(announcements.read(key, value, timestamp))
+            else:
+                self._inbox.append(announcements.read_cut_points(value, timestamp))
+        except BadEvent as error:
             # The sink makes the dead letter; a worker goes on with what it knew.
-            log.error("a record on %s cannot be used: %s", topic, type(error).__name__)
+            log.error("a record on %s is left out: %s", topic, error)
 
     def close(self) -> None:
         self._consumer.close()

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from events import codec, envelopes, instants, keys, payloads, programs, records, topics
+from events import announcements, codec, envelopes, instants, keys, payloads, records, topics
 from events.errors import BadEvent
+from events.programs import Program
 from events.records import PointsRecord
 from runtime import schema
 from tables.chunks import Received, dead_letter
@@ -30,7 +31,7 @@ _PLAIN_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z
 class Rows:
     """The rows that a batch of records makes.
 
-    Of what is absolute (customers, windows, programs, cut points) only a key's last row is kept: of customers and
+    Of what is absolute (customers, windows, cut points) only a key's last row is kept: of customers and
     windows the last of the greatest fencing token, and of a customer's the one with the greatest `now`.
     `journal`: the front door wrote raw_events already, so they are left out.
     """
@@ -38,7 +39,7 @@ class Rows:
     def __init__(self, journal: bool) -> None:
         self._journal = journal
         self.raw_events: list[Row] = []
-        self.programs: dict[str, Row] = {}
+        self.programs: list[tuple[Received, Program]] = []  # announced; whether they may be joined, the stored one says
         self.cut_points: dict[tuple[str, str, str], Row] = {}
         self.points: list[PointsRecord] = []
         self.customers: dict[tuple[str, str], Row] = {}
@@ -88,13 +89,12 @@ class Rows:
         )
 
     def _program(self, received: Received) -> None:
-        program = _model(programs.Program, received)
-        stored = program.model_dump_json()
-        self.programs[program.shop] = (program.shop, stored, _arrived(received))
-        self._own_input(received, program.shop)
+        announced = announcements.read(received.key, received.value, received.timestamp)
+        self.programs.append((received, announced))
+        self._own_input(received, announced.shop)
 
     def _cut_points(self, received: Received) -> None:
-        found = _model(programs.CutPoints, received)
+        found = announcements.read_cut_points(received.value, received.timestamp)
         key = found.shop, found.as_of.isoformat(), found.version
         thresholds = (list(found.recency), list(found.frequency), list(found.monetary))
         self.cut_points[key] = (found.shop, found.version, key[1], found.customers, *thresholds)
@@ -212,13 +212,6 @@ def _instant(text: str) -> str:
     """The instant in a form that PostgreSQL reads as Python does; most are in it already."""
     us = instants.parse(text)
     return text if _PLAIN_INSTANT.fullmatch(text) else instants.text(us)
-
-
-def _model(model: Any, received: Received) -> Any:
-    try:
-        return model.model_validate_json(received.value or b"")
-    except ValidationError as error:
-        raise BadEvent("bad_record", envelopes.explain(error)) from None
 
 
 def _key(received: Received) -> str:

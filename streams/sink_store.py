@@ -12,11 +12,14 @@ from typing import Any, Final
 
 import psycopg
 
-from events import instants
+from events import announcements, instants
+from events.errors import BadEvent
+from events.programs import Program
 from runtime import vault
 from runtime.database import copy
 from streams import ledger
 from streams.sink_rows import COLUMNS, Row, Rows
+from tables.chunks import Received
 
 #: (a topic's name on the broker, a partition)
 Place = tuple[str, int]
@@ -91,8 +94,8 @@ def _columns(places: Iterable[Place]) -> tuple[list[str], list[int]]:
 
 # --- rows --------------------------------------------------------------------------------------------------------
 
-#: Raw events go straight into their table: nothing of theirs can meet a row that is there.
-_STAGED: Final = tuple(name for name in COLUMNS if name != "raw_events")
+#: Raw events go straight into their table: nothing of theirs can meet a row that is there. Programs are joined.
+_STAGED: Final = tuple(name for name in COLUMNS if name not in ("raw_events", "programs"))
 
 _TOTALS_KEY: Final = "shop, source, source_id, customer_id"
 _TOTALS: Final = """
@@ -168,7 +171,6 @@ ON CONFLICT (shop, size, start) DO UPDATE SET noted_at = clock_timestamp()
 """
 
 _STATEMENTS: Final[dict[str, str]] = {
-    "programs": _insert("programs", _replace("programs", "shop"), "shop"),
     "cut_points": _insert("cut_points", _replace("cut_points", "shop, as_of, version"), "shop, as_of, version"),
     "points_totals": _insert(
         "points_totals",
@@ -207,12 +209,12 @@ def prepare(connection: psycopg.Connection[Any]) -> None:
 
 def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
     """Write a batch's rows in the caller's transaction; how many went to each table."""
+    _join_programs(cursor, rows)
     entries, totals = _ledger(cursor, rows)
     if rows.raw_events:
         copy(cursor, "raw_events", COLUMNS["raw_events"], rows.raw_events)
-    counts = Counter({"raw_events": len(rows.raw_events)})
+    counts = Counter({"raw_events": len(rows.raw_events), "programs": len(rows.programs)})
     staged: dict[str, Collection[Row]] = {
-        "programs": rows.programs.values(),
         "cut_points": rows.cut_points.values(),
         "points_totals": [(*key, *total) for key, total in totals.items()],
         "points_transactions": entries,
@@ -234,6 +236,33 @@ def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
     _redact(cursor, rows)
     _notify(cursor, rows.shops)
     return counts
+
+
+_JOIN_PROGRAM: Final = """
+INSERT INTO programs AS t (shop, program, updated_at, judged_to) VALUES (%s, %s, %s, %s)
+ON CONFLICT (shop) DO UPDATE SET program = excluded.program, updated_at = excluded.updated_at,
+    judged_to = greatest(t.judged_to, excluded.judged_to)
+"""
+
+
+def _join_programs(cursor: psycopg.Cursor[Any], rows: Rows) -> None:
+    """Join what was announced to the stored programs; what may not be joined becomes a dead letter."""
+    by_shop: dict[str, list[tuple[Received, Program]]] = {}
+    for received, announced in rows.programs:
+        by_shop.setdefault(announced.shop, []).append((received, announced))
+    for shop, several in sorted(by_shop.items()):
+        row = cursor.execute("SELECT program FROM programs WHERE shop = %s FOR UPDATE", [shop]).fetchone()
+        known = None if row is None else Program.model_validate(row[0])
+        for received, announced in several:
+            try:
+                known = announcements.accept(known, announced)
+            except BadEvent as error:
+                rows.refuse(received, error)
+        assert known is not None, "the first program is accepted"
+        received, _ = several[-1]
+        judged = max(announced.announced_at for _, announced in several if announced.announced_at is not None)
+        at = instants.to_datetime(instants.of_kafka(received.timestamp))
+        cursor.execute(_JOIN_PROGRAM, [shop, known.model_dump_json(), at, judged])
 
 
 def _ledger(cursor: psycopg.Cursor[Any], rows: Rows) -> tuple[list[ledger.Entry], dict[ledger.Key, ledger.Total]]:

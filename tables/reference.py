@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from events import instants
+from events.announcements import accept
 from events.errors import BadEvent
 from events.programs import CutPoints, Program, Rates, default_cut_points
 
@@ -90,12 +91,14 @@ class Reference:
         """The zone of a shop that has a program."""
         return self._shops[shop].zone
 
-    def put_program(self, program: Program) -> None:
-        found = self._shops.get(program.shop)
+    def put_program(self, announced: Program) -> None:
+        """Joins an announcement to what is known of its shop; BadEvent, and nothing done, if it may not be."""
+        shop = announced.shop
+        found = self._shops.get(shop)
         if found is None:
-            self._shops[program.shop] = ShopReference.of(program).adding(*self._early.pop(program.shop, ()))
+            self._shops[shop] = ShopReference.of(announced).adding(*self._early.pop(shop, ()))
         else:
-            self._shops[program.shop] = ShopReference.of(program, found.versions)
+            self._shops[shop] = ShopReference.of(accept(found.program, announced), found.versions)
 
     def put_cut_points(self, cut_points: CutPoints) -> None:
         found = self._shops.get(cut_points.shop)

@@ -134,12 +134,14 @@ def gift_cards(snapshot: Json, quantity: str, currency: str) -> int:
 
 
 def points_of(amount: int, at: datetime, program: Json) -> int:
-    ever = "0001-01-01T00:00:00Z"
-    since, rate = moment(ever), Fraction(1)  # version 0
-    for rule in program["rules"]:
-        start = moment(rule["effective_from"] or ever)
-        if since <= start <= at:  # of two rules of one moment, the later in the list
-            since, rate = start, Fraction(rule["points_per_unit"])
+    ever = moment("0001-01-01T00:00:00Z")
+    rules = [
+        (moment(rule["effective_from"]) if rule["effective_from"] else ever, Fraction(rule["points_per_unit"]))
+        for rule in program["rules"]
+    ]
+    if ever not in dict(rules):
+        rules.append((ever, Fraction(1)))  # version 0
+    _, rate = max(rule for rule in rules if rule[0] <= at)  # of two rules of one moment, the higher
     return min(floor(Fraction(amount, 10 ** DECIMALS.get(program["currency"], 2)) * rate), 10**13)
 
 

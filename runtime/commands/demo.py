@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from events import instants
 from events.programs import Program
-from runtime import database, embedded, home, programs, settled, store_maker
+from runtime import database, embedded, home, settled, store_maker
 from runtime.commands import common, shops, show
 from runtime.commands import play as player
 from runtime.commands.batch import bar, run_segments
@@ -29,7 +29,6 @@ from runtime.supervisor import Stack
 
 SHOP: Final = "demo.myshopify.com"
 _MARK: Final = ".loyalnest-demo"
-_KNOWN: Final = 30.0  # seconds until the sink has stored the shop
 
 
 def _fresh(folder: Path) -> None:
@@ -107,13 +106,8 @@ class _Demo:
     def add_shop(self) -> str:
         """The shop, and an API key for it."""
         program = Program.model_validate({"shop": SHOP, "currency": "USD", "zone": "America/New_York"})
-        with (
-            common.err.status("adding the shop"),
-            database.connect(self.settings.database_url(), "loyalnest", autocommit=True) as connection,
-        ):
-            shops.ensure(self.settings, connection, program)
-            if not programs.wait_until_known(connection, program, _KNOWN):
-                raise CommandError(f"the sink has not stored the shop in {_KNOWN:.0f} s: see {self.settings.data}/logs")
+        with common.err.status("adding the shop"):
+            shops.ensure(self.settings, program)
         return shops.create_key(self.settings, SHOP, "demo", ["read", "export", "pii", "admin"])
 
     def play(self, until: int, seed: int, customers: int, webhooks: int) -> None:

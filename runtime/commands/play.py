@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from events.programs import Program
-from runtime import embedded, home, programs, transactions
+from runtime import database, embedded, home, programs, transactions
 from runtime.commands import common, shops
 from runtime.commands.batch import bar
 from runtime.commands.common import CommandError, Data, Database, Kafka
@@ -60,10 +60,11 @@ def _make_shop(settings: Settings, shop: str, currency: str) -> str:
     Its orders may follow at once: its program is durable.
     """
     program = Program.model_validate({"shop": shop, "currency": currency, "batch_at": None})
-    with common.connected(settings) as (complete, connection):
-        if shops.ensure(complete, connection, program):
+    with common.attached(settings) as complete:
+        if shops.ensure(complete, program):
             common.err.print(f"Added {shop}, without a nightly batch.")
-        return (programs.announced(connection, shop) or program).currency
+        with database.connect(complete.database_url(), "loyalnest", autocommit=True) as connection:
+            return (programs.known(connection, shop) or program).currency
 
 
 def cannot_count(rows: Iterable[Transaction], currency: str) -> str | None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
+from events.errors import BadEvent
 from events.programs import Program
 from runtime import api_keys, database, programs
 from runtime.commands import common, show
@@ -20,35 +21,42 @@ shops_app = typer.Typer(no_args_is_help=True, help="The shops LoyalNest keeps.")
 programs_app = typer.Typer(no_args_is_help=True, help="A shop's program: point rules, look-back, grid, zone.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys, each for one shop.")
 
-#: Seconds until a running sink has surely stored what was published, unless a long history is being replayed.
-_STORED = 120.0
 
-
-def _say_known(connection: psycopg.Connection[Any], settings: Settings, program: Program) -> None:
-    """Wait for the programs table where somebody fills it, and say what is so."""
-    runs = settings.kafka is not None
-    if not runs:
+def _say_when(settings: Settings) -> None:
+    if settings.kafka is None:
         common.err.print("It takes effect when `loyalnest up` starts.")
-        return
-    with common.err.status("waiting until the sink has stored it"):
-        stored = programs.wait_until_known(connection, program, _STORED)
-    if not stored:
-        common.err.print("Published, but no sink has stored it yet: is `loyalnest sink` running?")
 
 
-def _publish(settings: Settings, program: Program) -> None:
-    async def publish() -> None:
-        async with common.publishing(settings) as publisher:
-            await programs.publish(publisher, program)
+def _announce(settings: Settings, shop: str, change: programs.Change) -> None:
+    async def announce() -> None:
+        async with (
+            await database.connect_async(settings.database_url(), "loyalnest", autocommit=True) as connection,
+            common.publishing(settings) as publisher,
+        ):
+            await programs.announce(connection, publisher, shop, change)
 
-    asyncio.run(publish())
+    try:
+        asyncio.run(announce())
+    except BadEvent as error:
+        raise CommandError(f"{error.detail}") from None
 
 
-def ensure(settings: Settings, connection: psycopg.Connection[Any], program: Program) -> bool:
+class _ThereAlready(Exception):
+    pass
+
+
+def ensure(settings: Settings, program: Program) -> bool:
     """Make the shop unless it is there; True if it was made."""
-    if programs.announced(connection, program.shop) is not None:
+
+    def first(before: Program | None) -> Program:
+        if before is not None:
+            raise _ThereAlready
+        return program
+
+    try:
+        _announce(settings, program.shop, first)
+    except _ThereAlready:
         return False
-    _publish(settings, program)
     return True
 
 
@@ -81,11 +89,11 @@ def add(
         }
     )
     settings = common.read_settings(kafka=kafka, database=database, data=data)
-    with common.connected(settings) as (complete, connection):
-        if not ensure(complete, connection, program):
+    with common.attached(settings) as complete:
+        if not ensure(complete, program):
             raise CommandError(f"{program.shop} is there already; change it with `loyalnest programs set`")
         common.out.print(f"Added {program.shop}.")
-        _say_known(connection, complete, program)
+        _say_when(complete)
 
 
 @shops_app.command("list")
@@ -95,7 +103,13 @@ def list_shops(as_json: AsJson = False, database: Database = None, data: Data = 
         SELECT p.shop, p.program->>'currency' AS currency, p.program->>'zone' AS zone,
                p.program->>'batch_at' AS batch_at, count(c.customer_id) AS customers,
                coalesce(sum(c.balance), 0)::bigint AS points
-        FROM programs p LEFT JOIN customers c USING (shop) GROUP BY 1, 2, 3, 4 ORDER BY 1
+        FROM (
+            SELECT DISTINCT ON (shop) shop, program FROM (
+                SELECT shop, program, judged_to AS at, 0 AS step FROM programs
+                UNION ALL
+                SELECT shop, program, announced_at, 1 FROM announcements
+            ) AS known ORDER BY shop, at DESC, step
+        ) AS p LEFT JOIN customers c USING (shop) GROUP BY 1, 2, 3, 4 ORDER BY 1
     """
     with common.connected(common.read_settings(database=database, data=data)) as (_, connection):
         cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
@@ -124,7 +138,7 @@ def list_shops(as_json: AsJson = False, database: Database = None, data: Data = 
 def get_program(shop: Shop, database: Database = None, data: Data = None) -> None:
     """Print a shop's program as JSON."""
     with common.connected(common.read_settings(database=database, data=data)) as (_, connection):
-        program = programs.announced(connection, common.shop_name(shop))
+        program = programs.known(connection, common.shop_name(shop))
     if program is None:
         raise CommandError(f"there is no shop {common.shop_name(shop)}; `loyalnest shops list` shows those there are")
     sys.stdout.write(json.dumps(program.model_dump(mode="json"), indent=2) + "\n")
@@ -161,23 +175,27 @@ def set_program(
         changes["batch_at"] = None
     if (points_per_unit is None) != (effective_from is None):
         raise typer.BadParameter("a new rule needs both --points-per-unit and --from")
-    with common.connected(common.read_settings(kafka=kafka, database=database, data=data)) as (settings, connection):
-        name = common.shop_name(shop)
-        current = programs.announced(connection, name)
-        if current is None:
+    name = common.shop_name(shop)
+    given = _read(file) if file is not None else None
+
+    def change(before: Program | None) -> Program:
+        if before is None:
             raise CommandError(f"there is no shop {name}; add it with `loyalnest shops add {name}`")
-        wanted = _read(file) if file is not None else current.model_dump(mode="json")
-        wanted |= changes
+        if given is not None and given.get("id") not in (None, str(before.id)):
+            raise CommandError("somebody has changed the program since that file was printed: get it anew")
+        wanted = (given or before.model_dump(mode="json")) | changes
         if points_per_unit is not None:
             rule = {"effective_from": common.instant(effective_from), "points_per_unit": points_per_unit}
             wanted["rules"] = [*wanted["rules"], rule]
         newer = Program.model_validate(wanted)
         if newer.shop != name:
             raise CommandError(f"the program is that of {newer.shop}, not of {name}")
-        current.succeed(newer, datetime.now(UTC))
-        _publish(settings, newer)
+        return newer
+
+    with common.attached(common.read_settings(kafka=kafka, database=database, data=data)) as settings:
+        _announce(settings, name, change)
         common.out.print(f"Changed the program of {name}.")
-        _say_known(connection, settings, newer)
+        _say_when(settings)
 
 
 def _read(file: Path) -> dict[str, Any]:

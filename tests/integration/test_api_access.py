@@ -37,6 +37,7 @@ def world(database: str) -> Iterator[World]:
 
 def status(world: World, method: str, path: str, headers: dict[str, str], shop: str = SHOP) -> int:
     body = {**PROGRAM, "shop": shop} if method == "PUT" else None
+    headers = headers | ({"If-Match": "*"} if method == "PUT" else {})
     with world.client.stream(method, f"/v1/shops/{shop}{path}", headers=headers, json=body) as answer:
         if answer.status_code >= 400:
             assert answer.headers["content-type"] == "application/problem+json"

@@ -38,7 +38,9 @@ def feed(settings: Settings) -> Feed:
         batch = Rows(journal)
         for topic, name, value in messages:
             data = value if isinstance(value, bytes) or value is None else codec.dumps(value)
-            batch.add(Received(topic, 0, count, 1_795_253_400_000, None if name is None else name.encode(), data))
+            batch.add(
+                Received(topic, 0, count, 1_795_253_400_000 + count, None if name is None else name.encode(), data)
+            )
             count += 1
         with psycopg.connect(settings.database_url(), options="-c timezone=UTC") as connection:
             sink_store.prepare(connection)
@@ -311,6 +313,57 @@ def test_programs_cut_points_and_rescores(settings: Settings, feed: Feed) -> Non
     assert rows(settings, "SELECT version, customers, monetary FROM cut_points") == [("v1", 60, [10, 20, 30, 2**40])]
     raw = rows(settings, "SELECT stream, triggered_at = received_at, webhook_topic FROM raw_events ORDER BY id")
     assert raw == [(name, True, None) for name in (topics.PROGRAMS, topics.PROGRAMS, topics.CUT_POINTS, topics.RESCORE)]
+
+
+def program(**changes: Any) -> dict[str, Any]:
+    return {"shop": SHOP, "currency": "USD", "rules": [{"points_per_unit": "1"}], **changes}
+
+
+def later(at: str, rate: str = "2") -> dict[str, Any]:
+    return {"effective_from": at, "points_per_unit": rate}
+
+
+def test_programs_are_joined_whatever_batch_they_come_in(settings: Settings, feed: Feed) -> None:
+    """Two that were made from one, by processes that did not know of each other: every rule is there."""
+    ever = program()["rules"]
+    first = (topics.PROGRAMS, SHOP, program(zone="Europe/Berlin"))
+    one = (topics.PROGRAMS, SHOP, program(rules=[*ever, later("2026-12-01T00:00:00Z")]))
+    other = (topics.PROGRAMS, SHOP, program(rules=[*ever, later("2026-12-24T00:00:00Z", "3")], zone="Asia/Tokyo"))
+    feed(first)
+    feed(one, other)
+    feed(one)
+    (found,) = rows(settings, "SELECT program FROM programs")
+    assert [rule["points_per_unit"] for rule in found[0]["rules"]] == ["1", "2", "3"]
+    assert rows(settings, "SELECT count(*) FROM dead_letters") == [(0,)]
+
+
+def test_a_forged_program_becomes_a_dead_letter(settings: Settings, feed: Feed) -> None:
+    ever = program()["rules"]
+    feed((topics.PROGRAMS, SHOP, program(zone="Europe/Berlin")))
+    before = rows(settings, "SELECT program FROM programs")
+    backdated = program(rules=[*ever, later("2026-01-01T00:00:00Z")], announced_at="2025-12-31T00:00:00Z")
+    feed(
+        (topics.PROGRAMS, SHOP, program(currency="JPY")),
+        (topics.PROGRAMS, SHOP, program(rules=[{"points_per_unit": "1000"}])),
+        (topics.PROGRAMS, SHOP, program(rules=[*ever, later("2026-11-21T09:44:59Z")])),
+        (topics.PROGRAMS, SHOP, backdated),
+        (topics.PROGRAMS, "other.myshopify.com", program(zone="Asia/Tokyo")),
+        (topics.PROGRAMS, SHOP, program(grid=[["x" * 8000] * 5] * 5)),
+        (topics.PROGRAMS, SHOP, program(grid=[["a\0b"] * 5] * 5)),
+    )
+    assert rows(settings, "SELECT program FROM programs") == before
+    letters = rows(settings, 'SELECT error FROM dead_letters ORDER BY "offset"')
+    refused = ["other_currency", "rules_rewritten", "rule_too_soon", "rule_too_soon", "wrong_key"]
+    assert [error for (error,) in letters] == [*refused, "bad_record", "bad_record"]
+
+
+def test_cut_points_of_a_time_to_come_become_a_dead_letter(settings: Settings, feed: Feed) -> None:
+    """They would keep every later batch of the shop from publishing."""
+    thresholds = {name: [1, 2, 3, 4] for name in ("recency", "frequency", "monetary")}
+    found = {"shop": SHOP, "version": "v1", "as_of": "9998-01-01T00:00:00Z", "customers": 60, **thresholds}
+    feed((topics.CUT_POINTS, f"{SHOP}/v1", found))
+    assert rows(settings, "SELECT count(*) FROM cut_points") == [(0,)]
+    assert rows(settings, "SELECT error FROM dead_letters") == [("future_time",)]
 
 
 # --- redactions --------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 from hypothesis import example, given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from events import envelopes, instants, money
+from events.announcements import succeed, tag
 from events.errors import BadEvent
 from events.programs import CutPoints, Program, Rates, Rule, default_cut_points
 from tables import customers, history, orders, rfm
@@ -293,7 +295,7 @@ def test_a_prospect_has_no_digits() -> None:
 
 def test_the_version_in_use_is_the_newest_not_after_now() -> None:
     shop = shop_reference()
-    for version, at in [("b", T), ("a", T - DAY), ("c", T + DAY), ("b again", T)]:
+    for version, at in [("b", T), ("a", T - DAY), ("c", T + DAY), ("b-again", T)]:
         cuts = CutPoints.model_validate({**default_cut_points(SHOP, "USD", at).model_dump(), "version": version})
         shop = shop.adding(cuts)
     now = instants.from_datetime(T)
@@ -301,7 +303,7 @@ def test_the_version_in_use_is_the_newest_not_after_now() -> None:
         shop.cut_points(now + late).version
         for late in (-instants.DAY - 1, -instants.DAY, -1, 0, instants.DAY - 1, instants.DAY)
     ]
-    assert found == ["default", "a", "a", "b again", "b again", "c"]
+    assert found == ["default", "a", "a", "b-again", "b-again", "c"]
 
 
 # Points
@@ -382,6 +384,10 @@ def program(*rules: tuple[datetime | None, str], **changes: Any) -> Program:
     return Program.model_validate({"shop": SHOP, "currency": "USD", "rules": made, **changes})
 
 
+def announced(found: Program, at: datetime) -> Program:
+    return found.model_copy(update={"announced_at": at, "id": uuid5(NAMESPACE_URL, tag(found))})
+
+
 SINCE_EVER = (None, "1")
 IN_TIME = T + timedelta(minutes=15)
 
@@ -397,19 +403,25 @@ IN_TIME = T + timedelta(minutes=15)
     ],
 )
 def test_a_program_that_may_not_replace_another(newer: Program, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        program(SINCE_EVER).succeed(newer, T)
+    with pytest.raises(BadEvent, match=says):
+        succeed(program(SINCE_EVER), announced(newer, T))
 
 
 def test_rules_are_only_ever_added() -> None:
-    first = program(SINCE_EVER)
-    second = program(SINCE_EVER, (IN_TIME, "2"))
-    first.succeed(first, T)
-    first.succeed(second, T)
-    second.succeed(second, T + 100 * DAY)  # announced long ago, so in time
-    with pytest.raises(ValueError, match="append-only"):
-        second.succeed(first, T)
-    second.succeed(program(SINCE_EVER, (IN_TIME, "2"), zone="Asia/Tokyo", look_back_days=None), T)
+    first = announced(program(SINCE_EVER), T)
+    second = announced(program(SINCE_EVER, (IN_TIME, "2")), T)
+    assert succeed(None, second) == second
+    assert succeed(first, first) == first
+    assert succeed(first, second).rules == second.rules
+    later = announced(second, T + 100 * DAY)  # its rule was announced long ago, so in time
+    assert succeed(second, later) == later
+    with pytest.raises(BadEvent, match="append-only"):
+        succeed(second, announced(first, T + DAY))
+    moved = announced(program(SINCE_EVER, (IN_TIME, "2"), zone="Asia/Tokyo", look_back_days=None), T + US)
+    assert succeed(second, moved) == moved
+
+
+WRONG_NAMES = ("", "x" * 101, "a\0b", "a\nb", "a\x7fb", "a\x85b", "\ud800", "\udfff")
 
 
 @pytest.mark.parametrize(
@@ -431,6 +443,21 @@ def test_rules_are_only_ever_added() -> None:
         {"batch_at": "25:00"},
         {"grid": [["a"] * 5] * 4},
         {"unknown": 1},
+        {"shop": "Nest.myshopify.com"},
+        {"shop": "nest.example.com"},
+        {"zone": "UTC\0"},
+        {"zone": "\ud800"},
+        {"rules": [{}, {"effective_from": "0001-01-01T00:00:00+14:00"}]},
+        {"rules": [{}, {"effective_from": "9999-12-31T23:59:59-14:00"}]},
+        {"announced_at": "9999-12-31T23:59:59-14:00"},
+        {"id": "me"},
+        *({"grid": [[name, *["a"] * 4]] * 5} for name in WRONG_NAMES),
+        *({"translations": {"de": {"Loyal": name}}} for name in WRONG_NAMES),
+        *({"translations": {"de": {name: "Treu"}}} for name in WRONG_NAMES),
+        {"translations": {"\ud800": {}}},
+        {"translations": {"de" * 20: {}}},
+        {"translations": {"de": {f"name {number}": "Treu" for number in range(27)}}},
+        {"translations": {f"x{letter}": {} for letter in "abcdefghijklmnopqrstu"}},
     ],
 )
 def test_a_program_that_is_none(wrong: Json) -> None:

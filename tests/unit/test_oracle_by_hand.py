@@ -222,6 +222,7 @@ def test_the_newest_snapshot_by_update_then_trigger_then_webhook() -> None:
         ([("2026-03-01T10:00:01Z", "2")], 99),
         ([(None, "0.5")], 49),
         ([(None, "0.5"), ("2026-02-01T00:00:00Z", "3"), ("2026-01-01T00:00:00Z", "4")], 299),
+        ([(DAY_1, "3"), (DAY_1, "2")], 299),  # of two from one instant on, the higher
         ([(None, "0.333")], 33),  # 33.2967
         ([(None, "0")], 0),
     ],

@@ -26,7 +26,8 @@ def test_who_holds_a_shop_goes_on_seeing_one_program_whole() -> None:
     reference.put_program(program())
     reference.put_cut_points(cut_points("first", 1))
     held = reference[SHOP]
-    reference.put_program(program(zone="Asia/Tokyo"))
+    later = {"announced_at": instants.to_datetime(instants.DAY), "zone": "Asia/Tokyo"}
+    reference.put_program(program().model_copy(update=later))
     reference.put_cut_points(cut_points("second", 2))
     assert (held.zone.key, held.program.zone) == ("UTC", "UTC")
     assert held.cut_points(3 * instants.DAY).version == "first"

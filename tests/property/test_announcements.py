@@ -1,0 +1,196 @@
+"""Programs are joined: in any order, with any repetition, and any number of them, no rule is lost."""
+
+import random
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from itertools import permutations
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events import instants
+from events.announcements import accept, fold, join, read, read_cut_points, succeed, tag
+from events.errors import BadEvent
+from events.programs import MAX_RULES, Program, Rates, Rule, default_cut_points
+from tests.property.webhooks import thorough
+
+SHOP = "nest.myshopify.com"
+T = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+RULES = st.builds(
+    Rule,
+    effective_from=st.none() | st.integers(0, 4).map(lambda hours: T + timedelta(hours=hours)),
+    points_per_unit=st.sampled_from(["1", "2", "2.5", "10"]),
+)
+PROGRAMS = st.builds(
+    Program,
+    shop=st.just(SHOP),
+    currency=st.just("USD"),
+    zone=st.sampled_from(["UTC", "Europe/Berlin"]),
+    look_back_days=st.sampled_from([None, 30, 365]),
+    translations=st.sampled_from([{}, {"de": {"Loyal": "Treu"}, "fr": {}}, {"fr": {}, "de": {"Loyal": "Treu"}}]),
+    rules=st.lists(RULES.filter(lambda rule: rule.effective_from is not None), max_size=4).flatmap(
+        lambda later: st.sampled_from(["1", "3"]).map(lambda rate: (Rule(points_per_unit=rate), *later))
+    ),
+    announced_at=st.none() | st.integers(0, 2).map(lambda late: T + late * MINUTE),
+    id=st.none() | st.integers(0, 2).map(lambda number: UUID(int=number)),
+)
+
+
+def program(*later: Rule, at: datetime = T, **changes: Any) -> Program:
+    rules = (changes.pop("ever", Rule()), *later)
+    return Program(shop=SHOP, currency="USD", rules=rules, announced_at=at, id=UUID(int=1)).model_copy(update=changes)
+
+
+def rule(minutes: int, rate: str = "2") -> Rule:
+    return Rule.model_validate({"effective_from": T + minutes * MINUTE, "points_per_unit": rate})
+
+
+@thorough(300)
+@given(PROGRAMS, PROGRAMS, PROGRAMS)
+def test_joining_is_commutative_associative_and_idempotent(one: Program, other: Program, third: Program) -> None:
+    assert tag(join(one, other)) == tag(join(other, one))
+    assert tag(join(join(one, other), third)) == tag(join(one, join(other, third)))
+    assert join(one, one) == one
+    assert join(join(one, other), other) == join(one, other)
+
+
+@thorough(200)
+@given(st.lists(PROGRAMS, min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_what_is_joined_is_a_program_with_every_rule(several: list[Program], chance: random.Random) -> None:
+    shuffled = several * 2
+    chance.shuffle(shuffled)
+    joined = reduce(join, shuffled)
+    assert tag(joined) == tag(reduce(join, several))
+    assert Program.model_validate_json(joined.model_dump_json()) == joined
+    ever = {found for each in several for found in each.rules if found.effective_from is None}
+    later = {found for each in several for found in each.rules} - ever
+    assert set(joined.rules) == later | {max(ever, key=lambda found: found.points_per_unit)}
+
+
+def test_of_two_rules_at_one_instant_the_higher_holds() -> None:
+    joined = join(program(rule(60, "3")), program(rule(60, "2")))
+    assert [str(found.points_per_unit) for found in joined.rules] == ["1", "2", "3"]
+    assert Rates(joined).points(100, instants.from_datetime(T + 60 * MINUTE)) == 3
+
+
+def test_a_rule_is_what_it_says() -> None:
+    """However it was written, it is one rule."""
+    said = ("2", "2.0", "2.000000", 2)
+    found = {
+        Rule.model_validate({"effective_from": at, "points_per_unit": rate})
+        for rate in said
+        for at in ("2026-11-21T10:00:00Z", "2026-11-21T11:00:00+01:00", "2026-11-21T10:00:00.000000Z")
+    }
+    assert {each.model_dump_json() for each in found} == {
+        '{"effective_from":"2026-11-21T10:00:00Z","points_per_unit":"2"}'
+    }
+    assert Rule.model_validate({"points_per_unit": "1E+1"}).model_dump_json().endswith('"10"}')
+
+
+def test_two_shops_or_two_currencies_cannot_be_joined() -> None:
+    for other in (program(shop="other.myshopify.com"), program(currency="EUR")):
+        with pytest.raises(ValueError, match="cannot be joined"):
+            join(program(), other)
+
+
+# What may be joined
+
+
+@pytest.mark.parametrize(
+    ("newer", "reason"),
+    [
+        (program(currency="JPY"), "other_currency"),
+        (program(ever=Rule.model_validate({"points_per_unit": "1000"})), "rules_rewritten"),
+        (program(rule(14)), "rule_too_soon"),
+        (program(rule(-60 * 24)), "rule_too_soon"),
+    ],
+)
+def test_what_is_refused(newer: Program, reason: str) -> None:
+    assert accept(None, newer) == newer, "the first program may say anything"
+    with pytest.raises(BadEvent) as refused:
+        accept(program(), newer)
+    assert refused.value.reason == reason
+    assert fold([program(), newer]) == program()
+
+
+def test_no_more_rules_than_a_program_may_have() -> None:
+    known, newer = program(rule(20, "3")), program(*(rule(number) for number in range(15, 14 + MAX_RULES)))
+    with pytest.raises(BadEvent, match="at most 1000"):
+        accept(known, newer)
+
+
+def test_a_replay_in_the_same_order_accepts_and_refuses_the_same() -> None:
+    first, second = program(), program(rule(20), at=T + MINUTE)
+    forged = program(rule(-5, "99"), at=T + 2 * MINUTE, zone="Asia/Tokyo")
+    third = program(rule(20), rule(60), at=T + 3 * MINUTE, zone="Europe/Berlin")
+    once = fold([first, second, forged, third])
+    assert once == third
+    # A sink that has stored it reads everything once more.
+    assert fold([third, first, second, forged, third]) == once
+
+
+def test_two_that_were_made_from_one_lose_nothing() -> None:
+    base = program()
+    for several in permutations([program(rule(20, "2"), at=T + MINUTE), program(rule(30, "3"), at=T + MINUTE)]):
+        joined = fold([base, *several])
+        assert joined is not None
+        assert set(joined.rules) == {Rule(), rule(20, "2"), rule(30, "3")}
+
+
+def test_who_means_the_whole_program_names_every_rule() -> None:
+    with pytest.raises(BadEvent, match="append-only"):
+        succeed(program(rule(20)), program(at=T + MINUTE))
+
+
+# What is read
+
+
+def record(found: Program, timestamp: datetime, key: bytes = SHOP.encode()) -> Program:
+    return read(key, found.model_dump_json().encode(), instants.from_datetime(timestamp) // 1000)
+
+
+def test_a_time_of_announcement_is_believed_as_far_as_the_brokers_allows() -> None:
+    skew = timedelta(microseconds=instants.CLOCK_SKEW)
+    assert record(program(), T).announced_at == T
+    assert record(program(at=T + 3 * MINUTE), T).announced_at == T + 3 * MINUTE
+    assert record(program(at=datetime(9998, 1, 1, tzinfo=UTC)), T).announced_at == T + skew
+    assert record(program(at=datetime(1999, 1, 1, tzinfo=UTC)), T).announced_at == T - skew
+
+
+def test_a_rule_of_the_past_cannot_be_announced_as_one_of_long_ago() -> None:
+    backdated = record(program(rule(-600, "99"), at=T - timedelta(days=1)), T)
+    with pytest.raises(BadEvent, match="15 minutes"):
+        accept(program(at=T - timedelta(days=2)), backdated)
+
+
+def test_a_program_written_by_hand_gets_time_and_id_of_its_record() -> None:
+    by_hand = b'{"shop": "nest.myshopify.com", "currency": "USD"}'
+    found = read(SHOP.encode(), by_hand, 1_795_253_400_123)
+    assert found.announced_at == instants.to_datetime(1_795_253_400_123_000)
+    assert found == read(SHOP.encode(), by_hand, 1_795_253_400_123)
+    assert found.id is not None
+
+
+@pytest.mark.parametrize("key", [None, b"", b"other.myshopify.com", b"nest.myshopify.com/1"])
+def test_a_programs_key_is_its_shop(key: bytes | None) -> None:
+    with pytest.raises(BadEvent, match="wrong_key"):
+        read(key, program().model_dump_json().encode(), 0)
+
+
+@pytest.mark.parametrize("timestamp", [-1, 0, 1 << 62])
+def test_any_timestamp_can_be_read(timestamp: int) -> None:
+    assert read(SHOP.encode(), program().model_dump_json().encode(), timestamp).announced_at is not None
+
+
+def test_cut_points_of_a_time_to_come_are_refused() -> None:
+    value = default_cut_points(SHOP, "USD", T).model_dump_json().encode()
+    at = instants.from_datetime(T) // 1000
+    assert read_cut_points(value, at).as_of == T
+    assert read_cut_points(value, at - 300_000).as_of == T
+    with pytest.raises(BadEvent, match="yet to come"):
+        read_cut_points(value, at - 300_001)

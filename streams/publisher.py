@@ -28,8 +28,8 @@ FULL_SECONDS: Final = 10.0
 #: A broker that has left messages waiting for so long is not ready for more (seconds).
 STALLED_SECONDS: Final = 3.0
 
-#: What the journal's probe writes: more than a page, so that the file grows and a full disk is noticed.
-_PROBE: Final = "CREATE TEMPORARY TABLE probe ON COMMIT DROP AS SELECT repeat('x', 1000) FROM generate_series(1, 64)"
+#: What the journal's probe writes, and takes back: some pages, so that the file grows and a full disk is noticed.
+_PROBE: Final = [Message(topics.RESCORE, "probe/0", b"x" * 1000)] * 64
 
 
 class _Reports:
@@ -206,15 +206,16 @@ class JournalPublisher:
         return None
 
     async def ready(self) -> bool:
-        """Whether the last commit went well; after one that did not, whether the database writes to its disk."""
+        """Whether the last commit went well; after one that did not, whether the raw history can be written."""
         if not self._refused:
             return True
         try:
             async with (
                 asyncio.timeout(STALLED_SECONDS),
                 await database.connect_async(self._url, "loyalnest journal") as connection,
+                connection.transaction(force_rollback=True),
             ):
-                await connection.execute(_PROBE)
+                await self._copy(connection, [_row(message) for message in _PROBE])
         except (psycopg.Error, TimeoutError):
             return False
         self._refused = False

@@ -358,6 +358,60 @@ def test_the_journal_outlives_its_connection(database: str) -> None:
     assert len(way.read()) == 2
 
 
+def test_the_journal_is_not_ready_while_it_cannot_be_written(database: str) -> None:
+    async def step(publisher: Publisher) -> None:
+        assert await publisher.ready()
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute("ALTER TABLE raw_events RENAME TO away")
+            with pytest.raises(PublishError):
+                await publisher.publish([order(1)])
+            assert not await publisher.ready()
+            connection.execute("ALTER TABLE away RENAME TO raw_events")
+        assert await publisher.ready()
+        with pytest.raises(PublishError):  # a value of its sender's says nothing of the journal
+            await publisher.publish([rescore(1)._replace(key="nul\0")])
+        assert await publisher.ready()
+
+    way = JournalWay(Settings(database=database))
+    use(way, step)
+    assert way.read() == []
+
+
+def test_a_broker_that_is_silent_is_not_ready(mock_kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(kafka=mock_kafka, partitions=PARTITIONS)
+
+    async def step(publisher: Publisher) -> None:
+        assert isinstance(publisher, KafkaPublisher)
+        await publisher.publish([order(1)])
+        assert await publisher.ready()
+        publisher._waiting.sent()  # and no word of it
+        monkeypatch.setattr("streams.publisher.STALLED_SECONDS", 0.0)
+        assert not await publisher.ready()
+        publisher._waiting.reported()
+        assert await publisher.ready()
+        publisher._fatal = "fenced"
+        assert (publisher.failed(), await publisher.ready()) == ("fenced", False)
+
+    use(KafkaWay(settings), step)
+
+
+def test_what_is_published_while_it_closes_is_answered(mock_kafka: str) -> None:
+    """A message that came while the queue was flushed waited for ever: nobody asked for its report any more."""
+
+    async def whole() -> None:
+        publisher = KafkaPublisher(Settings(kafka=mock_kafka, partitions=PARTITIONS))
+        calls = [asyncio.ensure_future(publisher.publish([order(number)])) for number in range(200)]
+        closing = asyncio.ensure_future(publisher.close())
+        await asyncio.sleep(0)
+        calls += [asyncio.ensure_future(publisher.publish([order(number)])) for number in range(200, 220)]
+        results = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 20)
+        await closing
+        assert results[:200] == [None] * 200
+        assert all(isinstance(each, PublishError) for each in results[200:])
+
+    asyncio.run(whole())
+
+
 def test_the_journal_without_a_database_raises(postgres: str) -> None:
     async def step(publisher: Publisher) -> None:
         with pytest.raises(PublishError, match="could not be written"):

@@ -5,6 +5,7 @@ import shutil
 import signal
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -180,3 +181,16 @@ def test_a_shop_added_while_nothing_runs_is_there_when_it_does(folder: Path) -> 
         now = instants.text(instants.parse("2099-01-01T00:00:00Z"))
         stack.run("programs", "set", "nest", "--points-per-unit", "2", "--from", now)
         assert '"points_per_unit": "2"' in stack.run("programs", "get", "nest")
+
+
+def test_a_process_that_hangs_is_started_again(folder: Path) -> None:
+    """Its exit code would say nothing: it does not end."""
+    with up(folder) as stack:
+        stack.run("shops", "add", "nest")
+        hung = stack.pid("api")
+        os.kill(hung, signal.SIGSTOP)
+        wait(lambda: "the api has given no sign of life" in stack.said(), 90, "word of the silence")
+        wait(lambda: stack.pid("api") != hung, what="another life")
+        assert not psutil.pid_exists(hung)
+        # At the same address, and nobody was refused meanwhile.
+        assert urllib.request.urlopen(f"{stack.announced['api']}/readyz", timeout=60).status == 200

@@ -24,7 +24,7 @@ from api.service import Server
 from api.services import Services
 from events.payloads import Contact
 from runtime import api_keys
-from runtime.ports import Message, PublishError
+from runtime.ports import Message, Publisher, PublishError
 from runtime.settings import Settings
 
 SHOP = "nest.myshopify.com"
@@ -65,10 +65,10 @@ class Remembering:
 class World:
     """A running app, and what a test does to it."""
 
-    def __init__(self, url: str, settings: Settings) -> None:
+    def __init__(self, url: str, settings: Settings, publisher: Publisher | None = None) -> None:
         self.url = url
         self.publisher = Remembering()
-        app = create_app(settings, self.publisher)
+        app = create_app(settings, publisher or self.publisher)
         self.services: Services = app.state.services
         self._addresses: queue.Queue[str] = queue.Queue()
         config = uvicorn.Config(app, port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=10)
@@ -201,14 +201,14 @@ def prospect(**changes: object) -> dict[str, Any]:
 
 
 @contextmanager
-def opened(url: str, **settings_of_its_own: Any) -> Iterator[World]:
+def opened(url: str, publisher: Publisher | None = None, **settings_of_its_own: Any) -> Iterator[World]:
     settings = Settings(
         database=SecretStr(url),
         master_key=SecretStr(base64.b64encode(MASTER).decode()),
         shopify_secrets=[SecretStr(each) for each in SECRETS],
         **settings_of_its_own,
     )
-    world = World(url, settings)
+    world = World(url, settings, publisher)
     world.start()
     try:
         yield world

@@ -108,7 +108,7 @@ class Standing(TypedDict):
 
 @with_config(_STRICT)
 class CustomerRow(TypedDict):
-    """A customer's absolute row as of `now`. Compacted by customer."""
+    """A customer's absolute row as of `now`. Compacted by customer. Each change of standing has a row of its own."""
 
     shop: Shop
     customer_id: CustomerId
@@ -124,11 +124,15 @@ class CustomerRow(TypedDict):
     deleted: bool
     redacted: bool
     fence: Fence
+    cause: Annotated[Cause, Field(description="what brought this row about")]
 
 
 @with_config(_STRICT)
 class RfmUpdated(TypedDict):
-    """A customer's digits, segment or cut-point version changed at `at`, and what caused it."""
+    """A customer's digits, segment or cut-point version changed at `at`, and what caused it.
+
+    Told once the change happens. One that was told just before a crash may not come about again: the row holds.
+    """
 
     type: Literal["rfm.updated"]
     id: Annotated[Uuid, Field(description="uuid5 of the change")]

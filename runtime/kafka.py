@@ -18,8 +18,9 @@ log = logging.getLogger(__name__)
 #: Faust's tables, whose changelogs are made here too: Faust itself would give them the broker's defaults.
 TABLES: Final = ("orders", "customers")
 
-#: What the history sink reads. Order facts are derived and in nobody's history: a rebuild makes them again.
-SINK_TOPICS: Final = tuple(topic.name for topic in topics.ALL if topic.name != topics.ORDER_FACTS)
+#: What the history sink reads. Order facts are derived and in nobody's history: a rebuild makes them again. Changes of
+#: standing it takes from the customers' rows.
+SINK_TOPICS: Final = tuple(topic.name for topic in topics.ALL if topic.name not in (topics.ORDER_FACTS, topics.RFM))
 
 _TIMEOUT = 15.0
 

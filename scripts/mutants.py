@@ -60,6 +60,7 @@ DIGITS = f"{FOLDS}::test_digits_are_the_oracles"
 VERSIONS = f"{FOLDS}::test_the_version_in_use_is_the_newest_not_after_now"
 CUSTOMERS = f"{FOLDS}::test_a_customers_webhooks_are_a_join"
 FACTS = f"{FOLDS}::test_facts_of_an_order_may_come_in_any_order"
+STANDINGS = "tests/property/test_standings.py"
 REFUSALS = "tests/unit/test_refusals.py"
 BOUNDS = "tests/unit/test_records.py"
 LEDGER = "tests/unit/test_ledger.py"
@@ -88,6 +89,28 @@ MUTANTS = [
         r"[^\x00-",
         r"[^\x01-",
         (BOUNDS,),
+    ),
+    # The history of standings
+    Mutant(
+        "a replay adds the changes of an instant again",
+        "streams/standings.py",
+        "back = next((at for at in range(first, len(steps)) if steps[at].standing == row.standing), None)",
+        "back = len(steps) - 1 if steps and steps[-1].standing == row.standing else None",
+        (STANDINGS,),
+    ),
+    Mutant(
+        "two changes of a customer fall on one instant",
+        "streams/standings.py",
+        "max(at, last.at + 1), last.standing",
+        "at, last.standing",
+        (STANDINGS,),
+    ),
+    Mutant(
+        "a change within a chunk has no row",
+        "tables/chunks.py",
+        "            self._emit_row(ident)  # at once: the history is made of rows, and the chunk may bring another change\n",
+        "",
+        (EMISSION,),
     ),
     Mutant(
         "points may leave 64 bits",

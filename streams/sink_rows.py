@@ -16,6 +16,8 @@ from events.errors import BadEvent
 from events.programs import Program
 from events.records import PointsRecord
 from runtime import schema
+from streams import standings
+from streams.standings import Told
 from tables.chunks import Received, dead_letter
 
 #: The columns that each kind of row fills, in the order of its tuples.
@@ -43,8 +45,7 @@ class Rows:
         self.cut_points: dict[tuple[str, str, str], Row] = {}
         self.points: list[PointsRecord] = []
         self.customers: dict[tuple[str, str], Row] = {}
-        self.history: list[Row] = []
-        self.deltas: list[Row] = []
+        self.told: dict[standings.Key, list[Told]] = {}  # every row of a customer, in order
         self.windows: dict[tuple[str, str, str, int], Row] = {}
         self.late: set[tuple[str, str, str]] = set()
         self.dead_letters: list[Row] = []
@@ -119,6 +120,9 @@ class Rows:
     def _customer(self, received: Received) -> None:
         row = records.read(records.CUSTOMER_ROW, received.value)
         shop, customer_id, now = row["shop"], row["customer_id"], row["now"]
+        values = row["recency_days"], row["frequency"], row["monetary"]
+        told = Told(row["fence"], instants.parse(now), row["standing"], *values, row["cause"])
+        self.told.setdefault((shop, customer_id), []).append(told)
         kept = self.customers.get((shop, customer_id))
         if kept is not None:
             if row["fence"] < kept[-1]:
@@ -133,23 +137,6 @@ class Rows:
             *(standing["score"], standing["segment_id"], standing["segment"], standing["cut_points_version"]),
             *(contact, row["deleted"], row["redacted"], row["fence"]),
         )
-        self.shops.add(shop)
-
-    def _rfm(self, received: Received) -> None:
-        record = records.read(records.RFM_UPDATED, received.value)
-        ident, at, shop = record["id"], record["at"], record["shop"]
-        customer_id, cause = record["customer_id"], record["cause"]
-        current, previous = record["current"], record["previous"]
-        self.history.append(
-            (
-                *(at, ident, shop, customer_id, record["recency_days"], record["frequency"], record["monetary"]),
-                *(current["r"], current["f"], current["m"], current["score"], current["segment_id"]),
-                *(current["segment"], current["cut_points_version"], cause),
-            )
-        )
-        left = None if previous is None else previous["segment"]
-        if left != current["segment"]:
-            self.deltas.append((at, ident, shop, customer_id, left, current["segment"], cause))
         self.shops.add(shop)
 
     def _window(self, received: Received) -> None:
@@ -184,7 +171,6 @@ _READERS: Final[dict[str, Callable[[Rows, Received], None]]] = {
     topics.RESCORE: Rows._rescore,
     topics.POINTS: Rows._points,
     topics.CUSTOMER_ROWS: Rows._customer,
-    topics.RFM: Rows._rfm,
     topics.WINDOWS: Rows._window,
     topics.DEAD_LETTERS: Rows._dead_letter,
 }

@@ -17,7 +17,7 @@ from events.errors import BadEvent
 from events.programs import Program
 from runtime import vault
 from runtime.database import copy
-from streams import ledger
+from streams import ledger, sink_history
 from streams.sink_rows import COLUMNS, Row, Rows
 from tables.chunks import Received
 
@@ -211,6 +211,7 @@ def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
     """Write a batch's rows in the caller's transaction; how many went to each table."""
     _join_programs(cursor, rows)
     entries, totals = _ledger(cursor, rows)
+    history, deltas = sink_history.changes(cursor, rows.told)
     if rows.raw_events:
         copy(cursor, "raw_events", COLUMNS["raw_events"], rows.raw_events)
     counts = Counter({"raw_events": len(rows.raw_events), "programs": len(rows.programs)})
@@ -218,8 +219,8 @@ def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
         "cut_points": rows.cut_points.values(),
         "points_totals": [(*key, *total) for key, total in totals.items()],
         "points_transactions": entries,
-        "rfm_score_history": rows.history,
-        "rfm_segment_deltas": rows.deltas,
+        "rfm_score_history": history,
+        "rfm_segment_deltas": deltas,
         "points_windows": rows.windows.values(),
         "late_windows": rows.late,
         "dead_letters": rows.dead_letters,

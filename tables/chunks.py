@@ -166,6 +166,7 @@ class CustomerChunk(_Base):
         self._fence = fence
         self._open: dict[tuple[str, str], tuple[customers.CustomerState, _Nodes]] = {}
         self._measured: dict[tuple[str, str], customers.Measured] = {}
+        self._causes: dict[tuple[str, str], str] = {}  # of the last record, until the row is emitted
         self._changes: list[tuple[str, windows.Window, tuple[int, ...]]] = []
 
     def take(self, received: Received) -> None:
@@ -229,8 +230,20 @@ class CustomerChunk(_Base):
         shop = self._reference[ident[0]]
         self._measured[ident] = measured = customers.measure(state, nodes, shop.look_back)
         change = customers.score(state, measured.values, shop, ident, cause)
+        self._causes[ident] = cause
         if change is not None:
             self._emit(topics.RFM, keys.join(*ident), change, self._partition)
+            self._emit_row(ident)  # at once: the history is made of rows, and the chunk may bring another change
+
+    def _emit_row(self, ident: tuple[str, str]) -> None:
+        """The customer's row as of their last record, unless it has been emitted since."""
+        cause = self._causes.pop(ident, None)
+        if cause is None:
+            return
+        state, _ = self._open[ident]
+        row = customers.row(state, self._measured[ident], self._reference[ident[0]], ident, cause, self._fence)
+        if row is not None:
+            self._emit(topics.CUSTOMER_ROWS, keys.join(*ident), row, self._partition)
 
     def _note_windows(
         self, ident: tuple[str, str], state: customers.CustomerState, nodes: _Nodes, filed: customers.Filed
@@ -259,14 +272,7 @@ class CustomerChunk(_Base):
             writes.update(nodes.below_the_root())
             writes[keys.join(*ident)] = codec.dumps(state)
             removed.update(nodes.removed())
-            measured = self._measured.get(ident)  # as of the last record of theirs
-            row = (
-                None
-                if measured is None
-                else customers.row(state, measured, self._reference[ident[0]], ident, self._fence)
-            )
-            if row is not None:
-                self._emit(topics.CUSTOMER_ROWS, keys.join(*ident), row, self._partition)
+            self._emit_row(ident)
         self._finish_windows()
         return {**writes, **removed}
 

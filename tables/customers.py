@@ -178,9 +178,9 @@ def score(
 
 
 def row(
-    state: CustomerState, measured: Measured, shop: ShopReference, key: tuple[str, str], fence: int
+    state: CustomerState, measured: Measured, shop: ShopReference, key: tuple[str, str], cause: str, fence: int
 ) -> CustomerRow | None:
-    """The customer's absolute row as of their now; None while nothing has named them."""
+    """The customer's absolute row as of their now, and what brought it about; None while nothing has named them."""
     if not state["known"] or state["standing"] is None:
         return None
     found = measured.values
@@ -199,6 +199,7 @@ def row(
         "deleted": state["deleted"],
         "redacted": state["redacted"],
         "fence": fence,
+        "cause": cause,
     }
 
 

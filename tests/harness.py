@@ -26,10 +26,11 @@ from faust.types import TP
 from events import codec, instants, keys, payloads, topics
 from events.programs import CutPoints, Program
 from events.records import CustomerRow, DeadLetter, OrderFact, PointsRecord, RfmUpdated, WindowRow
-from streams import ledger
+from streams import ledger, standings
 from streams.folding import Folder, Table
 from streams.guard import Guard
 from streams.sequence import Piece, Sequence
+from streams.standings import Told
 from tables import chunks, customers, history, windows
 from tables.chunks import Received
 from tables.reference import Reference
@@ -412,6 +413,35 @@ WindowKey = tuple[str, str, int]
 
 
 @dataclass
+class Standings:
+    """The history of standings, kept in memory as streams.sink_store keeps it in the database."""
+
+    rows: dict[standings.Key, Told] = field(default_factory=dict)
+    changes: dict[standings.Key, list[standings.Change]] = field(default_factory=dict)
+
+    def take(self, told: Mapping[standings.Key, list[Told]]) -> None:
+        """The rows of a batch, by customer."""
+        for key, rows in told.items():
+            kept, row = self.changes.setdefault(key, []), self.rows.get(key)
+            path = None
+            if row is not None:
+                path = standings.at_rest(row.fence, row.now, row.standing)
+                start = standings.read_from(path, rows)
+                if start is not None:
+                    before = [each for each in kept if each.at < start][-1:]
+                    path = path._replace(changes=[*before, *(each for each in kept if each.at >= start)])
+            added, removed = standings.follow(key, path, rows)
+            assert all(each in kept for each in removed)
+            stored = [each._replace(told=None) for each in added]
+            self.changes[key] = sorted(
+                [*(each for each in kept if each not in removed), *stored], key=lambda each: each.at
+            )
+            for each in rows:
+                if key not in self.rows or (each.fence, each.now) >= (self.rows[key].fence, self.rows[key].now):
+                    self.rows[key] = each
+
+
+@dataclass
 class Sink:
     """What a consumer of every topic holds in the end, by the rules of the contract."""
 
@@ -422,6 +452,7 @@ class Sink:
     rows: dict[tuple[str, str], CustomerRow] = field(default_factory=dict)
     rfm: dict[str, RfmUpdated] = field(default_factory=dict)
     last_rfm: dict[tuple[str, str], RfmUpdated] = field(default_factory=dict)
+    standings: "Standings" = field(default_factory=lambda: Standings())
     partials: dict[tuple[str, str, str, int], WindowRow] = field(default_factory=dict)
     late: set[WindowKey] = field(default_factory=set)
     letters: dict[str, DeadLetter] = field(default_factory=dict)
@@ -437,6 +468,9 @@ class Sink:
             have = sink.rows.get((row["shop"], row["customer_id"]))
             if have is None or have["fence"] <= row["fence"]:
                 sink.rows[row["shop"], row["customer_id"]] = row
+            values = row["recency_days"], row["frequency"], row["monetary"]
+            told = Told(row["fence"], instants.parse(row["now"]), row["standing"], *values, row["cause"])
+            sink.standings.take({(row["shop"], row["customer_id"]): [told]})
         for change in stream.outputs(topics.RFM):
             sink.rfm.setdefault(change["id"], change)
             sink.last_rfm[change["shop"], change["customer_id"]] = change

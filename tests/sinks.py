@@ -181,6 +181,7 @@ def customer(ident: str, segment: str = "Champions", **more: Any) -> dict[str, A
         "deleted": False,
         "redacted": False,
         "fence": 0,
+        "cause": "order 1",
         **more,
     }
 

@@ -86,7 +86,7 @@ def test_ada() -> None:
     asked.append(received(topics.RESCORE, keys.join(SHOP, "1815"), rescore))
     outputs = fold(chunks.CustomerChunk({}, reference, 0, 1, windows.Partial()), asked)
 
-    (row,) = [codec.loads(each.value) for each in outputs if each.topic == topics.CUSTOMER_ROWS]
+    *_, row = [codec.loads(each.value) for each in outputs if each.topic == topics.CUSTOMER_ROWS]
     assert (row["balance"], row["recency_days"], row["frequency"], row["monetary"]) == (230, 31, 2, 180_00)
     standing = row["standing"]
     assert (standing["r"], standing["f"], standing["m"], standing["score"]) == (4, 2, 3, "3.1")

@@ -11,7 +11,7 @@ from runtime.settings import Settings
 from streams import sink_store
 from streams.sink_rows import Rows
 from tables.chunks import Received
-from tests.sinks import SHOP, Sent, customer, envelope, key, points, rfm, rows, standing, window
+from tests.sinks import SHOP, Sent, customer, envelope, key, points, rows, standing, window
 
 Feed = Callable[..., Rows]
 UUIDS = [f"5f0d4c1e-0000-4000-8000-{number:012d}" for number in range(10)]
@@ -200,16 +200,59 @@ def test_a_former_owners_window_changes_nothing(settings: Settings, feed: Feed, 
 # --- RFM ---------------------------------------------------------------------------------------------------------
 
 
-def test_history_always_and_a_delta_when_the_segment_moved(settings: Settings, feed: Feed) -> None:
+def changed(settings: Settings) -> list[tuple[Any, ...]]:
+    """Every change of the one customer in the order of time, and that each kept its delta where the segment moved."""
+    found = rows(settings, "SELECT at::time::text, segment, cause FROM rfm_score_history ORDER BY at")
+    moved = rows(settings, "SELECT at::time::text, previous_segment, segment FROM rfm_segment_deltas ORDER BY at")
+    left = [None, *(segment for _, segment, _ in found)]
+    expected = [(at, before, now) for before, (at, now, _) in zip(left, found, strict=False) if before != now]
+    assert moved == expected
+    assert rows(settings, "SELECT segment FROM customers") == [(found[-1][1],)]
+    return found
+
+
+def told(at: str, segment: str, cause: str = "order 1", **more: Any) -> Sent:
+    return row("7", segment, now=f"2026-11-21T{at}Z", cause=cause, **more)
+
+
+def test_a_change_of_standing_is_a_row_of_history_and_of_segment_a_delta(settings: Settings, feed: Feed) -> None:
+    again = standing("New", cut_points_version="v2")
     messages = [
-        (topics.RFM, key("7"), rfm("7", previous, current, id=ident))
-        for ident, (previous, current) in zip(UUIDS, [(None, "New"), ("New", "New"), ("New", "Active")], strict=False)
+        told("09:00:00", "New"),
+        told("09:10:00", "New", "order 2"),
+        told("09:20:00", "New", "rescore", standing=again),
+        told("09:30:00", "Active", "order 3"),
     ]
+    wanted = [("09:00:00", "New", "order 1"), ("09:20:00", "New", "rescore"), ("09:30:00", "Active", "order 3")]
     feed(*messages)
-    feed(*messages)
-    assert rows(settings, "SELECT count(*) FROM rfm_score_history") == [(3,)]
-    deltas = rows(settings, "SELECT previous_segment, segment FROM rfm_segment_deltas ORDER BY id")
-    assert deltas == [(None, "New"), ("New", "Active")]
+    assert changed(settings) == wanted
+    feed(*messages)  # a replay
+    for message in messages:
+        feed(message)
+    assert changed(settings) == wanted
+    found = rows(
+        settings,
+        "SELECT r, f, m, score::text, segment_id, recency_days, frequency, monetary FROM rfm_score_history LIMIT 1",
+    )
+    assert found == [(5, 4, 3, "4.1", "seg_543", 3, 2, 12_000)]
+
+
+def test_a_replay_that_takes_another_way_still_leads_to_the_row(settings: Settings, feed: Feed) -> None:
+    feed(told("09:00:00", "New"), told("09:30:00", "Dormant", "rescore"))
+    # The worker died with this; in the replay the order came first, and the rescore found nothing to change.
+    feed(told("09:15:00", "Active", "order 2"))
+    feed(told("09:30:00", "Active", "rescore"))
+    wanted = [("09:00:00", "New", "order 1"), ("09:30:00", "Dormant", "rescore")]
+    assert changed(settings) == [*wanted, ("09:30:00.000001", "Active", "rescore")]
+
+
+def test_changes_of_one_instant_are_taken_back_together(settings: Settings, feed: Feed) -> None:
+    feed(told("09:00:00", "New"), told("09:30:00", "Loyal"), told("09:30:00", "Active"), told("09:30:00", "Dormant"))
+    assert [at for at, *_ in changed(settings)] == ["09:00:00", "09:30:00", "09:30:00.000001", "09:30:00.000002"]
+    feed(told("09:30:00", "Loyal"))
+    assert [segment for _, segment, _ in changed(settings)] == ["New", "Loyal"]
+    feed(told("09:30:00", "New"))
+    assert [segment for _, segment, _ in changed(settings)] == ["New"]
 
 
 # --- windows -----------------------------------------------------------------------------------------------------
@@ -428,7 +471,6 @@ UNREADABLE = [
     (topics.POINTS, b"[]", "bad_record"),
     (topics.POINTS, {**points("1", "7", 1, "a"), "total": "many"}, "bad_record"),
     (topics.CUSTOMER_ROWS, customer("7", balance=None), "bad_record"),
-    (topics.RFM, rfm("7", None, "New", id="not a uuid"), "bad_record"),
     (topics.WINDOWS, window(size="week"), "bad_record"),
     (topics.PROGRAMS, {"shop": SHOP}, "bad_record"),
     (topics.CUT_POINTS, b"", "bad_record"),

@@ -2,6 +2,7 @@
 
 import random
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -55,8 +56,11 @@ def check_rows(sink: Sink, shop: str, expected: oracle.Shop, crashes: int) -> No
         wanted = expected_row(customer)
         assert {name: row[name] for name in wanted} == wanted, customer_id
         # A change is told once. One that left just before a crash may not come about again, when topics interleave
-        # otherwise in the replay: then the row says what stands, and the last change does not.
+        # otherwise in the replay: the history is made of rows, and leads to the standing of the last.
         assert crashes or sink.last_rfm[shop, customer_id]["current"] == row["standing"]
+        changes = sink.standings.changes[shop, customer_id]
+        assert changes[-1].standing == row["standing"]
+        assert all(two.previous == one.standing and one.at < two.at for one, two in pairwise(changes))
 
 
 def check_orders(sink: Sink, shop: str, expected: oracle.Shop) -> None:

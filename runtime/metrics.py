@@ -31,8 +31,14 @@ SINK_RETRIES = Counter(
 
 DEAD_LETTERS = Counter(
     "loyalnest_dead_letters_total",
-    "Messages that could not be used, by where they came from and why.",
+    "Dead letters stored (the sink's own, the worker's, the front door's), by where the message came from and why.",
     ["source", "error"],
+)
+LATE_WINDOWS = Counter(
+    "loyalnest_late_windows_total", "Windows that an order changed after the stream had let go of them.", ["size"]
+)
+UNKNOWN_STATUSES = Counter(
+    "loyalnest_unknown_statuses_total", "Orders with a financial_status that is none of Shopify's; they do not count."
 )
 
 # --- the publisher -----------------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ MUTANTS = [
     Mutant(
         "a change within a chunk has no row",
         "tables/chunks.py",
-        "            self._emit_row(ident)  # at once: the history is made of rows, and the chunk may bring another change\n",
+        "            self._emit_row(ident)  # at once: of rows the history is made\n",
         "",
         (EMISSION,),
     ),

@@ -277,8 +277,11 @@ class Sink:
         self._left.update({place: after for place, (_, after) in moves.items()})
         for table, number in counts.items():
             metrics.SINK_ROWS.labels(table).inc(number)
-        for (source, reason), number in rows.unreadable.items():
+        for (source, reason), number in rows.letters.items():
             metrics.DEAD_LETTERS.labels(source, reason).inc(number)
+        for size, number in rows.late_windows.items():
+            metrics.LATE_WINDOWS.labels(size).inc(number)
+        metrics.UNKNOWN_STATUSES.inc(rows.unknown_statuses)
 
     def _find_bad(self, batch: list[Received], error: Exception) -> None:
         """One record of the batch holds what its column cannot: halve until it stands alone, and let it go."""

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from events import announcements, codec, envelopes, instants, keys, payloads, records, topics
 from events.errors import BadEvent
+from events.orders import KNOWN_STATUSES, SNAPSHOT_TOPICS
 from events.programs import Program
 from events.records import PointsRecord
 from runtime import schema
@@ -24,6 +25,9 @@ from tables.chunks import Received, dead_letter
 COLUMNS: Final = {table.name: table.columns for table in schema.TABLES if table.sink}
 
 Row = tuple[Any, ...]
+
+#: The source, in the metric, of what came by no topic of ours.
+_DOOR: Final = "webhook"
 
 #: Of a key that is not ours so much is kept.
 _MAX_KEY: Final = 256
@@ -52,7 +56,9 @@ class Rows:
         self.redacted: dict[tuple[str, str], str] = {}  # (shop, customer) -> when that was asked
         self.redacted_shops: dict[str, str] = {}
         self.shops: set[str] = set()
-        self.unreadable: Counter[tuple[str, str]] = Counter()  # (source, error)
+        self.letters: Counter[tuple[str, str]] = Counter()  # (source, error) of every dead letter, whoever made it
+        self.late_windows: Counter[str] = Counter()  # by size
+        self.unknown_statuses = 0
 
     def add(self, received: Received) -> None:
         """Take one message; what cannot be read is taken as a dead letter."""
@@ -63,8 +69,11 @@ class Rows:
 
     def refuse(self, received: Received, error: BadEvent) -> None:
         """A dead letter, the same one that an agent makes of the same message."""
-        self.unreadable[received.topic, error.reason] += 1
-        letter: records.DeadLetter = codec.loads(dead_letter(received, error).value)
+        self._keep_letter(codec.loads(dead_letter(received, error).value))
+
+    def _keep_letter(self, letter: records.DeadLetter) -> None:
+        source = letter["source"]
+        self.letters[source if source in topics.BY_NAME else _DOOR, letter["error"]] += 1
         self.dead_letters.append(_letter_row(letter))
 
     # --- inputs --------------------------------------------------------------------------------------------------
@@ -78,6 +87,8 @@ class Rows:
             self.redacted[shop, customer_id] = received_at
         elif topic == "shop/redact":
             self.redacted_shops[shop] = received_at
+        if topic in SNAPSHOT_TOPICS and payload.get("financial_status") not in KNOWN_STATUSES:
+            self.unknown_statuses += 1
         if self._journal:
             return
         triggered_at = _instant(envelope["triggered_at"])
@@ -145,6 +156,7 @@ class Rows:
         self.shops.add(shop)
         if row["late"]:
             self.late.add((shop, size, start))
+            self.late_windows[size] += 1
             return
         kept = self.windows.get((shop, size, start, partition))
         if kept is not None and row["fence"] < kept[-1]:
@@ -157,7 +169,7 @@ class Rows:
 
     def _dead_letter(self, received: Received) -> None:
         letter = records.read(records.DEAD_LETTER, received.value)
-        self.dead_letters.append(_letter_row(letter))
+        self._keep_letter(letter)
         if letter["shop"]:
             self.shops.add(letter["shop"])
 

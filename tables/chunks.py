@@ -233,7 +233,7 @@ class CustomerChunk(_Base):
         self._causes[ident] = cause
         if change is not None:
             self._emit(topics.RFM, keys.join(*ident), change, self._partition)
-            self._emit_row(ident)  # at once: the history is made of rows, and the chunk may bring another change
+            self._emit_row(ident)  # at once: of rows the history is made
 
     def _emit_row(self, ident: tuple[str, str]) -> None:
         """The customer's row as of their last record, unless it has been emitted since."""

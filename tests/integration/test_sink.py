@@ -244,11 +244,36 @@ def test_the_metrics_say_what_was_stored(embedded: Settings) -> None:
 
     table = {"table": "points_transactions"}
     before = value("loyalnest_sink_rows_total", **table)
-    send(embedded, [*orders(0, 20), (topics.POINTS, key("7"), b"{")])
-    refused = value("loyalnest_dead_letters_total", source=topics.POINTS, error="bad_record")
+    strange = envelope("orders/paid", {"id": 1, "financial_status": "bartered"}, webhook_id="w-strange")
+    sent: list[Sent] = [
+        (topics.POINTS, key("7"), b"{"),
+        # What the worker and the front door could not use.
+        (topics.DEAD_LETTERS, None, letter(error="unexpected")),
+        (topics.DEAD_LETTERS, None, letter(id=f"{0:08d}-0000-4000-8000-{7:012d}", source="webhook", error="bad_json")),
+        (topics.WINDOWS, f"{SHOP}/0", window("2020-01-01T00:00:00Z", late=True)),
+        (topics.ORDERS, key("1"), strange),
+    ]
+    metered: dict[str, list[dict[str, str]]] = {
+        "loyalnest_dead_letters_total": [
+            {"source": topics.POINTS, "error": "bad_record"},
+            {"source": topics.ORDERS, "error": "unexpected"},
+            {"source": "webhook", "error": "bad_json"},
+        ],
+        "loyalnest_late_windows_total": [{"size": "hour"}],
+        "loyalnest_unknown_statuses_total": [{}],
+    }
+    seen = [(name, labels, value(name, **labels)) for name, every in metered.items() for labels in every]
+    paid = [
+        (topic, name, {**found, "payload": {**found["payload"], "financial_status": "paid"}})
+        if topic == topics.ORDERS
+        else (topic, name, found)
+        for topic, name, found in orders(0, 20)
+    ]
+    send(embedded, [*paid, *sent])
     drain(embedded)
     assert value("loyalnest_sink_rows_total", **table) == before + 20
-    assert value("loyalnest_dead_letters_total", source=topics.POINTS, error="bad_record") == refused + 1
+    for name, labels, was in seen:
+        assert value(name, **labels) == was + 1, (name, labels)
     assert value("loyalnest_sink_batch_seconds_count") > 0
 
 
@@ -323,6 +348,7 @@ def _process(settings: Settings) -> "subprocess.Popen[bytes]":
         "LOYALNEST_DATABASE": settings.database_url(),
         "LOYALNEST_TOPIC_PREFIX": settings.topic_prefix,
         "LOYALNEST_SINK_BATCH": str(settings.sink_batch),
+        "LOYALNEST_PARTITIONS": str(settings.partitions),
         "LOYALNEST_SESSION_TIMEOUT": "6",
         "LOYALNEST_WORKER_ID": "sink-under-test",
     }

@@ -487,7 +487,7 @@ def test_what_cannot_be_read_is_a_dead_letter_and_stops_nothing(
     assert rows(settings, 'SELECT source, partition, "offset", error FROM dead_letters') == [(topic, 0, 0, error)]
     assert rows(settings, "SELECT count(*) FROM points_transactions") == [(1,)]
     assert rows(settings, "SELECT count(*) FROM raw_events") == [(0,)]
-    assert batch.unreadable == {(topic, error): 1}
+    assert batch.letters == {(topic, error): 1}
 
 
 def test_a_dead_letter_of_ours_is_stored_once(settings: Settings, feed: Feed) -> None:

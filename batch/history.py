@@ -5,6 +5,7 @@ left off without care for overlaps. Memory grows with orders and refunds, not wi
 into what is kept as soon as they are half as many. Instants are microseconds, amounts minor units.
 """
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from psycopg import Connection
 
 from events import envelopes, instants, keys, orders, payloads, topics
 from events.errors import BadEvent
+from events.records import MAX_LETTER
 
 #: Webhooks fetched, parsed and laid into columns at a time.
 CHUNK = 5_000
@@ -46,8 +48,14 @@ _PERSON = {"customer_id": pl.String, "now": pl.Int64, "known": pl.Boolean}
 _NAMING = frozenset({"customers/create", "customers/update", "customers/delete"})
 _STREAMS = [topics.ORDERS, topics.CUSTOMERS]
 
+# What the stream refused counts nowhere until it is replayed. Refusals of what a message says are made here alike; of
+# the others these letters tell. (Of an unknown shop everything is brought in, once it is known: none is left out.)
+_REFUSED = """
+SELECT source, key, value FROM dead_letters
+WHERE shop = %s AND source = ANY(%s) AND error IN ('unexpected', 'too_large') AND replayed_at IS NULL"""
+
 _ALL = """
-SELECT stream, value FROM raw_events
+SELECT stream, key, value FROM raw_events
 WHERE shop = %(shop)s AND stream = ANY(%(streams)s) AND triggered_at <= %(until)s::timestamptz"""
 _SINCE = _ALL + " AND xid >= %(xid)s::xid8"
 _BEYOND = _ALL + " AND (xid >= %(xid)s::xid8 OR triggered_at > %(read_to)s::timestamptz)"
@@ -78,6 +86,30 @@ class Kept:
             self._kept = self._merge(pl.concat([self._kept, *self._pending]))
             self._pending, self._waiting = [], 0
         return self._kept
+
+
+class Refused:
+    """The messages that stand in dead letters: by what they say, or by their key where it is too long for a letter."""
+
+    def __init__(self, letters: Iterable[tuple[str, str | None, str | None]]) -> None:
+        self._said: set[tuple[str, str]] = set()
+        self._long: set[tuple[str, str | None]] = set()
+        for stream, key, value in letters:
+            if value is None:
+                self._long.add((stream, key))
+            else:
+                self._said.add((stream, _canonical(value)))
+
+    def __contains__(self, row: tuple[str, str, str]) -> bool:
+        stream, key, value = row
+        if self._long and len(value) > MAX_LETTER and (stream, key) in self._long:
+            return True
+        return bool(self._said) and (stream, _canonical(value)) in self._said
+
+
+def _canonical(value: str) -> str:
+    """The same text for two envelopes that say the same, in whatever order."""
+    return json.dumps(json.loads(value), sort_keys=True)
 
 
 def _newest(rows: pl.DataFrame) -> pl.DataFrame:
@@ -126,10 +158,13 @@ class History:
                 "xid": self._xid,
                 "read_to": self._read_to,
             }
+            refused = Refused(connection.execute(_REFUSED, (self.shop, _STREAMS)).fetchall())
             with connection.cursor("history", scrollable=False) as cursor:
                 cursor.execute(query, parameters)
                 while rows := cursor.fetchmany(CHUNK):
-                    self.absorb((stream, value.encode()) for stream, value in rows)
+                    self.absorb(
+                        (stream, value.encode()) for stream, key, value in rows if (stream, key, value) not in refused
+                    )
                     count += len(rows)
                     on_progress(count)
         self._xid, self._read_to = xid, bound

@@ -14,7 +14,8 @@ class RunReport(NamedTuple):
     """What a run found and did.
 
     `customers` are the known ones as of `as_of`, `scored` those of them who are not Prospects, `segments` how many
-    customers each segment has, largest first. `rescored` counts requests, `unreadable` webhooks nobody can use.
+    customers each segment has, largest first. `rescored` counts requests, `unreadable` webhooks nobody can use;
+    `differ` customers were not as the history says in the end, and `detail` says so.
     """
 
     run_id: UUID
@@ -27,6 +28,8 @@ class RunReport(NamedTuple):
     segments: dict[str, int]
     rescored: int
     rounds: int
+    differ: int
+    detail: str | None
     windows: int
     webhooks: int
     unreadable: int
@@ -89,10 +92,11 @@ def note_published(connection: Connection[Any], run_id: UUID) -> None:
     connection.execute("UPDATE batch_runs SET published = true WHERE id = %s", (run_id,))
 
 
-def finish(connection: Connection[Any], run_id: UUID, rescored: int, rounds: int) -> None:
+def finish(connection: Connection[Any], run_id: UUID, rescored: int, rounds: int, detail: str | None = None) -> None:
     connection.execute(
-        "UPDATE batch_runs SET status = 'done', rescored = %s, rounds = %s, finished_at = %s WHERE id = %s",
-        (rescored, rounds, datetime.now(UTC), run_id),
+        "UPDATE batch_runs SET status = 'done', rescored = %s, rounds = %s, detail = %s, finished_at = %s"
+        " WHERE id = %s",
+        (rescored, rounds, detail, datetime.now(UTC), run_id),
     )
 
 

@@ -18,10 +18,10 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from batch import segments, tables
-from batch.publishing import publishing
+from batch.publishing import Publish, publishing
 from batch.runs import RunReport
 from events.programs import Program
-from runtime import health
+from runtime import health, unknown_shops
 from runtime.children import health_listener
 from runtime.ports import Publisher, PublishError
 from runtime.settings import Settings
@@ -64,6 +64,7 @@ def main(settings: Settings, publisher: Publisher, stop: threading.Event | None 
         try:
             while not ending.is_set() and publisher.failed() is None:
                 schedule.look()
+                bring_in(settings, publish)
                 pulse.beat()
                 pulse.waiting = schedule.waiting
                 ending.wait(LOOK)
@@ -73,6 +74,16 @@ def main(settings: Settings, publisher: Publisher, stop: threading.Event | None 
         log.critical("the schedule ends, to be started anew: %s", why)
         return 1
     return 0
+
+
+def bring_in(settings: Settings, publish: Publish) -> None:
+    """Takes in what came before its shop was added. What cannot be now is left to the next look."""
+    try:
+        with tables.connect(settings) as connection:
+            for shop in unknown_shops.waiting(connection):
+                unknown_shops.bring_in(settings, connection, publish, shop)
+    except (psycopg.Error, PublishError) as error:
+        log.warning("what came before its shop was added could not be brought in: %s", error)
 
 
 class Schedule:
@@ -136,6 +147,8 @@ class Schedule:
         except Exception:
             log.exception("the batch of %s failed", shop)
         else:
+            if report.detail is not None:
+                log.warning("the batch of %s: %s", shop, report.detail)
             log.info(
                 "the batch of %s: %d customers, cut points %s, %d rounds, %.1f s",
                 shop,

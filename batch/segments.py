@@ -21,6 +21,7 @@ from batch.rescoring import OnProgress, Patience
 from batch.runs import RunReport
 from events import instants, keys, topics
 from events.programs import CutPoints, Program
+from runtime import unknown_shops
 from runtime.ports import Message, Publisher
 from runtime.settings import Settings
 
@@ -64,6 +65,8 @@ def connected(
     settled = timedelta(0) if settings.journal else SETTLED
     with tables.connect(settings) as connection:
         arrival.wait(settings, connection, on_progress)
+        if wanted is not False:
+            unknown_shops.bring_in(settings, connection, publish, shop)
         return run(connection, publish, shop, as_of, wanted, on_progress, patience, settled)
 
 
@@ -142,7 +145,13 @@ class _Run:
             )
             outcome = asking.run(self.publish, found["customer_id"])
         rebuilt = windows.rebuild_late(self.connection, self.history, self.program, self.settled)
-        runs.finish(self.connection, run_id, *outcome)
+        differ, detail = outcome.differing.len(), None
+        if differ:
+            detail = (
+                f"{differ} of {found.height} customers are not as the history says after {outcome.rounds} rounds of"
+                f" asking (for one, {outcome.differing[0]}): is the worker running, and the sink?"
+            )
+        runs.finish(self.connection, run_id, outcome.rescored, outcome.rounds, detail)
         counts = found["segment"].value_counts(sort=True)
         return RunReport(
             run_id=run_id,
@@ -154,6 +163,8 @@ class _Run:
             scored=cut_points.customers,
             segments=dict(counts.iter_rows()),
             rescored=outcome.rescored,
+            differ=differ,
+            detail=detail,
             rounds=outcome.rounds,
             windows=rebuilt,
             webhooks=self.history.webhooks,

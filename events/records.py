@@ -7,7 +7,7 @@ Every value is bounded here, in length, in characters and in size: whatever is o
 in a column, an index or a key. events.fields has the bounds.
 """
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
@@ -179,6 +179,10 @@ class Rescore(TypedDict):
     customer_id: CustomerId
     as_of: Instant
     version: Version
+
+
+#: A dead letter carries the message up to this size; a longer one stays in its topic alone.
+MAX_LETTER: Final = 1 << 20
 
 
 @with_config(_STRICT)

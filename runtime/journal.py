@@ -6,6 +6,7 @@ begins with a replay of everything, so the pump keeps its cursor in memory.
 
 import logging
 import threading
+import zlib
 from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
@@ -30,13 +31,18 @@ MAX_BEHIND: Final = 4000
 #: Bytes of inputs that may be unread in one partition.
 MAX_BYTES: Final = 2_500_000
 
-#: The broker loses a batch that displaces all others of its partition: nothing larger goes in.
-MAX_RECORD: Final = 1_000_000
+#: The broker loses a batch that displaces all others of its partition, so two of the largest must fit: nothing that is
+#: longer as it is sent goes in. A body of 10 MB is sent compressed, to some tenth of its length.
+MAX_RECORD: Final = 2_500_000
+
+#: Messages of more bytes than this are sent compressed; for small ones it costs more than it saves.
+PLAIN: Final = 200_000
 
 #: What the worker reads by itself, beside the topics of its chunks.
 _REFERENCE: Final = (topics.PROGRAMS, topics.CUT_POINTS)
 
 SLICE: Final = 500
+_START: Final = ("0", 0)
 _SLICE_BYTES: Final = 1_000_000
 _POLL: Final = 0.02  # seconds: what an idle pump adds to the delay of a webhook, at most
 _RETRY: Final = 1.0
@@ -64,15 +70,24 @@ SELECT count(*) FROM raw_events WHERE (xid, id) > (%(xid)s::xid8, %(id)s) AND st
 """
 
 
+#: The first program of each shop. A replay begins with them: what came before its shop was added has been brought in
+#: since, and must not be refused once more.
+_FIRST = """
+SELECT DISTINCT ON (shop) key, value, received_at FROM raw_events
+WHERE stream = %(programs)s AND stream <> ALL(%(skip)s) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+ORDER BY shop, xid, id
+"""
+
+
 class Row(NamedTuple):
-    """A row of the journal; `value` is None where it is larger than MAX_RECORD."""
+    """A row of the journal: `size` is its length as it is sent; `value` is None where that is too much."""
 
     xid: str
     id: int
     stream: str
     key: str
     size: int
-    value: str | None
+    value: bytes | None
     received_at: Any
 
 
@@ -102,7 +117,7 @@ def _oversize(row: Row) -> tuple[str, bytes]:
         "offset": None,
         "key": row.key,
         "error": "too_large",
-        "detail": f"{row.size} bytes are more than the embedded broker carries ({MAX_RECORD})",
+        "detail": f"{row.size} bytes, compressed, are more than the embedded broker carries ({MAX_RECORD})",
         "value": None,
         "sealed": None,
     }
@@ -112,8 +127,8 @@ def _oversize(row: Row) -> tuple[str, bytes]:
 class Pump(threading.Thread):
     """Feeds one broker. `error` is what ended it early; None while it runs or after `stop`.
 
-    `skip` names streams that are left out; a record of more than `max_record` bytes becomes a dead letter. `sent`
-    counts what went to each partition.
+    `skip` names streams that are left out; a record that is sent as more than `max_record` bytes becomes a dead
+    letter. `sent` counts what went to each partition.
     """
 
     def __init__(
@@ -125,7 +140,8 @@ class Pump(threading.Thread):
         self._skip = list(skip)
         self._max_record = max_record
         self._producer: Any = Producer(kafka.producer_config(settings))
-        self._cursor: tuple[str, int] = ("0", 0)
+        self._compressing: Any = Producer(kafka.producer_config(settings) | {"compression.type": "gzip"})
+        self._cursor = _START
         self._room: Counter[int] = Counter()
         self._unread: deque[Slice] = deque()
         # Not `_stop`: threading.Thread has a method of that name.
@@ -151,6 +167,7 @@ class Pump(threading.Thread):
             while not self._ending.is_set():
                 try:
                     with psycopg.connect(self._settings.database_url(), autocommit=True) as connection:
+                        self._begin(connection)
                         self._pump(connection, gauge)
                 except psycopg.OperationalError as error:
                     log.warning("the journal waits for the database: %s", error)
@@ -159,6 +176,16 @@ class Pump(threading.Thread):
         except Exception as error:
             log.exception("the journal stopped")
             self.error = error
+
+    def _begin(self, connection: psycopg.Connection[Any]) -> None:
+        if self._cursor != _START:
+            return
+        asked = {"programs": topics.PROGRAMS, "skip": self._skip}
+        failed: list[KafkaError] = []
+        for key, value, received_at in connection.execute(_FIRST, asked):
+            report = lambda error, _: failed.append(error) if error else None  # noqa: E731
+            self._produce(self._producer, topics.PROGRAMS, key, value.encode(), received_at, report)
+        self._flush(self._producer, failed)
 
     def _pump(self, connection: psycopg.Connection[Any], gauge: Gauge) -> None:
         while not self._ending.is_set():
@@ -173,15 +200,21 @@ class Pump(threading.Thread):
     def _read(self, connection: psycopg.Connection[Any]) -> list[Row]:
         xid, ident = self._cursor
         asked = {"xid": xid, "id": ident, "skip": self._skip}
-        asked |= {"rows": SLICE, "bytes": _SLICE_BYTES, "record": self._max_record}
-        return [Row(*row) for row in connection.execute(_NEXT, asked)]
+        asked |= {"rows": SLICE, "bytes": _SLICE_BYTES, "record": topics.MAX_MESSAGE_BYTES}
+        return [self._row(*row) for row in connection.execute(_NEXT, asked)]
+
+    def _row(self, xid: str, ident: int, stream: str, key: str, size: int, value: str | None, at: Any) -> Row:
+        found = None if value is None else value.encode()
+        if found is not None and size > PLAIN:
+            size = len(zlib.compress(found))
+        return Row(xid, ident, stream, key, size, found if size <= self._max_record else None, at)
 
     def _weigh(self, rows: list[Row]) -> Weight:
         messages, size = Counter[int](), Counter[int]()
         for row in rows:
             partition = keys.partition_of(row.key.encode(), self._partitions)
             messages[partition] += 1
-            size[partition] += min(row.size, self._max_record)
+            size[partition] += 0 if row.value is None else row.size
         return Weight(messages, size)
 
     def _wait_for_room(self, connection: psycopg.Connection[Any], gauge: Gauge, weight: Weight) -> bool:
@@ -228,21 +261,25 @@ class Pump(threading.Thread):
                 ends[at] = max(ends.get(at, 0), int(message.offset() or 0) + 1)
 
         for row in rows:
-            stream, value = _oversize(row) if row.value is None else (row.stream, row.value.encode())
-            self._produce(row, stream, value, delivered)
-            if stream in _REFERENCE:  # what comes after it may need it
-                self._flush(failed)
+            stream, value = _oversize(row) if row.value is None else (row.stream, row.value)
+            packed = len(value) > PLAIN
+            producer = self._compressing if packed else self._producer
+            if packed:  # the order holds over both producers
+                self._flush(self._producer, failed)
+            self._produce(producer, stream, row.key, value, row.received_at, delivered)
+            if packed or stream in _REFERENCE:  # what comes after a program may need it
+                self._flush(producer, failed)
         # The order holds across slices because the next one starts only when this one is in.
-        self._flush(failed)
+        self._flush(self._producer, failed)
         self._unread.append(Slice(ends, weight.size))
 
-    def _produce(self, row: Row, stream: str, value: bytes, delivered: Any) -> None:
+    def _produce(self, producer: Any, stream: str, key: str, value: bytes, received_at: Any, delivered: Any) -> None:
         # A program is judged by its record's time: that must be the same in every life. The others' is now, since a
         # real Kafka's retention would end at once what seems old.
-        timestamp = instants.from_datetime(row.received_at) // 1000 if stream in _REFERENCE else 0
-        name, key = self._settings.topic(stream), row.key.encode()
-        self._producer.produce(name, value, key, on_delivery=delivered, timestamp=timestamp)
+        timestamp = instants.from_datetime(received_at) // 1000 if stream in _REFERENCE else 0
+        name = self._settings.topic(stream)
+        producer.produce(name, value, key.encode(), on_delivery=delivered, timestamp=timestamp)
 
-    def _flush(self, failed: list[KafkaError]) -> None:
-        if self._producer.flush(30) > 0 or failed:
+    def _flush(self, producer: Any, failed: list[KafkaError]) -> None:
+        if producer.flush(30) > 0 or failed:
             raise PublishError(str(failed[0]) if failed else "the embedded broker does not answer")

@@ -19,7 +19,7 @@ from events import topics
 from runtime import database, kafka, schema, settled
 from runtime.progress import WORKER_TOPICS, Gauge, Place, Progress
 from runtime.settings import Settings
-from runtime.supervisor import Stack
+from runtime.supervisor import REFUSED_AGAIN, Stack
 
 _TIMEOUT: Final = 15.0
 _DELETED: Final = 60.0
@@ -43,6 +43,7 @@ def rebuild(settings: Settings, say: Callable[[str], None], on_progress: Callabl
         say("forgetting the worker's state and emptying the derived tables")
         _forget(admin, settings, start)
         books.execute(f"TRUNCATE {', '.join(schema.DERIVED)}".encode())
+        books.execute(REFUSED_AGAIN)
         stack = Stack(settings, say, rebuilding=True)
         try:
             stack.start()

@@ -45,6 +45,13 @@ HUNG: Final = 30.0
 _OF_A_LIFE: Final = ("worker", "sink")
 
 
+#: Letters that a replay of the raw history makes anew, if their cause is still there.
+REFUSED_AGAIN: Final = """
+DELETE FROM dead_letters WHERE replayed_at IS NULL AND source LIKE 'shopify.%'
+  AND error IN ('unexpected', 'too_large', 'unknown_shop')
+"""
+
+
 class UpError(RuntimeError):
     """LoyalNest cannot start or go on; the message says why, and where to look."""
 
@@ -163,6 +170,7 @@ class Stack:
         with connection:
             if self._broker is not None:
                 connection.execute("DELETE FROM sink_positions WHERE incarnation LIKE 'embedded-%'")
+                connection.execute(REFUSED_AGAIN)
                 if home.rebuild_asked(self.settings.data):
                     self._say("emptying the derived tables for a rebuild")
                     connection.execute(f"TRUNCATE {', '.join(schema.DERIVED)}".encode())

@@ -623,6 +623,13 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
         (CURSORS,),
     ),
     Mutant(
+        "the batch counts what the stream refused",
+        "batch/history.py",
+        "if (stream, key, value) not in refused",
+        "if (stream, key, value) is not None",
+        ("tests/integration/test_batch.py::test_what_the_stream_refused_counts_nowhere_until_it_is_replayed",),
+    ),
+    Mutant(
         "an export takes its place when it begins to be read",
         "api/slots.py",
         "        self._taken[shop] += 1\n",

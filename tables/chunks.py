@@ -11,7 +11,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from events import codec, envelopes, instants, keys, payloads, records, topics
 from events.errors import BadEvent
-from events.records import DeadLetter
+from events.records import MAX_LETTER, DeadLetter
 from tables import customers, history, windows
 from tables import orders as order_fold
 from tables.reference import Reference
@@ -50,9 +50,6 @@ class Chunk(Protocol):
 
 
 C = TypeVar("C", bound=Chunk)
-
-#: A dead letter carries the message up to this size; a longer one stays in its topic alone.
-MAX_LETTER = 1 << 20
 
 
 class _Base:

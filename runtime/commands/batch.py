@@ -83,6 +83,8 @@ def segments(
         counts = [{"segment": name, "customers": f"{count:,}"} for name, count in report.segments.items()]
         show.rows(counts, numbers=("customers",))
     done = f"published as {report.version}; {report.rescored:,} rescored" if report.published else "not published"
+    if report.detail is not None:
+        common.out.print(report.detail, style="yellow", markup=False)
     common.out.print(f"{report.customers:,} customers from {report.webhooks:,} webhooks, {done}.")
     common.out.print(f"run {report.run_id}")
 

@@ -12,7 +12,7 @@ import typer
 
 from events.errors import BadEvent
 from events.programs import Program
-from runtime import api_keys, database, programs
+from runtime import api_keys, database, programs, unknown_shops
 from runtime.commands import common, show
 from runtime.commands.common import AsJson, CommandError, Data, Database, Kafka, Shop
 from runtime.settings import Settings
@@ -25,6 +25,24 @@ keys_app = typer.Typer(no_args_is_help=True, help="API keys, each for one shop."
 def _say_when(settings: Settings) -> None:
     if settings.kafka is None:
         common.err.print("It takes effect when `loyalnest up` starts.")
+
+
+#: Seconds until what came before a shop has surely been taken in, unless a long history is being replayed.
+_STORED = 120.0
+
+
+def _bring_in(connection: psycopg.Connection[Any], settings: Settings, shop: str) -> None:
+    """What came before the shop was added, and was refused until now."""
+    publisher = common.new_publisher(settings)
+    with (
+        common.err.status("taking in what came before"),
+        common.room("batch.publishing").publishing(publisher) as publish,
+    ):
+        sent, seen = unknown_shops.bring_in_and_wait(settings, connection, publish, shop, _STORED)
+    if sent:
+        common.out.print(f"{sent:,} messages from before have been taken in.")
+    if not seen:
+        common.err.print("What came before is not all taken in yet; the schedule goes on with it, and so does a batch.")
 
 
 def _announce(settings: Settings, shop: str, change: programs.Change) -> None:
@@ -89,11 +107,14 @@ def add(
         }
     )
     settings = common.read_settings(kafka=kafka, database=database, data=data)
-    with common.attached(settings) as complete:
+    with common.connected(settings) as (complete, connection):
         if not ensure(complete, program):
             raise CommandError(f"{program.shop} is there already; change it with `loyalnest programs set`")
         common.out.print(f"Added {program.shop}.")
-        _say_when(complete)
+        if complete.kafka is None:
+            common.err.print("It takes effect when `loyalnest up` starts.")
+        else:
+            _bring_in(connection, complete, program.shop)
 
 
 @shops_app.command("list")

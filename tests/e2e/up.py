@@ -115,8 +115,8 @@ class Up:
 
 
 @contextmanager
-def up(folder: Path, *words: str) -> Iterator[Up]:
-    stack = Up(folder, *words)
+def up(folder: Path, *words: str, prefix: str = "") -> Iterator[Up]:
+    stack = Up(folder, *words, prefix=prefix)
     try:
         stack.start()
         yield stack

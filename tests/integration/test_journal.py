@@ -1,5 +1,7 @@
 """The journal's pump: the order of commits, a bounded backlog, everything again for each broker."""
 
+import random
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -195,11 +197,12 @@ def test_it_never_runs_further_ahead_than_the_bound(connection: Connection, sett
 
 
 def test_it_counts_bytes_too(connection: Connection, settings: Settings, pump: Pump, broker: EmbeddedBroker) -> None:
-    _insert(connection, ["x" * 600_000 for _ in range(12)])
+    _insert(connection, [secrets.token_hex(500_000) for _ in range(12)])
     pump.start()
-    assert _settle(pump) * 600_000 <= journal.MAX_BYTES
+    assert _settle(pump) * 500_000 <= journal.MAX_BYTES  # a digit of 8 bits holds 4
     seen = 0
     while seen < 12:
+        _settle(pump)
         seen += len(_read(settings, topics.ORDERS, pump.pumped - seen, from_offset=seen))
         assert seen == pump.pumped, "a message was dropped before it was read"
         _read_all(settings, connection)
@@ -209,11 +212,44 @@ def test_it_counts_bytes_too(connection: Connection, settings: Settings, pump: P
 def test_what_the_broker_cannot_carry_becomes_a_dead_letter(
     connection: Connection, settings: Settings, pump: Pump
 ) -> None:
-    _insert(connection, ["before", "x" * (journal.MAX_RECORD + 1), "after"])
+    _insert(connection, ["before", secrets.token_hex(journal.MAX_RECORD + 10_000), "after"])
     pump.start()
     assert _read(settings, topics.ORDERS, 2) == ["before", "after"]
     letter = codec.loads(_read(settings, topics.DEAD_LETTERS, 1)[0].encode())
     assert (letter["error"], letter["source"], letter["key"]) == ("too_large", topics.ORDERS, f"{SHOP}/1")
+
+
+def test_it_carries_what_the_front_door_takes(connection: Connection, settings: Settings, pump: Pump) -> None:
+    """An order of 90,000 lines, twice, among small ones, in their order."""
+    lines = [{"id": random.getrandbits(43), "price": f"{at % 977}.99", "quantity": 1} for at in range(180_000)]
+    body = codec.dumps({"id": 1, "line_items": lines}).decode()
+    assert len(body) > 9_000_000
+    _insert(connection, ["first", body, "between", body, "last"])
+    pump.start()
+    assert _read(settings, topics.ORDERS, 2) == ["first", body]
+    _settle(pump)
+    _read_all(settings, connection)
+    assert _read(settings, topics.ORDERS, 3, from_offset=2) == ["between", body, "last"]
+
+
+def test_a_shop_is_known_before_what_came_before_it(connection: Connection, settings: Settings, pump: Pump) -> None:
+    _insert(connection, ["an order"])
+    _insert(connection, ["its program", "its second program"], stream=topics.PROGRAMS)
+    pump.start()
+    assert _read(settings, topics.ORDERS, 1) == ["an order"]
+    assert _read(settings, topics.PROGRAMS, 3) == ["its program", "its program", "its second program"]
+    with Consumer({"bootstrap.servers": settings.kafka_servers(), "group.id": "look"}) as consumer:
+        home = keys.partition_of(f"{SHOP}/1".encode(), 4)
+        times = [
+            next(each.timestamp()[1] for each in _at(consumer, TopicPartition(topic, home, 0)))
+            for topic in (topics.PROGRAMS, topics.ORDERS)
+        ]
+    assert times[0] <= times[1]
+
+
+def _at(consumer: Any, place: TopicPartition) -> list[Any]:
+    consumer.assign([place])
+    return list(consumer.consume(1, 10))
 
 
 def test_every_broker_gets_everything_again_in_the_same_order(connection: Connection, url: str) -> None:

@@ -123,7 +123,9 @@ def test_topics(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_batch(terminal: Terminal, monkeypatch: pytest.MonkeyPatch, filled: str) -> None:
     segments = {"Previously loyal": 1_234_567, "Needs attention": 9}
     version = "f" * 32
-    report = RunReport(RUN, LONG, AT, version, True, 1_234_576, 9, segments, 1_234_576, 1, 0, 12_345_678, 0, 1.0)
+    differ = 9, f"9 of 1234576 customers are not as the history says after 4 rounds of asking (for one, {10**18})"
+    counts = 1_234_576, 9, segments, 1_234_576, 1
+    report = RunReport(RUN, LONG, AT, version, True, *counts, *differ, 0, 12_345_678, 0, 1.0)
     monkeypatch.setattr(batch, "run_segments", lambda *_: report)
     words = ("batch", "segments", "--shop", LONG, "--as-of", "2026-11-21", "--no-publish", "--database", filled)
     check(terminal.run(*words), f"{LONG} as of 2026-11-21 00:00:00Z", str(RUN), version, "Previously loyal")

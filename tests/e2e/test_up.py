@@ -112,6 +112,16 @@ def test_any_process_may_be_killed_at_any_moment(folder: Path) -> None:
         assert _rows(stack, "SELECT sum(balance)::bigint FROM customers") == [(sum(n % 70 for n in range(1500)),)]
 
 
+def _kill_all_of_it(stack: Up) -> None:
+    """kill -9 of `up` alone: its processes go with it."""
+    assert stack.process is not None
+    family = [each for each in stack.descendants() if "runtime.cli" in " ".join(each.cmdline())]
+    stack.process.kill()
+    stack.process.wait()
+    _, left = psutil.wait_procs(family, timeout=30)
+    assert not left
+
+
 def test_a_restart_keeps_everything_and_a_rebuild_makes_it_anew(folder: Path) -> None:
     with up(folder) as stack:
         stack.run("play", str(_orders(folder)), "--shop", "nest")
@@ -127,24 +137,14 @@ def test_a_restart_keeps_everything_and_a_rebuild_makes_it_anew(folder: Path) ->
         stack.start()
         _parity(stack, "nest")
         assert _customers(stack) == before
+        _kill_all_of_it(stack)
+        stack.start()  # takes over what the dead one left
+        _parity(stack, "nest")
+        assert _customers(stack) == before
         _rows(stack, "DELETE FROM customers WHERE customer_id > '5' RETURNING 1")
         assert "empty" in stack.run("rebuild")
         _parity(stack, "nest")
         assert _customers(stack) == before
-
-
-def test_ended_by_sigterm_nothing_is_left(folder: Path) -> None:
-    with up(folder) as stack:
-        second = loyalnest("up", "--data", str(folder), "--port", "0", check=False)
-        assert (second.returncode, "another LoyalNest uses" in second.stderr) == (1, True)
-        assert stack.announced["api"] in stack.said()  # and the first one is where it was
-        family = stack.descendants()
-        server = int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
-        assert len(family) >= 3
-        assert stack.stop() == 0
-        psutil.wait_procs(family, timeout=5)
-        assert not [each for each in family if each.is_running()]
-        assert not psutil.pid_exists(server) or psutil.Process(server).status() == psutil.STATUS_ZOMBIE
 
 
 def test_what_will_not_get_better_ends_it_in_one_sentence(folder: Path) -> None:
@@ -158,29 +158,26 @@ def test_what_will_not_get_better_ends_it_in_one_sentence(folder: Path) -> None:
     assert not (folder / "postgres" / "postmaster.pid").exists()
 
 
-def test_killed_its_processes_go_with_it_and_the_next_takes_over(folder: Path) -> None:
-    with up(folder) as stack:
-        stack.run("shops", "add", "nest")
-        assert stack.process is not None
-        family = [each for each in stack.descendants() if "runtime.cli" in " ".join(each.cmdline())]
-        stack.process.kill()
-        stack.process.wait()
-        _, left = psutil.wait_procs(family, timeout=30)
-        assert not left
-        stack.start()
-        wait(lambda: "nest.myshopify.com" in stack.run("shops", "list"), what="the shop")
-
-
-def test_a_shop_added_while_nothing_runs_is_there_when_it_does(folder: Path) -> None:
+def test_a_shop_added_while_nothing_runs_is_there_when_it_does_and_sigterm_leaves_nothing(folder: Path) -> None:
     said = loyalnest("shops", "add", "nest", "--currency", "EUR", "--data", str(folder))
     assert "takes effect when" in said.stderr
     again = loyalnest("shops", "add", "nest", "--data", str(folder), check=False)
     assert (again.returncode, "there already" in again.stderr) == (1, True)
     with up(folder) as stack:
+        second = loyalnest("up", "--data", str(folder), "--port", "0", check=False)
+        assert (second.returncode, "another LoyalNest uses" in second.stderr) == (1, True)
+        assert stack.announced["api"] in stack.said()  # and the first one is where it was
         wait(lambda: "EUR" in stack.run("shops", "list"), what="the shop")
         now = instants.text(instants.parse("2099-01-01T00:00:00Z"))
         stack.run("programs", "set", "nest", "--points-per-unit", "2", "--from", now)
         assert '"points_per_unit": "2"' in stack.run("programs", "get", "nest")
+        family = stack.descendants()
+        server = int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
+        assert len(family) >= 3
+        assert stack.stop() == 0
+        psutil.wait_procs(family, timeout=5)
+        assert not [each for each in family if each.is_running()]
+        assert not psutil.pid_exists(server) or psutil.Process(server).status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_process_that_hangs_is_started_again(folder: Path) -> None:

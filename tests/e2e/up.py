@@ -58,8 +58,10 @@ class Up:
         self._words = words
         self._output = folder.parent / f"{folder.name}.out"
         self.process: subprocess.Popen[bytes] | None = None
+        self._said_before = 0
 
     def start(self) -> None:
+        self._said_before = len(self.said()) if self._output.exists() else 0
         with self._output.open("ab") as output:
             self.process = subprocess.Popen(
                 [*COMMAND, "up", "--data", str(self.folder), "--port", "0", "--no-schedule", *self._words],
@@ -72,7 +74,7 @@ class Up:
     def _is_up(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self.said()
-        return "LoyalNest is up" in self.said().rpartition("ending")[2]
+        return "LoyalNest is up" in self.said()[self._said_before :]
 
     def said(self) -> str:
         return self._output.read_text(encoding="utf-8")

@@ -58,8 +58,12 @@ def explain(error: ValidationError) -> str:
     )
 
 
-def read(data: bytes | None) -> Webhook:
-    """The webhook in a message's value; BadEvent if it is not an envelope of a topic we take."""
+def read(data: bytes | None, timestamp: int | None = None) -> Webhook:
+    """The webhook in a message's value; BadEvent if it is not an envelope of a topic we take.
+
+    `timestamp` is the record's (milliseconds), beyond which no `received_at` is believed; None for what stands in the
+    raw history, where the sink has seen to it.
+    """
     if data is None:
         raise BadEvent("empty", "a message without a value")
     try:
@@ -71,11 +75,12 @@ def read(data: bytes | None) -> Webhook:
         payload = payloads.minimise(topic, envelope["payload"])
     except payloads.InexactNumber:
         payload = payloads.minimise(topic, codec.loads_exact(data)["payload"])
+    received_at = instants.parse(envelope["received_at"])
     return Webhook(
         topic,
         keys.shop_domain(envelope["shop"]),
         envelope["webhook_id"],
         instants.parse(envelope["triggered_at"]),
-        instants.parse(envelope["received_at"]),
+        received_at if timestamp is None else instants.believed(received_at, timestamp),
         payload,
     )

@@ -71,6 +71,12 @@ def of_kafka(milliseconds: int) -> int:
     return min(max(milliseconds, 0) * 1000, _LATEST - 1)
 
 
+def believed(received_at: int, timestamp: int) -> int:
+    """When a sender says it received something: not after its record's timestamp (the broker's, milliseconds)."""
+    at = of_kafka(timestamp)
+    return received_at if received_at < at + 1000 else at
+
+
 def event_time(triggered_at: int, received_at: int) -> int:
     """When an event happened, as far as it can be believed: a sender's clock cannot push us into the future."""
     return min(triggered_at, received_at + CLOCK_SKEW)

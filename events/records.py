@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
+from events import instants
 from events.envelopes import explain
 from events.errors import BadEvent
 from events.fields import (
@@ -225,6 +226,14 @@ def read(adapter: TypeAdapter[T], data: bytes | None) -> T:
         return adapter.validate_json(data)
     except ValidationError as error:
         raise BadEvent("bad_record", explain(error)) from None
+
+
+def read_rescore(data: bytes | None, timestamp: int) -> Rescore:
+    """As `read`. An `as_of` after the record's own timestamp (milliseconds) would move a customer's `now` for ever."""
+    request = read(RESCORE, data)
+    if instants.parse(request["as_of"]) > instants.of_kafka(timestamp) + instants.CLOCK_SKEW:
+        raise BadEvent("future_time", "a rescore as of a time that has yet to come")
+    return request
 
 
 def schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:

@@ -21,6 +21,10 @@ DEAD_LETTERS = "loyalnest.dead-letters"
 MAX_MESSAGE_BYTES = 12 * 1024 * 1024
 
 
+#: What others may write, or somebody forge: their records bear the broker's own time.
+INPUTS = (ORDERS, CUSTOMERS, SHOPS, PROGRAMS, CUT_POINTS, RESCORE)
+
+
 class Topic(NamedTuple):
     """A topic: `keyed` ones share the one partition count, so that a customer's records meet in one worker."""
 
@@ -36,6 +40,8 @@ class Topic(NamedTuple):
             "cleanup.policy": "compact" if self.compacted else "delete",
             "retention.ms": str(self.retention_ms),
             "max.message.bytes": str(MAX_MESSAGE_BYTES),
+            # A producer's own idea of the time would be believed where the broker's is meant to bound it.
+            "message.timestamp.type": "LogAppendTime" if self.name in INPUTS else "CreateTime",
         }
 
 

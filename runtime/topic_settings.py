@@ -116,10 +116,12 @@ def _settings(topic: NewTopic, found: Mapping[str, str] | None) -> Iterator[Diff
     wanted: Mapping[str, str] = topic.config
     compacted, endless = wanted["cleanup.policy"] == "compact", wanted["retention.ms"] == _ENDLESS
     policy = found.get("cleanup.policy", "")
-    for name in ("cleanup.policy", "retention.ms", "max.message.bytes"):
+    for name in ("cleanup.policy", "retention.ms", "max.message.bytes", "message.timestamp.type"):
         if found.get(name) == wanted[name] or (name == "retention.ms" and policy == "compact" and compacted):
             continue
-        if name == "max.message.bytes":
+        if name == "message.timestamp.type":
+            dangerous = False  # its producers' clocks are believed instead of the broker's
+        elif name == "max.message.bytes":
             dangerous = int(found.get(name) or 0) < topics.MAX_MESSAGE_BYTES
         elif name == "cleanup.policy" and not compacted:
             dangerous = True  # all but a key's last record would be dropped

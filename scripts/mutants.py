@@ -387,6 +387,13 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
         "at = said",
         (ANNOUNCED,),
     ),
+    Mutant(
+        "a producer's received_at is believed",
+        "events/instants.py",
+        "return received_at if received_at < at + 1000 else at",
+        "return received_at",
+        (GOLDEN,),
+    ),
     Mutant("a name of any length", "events/programs.py", "tuple[Name, Name,", "tuple[str, Name,", (PROGRAM,)),
     Mutant(
         "a clawback by the rule of today",

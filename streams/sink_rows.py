@@ -113,7 +113,7 @@ class Rows:
         self._own_input(received, found.shop)
 
     def _rescore(self, received: Received) -> None:
-        self._own_input(received, records.read(records.RESCORE, received.value)["shop"])
+        self._own_input(received, records.read_rescore(received.value, received.timestamp)["shop"])
 
     def _own_input(self, received: Received, shop: str) -> None:
         if not self._journal:
@@ -202,6 +202,10 @@ def _envelope(received: Received) -> tuple[envelopes.Envelope, str]:
     except payloads.InexactNumber:
         envelope["payload"] = payloads.minimise(topic, codec.loads_exact(received.value)["payload"])
     envelope["shop"] = keys.shop_domain(envelope["shop"])
+    # The history keeps what is believed: then whoever reads it, and a replay at any later time, agrees with the fold.
+    said = instants.parse(envelope["received_at"])
+    if (believed := instants.believed(said, received.timestamp)) != said:
+        envelope["received_at"] = instants.text(believed)
     # Our own envelopes come out byte for byte as they went in.
     return envelope, codec.dumps(envelope).decode()
 

@@ -82,7 +82,7 @@ class OrderChunk(_Base):
         self._states: dict[str, order_fold.OrderState] = {}
 
     def take(self, received: Received) -> None:
-        webhook = envelopes.read(received.value)
+        webhook = envelopes.read(received.value, received.timestamp)
         shop = self._reference[webhook.shop]
         order_id = keys.resource_id(payloads.resource_of(webhook.topic, webhook.payload))
         key = keys.join(webhook.shop, order_id)
@@ -170,9 +170,9 @@ class CustomerChunk(_Base):
         if received.topic == topics.ORDER_FACTS:
             self._take_fact(received, records.read(records.ORDER_FACT, received.value))
         elif received.topic == topics.RESCORE:
-            self._take_rescore(received, records.read(records.RESCORE, received.value))
+            self._take_rescore(received, records.read_rescore(received.value, received.timestamp))
         else:
-            self._take_webhook(received, envelopes.read(received.value))
+            self._take_webhook(received, envelopes.read(received.value, received.timestamp))
 
     def _take_fact(self, received: Received, fact: records.OrderFact) -> None:
         shop = self._reference[fact["shop"]]

@@ -46,6 +46,9 @@ TABLES = {
     topics.RESCORE: "customers",
 }
 
+#: The broker's time of what the tests send (milliseconds), in 2100: whatever `received_at` they say is believed.
+LATE = 4_102_444_800_000
+
 Place = tuple[str, int]  # a topic or a table, and a partition
 
 
@@ -190,21 +193,27 @@ class Stream:
     # --- in ---
 
     def send(self, envelope: Json, *, astray: bool = False) -> None:
-        """An envelope as a producer sends it; `astray`: as one that partitions in a way of its own."""
+        """An envelope as a producer sends it; `astray`: as one that partitions in a way of its own.
+
+        `arrived` in it is the broker's time of its record; without, the broker's clock is far ahead.
+        """
         key = key_of(envelope)
         partition = self.chance.randrange(self.partitions) if astray else None
-        self.put(topics.for_webhook(envelope["topic"]), key, json.dumps(envelope).encode(), partition)
+        timestamp = instants.parse(envelope["arrived"]) // 1000 if "arrived" in envelope else LATE
+        self.put(topics.for_webhook(envelope["topic"]), key, json.dumps(envelope).encode(), partition, timestamp)
 
     def rescore(self, shop: str, customer_id: str, as_of: datetime, version: str) -> None:
         at = instants.text(instants.from_datetime(as_of))
         request = {"shop": shop, "customer_id": customer_id, "as_of": at, "version": version}
         self.put(topics.RESCORE, keys.join(shop, customer_id), codec.dumps(request))
 
-    def put(self, topic: str, key: str, value: bytes | None, partition: int | None = None) -> int:
+    def put(
+        self, topic: str, key: str, value: bytes | None, partition: int | None = None, timestamp: int = LATE
+    ) -> int:
         raw = key.encode()
         number = keys.partition_of(raw, self.partitions) if partition is None else partition
         log = self.logs[topic, number]
-        log.append(Received(topic, number, len(log), 1_700_000_000_000, raw, value))
+        log.append(Received(topic, number, len(log), timestamp, raw, value))
         return len(log) - 1
 
     # --- a worker's steps ---

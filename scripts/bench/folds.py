@@ -109,7 +109,7 @@ def _by_partition(topic: str, messages: Any) -> list[list[chunks.Received]]:
     for key, value in messages:
         raw = key.encode()
         at = keys.partition_of(raw, _PARTITIONS)
-        found[at].append(chunks.Received(topic, at, len(found[at]), 0, raw, value))
+        found[at].append(chunks.Received(topic, at, len(found[at]), 4_102_444_800_000, raw, value))
     return found
 
 

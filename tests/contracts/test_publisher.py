@@ -315,6 +315,14 @@ def test_the_journal_fills_what_is_known_of_a_webhook(journal_way: JournalWay) -
     assert (shop, webhook_topic, webhook_id, same) == (SHOP, None, None, True)
 
 
+def test_the_journal_believes_no_time_to_come(journal_way: JournalWay) -> None:
+    """A dead letter that is replayed may say anything; embedded, no broker's time bounds it."""
+    forged = envelope("orders/paid", {"id": 1}, received_at="9998-01-01T00:00:00Z")
+    use(journal_way, lambda publisher: publisher.publish([order(1)._replace(value=codec.dumps(forged))]))
+    query = "SELECT received_at <= now(), (value::jsonb ->> 'received_at')::timestamptz = received_at FROM raw_events"
+    assert rows(journal_way.settings, query) == [(True, True)]
+
+
 @pytest.mark.parametrize(
     "value", [b"\xff", b"not json", b"[]", b"{}", codec.dumps(envelope("orders/paid", {}, received_at="x"))]
 )

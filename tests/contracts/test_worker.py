@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -293,3 +294,32 @@ def test_too_many_batches_that_cannot_be_read_stop_the_worker(
     assert worker.process is not None
     assert worker.process.returncode == 1
     assert "unreadable: a record batch" in worker.said()
+
+
+def test_forged_programs_and_times_change_nothing(
+    settings: Settings, feeder: Feeder, reader: Reader, worker: WorkerProcess
+) -> None:
+    """Whoever can write to the topics changes no currency, no rules, and no customer's now for ever."""
+    ever = {"points_per_unit": "1"}
+    forged = (
+        {**PROGRAM, "currency": "JPY"},
+        {**PROGRAM, "rules": [{"points_per_unit": "1000"}]},
+        {**PROGRAM, "rules": [ever, {"points_per_unit": "1000", "effective_from": "2020-01-01T00:00:00Z"}]},
+    )
+    for each in forged:
+        feeder.programs({**each, "announced_at": "9998-01-01T00:00:00Z"})
+    feeder.raw(topics.PROGRAMS, SHOP, b"not json")
+    as_of = {"shop": SHOP, "customer_id": "1", "as_of": "9998-01-01T00:00:00Z", "version": "v"}
+    feeder.envelopes([order(1, 1) | {"triggered_at": as_of["as_of"], "received_at": as_of["as_of"]}])
+    worker.start()
+    reader.until(lambda: balances(reader) == {"1": 10})
+    feeder.raw(topics.RESCORE, keys.join(SHOP, "1"), codec.dumps(as_of))
+    feeder.envelopes([order(2, 1)])
+    reader.until(lambda: balances(reader) == {"1": 20})
+    reader.until(lambda: len(reader.values(topics.DEAD_LETTERS)) == 1)
+    assert [letter["error"] for letter in reader.values(topics.DEAD_LETTERS)] == ["future_time"]
+    assert worker.stop() == 0
+    (row,) = reader.rows().values()
+    assert (row["currency"], row["frequency"]) == ("USD", 2)
+    latest = instants.from_datetime(datetime.now(UTC)) + instants.CLOCK_SKEW
+    assert instants.parse(row["now"]) <= latest + instants.SECOND

@@ -49,7 +49,7 @@ WEBHOOKS = [
 
 
 def received(topic: str, key: str, value: Any) -> chunks.Received:
-    return chunks.Received(topic, 0, 0, 0, key.encode(), codec.dumps(value))
+    return chunks.Received(topic, 0, 0, 4_102_444_800_000, key.encode(), codec.dumps(value))
 
 
 def fold(chunk: Any, batch: list[chunks.Received]) -> list[chunks.Output]:

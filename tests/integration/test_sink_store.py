@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from events import codec, payloads, topics
+from events import codec, envelopes, instants, payloads, topics
 from runtime.settings import Settings
 from streams import sink_store
 from streams.sink_rows import Rows
@@ -39,7 +39,7 @@ def feed(settings: Settings) -> Feed:
         for topic, name, value in messages:
             data = value if isinstance(value, bytes) or value is None else codec.dumps(value)
             batch.add(
-                Received(topic, 0, count, 1_795_253_400_000 + count, None if name is None else name.encode(), data)
+                Received(topic, 0, count, 1_795_253_405_000 + count, None if name is None else name.encode(), data)
             )
             count += 1
         with psycopg.connect(settings.database_url(), options="-c timezone=UTC") as connection:
@@ -327,6 +327,29 @@ def test_a_third_partys_envelope_is_minimised_first(settings: Settings, feed: Fe
     stored = codec.loads(value.encode())["payload"]
     assert stored["customer"] == {"id": 7}
     assert stored["refunds"][0]["refund_line_items"][0]["subtotal"] == "1.5"
+
+
+@pytest.mark.parametrize("stream", [topics.ORDERS, topics.CUSTOMERS])
+def test_the_history_keeps_the_time_that_is_believed(settings: Settings, feed: Feed, stream: str) -> None:
+    """What the batch and a replay at any later time read, is what the fold believed of the record itself."""
+    name = "orders/paid" if stream == topics.ORDERS else "customers/create"
+    forged = "9998-01-01T00:00:00Z"
+    sent = envelope(name, {"id": 7}, triggered_at=forged, received_at=forged)
+    feed((stream, key("7"), sent))
+    ((received_at, value),) = rows(settings, "SELECT received_at, value FROM raw_events")
+    assert received_at == instants.to_datetime(1_795_253_405_000_000)
+    folded = envelopes.read(codec.dumps(sent), 1_795_253_405_000)
+    assert folded.event_time == 1_795_253_405_000_000 + instants.CLOCK_SKEW
+    assert envelopes.read(value.encode()).event_time == folded.event_time
+    assert envelopes.read(value.encode(), 1_900_000_000_000).event_time == folded.event_time
+
+
+def test_a_rescore_of_a_time_to_come_is_refused(settings: Settings, feed: Feed) -> None:
+    feed(
+        (topics.RESCORE, key("7"), {"shop": SHOP, "customer_id": "7", "as_of": "9998-01-01T00:00:00Z", "version": "v"})
+    )
+    assert rows(settings, "SELECT count(*) FROM raw_events") == [(0,)]
+    assert rows(settings, "SELECT error FROM dead_letters") == [("future_time",)]
 
 
 def test_the_journal_has_the_raw_events_already(settings: Settings, feed: Feed) -> None:

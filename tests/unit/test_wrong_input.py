@@ -141,9 +141,9 @@ class Outcome:
         good = json.dumps(GOOD.get(topic, GOOD[topics.CUSTOMERS])).encode()
         good_key = key_of(good)
         batch = [
-            Received(topic if topic in GOOD else topics.CUSTOMERS, 0, 0, 1000, good_key, good),
-            Received(topic, 0, 1, 1000, key_of(data) if key is None else key, data),
-            Received(topic if topic in GOOD else topics.CUSTOMERS, 0, 2, 1000, good_key, good),
+            Received(topic if topic in GOOD else topics.CUSTOMERS, 0, 0, harness.LATE, good_key, good),
+            Received(topic, 0, 1, harness.LATE, key_of(data) if key is None else key, data),
+            Received(topic if topic in GOOD else topics.CUSTOMERS, 0, 2, harness.LATE, good_key, good),
         ]
         chunk = chunks.fold(lambda: self._chunk(topic), batch, self._unforeseen)
         self.writes = chunk.finish()

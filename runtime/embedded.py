@@ -189,15 +189,22 @@ class EmbeddedDatabase:
 
 
 def _kept(path: Path, fresh: str) -> SecretStr:
-    """A secret that is made once and kept in a file only its owner can read."""
+    """A secret that is made once and kept in a file only its owner can read.
+
+    The file appears whole or not at all: neither another process nor a crash may find it there and empty.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return SecretStr(path.read_text(encoding="ascii").strip())
-    with os.fdopen(handle, "w", encoding="ascii") as file:
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
         file.write(fresh + "\n")
-    return SecretStr(fresh)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        with suppress(FileExistsError):
+            os.link(partial, path)
+    finally:
+        partial.unlink()
+    return SecretStr(path.read_text(encoding="ascii").strip())
 
 
 def master_key(settings: Settings) -> SecretStr:

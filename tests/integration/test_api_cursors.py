@@ -22,8 +22,9 @@ FROM generate_series(1, %(rows)s) AS n
 
 _FILL = f"""
 CREATE TEMPORARY TABLE entries (n, at) AS {_TIMES};
-INSERT INTO points_transactions (posted_at, id, shop, customer_id, order_id, kind, points, revision, processed_at)
-SELECT at, gen_random_uuid(), %(shop)s, '1', n::text, 'earned', 1, 'r', at FROM entries;
+INSERT INTO points_transactions
+    (posted_at, id, shop, customer_id, source, source_id, kind, points, revision, processed_at)
+SELECT at, gen_random_uuid(), %(shop)s, '1', 'order', n::text, 'earned', 1, 'r', at FROM entries;
 INSERT INTO rfm_score_history
     (at, id, shop, customer_id, frequency, monetary, segment_id, segment, cut_points_version, cause)
 SELECT at, gen_random_uuid(), %(shop)s, '1', 0, 0, 'seg_000', 'Prospects', 'default', 'rescore' FROM entries;

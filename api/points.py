@@ -32,17 +32,10 @@ _MOST = 10_000
 
 _LEDGER = cursors.newest_first("points_transactions", "posted_at")
 
-# Partial rows, one per partition, are summed; a row of partition -1 was rebuilt by the batch and stands for them all.
 _WINDOWS = sql.SQL("""
-SELECT start, sum(orders) AS orders, sum(net) AS net, sum(points_earned) AS points_earned,
-       sum(points_reversed) AS points_reversed, sum(customers) AS customers, sum(guest_orders) AS guest_orders,
-       sum(guest_net) AS guest_net
-FROM (
-    SELECT *, rank() OVER (PARTITION BY start ORDER BY (partition = -1) DESC) AS place
-    FROM points_windows
-    WHERE shop = %(shop)s AND size = %(size)s AND start >= %(from)s AND start < %(to)s
-) AS ranked
-WHERE place = 1 GROUP BY start ORDER BY start
+SELECT start, orders, net, points_earned, points_reversed, customers, guest_orders, guest_net FROM shop_windows
+WHERE shop = %(shop)s AND size = %(size)s AND zone = %(zone)s AND start >= %(from)s AND start < %(to)s
+ORDER BY start
 """)
 
 
@@ -133,7 +126,8 @@ async def windows_between(
     services: Services, shop: str, program: Program, size: str, start: datetime, end: datetime
 ) -> list[Window]:
     """The shop's windows that begin in [start, end)."""
-    rows = await services.rows(_WINDOWS, {"shop": shop, "size": size, "from": start, "to": end})
+    zone = program.zone if size == "day" else "UTC"
+    rows = await services.rows(_WINDOWS, {"shop": shop, "size": size, "zone": zone, "from": start, "to": end})
     return [window(row, size, program) for row in rows]
 
 

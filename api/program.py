@@ -61,8 +61,8 @@ async def put_program(
     that If-Match is missing. A shop's first program needs neither.
 
     Rules are append-only: send all of those there are, and new ones that take effect in 15 minutes or later. The
-    currency cannot change. Everything but the rules takes effect at the next batch. `announced_at` and `id` are made
-    here, whatever is sent.
+    currency cannot change. The zone takes effect at once, look-back and grid with a customer's next event or batch.
+    `announced_at` and `id` are made here, whatever is sent.
     """
     services = caller.services
     if newer.shop != caller.shop:

@@ -27,17 +27,12 @@ _TOTALS = {
     "ledger": pl.Int64,
 }
 _WINDOWS = {"size": pl.String, "start": pl.Int64, **dict.fromkeys(windows.MEASURES, pl.Int64)}
-# Read as everybody reads them: a rebuilt row (partition -1) stands for all of its window.
 _STORED_WINDOWS: Final = f"""
-SELECT size, (extract(epoch FROM start) * 1000000)::bigint,
-       {", ".join(f"sum({name})::bigint" for name in windows.MEASURES)}
-FROM (
-    SELECT *, min(partition) OVER (PARTITION BY size, start) AS closed FROM points_windows WHERE shop = %s
-) AS w
-WHERE (closed = partition OR closed >= 0) AND NOT EXISTS (
-    SELECT FROM late_windows AS l WHERE (l.shop, l.size, l.start) = (w.shop, w.size, w.start)
-)
-GROUP BY size, start"""  # noqa: S608 - our own names
+SELECT size, (extract(epoch FROM start) * 1000000)::bigint, {", ".join(windows.MEASURES)} FROM shop_windows
+WHERE shop = %s"""  # noqa: S608 - our own names
+_LATE: Final = """
+SELECT size, (extract(epoch FROM start) * 1000000)::bigint FROM windows_to_rebuild
+WHERE shop = %s AND zone = CASE size WHEN 'day' THEN %s ELSE 'UTC' END"""
 _SUMS = ("monetary", "balance", "frequency", "recency_days")
 _COUNTS = dict.fromkeys(("segment", "customers", *_SUMS, "recent"), pl.Int64) | {"segment": pl.String}
 
@@ -162,13 +157,14 @@ def _posted(connection: Connection[Any], shop: str) -> pl.DataFrame:
 
 def _windows(connection: Connection[Any], worth: pl.DataFrame, program: Program) -> Iterator[str]:
     """Windows that wait to be rebuilt are left out; one that sums to nothing is as good as none."""
-    stored = tables.fetch(connection, _STORED_WINDOWS, (program.shop,), _WINDOWS)
-    late = pl.DataFrame(
-        [(each.size, each.start) for each in windows.late(connection, program.shop)],
-        schema={"size": pl.String, "start": pl.Int64},
-        orient="row",
+    late = tables.fetch(connection, _LATE, (program.shop, program.zone), {"size": pl.String, "start": pl.Int64})
+    stored, should_be = (
+        found.join(late, on=["size", "start"], how="anti")
+        for found in (
+            tables.fetch(connection, _STORED_WINDOWS, (program.shop,), _WINDOWS),
+            windows.sums(worth, program.zone),
+        )
     )
-    should_be = windows.sums(worth, program.zone).join(late, on=["size", "start"], how="anti")
     both = stored.join(should_be, on=["size", "start"], how="full", coalesce=True, suffix="_should").fill_null(0)
     for row in both.sort("size", "start").iter_rows(named=True):
         told = [

@@ -34,11 +34,16 @@ CLOSED: Final = -1
 
 
 class Late(NamedTuple):
-    """A window that an order changed after the stream had let go of it; `start` in microseconds."""
+    """A window that an order changed after the stream had let go of it; `start` in microseconds.
+
+    `rows` are the stream's rows of it as they stood when the list was taken, in PostgreSQL's words.
+    """
 
     size: str
+    zone: str
     start: int
     noted_at: Any
+    rows: str | None = None
 
 
 def day_starts(first: int, last: int, zone: ZoneInfo) -> list[int]:
@@ -93,12 +98,38 @@ def sums(worth: pl.DataFrame, zone: str, sizes: Sequence[str] = SIZES) -> pl.Dat
     return pl.concat(found)
 
 
+# A window that is closed, and has a row of the stream's beside, is as good as noted: see the view.
+_NOTE: Final = """
+INSERT INTO late_windows (shop, size, zone, start)
+SELECT shop, size, zone, start FROM windows_to_rebuild WHERE shop = %s ORDER BY shop, size, zone, start
+ON CONFLICT DO NOTHING
+"""
+
+# The sink's order, of tables and of keys: two who lock in one order never wait for each other crosswise.
+_LATE: Final = """
+SELECT size, zone, start, noted_at, (
+    SELECT string_agg(w::text, ' ' ORDER BY partition) FROM points_windows w
+    WHERE (w.shop, w.size, w.zone, w.start) = (l.shop, l.size, l.zone, l.start) AND partition >= 0
+)
+FROM late_windows l WHERE shop = %s ORDER BY size, zone, start
+"""
+
+_REMOVE: Final = """
+WITH gone AS (DELETE FROM points_windows WHERE (shop, size, zone, start) = (%s, %s, %s, %s) RETURNING *)
+SELECT string_agg(gone::text, ' ' ORDER BY partition) FROM gone WHERE partition >= 0
+"""
+
+_CLOSE: Final = (
+    f"INSERT INTO points_windows (shop, size, zone, start, partition, currency, {', '.join(MEASURES)})"  # noqa: S608
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+)
+
+
 def late(connection: Connection[Any], shop: str) -> list[Late]:
-    """The windows of a shop that wait to be rebuilt."""
-    rows = connection.execute(
-        "SELECT size, start, noted_at FROM late_windows WHERE shop = %s ORDER BY start, size", (shop,)
-    ).fetchall()
-    return [Late(size, instants.from_datetime(start), noted_at) for size, start, noted_at in rows]
+    """The windows of a shop that wait to be rebuilt, under whatever zone; in the sink's order of keys."""
+    connection.execute(_NOTE, (shop,))
+    rows = connection.execute(_LATE, (shop,)).fetchall()
+    return [Late(size, zone, instants.from_datetime(start), *rest) for size, zone, start, *rest in rows]
 
 
 def rebuild_late(
@@ -126,47 +157,34 @@ def rebuild(
 ) -> int:
     """Replaces the rows of the windows by one row each, in one transaction; how many.
 
-    A window noted again since its `noted_at` stays on the list: something newer than our reading changed it.
+    A window stays on the list when something newer than our reading may have changed it: when it was noted again since
+    its `noted_at`, or when the stream's rows are no longer those that stood there then.
     """
-    found = sums(worth, program.zone, sorted({window.size for window in windows}))
-    rows = {(row[0], row[1]): row[2:] for row in found.iter_rows()}
+    rows = _sums_of(worth, windows)
     nothing = (0,) * len(MEASURES)
-    # The sink's order, of tables and of keys: two who lock in one order never wait for each other crosswise.
-    windows = sorted(windows, key=lambda each: (each.size, each.start))
-    places = [(program.shop, each.size, instants.to_datetime(each.start)) for each in windows]
+    places = [(program.shop, each.size, each.zone, instants.to_datetime(each.start)) for each in windows]
+    changed: set[Late] = set()
     with connection.transaction(), connection.cursor() as cursor:
-        cursor.executemany("DELETE FROM points_windows WHERE (shop, size, start) = (%s, %s, %s)", places)
+        for place, each in zip(places, windows, strict=True):
+            if cursor.execute(_REMOVE, place).fetchone() != (each.rows,):
+                changed.add(each)
+            cursor.execute(_CLOSE, (*place, CLOSED, program.currency, *rows.get(each[:3], nothing)))
         cursor.executemany(
-            f"INSERT INTO points_windows (shop, size, start, partition, currency, {', '.join(MEASURES)})"  # noqa: S608
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-            [
-                (*place, CLOSED, program.currency, *rows.get((each.size, each.start), nothing))
-                for place, each in zip(places, windows, strict=True)
-            ],
-        )
-        cursor.executemany(
-            "DELETE FROM late_windows WHERE (shop, size, start, noted_at) = (%s, %s, %s, %s)"
+            "DELETE FROM late_windows WHERE (shop, size, zone, start, noted_at) = (%s, %s, %s, %s, %s)"
             " AND noted_at <= clock_timestamp() - %s::interval",
-            [(*place, each.noted_at, settled) for place, each in zip(places, windows, strict=True)],
+            [
+                (*place, each.noted_at, settled)
+                for place, each in zip(places, windows, strict=True)
+                if each not in changed
+            ],
         )
     return len(windows)
 
 
-def rebuild_range(
-    connection: Connection[Any], history: History, program: Program, size: str, start: int, end: int
-) -> int:
-    """Rebuilds, on request, every window of a size that begins in [start, end) and holds anything; how many."""
-    noted = {(each.size, each.start): each.noted_at for each in late(connection, program.shop)}
-    history.read(connection)
-    worth = orders.worth(history, program)
-    begun = {row["start"] for row in sums(worth, program.zone, [size]).to_dicts()}
-    begun |= _stored_starts(connection, program.shop, size)
-    chosen = [Late(size, each, noted.get((size, each))) for each in sorted(begun) if start <= each < end]
-    return rebuild(connection, worth, program, chosen)
-
-
-def _stored_starts(connection: Connection[Any], shop: str, size: str) -> set[int]:
-    rows = connection.execute(
-        "SELECT DISTINCT start FROM points_windows WHERE shop = %s AND size = %s", (shop, size)
-    ).fetchall()
-    return {instants.from_datetime(start) for (start,) in rows}
+def _sums_of(worth: pl.DataFrame, windows: Sequence[Late]) -> dict[tuple[str, str, int], tuple[int, ...]]:
+    """What each of the windows that holds anything sums to, by size, zone and start."""
+    found = {}
+    for size, zone in {(window.size, window.zone) for window in windows}:
+        for row in sums(worth, zone, [size]).iter_rows():
+            found[size, zone, row[1]] = row[2:]
+    return found

@@ -7,6 +7,7 @@ PostgreSQL's holds no NUL, and a name goes into files and pages. (Half surrogate
 import re
 from functools import lru_cache
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
@@ -27,6 +28,16 @@ def _instant(value: str) -> str:
     if not _PLAIN_INSTANT.fullmatch(value):
         raise ValueError("not RFC 3339 in UTC with `Z`")
     instants.parse(value)
+    return value
+
+
+@lru_cache(maxsize=1 << 10)
+def _zone(value: str) -> str:
+    """The zone itself; ValueError if it is no IANA time zone."""
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):
+        raise ValueError("not an IANA time zone") from None
     return value
 
 
@@ -55,6 +66,8 @@ Revision = Annotated[str, Field(pattern="^[ -~]{1,400}$")]
 
 #: A version of cut points: also a part of a key.
 Version = Annotated[str, Field(pattern="^[0-9A-Za-z.:_+-]{1,64}$", examples=["default"])]
+
+Zone = Annotated[str, text(64), AfterValidator(_zone), Field(examples=["America/New_York"])]
 
 #: A name that a merchant gives.
 Name = Annotated[str, text(100)]

@@ -30,6 +30,7 @@ from events.fields import (
     Shop,
     Uuid,
     Version,
+    Zone,
     text,
 )
 from events.money import MAX_MINOR, MAX_POINTS
@@ -153,12 +154,14 @@ class RfmUpdated(TypedDict):
 class WindowRow(TypedDict):
     """A window's partial row of one partition: absolute. The window's row is the sum over partitions.
 
+    A shop that changes its time zone gets its days anew under the new one: only those of the zone in force count.
     `late` rows carry no numbers: the window was closed when an order changed it, and the batch rebuilds it.
     """
 
     shop: Shop
     size: Literal["minute", "hour", "day"]
     start: Instant
+    zone: Annotated[Zone, Field(description="the IANA time zone whose day it is; UTC for minutes and hours")]
     partition: Partition
     late: bool
     currency: Currency

@@ -110,7 +110,7 @@ TABLES: Final = (
     Table(
         "points_windows",
         _names(
-            "start shop size partition currency orders net points_earned points_reversed customers guest_orders"
+            "start shop size zone partition currency orders net points_earned points_reversed customers guest_orders"
             " guest_net fence"
         ),
         derived=True,
@@ -118,7 +118,7 @@ TABLES: Final = (
         # Never compressed: an order of any age may restate its windows.
         hypertable=Hypertable("start", 90),
     ),
-    Table("late_windows", _names("shop size start"), _names("noted_at"), derived=True, sink=True),
+    Table("late_windows", _names("shop size zone start"), _names("noted_at"), derived=True, sink=True),
     # The batch's
     Table(
         "batch_runs",

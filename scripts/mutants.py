@@ -42,6 +42,7 @@ class Mutant(NamedTuple):
 ORDER_FREE = "tests/property/test_order_free.py"
 FOLDS = "tests/property/test_folds.py"
 WINDOWS = "tests/property/test_windows.py"
+ZONES = "tests/property/test_zones.py"
 HISTORY = "tests/property/test_history.py"
 EMISSION = "tests/unit/test_emission.py"
 GOLDEN = "tests/golden/test_golden.py"
@@ -565,10 +566,52 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     ),
     Mutant(
         "recovery counts a customer once an order",
-        "tables/chunks.py",
-        "if entry[history.COUNTED] and not guest and window not in seen:",
-        "if entry[history.COUNTED] and not guest:",
+        "tables/restating.py",
+        "if guest or not change[windows.ORDERS] or window in seen:",
+        "if guest or not change[windows.ORDERS]:",
         (WINDOWS,),
+    ),
+    Mutant(
+        "a shop's days stay under the zone they were first stated under",
+        "streams/windows.py",
+        "if known is None or zone is None or zone.key == known.zone.key:",
+        "if known is None or zone is None or known.zone.key:",
+        (ZONES,),
+    ),
+    Mutant(
+        "days of a new zone are counted as stated before they have left",
+        "streams/windows.py",
+        "made.writes() if last else {}",
+        "made.writes()",
+        (ZONES,),
+    ),
+    Mutant(
+        "days that came to nothing are not stated under a new zone",
+        "tables/restating.py",
+        "for window in sorted(self._sums):",
+        "for window in sorted(w for w, s in self._sums.items() if any(s)):",
+        (ZONES,),
+    ),
+    Mutant(
+        "a zone that a crash kept alone is forgotten",
+        "tables/restating.py",
+        "            partial.hear_of(shop)",
+        "            pass",
+        (ZONES,),
+    ),
+    Mutant(
+        "windows are made in one go",
+        "streams/windows.py",
+        "            await asyncio.sleep(0)\n            if not go_on():",
+        "            if not go_on():",
+        ("tests/unit/test_partial_windows.py",),
+    ),
+    Mutant(
+        "windows of every partition are made whenever partitions move",
+        "streams/windows.py",
+        "if found is None or found.version != version:",
+        "if True:",
+        ("tests/unit/test_partial_windows.py",),
     ),
     # Partitions, the sink, wrong input
     Mutant("another seed of the partitioner", "events/keys.py", "0x9747B28C", "0x9747B28D", (KEYS,)),

@@ -157,6 +157,7 @@ CREATE TABLE points_windows (
     start           timestamptz NOT NULL,
     shop            text NOT NULL,
     size            text NOT NULL CHECK (size IN ('minute', 'hour', 'day')),
+    zone            text NOT NULL,           -- whose day it is; UTC for minutes and hours
     partition       integer NOT NULL,        -- -1: closed, rebuilt by the batch; it replaces the partial rows
     currency        text NOT NULL,
     orders          bigint NOT NULL,
@@ -167,17 +168,53 @@ CREATE TABLE points_windows (
     guest_orders    bigint NOT NULL,
     guest_net       bigint NOT NULL,
     fence           bigint NOT NULL DEFAULT 0, -- as in customers
-    PRIMARY KEY (shop, size, start, partition)
+    PRIMARY KEY (shop, size, zone, start, partition)
 );
+CREATE INDEX points_windows_closed ON points_windows (shop) WHERE partition = -1;
 
 -- Windows that an order changed after the stream had let go of them; the batch rebuilds and removes them.
 CREATE TABLE late_windows (
     shop      text NOT NULL,
     size      text NOT NULL,
+    zone      text NOT NULL,
     start     timestamptz NOT NULL,
     noted_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (shop, size, start)
+    PRIMARY KEY (shop, size, zone, start)
 );
+
+-- A shop's windows as everybody is to read them: open ones are the sum of the partitions' rows, a closed one is its one
+-- row, and days are those of the zone in force. (A shop that changed its zone has older days of another one beside.)
+CREATE VIEW shop_windows AS
+SELECT shop, size, w.zone, start,
+    (CASE min(partition) WHEN -1 THEN sum(orders) FILTER (WHERE partition = -1)
+        ELSE sum(orders) END)::bigint AS orders,
+    (CASE min(partition) WHEN -1 THEN sum(net) FILTER (WHERE partition = -1)
+        ELSE sum(net) END)::bigint AS net,
+    (CASE min(partition) WHEN -1 THEN sum(points_earned) FILTER (WHERE partition = -1)
+        ELSE sum(points_earned) END)::bigint AS points_earned,
+    (CASE min(partition) WHEN -1 THEN sum(points_reversed) FILTER (WHERE partition = -1)
+        ELSE sum(points_reversed) END)::bigint AS points_reversed,
+    (CASE min(partition) WHEN -1 THEN sum(customers) FILTER (WHERE partition = -1)
+        ELSE sum(customers) END)::bigint AS customers,
+    (CASE min(partition) WHEN -1 THEN sum(guest_orders) FILTER (WHERE partition = -1)
+        ELSE sum(guest_orders) END)::bigint AS guest_orders,
+    (CASE min(partition) WHEN -1 THEN sum(guest_net) FILTER (WHERE partition = -1)
+        ELSE sum(guest_net) END)::bigint AS guest_net
+FROM points_windows w JOIN programs p USING (shop)
+WHERE w.zone = CASE size WHEN 'day' THEN p.program ->> 'zone' ELSE 'UTC' END
+GROUP BY shop, size, w.zone, start;
+
+-- Windows that the batch has closed: the stream's rows of them count no more.
+CREATE VIEW closed_windows AS
+SELECT shop, size, zone, start FROM points_windows WHERE partition = -1;
+
+-- What waits for the batch: windows noted, and closed ones beside which a row of the stream's stands. (A sink that wrote
+-- it before the batch closed the window, and committed after, could not know.)
+CREATE VIEW windows_to_rebuild AS
+SELECT shop, size, zone, start FROM late_windows
+UNION
+SELECT shop, size, zone, start FROM points_windows JOIN closed_windows USING (shop, size, zone, start)
+WHERE partition >= 0;
 
 CREATE TABLE batch_runs (
     id          uuid PRIMARY KEY,

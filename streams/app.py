@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import faust
@@ -23,7 +23,8 @@ from streams.recovery import Recovery
 from streams.reference import ReferenceReader
 from streams.sequence import Sequence
 from streams.transport import PIECE, ChunkConsumer, ChunkTransport
-from tables import chunks, windows
+from streams.windows import Kept, PartialWindows
+from tables import chunks
 from tables.reference import Reference
 
 log = logging.getLogger(__name__)
@@ -52,14 +53,21 @@ class Worker:
         self.sequence = Sequence()
         self.folder = Folder(self.reference, self.reader, self.guard, self.sequence, settings.topic_prefix)
         self.changelogs = ChangelogReader(settings, stop_now)
-        self.windows: dict[int, windows.Partial] = {}
         self._ready_file = settings.ready_file
         self.app = self._new_app()
         self.orders = self._new_table("orders", self._order_chunk)
         self.customers = self._new_table("customers", self._customer_chunk)
         tables = (self.orders, self.customers)
+        self.windows = PartialWindows(self.reference, Kept(self.folder, self.customers, self._fence))
+        self.customers.stand = self.windows.stand
         self.app.tables._recovery = Recovery(
-            self.app, self.folder, tables, self.changelogs, self._prepare, stop_now, beacon=self.app.tables.beacon
+            self.app,
+            self.folder,
+            tables,
+            self.changelogs,
+            self.windows.prepare,
+            stop_now,
+            beacon=self.app.tables.beacon,
         )
         self._new_agent(self.orders, topics.ORDERS)
         self._new_agent(self.customers, topics.ORDER_FACTS, topics.CUSTOMERS, topics.RESCORE)
@@ -105,18 +113,15 @@ class Worker:
         return chunks.OrderChunk(values, self.reference, partition, self.settings.partitions)
 
     def _customer_chunk(self, partition: int) -> chunks.CustomerChunk:
-        state = self.customers.state.partition(partition)
-        # Embedded there is one worker, and its broker's offsets begin anew with each life.
-        fence = 0 if self.settings.journal or state.token is None else state.token
-        partial = self.windows[partition]
-        return chunks.CustomerChunk(state.values, self.reference, partition, self.settings.partitions, partial, fence)
+        values = self.customers.state.partition(partition).values
+        partial, fence = self.windows.partial(partition), self._fence(partition)
+        return chunks.CustomerChunk(values, self.reference, partition, self.settings.partitions, partial, fence)
 
-    async def _prepare(self, numbers: set[int]) -> None:
-        """The windows of partitions that have become ours, from their customers' entries."""
-        ours = self.customers.state.partitions
-        self.windows = {number: partial for number, partial in self.windows.items() if number in ours}
-        for number in numbers:
-            self.windows[number] = chunks.rebuild(ours[number].values, self.reference)
+    def _fence(self, partition: int) -> int:
+        """What the rows of a partition's present owner carry."""
+        token = self.customers.state.partition(partition).token
+        # Embedded there is one worker, and its broker's offsets begin anew with each life.
+        return 0 if self.settings.journal or token is None else token
 
     def _new_agent(self, table: Table, *sources: str) -> None:
         channel = self.app.topic(
@@ -148,7 +153,8 @@ class Worker:
     def _new_tasks(self) -> None:
         @self.app.task
         async def begin() -> None:
-            self.app.add_future(self._follow())
+            self.app.add_future(self._follow(self.reader.follow))
+            self.app.add_future(self._follow(self.windows.follow))
 
         @self.app.timer(0.1)
         async def say_ready() -> None:
@@ -161,8 +167,8 @@ class Worker:
             for tp in self.sequence.go_back_where_nothing_moves():
                 log.warning("%s[%s]: nothing was folded for a while; reading again from there", *tp)
 
-    async def _follow(self) -> None:
+    async def _follow(self, follow: Callable[[], Awaitable[None]]) -> None:
         try:
-            await self.reader.follow()
+            await follow()
         except Exception as error:
             stop_now(error)

@@ -6,7 +6,7 @@ skipped because it is not what comes next (then the fetch goes back, streams/seq
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -35,6 +35,10 @@ class Reader(Protocol):
     async def catch_up(self, missed: set[Missed]) -> None: ...
 
 
+async def _stands(_number: int) -> bool:
+    return True
+
+
 @dataclass
 class Table:
     """A table: its name, its changelog, what it holds, and how a partition of it takes a chunk."""
@@ -43,6 +47,8 @@ class Table:
     changelog: str
     make: Callable[[int], chunks.Chunk]
     state: TableState = field(default_factory=TableState)
+    #: Waits for what chunks of a partition build on; False when the partition is ours no longer.
+    stand: Callable[[int], Awaitable[bool]] = _stands
     #: Hears of records in the changelog that are not ours: (partition, offsets).
     on_gaps: Callable[[int, list[range]], None] = lambda number, gaps: None
 
@@ -67,15 +73,15 @@ class Folder:
         Whatever it raises must end the process: the piece is then folded again by whoever takes over.
         """
         await self.guard.room()
-        if not self._is_next(tp, piece):
-            return False
         self.reader.apply()
+        if not await table.stand(tp.partition) or not self._is_next(tp, piece):
+            return False
         batch = list(self._received(piece.records))
         chunk = self._chunk(table, tp, batch)
         missed = set(self.reference.missed)
         if missed and self.reader.is_worth_reading(missed):
             await self.reader.catch_up(missed)
-            if not self._is_next(tp, piece):
+            if not await table.stand(tp.partition) or not self._is_next(tp, piece):
                 return False
             chunk = self._chunk(table, tp, batch)
         state = table.state.partition(tp.partition)

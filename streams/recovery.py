@@ -33,8 +33,8 @@ class _MovedAgain(Exception):
 class Recovery(Service):
     """Makes this worker the owner of the partitions that the group gives it.
 
-    `prepare(numbers)` makes what is derived from the tables of these partitions, new to this worker, before anything is
-    folded into them.
+    `prepare(numbers)` makes what is derived from the tables of the partitions that are ours, where they have changed,
+    before anything is folded into them.
     """
 
     def __init__(
@@ -93,7 +93,6 @@ class Recovery(Service):
     async def _take_over(self, generation: int, rebalancing: int) -> None:
         actives = self._numbers(self._app.assignor.assigned_actives())
         standbys = self._numbers(self._app.assignor.assigned_standbys()) - actives
-        fresh = {n for table in self._tables for n in actives if table.state.partition(n).token is None}
         self._let_go(actives, standbys)
         claims = await self._unless_moved(self._claim(actives))
         log.info("reading changelogs up to our claims")
@@ -109,7 +108,7 @@ class Recovery(Service):
         for table in self._tables:
             for number in actives:
                 self._folder.write_again(table, number, set(table.state.partition(number).strays))
-        await self._unless_moved(self._prepare(fresh))
+        await self._unless_moved(self._prepare(actives))
         consumer = self._app.consumer
         starts = await self._unless_moved(consumer.starts())
         # Since the last await nothing ran on this loop; but the group may have begun to move, on the consumer's thread.

@@ -50,6 +50,10 @@ class Sequence:
         """Partitions are being given up: nothing is fetched or folded until `begin`."""
         self._places = {}
 
+    def numbers(self) -> set[int]:
+        """The partitions that are ours now, of whatever topic."""
+        return {tp.partition for tp in self._places}
+
     def wanted(self, among: Iterable[TP], ahead: int) -> dict[TP, tuple[int, int]]:
         """(run, offset) of the next fetch, for those `among` these of which less than `ahead` records are waiting."""
         found = {}

@@ -50,8 +50,8 @@ class Rows:
         self.points: list[PointsRecord] = []
         self.customers: dict[tuple[str, str], Row] = {}
         self.told: dict[standings.Key, list[Told]] = {}  # every row of a customer, in order
-        self.windows: dict[tuple[str, str, str, int], Row] = {}
-        self.late: set[tuple[str, str, str]] = set()
+        self.windows: dict[tuple[str, str, str, str, int], Row] = {}
+        self.late: set[tuple[str, str, str, str]] = set()
         self.dead_letters: list[Row] = []
         self.redacted: dict[tuple[str, str], str] = {}  # (shop, customer) -> when that was asked
         self.redacted_shops: dict[str, str] = {}
@@ -152,17 +152,17 @@ class Rows:
 
     def _window(self, received: Received) -> None:
         row = records.read(records.WINDOW_ROW, received.value)
-        shop, size, start, partition = row["shop"], row["size"], row["start"], row["partition"]
+        shop, size, zone, start, partition = row["shop"], row["size"], row["zone"], row["start"], row["partition"]
         self.shops.add(shop)
         if row["late"]:
-            self.late.add((shop, size, start))
+            self.late.add((shop, size, zone, start))
             self.late_windows[size] += 1
             return
-        kept = self.windows.get((shop, size, start, partition))
+        kept = self.windows.get((shop, size, zone, start, partition))
         if kept is not None and row["fence"] < kept[-1]:
             return
-        self.windows[shop, size, start, partition] = (
-            *(start, shop, size, partition, row["currency"], row["orders"], row["net"]),
+        self.windows[shop, size, zone, start, partition] = (
+            *(start, shop, size, zone, partition, row["currency"], row["orders"], row["net"]),
             *(row["points_earned"], row["points_reversed"], row["customers"]),
             *(row["guest_orders"], row["guest_net"], row["fence"]),
         )

@@ -153,21 +153,19 @@ SET customers = t.customers + excluded.customers, monetary = t.monetary + exclud
     stored_at = excluded.stored_at
 """  # noqa: S608
 
-# A window that the batch closed (partition -1) is the batch's alone.
+# A window that the batch closed is the batch's alone.
 _OPEN: Final = """
 WHERE NOT EXISTS (
-    SELECT FROM points_windows c
-    WHERE c.shop = s.shop AND c.size = s.size AND c.start = s.start AND c.partition = -1
+    SELECT FROM closed_windows c WHERE (c.shop, c.size, c.zone, c.start) = (s.shop, s.size, s.zone, s.start)
 )
 """
 
 # A partition whose time is behind may still change a window that the batch has closed: the batch is told to look again.
 _REFUSED: Final = """
-INSERT INTO late_windows (shop, size, start)
-SELECT DISTINCT s.shop, s.size, s.start FROM staged_points_windows s
-JOIN points_windows c ON c.shop = s.shop AND c.size = s.size AND c.start = s.start AND c.partition = -1
-ORDER BY s.shop, s.size, s.start
-ON CONFLICT (shop, size, start) DO UPDATE SET noted_at = clock_timestamp()
+INSERT INTO late_windows (shop, size, zone, start)
+SELECT DISTINCT shop, size, zone, start FROM staged_points_windows JOIN closed_windows USING (shop, size, zone, start)
+ORDER BY shop, size, zone, start
+ON CONFLICT (shop, size, zone, start) DO UPDATE SET noted_at = clock_timestamp()
 """
 
 _STATEMENTS: Final[dict[str, str]] = {
@@ -183,15 +181,15 @@ _STATEMENTS: Final[dict[str, str]] = {
     "rfm_segment_deltas": _insert("rfm_segment_deltas", "DO NOTHING", "at, shop, id"),
     "points_windows": _insert(
         "points_windows",
-        _replace("points_windows", "shop, size, start, partition") + " WHERE excluded.fence >= t.fence",
-        "shop, size, start, partition",
+        _replace("points_windows", "shop, size, zone, start, partition") + " WHERE excluded.fence >= t.fence",
+        "shop, size, zone, start, partition",
         _OPEN,
     ),
     "late_windows": _insert(
         # Noted anew: the batch removes what was noted before it read, and no more.
         "late_windows",
-        "(shop, size, start) DO UPDATE SET noted_at = clock_timestamp()",
-        "shop, size, start",
+        "(shop, size, zone, start) DO UPDATE SET noted_at = clock_timestamp()",
+        "shop, size, zone, start",
     ),
     "dead_letters": _insert("dead_letters", "DO NOTHING", "at, id"),
 }

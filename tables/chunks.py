@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import NAMESPACE_URL, uuid5
+from zoneinfo import ZoneInfo
 
 from events import codec, envelopes, instants, keys, payloads, records, topics
 from events.errors import BadEvent
@@ -165,6 +166,7 @@ class CustomerChunk(_Base):
         self._measured: dict[tuple[str, str], customers.Measured] = {}
         self._causes: dict[tuple[str, str], str] = {}  # of the last record, until the row is emitted
         self._changes: list[tuple[str, windows.Window, tuple[int, ...]]] = []
+        self._zones: dict[str, ZoneInfo] = {}
 
     def take(self, received: Received) -> None:
         if received.topic == topics.ORDER_FACTS:
@@ -242,18 +244,27 @@ class CustomerChunk(_Base):
         if row is not None:
             self._emit(topics.CUSTOMER_ROWS, keys.join(*ident), row, self._partition)
 
+    def _zone(self, shop: str) -> ZoneInfo:
+        """The zone under which the shop's days stand here. A change of it is stated between chunks, not by them."""
+        zone = self._zones.get(shop)
+        if zone is None:
+            zone = windows.standing_zone(self._table, shop) or self._reference[shop].zone
+            self._zones[shop] = zone
+        return zone
+
     def _note_windows(
         self, ident: tuple[str, str], state: customers.CustomerState, nodes: _Nodes, filed: customers.Filed
     ) -> None:
         """What the filing changes in the three windows its home falls into, worked out while the tree is so."""
         before, after = filed.before, filed.after
         guest = keys.is_guest(ident[1])
-        change = [b - a for a, b in zip(contribution(before, guest), contribution(after, guest), strict=True)]
+        sums = windows.contribution(before, guest), windows.contribution(after, guest)
+        change = [b - a for a, b in zip(*sums, strict=True)]
         turned = 0 if guest else after[history.COUNTED] - (before[history.COUNTED] if before is not None else 0)
         lone: windows.Window | None = None
         # From the longest window to the shortest: whose order is alone in a window is alone in those inside it. (An
         # hour need not lie inside a day: there are zones half an hour apart.)
-        for window in reversed(windows.windows(filed.home, self._reference[ident[0]].zone)):
+        for window in reversed(windows.windows(filed.home, self._zone(ident[0]))):
             if turned and not (lone and lone.start <= window.start and window.end <= lone.end):
                 counted = history.sums(nodes, state["tree"], window.start, window.end).counted
                 lone = window if counted == max(turned, 0) else None
@@ -262,7 +273,12 @@ class CustomerChunk(_Base):
 
     def finish(self) -> Writes:
         """Closes the chunk: rows and windows join the outputs; the tables' new values in their order."""
-        writes: Writes = {}
+        # First the zones: an entry that is kept must not be without the zone under which it was counted.
+        writes: Writes = {
+            windows.zone_key(shop): codec.dumps(zone.key)
+            for shop, zone in self._zones.items()
+            if windows.zone_key(shop) not in self._table
+        }
         removed: Writes = {}
         for ident, (state, nodes) in self._open.items():
             self._partial.advance(ident[0], state["now"])
@@ -281,62 +297,10 @@ class CustomerChunk(_Base):
             elif any(change):
                 touched[shop, window] = True
         for (shop, window), late in touched.items():
-            values = windows.EMPTY if late else self._partial.row(shop, window)
-            self._emit(topics.WINDOWS, f"{shop}/{self._partition}", self._window_row(shop, window, late, values))
-        self._partial.prune(self._reference.zone)
-
-    def _window_row(self, shop: str, window: windows.Window, late: bool, values: tuple[int, ...]) -> records.WindowRow:
-        return {
-            "shop": shop,
-            "size": window.size,
-            "start": instants.text(window.start),
-            "partition": self._partition,
-            "late": late,
-            "currency": self._reference[shop].program.currency,
-            "orders": values[windows.ORDERS],
-            "net": values[windows.NET],
-            "points_earned": values[windows.EARNED],
-            "points_reversed": values[windows.REVERSED],
-            "customers": values[windows.CUSTOMERS],
-            "guest_orders": values[windows.GUEST_ORDERS],
-            "guest_net": values[windows.GUEST_NET],
-            "fence": self._fence,
-        }
-
-
-def contribution(entry: history.Entry | None, guest: bool) -> tuple[int, ...]:
-    """What an entry adds to a window's sums, distinct customers apart."""
-    if entry is None:
-        return windows.EMPTY
-    counted, net = entry[history.COUNTED], entry[history.NET]
-    if guest:
-        return (0, 0, 0, 0, 0, counted, net)
-    return (counted, net, entry[history.EARNED], entry[history.REVERSED], 0, 0, 0)
-
-
-def rebuild(table: Mapping[str, bytes], reference: Reference) -> windows.Partial:
-    """A partition's partial windows, from the customers' entries alone: what recovery leaves the stream with."""
-    partial = windows.Partial()
-    rows = [(keys.split(key), codec.loads(value)) for key, value in table.items() if "#" not in key]
-    for (shop, _), state in rows:
-        partial.advance(shop, state["now"])
-    for (shop, customer_id), state in rows:
-        found = reference.get(shop)
-        if found is None:
-            continue
-        guest = keys.is_guest(customer_id)
-        oldest = partial.time(shop) - max(windows.RETENTION.values()) - 2 * instants.DAY
-        nodes = _Nodes(table, keys.join(shop, customer_id), state)
-        seen: set[windows.Window] = set()
-        for entry in history.entries(nodes, state["tree"], oldest):
-            change = list(contribution(entry, guest))
-            for window in windows.windows(entry[history.PROCESSED], found.zone):
-                change[windows.CUSTOMERS] = 0
-                if entry[history.COUNTED] and not guest and window not in seen:
-                    seen.add(window)
-                    change[windows.CUSTOMERS] = 1
-                partial.add(shop, window, tuple(change))
-    return partial
+            values = None if late else self._partial.values(shop, window)
+            currency = self._reference[shop].program.currency
+            row = windows.row(shop, window, self._partition, currency, values, self._fence)
+            self._emit(topics.WINDOWS, f"{shop}/{self._partition}", row)
 
 
 #: The keys of our topics: a shop, with an id, a version or a number.

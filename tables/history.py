@@ -11,7 +11,7 @@ its children, never changed by a difference.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, NotRequired, Protocol
 
 from typing_extensions import TypedDict
@@ -48,10 +48,15 @@ class Node(TypedDict):
     h: NotRequired[int]
 
 
-class Nodes(Protocol):
-    """Where a customer's chunks are kept, by number. `put` gives the number that the changed chunk has from now on."""
+class Reads(Protocol):
+    """Where a customer's chunks can be read, by number."""
 
     def get(self, chunk: int) -> Node: ...
+
+
+class Nodes(Reads, Protocol):
+    """Where a customer's chunks are kept. `put` gives the number that the changed chunk has from now on."""
+
     def put(self, chunk: int, node: Node) -> int: ...
     def add(self, node: Node) -> int: ...
     def drop(self, chunk: int) -> None: ...
@@ -145,7 +150,7 @@ def put(nodes: Nodes, root: Node, entry: Entry) -> Node:
     return {"c": [_line(part, nodes.add(part)) for part in parts], "h": 1 + root.get("h", 0)}
 
 
-def find(nodes: Nodes, node: Node, processed_at: int, order_id: str) -> Entry | None:
+def find(nodes: Reads, node: Node, processed_at: int, order_id: str) -> Entry | None:
     """The entry of an order at a home."""
     key = [processed_at, order_id]
     while "e" not in node:
@@ -156,7 +161,7 @@ def find(nodes: Nodes, node: Node, processed_at: int, order_id: str) -> Entry | 
     return entries[at] if at < len(entries) and entries[at][:2] == key else None
 
 
-def sums(nodes: Nodes, node: Node, start: int, end: int) -> Sums:
+def sums(nodes: Reads, node: Node, start: int, end: int) -> Sums:
     """The sums over start <= processed_at < end (microseconds)."""
     if "e" in node:
         return _sum_entries(node["e"], start, end)
@@ -176,10 +181,13 @@ def oldest(node: Node) -> int:
     return int(node["c"][0][_FIRST])
 
 
-def entries(nodes: Nodes, node: Node, start: int = 0) -> list[Entry]:
+def entries(nodes: Reads, node: Node, start: int = 0) -> Iterator[Entry]:
     """Every entry with processed_at >= start, in order."""
     if "e" in node:
-        return [entry for entry in node["e"] if entry[PROCESSED] >= start]
-    return [
-        entry for line in node["c"] if line[_LAST] >= start for entry in entries(nodes, nodes.get(line[_CHUNK]), start)
-    ]
+        for entry in node["e"]:
+            if entry[PROCESSED] >= start:
+                yield entry
+        return
+    for line in node["c"]:
+        if line[_LAST] >= start:
+            yield from entries(nodes, nodes.get(line[_CHUNK]), start)

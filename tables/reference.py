@@ -69,6 +69,7 @@ class Reference:
 
     def __init__(self) -> None:
         self.missed: set[Missed] = set()
+        self.zoned = 0  # how often a shop came or changed its zone
         self._shops: dict[str, ShopReference] = {}
         self._early: dict[str, list[CutPoints]] = {}
 
@@ -87,10 +88,6 @@ class Reference:
     def get(self, shop: str) -> ShopReference | None:
         return self._shops.get(shop)
 
-    def zone(self, shop: str) -> ZoneInfo:
-        """The zone of a shop that has a program."""
-        return self._shops[shop].zone
-
     def put_program(self, announced: Program) -> None:
         """Joins an announcement to what is known of its shop; BadEvent, and nothing done, if it may not be."""
         shop = announced.shop
@@ -99,6 +96,8 @@ class Reference:
             self._shops[shop] = ShopReference.of(announced).adding(*self._early.pop(shop, ()))
         else:
             self._shops[shop] = ShopReference.of(accept(found.program, announced), found.versions)
+        if found is None or found.zone.key != self._shops[shop].zone.key:
+            self.zoned += 1
 
     def put_cut_points(self, cut_points: CutPoints) -> None:
         found = self._shops.get(cut_points.shop)

@@ -44,11 +44,13 @@ class PartitionState:
     """One partition of a table.
 
     `offset` is the last offset of the changelog that `values` hold, `claim` the newest claim up to there, `token` our
-    own claim while the partition is ours, `strays` the keys whose newest record in the log counts nowhere.
+    own claim while the partition is ours, `strays` the keys whose newest record in the log counts nowhere. `version` is
+    another one after each change that no fold of ours made: what is derived from the values must then be made anew.
     """
 
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
+        self.version = 0
         self.token: int | None = None
         self.suspect = False
         self.forget()
@@ -56,6 +58,7 @@ class PartitionState:
     def forget(self) -> None:
         """Nothing is held: the changelog is read from its beginning."""
         self.values.clear()
+        self.version += 1
         self.offset = -1
         self.claim = -1
         self.strays: set[str] = set()
@@ -86,6 +89,7 @@ class PartitionState:
             return
         self.strays.discard(name)
         self.apply({name: known})
+        self.version += 1
 
     def delivered(self, offsets: Iterable[int]) -> list[range]:
         """Our own records are on the log at these offsets, ascending; the gaps before them are somebody else's.

@@ -1,18 +1,21 @@
 """Windows: integer arithmetic, and the partial rows that one partition keeps of them.
 
 A window is half-open, [start, start + size). Minutes and hours are UTC; a day is the shop's, so that it may have 23
-or 25 hours. An order is filed under its processed_at. Rows are derived from the customers' entries and never kept
-in a changelog: a crash cannot part them from what they sum.
+or 25 hours. A window names its zone: what a day under a zone sums to is a function of the entries and of that zone
+alone. An order is filed under its processed_at. Rows are derived from the customers' entries and never kept in a
+changelog: a crash cannot part them from what they sum.
 """
 
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import date, timedelta
 from functools import lru_cache
 from operator import add
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
-from events import instants, programs
+from events import codec, instants, programs
+from events.records import WindowRow
+from tables import history
 
 Size = Literal["minute", "hour", "day"]
 SIZES: tuple[Size, ...] = ("minute", "hour", "day")
@@ -25,16 +28,20 @@ RETENTION: dict[Size, int] = {
 }
 _FIXED = {"minute": instants.MINUTE, "hour": instants.HOUR}
 
+#: Before a stream time less this no window is open. (The longest day of any zone has less than two days.)
+LONGEST = max(RETENTION.values()) + 2 * instants.DAY
+
 ORDERS, NET, EARNED, REVERSED, CUSTOMERS, GUEST_ORDERS, GUEST_NET = range(7)
 EMPTY = (0, 0, 0, 0, 0, 0, 0)
 
 
 class Window(NamedTuple):
-    """[start, end) in microseconds."""
+    """[start, end) in microseconds; a day's zone, UTC for the others."""
 
     size: Size
     start: int
     end: int
+    zone: str
 
 
 def window(size: Size, at: int, zone: ZoneInfo) -> Window:
@@ -42,12 +49,17 @@ def window(size: Size, at: int, zone: ZoneInfo) -> Window:
     length = _FIXED.get(size)
     if length is not None:
         start = at - at % length
-        return Window(size, start, start + length)
-    day = instants.to_datetime(at).astimezone(zone).date()
+        return Window(size, start, start + length, "UTC")
+    return _day(instants.to_datetime(at).astimezone(zone).date(), zone)
+
+
+@lru_cache(maxsize=1 << 14)
+def _day(day: date, zone: ZoneInfo) -> Window:
     return Window(
-        size,
+        "day",
         programs.local_midnight(day, zone),
         programs.local_midnight(day + timedelta(days=1), zone),
+        zone.key,
     )
 
 
@@ -66,42 +78,122 @@ def is_open(of: Window, stream_time: int) -> bool:
     return of.end + RETENTION[of.size] > stream_time
 
 
-class Partial:
-    """One partition's part of every open window: (shop, size, start) -> its seven sums."""
+def contribution(entry: history.Entry | None, guest: bool) -> tuple[int, ...]:
+    """What an entry adds to a window's sums, distinct customers apart."""
+    if entry is None:
+        return EMPTY
+    counted, net = entry[history.COUNTED], entry[history.NET]
+    if guest:
+        return (0, 0, 0, 0, 0, counted, net)
+    return (counted, net, entry[history.EARNED], entry[history.REVERSED], 0, 0, 0)
+
+
+def row(shop: str, of: Window, partition: int, currency: str, values: tuple[int, ...] | None, fence: int) -> WindowRow:
+    """A window's record; without values it says that the window is late."""
+    sums = EMPTY if values is None else values
+    return {
+        "shop": shop,
+        "size": of.size,
+        "start": instants.text(of.start),
+        "zone": of.zone,
+        "partition": partition,
+        "late": values is None,
+        "currency": currency,
+        "orders": sums[ORDERS],
+        "net": sums[NET],
+        "points_earned": sums[EARNED],
+        "points_reversed": sums[REVERSED],
+        "customers": sums[CUSTOMERS],
+        "guest_orders": sums[GUEST_ORDERS],
+        "guest_net": sums[GUEST_NET],
+        "fence": fence,
+    }
+
+
+_ZONE = "#zone"
+_zone = lru_cache(maxsize=None)(ZoneInfo)
+
+
+def zone_key(shop: str) -> str:
+    """The key in the customers' table of the zone under which the shop's days stand. No customer's key is like it."""
+    return f"{shop}{_ZONE}"
+
+
+def shop_of_zone_key(key: str) -> str | None:
+    """The shop whose zone a key of the customers' table stands for; None for another key."""
+    return key.removesuffix(_ZONE) if key.endswith(_ZONE) else None
+
+
+def standing_zone(table: Mapping[str, bytes], shop: str) -> ZoneInfo | None:
+    """The zone under which a shop's days stand in a partition's table; None while it has no entry."""
+    kept = table.get(zone_key(shop))
+    return None if kept is None else _zone(codec.loads(kept))
+
+
+Sums = dict[Window, list[int]]
+
+
+class _Shop:
+    """One shop's windows in one partition, and its stream time (microseconds)."""
+
+    __slots__ = ("pruned", "rows", "time")
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, Size, int], list[int]] = {}
-        self._time: dict[str, int] = {}
-        self._pruned: dict[str, int] = {}
+        self.rows: Sums = {}
+        self.time = 0
+        self.pruned = 0
+
+
+class Partial:
+    """One partition's part of every open window, by shop: its seven sums."""
+
+    def __init__(self) -> None:
+        self._shops: dict[str, _Shop] = {}
+
+    def _shop(self, shop: str) -> _Shop:
+        found = self._shops.get(shop)
+        if found is None:
+            found = self._shops[shop] = _Shop()
+        return found
+
+    def hear_of(self, shop: str) -> None:
+        """The partition holds something of the shop, if only its zone."""
+        self._shop(shop)
+
+    def shops(self) -> list[str]:
+        """Every shop that the partition has heard of."""
+        return list(self._shops)
 
     def advance(self, shop: str, now: int) -> None:
-        """Stream time of a shop never goes back."""
-        if now > self._time.get(shop, 0):
-            self._time[shop] = now
+        """Stream time of a shop never goes back; with each hour of it, windows past their retention are forgotten."""
+        found = self._shop(shop)
+        if now <= found.time:
+            return
+        found.time = now
+        if now - found.pruned >= instants.HOUR:
+            found.pruned = now
+            found.rows = {of: sums for of, sums in found.rows.items() if is_open(of, now)}
 
     def time(self, shop: str) -> int:
-        return self._time.get(shop, 0)
+        return self._shop(shop).time
 
     def add(self, shop: str, of: Window, change: tuple[int, ...]) -> bool:
         """Adds to a window's sums; False, and nothing done, when the stream has let go of it."""
-        if not is_open(of, self.time(shop)):
+        found = self._shop(shop)
+        if not is_open(of, found.time):
             return False
-        key = shop, of.size, of.start
-        self._rows[key] = list(map(add, self._rows.get(key, EMPTY), change))
+        add_to(found.rows, of, change)
         return True
 
-    def row(self, shop: str, of: Window) -> tuple[int, ...]:
-        return tuple(self._rows.get((shop, of.size, of.start), EMPTY))
+    def values(self, shop: str, of: Window) -> tuple[int, ...]:
+        return tuple(self._shop(shop).rows.get(of, EMPTY))
 
-    def prune(self, zone: Callable[[str], ZoneInfo]) -> None:
-        """Forgets windows past their retention, once per shop and hour of stream time."""
-        due = {shop for shop, now in self._time.items() if now - self._pruned.get(shop, 0) >= instants.HOUR}
-        if not due:
-            return
-        for shop in due:
-            self._pruned[shop] = self._time[shop]
-        self._rows = {
-            key: row
-            for key, row in self._rows.items()
-            if key[0] not in due or is_open(window(key[1], key[2], zone(key[0])), self._time[key[0]])
-        }
+    def replace_days(self, shop: str, days: Sums) -> None:
+        """Puts days, as a new zone has them, in the place of those that the shop had."""
+        found = self._shop(shop)
+        found.rows = {of: sums for of, sums in found.rows.items() if of.size != "day"} | days
+
+
+def add_to(rows: Sums, of: Window, change: tuple[int, ...]) -> None:
+    """Adds to a window's sums in a mapping of windows."""
+    rows[of] = list(map(add, rows.get(of, EMPTY), change))

@@ -31,7 +31,7 @@ from streams.folding import Folder, Table
 from streams.guard import Guard
 from streams.sequence import Piece, Sequence
 from streams.standings import Told
-from tables import chunks, customers, history, windows
+from tables import chunks, customers, history, restating, windows
 from tables.chunks import Received
 from tables.reference import Reference
 from tables.state import CLAIM, PartitionState, foreign
@@ -230,9 +230,7 @@ class Stream:
                 state.token = state.claim
                 worker.folder.write_again(table, number, set(state.strays))
         for number in numbers:
-            worker.partials[number] = chunks.rebuild(
-                worker.tables["customers"].state.partition(number).values, self.reference
-            )
+            worker.partials[number] = restating.rebuild(worker.tables["customers"].state.partition(number).values)
         worker.sequence.begin(
             {TP(topic, number): self.committed[topic, number] for topic in TABLES for number in numbers}
         )
@@ -368,7 +366,7 @@ class Stream:
         for key, value in table.items():
             if "#" not in key:
                 state: customers.CustomerState = codec.loads(value)
-                entries = history.entries(ReadNodes(table, key), state["tree"])
+                entries = list(history.entries(restating.Stored(table, key), state["tree"]))
                 kept = {name: each for name, each in state.items() if name not in ("tree", "next_chunk")}
                 found[key] = {**kept, "entries": entries}
         return found
@@ -383,26 +381,6 @@ class Stream:
 
     def sink(self) -> "Sink":
         return Sink.of(self)
-
-
-class ReadNodes:
-    """A customer's chunks in a table, to be read."""
-
-    def __init__(self, table: Mapping[str, bytes], key: str) -> None:
-        self._table, self._key = table, key
-
-    def get(self, chunk: int) -> history.Node:
-        node: history.Node = codec.loads(self._table[f"{self._key}#{chunk}"])
-        return node
-
-    def put(self, chunk: int, node: history.Node) -> int:
-        raise AssertionError("read only")
-
-    def add(self, node: history.Node) -> int:
-        raise AssertionError("read only")
-
-    def drop(self, chunk: int) -> None:
-        raise AssertionError("read only")
 
 
 class Sums(NamedTuple):

@@ -209,6 +209,7 @@ def window(start: str = "2026-11-21T09:00:00Z", **more: Any) -> dict[str, Any]:
         "shop": SHOP,
         "size": "hour",
         "start": start,
+        "zone": "UTC",
         "partition": 0,
         "late": False,
         "currency": "USD",

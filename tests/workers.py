@@ -22,9 +22,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class WorkerProcess:
-    """`streams.worker.main` in a process. `start` returns once it holds its partitions and recovered its tables."""
+    """`streams.worker.main` in a process. `start` returns once it holds its partitions and recovered its tables.
 
-    def __init__(self, settings: Settings, folder: Path, name: str = "worker") -> None:
+    `before` is what the process runs first.
+    """
+
+    def __init__(self, settings: Settings, folder: Path, name: str = "worker", before: str = "") -> None:
+        self._code = before + _RUN
         self.log = folder / f"{name}.log"
         self._ready = folder / f"{name}.ready"
         wanted = {
@@ -47,7 +51,11 @@ class WorkerProcess:
         self._ready.unlink(missing_ok=True)
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _RUN], cwd=ROOT, env=self._environment, stdout=output, stderr=subprocess.STDOUT
+                [sys.executable, "-c", self._code],
+                cwd=ROOT,
+                env=self._environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
             )
         return self
 

@@ -164,7 +164,7 @@ class _Demo:
         query = """
             SELECT coalesce(sum(points_earned), 0)::bigint, coalesce(sum(points_reversed), 0)::bigint,
                    (SELECT coalesce(sum(balance), 0)::bigint FROM customers WHERE shop = %(shop)s)
-            FROM points_windows WHERE shop = %(shop)s AND size = 'day'
+            FROM shop_windows WHERE shop = %(shop)s AND size = 'day'
         """
         with database.connect(self.settings.database_url(), "loyalnest") as connection:
             row = connection.execute(query, {"shop": SHOP}).fetchone() or (0, 0, 0)

@@ -185,6 +185,44 @@ def test_a_changelog_that_cannot_be_read_stops_the_worker(
     assert "UnreadableChangelog" in worker.said()
 
 
+#: A worker that makes windows as slowly as if it held a thousand times as many customers.
+_SLOW = """
+import time
+from tables import restating
+from collections.abc import Iterator
+real = restating.rebuilding
+
+def slowly(values, partial):
+    for _ in real(values, partial):
+        until = time.perf_counter() + 0.05
+        while time.perf_counter() < until:
+            pass
+        yield
+
+restating.rebuilding = slowly
+"""
+
+
+def test_a_worker_keeps_its_partitions_while_it_makes_windows(
+    settings: Settings, feeder: Feeder, reader: Reader, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    """It takes twice the session timeout: held up for so long, a worker would lose its partitions, and begin again."""
+    feeder.envelopes([order(number, number % 250) for number in range(250)])
+    worker.start()
+    reader.until(lambda: len(balances(reader)) == 250)
+    wait(lambda: committed(settings, topics.ORDER_FACTS) == 250)
+    assert worker.stop() == 0
+    slow = WorkerProcess(settings, tmp_path, "slow", before=_SLOW).start()
+    try:
+        feeder.envelopes([order(250, 7)])
+        reader.until(lambda: balances(reader)["7"] == 20)
+        assert slow.said().count("ready: partitions") == 1
+        assert slow.stop() == 0
+    finally:
+        if not slow.exited():
+            slow.kill()
+
+
 # Embedded there is one worker, and when it dies everything starts again.
 @pytest.mark.parametrize("settings", [pytest.param("real", marks=pytest.mark.server)], indirect=True)
 def test_two_workers_share_and_take_over(

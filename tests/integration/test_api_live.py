@@ -82,7 +82,8 @@ def test_a_snapshot_at_once_and_after_a_change(world: World) -> None:
     row = dict.fromkeys(("points_reversed", "guest_orders", "guest_net"), 0)
     numbers = {"orders": 4, "net": 1000, "points_earned": 10, "customers": 3, **row}
     for hour in (this, this + timedelta(hours=1)):  # it may turn before the snapshot is read
-        world.insert("points_windows", start=hour, shop=SHOP, size="hour", partition=0, currency="USD", **numbers)
+        place = {"start": hour, "shop": SHOP, "size": "hour", "zone": "UTC", "partition": 0}
+        world.insert("points_windows", **place, currency="USD", **numbers)
     stream = Stream(world, world.key("read"))
     first = stream.wait(1)
     assert first["segments"] == [

@@ -285,13 +285,16 @@ def test_the_rfm_history(world: World, headers: dict[str, str], limit: int) -> N
     assert (found[0]["cause"], found[0]["score"]) == ("order 7", "5.0")
 
 
-def window(world: World, start: datetime, size: str, partition: int, orders: int, shop: str = SHOP) -> None:
+def window(
+    world: World, start: datetime, size: str, partition: int, orders: int, shop: str = SHOP, zone: str = "UTC"
+) -> None:
     row = dict.fromkeys(("customers", "guest_orders", "guest_net", "points_earned", "points_reversed"), orders)
     world.insert(
         "points_windows",
         start=start,
         shop=shop,
         size=size,
+        zone=zone,
         partition=partition,
         currency="USD",
         orders=orders,
@@ -321,7 +324,9 @@ def test_partial_windows_are_summed_and_a_closed_one_stands_for_them(world: Worl
 
 
 def test_days_are_the_shops_own(world: World, headers: dict[str, str]) -> None:
-    window(world, datetime(2026, 11, 1, 4, tzinfo=UTC), "day", 0, 1)  # the day on which New York's clocks go back
+    new_york = "America/New_York"
+    window(world, datetime(2026, 11, 1, 4, tzinfo=UTC), "day", 0, 1, zone=new_york)  # its clocks go back
+    window(world, datetime(2026, 10, 31, 23, tzinfo=UTC), "day", 0, 70, zone="Europe/Berlin")  # its zone before
     between = {"from": "2026-10-01T00:00:00Z", "to": "2026-12-01T00:00:00Z"}
     answer = world.get("/points/windows", headers, size="day", **between).json()
     (found,) = answer["items"]

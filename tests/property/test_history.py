@@ -52,7 +52,7 @@ class Kept:
 
     def entries(self, start: int = 0) -> list[history.Entry]:
         state, nodes = self.open()
-        return history.entries(nodes, state["tree"], start)
+        return list(history.entries(nodes, state["tree"], start))
 
     def reachable(self) -> set[str]:
         """The keys that the row names, whose nodes are within their bounds."""

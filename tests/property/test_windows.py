@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from events import codec, instants, keys, topics
 from events.records import OrderFact
-from tables import chunks, history, windows
+from tables import chunks, history, restating, windows
 from tables.chunks import Received
 from tables.state import Writes
 from tests import harness, stores
@@ -159,12 +159,13 @@ class Partition:
         return [codec.loads(output.value) for output in self.outputs if output.topic == topics.WINDOWS]
 
 
-def open_rows(partial: windows.Partial, zone: str = PROGRAM["zone"]) -> dict[Any, list[int]]:
+def open_rows(partial: windows.Partial) -> dict[tuple[str, windows.Window], list[int]]:
     """A partial's rows that say anything, of windows that are still open."""
     return {
-        key: row
-        for key, row in partial._rows.items()
-        if any(row) and windows.is_open(windows.window(key[1], key[2], ZoneInfo(zone)), partial.time(key[0]))
+        (shop, window): sums
+        for shop, found in partial._shops.items()
+        for window, sums in found.rows.items()
+        if any(sums) and windows.is_open(window, found.time)
     }
 
 
@@ -250,7 +251,7 @@ def test_what_recovery_rebuilds_is_what_was_running(facts: list[OrderFact], size
             size = sizes.pop()
             partition.take(facts[:size])
             facts = facts[size:]
-            again = chunks.rebuild(partition.table, partition.reference)
+            again = restating.rebuild(partition.table)
             assert again.time(SHOP) == partition.partial.time(SHOP)
             assert open_rows(again) == partition.rows()
 
@@ -288,7 +289,7 @@ def test_windows_are_whole_after_a_crash_at_any_write(before: int, facts: list[t
             after = Partition()
             after.table = dict(table)
             after.lay(writes[:kept])
-            after.partial = chunks.rebuild(after.table, after.reference)
+            after.partial = restating.rebuild(after.table)
             for each in made:
                 after.take([each])
             assert after.rows() == whole.rows(), kept
@@ -304,7 +305,7 @@ def test_the_rebuilt_windows_of_a_store_are_the_running_ones(seed: int) -> None:
     seen = 0
     for worker in stream.workers:
         for number, partial in worker.partials.items():
-            again = chunks.rebuild(stream.durable["customers", number], stream.reference)
-            assert open_rows(again, plain["zone"]) == open_rows(partial, plain["zone"])
-            seen += len(open_rows(again, plain["zone"]))
+            again = restating.rebuild(stream.durable["customers", number])
+            assert open_rows(again) == open_rows(partial)
+            seen += len(open_rows(again))
     assert seen

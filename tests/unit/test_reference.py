@@ -1,10 +1,7 @@
 """What the folds know of a shop: one that is never changed, but replaced whole."""
 
-import threading
-
 from events import instants
 from events.programs import CutPoints, Program, default_cut_points
-from tables import windows
 from tables.reference import Reference
 
 SHOP = "nest.myshopify.com"
@@ -42,29 +39,3 @@ def test_cut_points_may_come_before_the_program() -> None:
     reference.put_cut_points(cut_points("first", 1))
     reference.put_program(program())
     assert [version.version for _, version in reference[SHOP].versions] == ["first", "second"]
-
-
-def test_windows_are_pruned_while_programs_arrive() -> None:
-    """Forgetting asks for the zones of the shops it forgets windows of, and walks over nobody else's."""
-    reference, partial = Reference(), windows.Partial()
-    reference.put_program(program())
-    ending = threading.Event()
-
-    def arrive() -> None:
-        number = 0
-        while not ending.is_set():
-            number += 1
-            reference.put_program(program(f"shop-{number}.myshopify.com"))
-
-    arriving = threading.Thread(target=arrive)
-    arriving.start()
-    try:
-        for hour in range(2_000):
-            now = (hour + 1) * instants.HOUR
-            partial.advance(SHOP, now)
-            for window in windows.windows(now, reference[SHOP].zone):
-                partial.add(SHOP, window, (1, 0, 0, 0, 0, 0, 0))
-            partial.prune(reference.zone)
-    finally:
-        ending.set()
-        arriving.join()

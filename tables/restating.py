@@ -1,0 +1,134 @@
+"""A partition's windows made anew from its customers' entries: after a recovery, and when a shop changes its zone.
+
+Both are generators of small steps: whoever drives them may do other things between two steps, but must fold no chunk
+of the partition until the last.
+
+The customers' table keeps the zone under which a shop's days stand in a partition (windows.zone_key). It is written
+with the first entry, and again once every day has left under another zone, never before: so after any crash it tells
+whether the days have to be stated again.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from zoneinfo import ZoneInfo
+
+from events import codec, keys, topics
+from tables import history, windows
+from tables.chunks import Output
+from tables.state import Writes
+from tables.windows import Partial, Sums, Window
+
+#: Entries read between two steps, of a customer who has many.
+_ENTRIES = 500
+
+
+class Stored:
+    """One customer's chunks in a table, to be read."""
+
+    def __init__(self, table: Mapping[str, bytes], key: str) -> None:
+        self._table = table
+        self._key = key
+
+    def get(self, chunk: int) -> history.Node:
+        node: history.Node = codec.loads(self._table[f"{self._key}#{chunk}"])
+        return node
+
+
+def rebuilding(table: Mapping[str, bytes], partial: Partial) -> Iterator[None]:
+    """Fills an empty Partial with what a partition's entries sum to: what a recovery leaves the stream with."""
+    for key in list(table):
+        if (shop := windows.shop_of_zone_key(key)) is not None:
+            partial.hear_of(shop)  # perhaps of a zone alone: a crash may have kept nothing more
+        value = None if "#" in key else table.get(key)
+        if value is not None:
+            state = codec.loads(value)
+            shop, customer_id = keys.split(key)
+            partial.advance(shop, state["now"])
+            zone = windows.standing_zone(table, shop)
+            if zone is not None:
+                now = partial.time(shop)
+                oldest = now - windows.LONGEST
+                entries = history.entries(Stored(table, key), state["tree"], oldest)
+                for at, (window, change) in enumerate(_changes(entries, customer_id, zone, now), start=1):
+                    partial.add(shop, window, change)
+                    if at % _ENTRIES == 0:
+                        yield
+        yield
+
+
+def rebuild(table: Mapping[str, bytes]) -> Partial:
+    """As `rebuilding`, at once."""
+    partial = Partial()
+    for _ in rebuilding(table, partial):
+        pass
+    return partial
+
+
+def _changes(
+    entries: Iterable[history.Entry], customer_id: str, zone: ZoneInfo, now: int
+) -> Iterator[tuple[Window, tuple[int, ...]]]:
+    """What one customer's entries add to each window that is open at a stream time."""
+    guest = keys.is_guest(customer_id)
+    seen: set[Window] = set()
+    for entry in entries:
+        change = windows.contribution(entry, guest)
+        for window in windows.windows(entry[history.PROCESSED], zone):
+            if windows.is_open(window, now):
+                yield window, _with_customer(change, window, seen, guest)
+
+
+def _with_customer(change: tuple[int, ...], window: Window, seen: set[Window], guest: bool) -> tuple[int, ...]:
+    """The change, and the customer in it if it is their first counted order in the window."""
+    if guest or not change[windows.ORDERS] or window in seen:
+        return change
+    seen.add(window)
+    return (*change[: windows.CUSTOMERS], 1, *change[windows.CUSTOMERS + 1 :])
+
+
+class Restatement:
+    """A shop's days in one partition under another zone: first `steps` to its end, then `outputs` and `writes`.
+
+    Every window that an entry falls into is stated, be its sums nothing: it may have had a row when the shop stood
+    under the zone before. Entries never go, so no row can be older than they are. What is past its retention
+    is told to be late, and the batch rebuilds it.
+    """
+
+    def __init__(self, table: Mapping[str, bytes], shop: str, zone: ZoneInfo) -> None:
+        self._table = table
+        self._shop = shop
+        self._zone = zone
+        self._sums: Sums = {}
+
+    def steps(self) -> Iterator[None]:
+        """Walks the shop's customers."""
+        prefix = f"{self._shop}/"
+        for key in list(self._table):
+            value = self._table.get(key) if key.startswith(prefix) and "#" not in key else None
+            if value is not None:
+                guest, seen = keys.is_guest(key.removeprefix(prefix)), set[Window]()
+                entries = history.entries(Stored(self._table, key), codec.loads(value)["tree"])
+                for at, entry in enumerate(entries, start=1):
+                    window = windows.window("day", entry[history.PROCESSED], self._zone)
+                    change = windows.contribution(entry, guest)
+                    windows.add_to(self._sums, window, _with_customer(change, window, seen, guest))
+                    if at % _ENTRIES == 0:
+                        yield
+            yield
+
+    def outputs(self, partition: int, currency: str, now: int, fence: int) -> list[Output]:
+        """The days' rows, for the shop's stream time `now`, under their owner's fence."""
+        key = f"{self._shop}/{partition}"
+        made = []
+        for window in sorted(self._sums):
+            values = tuple(self._sums[window]) if windows.is_open(window, now) else None
+            row = windows.row(self._shop, window, partition, currency, values, fence)
+            made.append(Output(topics.WINDOWS, key, codec.dumps(row)))
+        return made
+
+    def writes(self) -> Writes:
+        """What the table keeps once all outputs have left."""
+        return {windows.zone_key(self._shop): codec.dumps(self._zone.key)}
+
+    def apply(self, partial: Partial, now: int) -> None:
+        """The days take the place of those under the zone before."""
+        days = {window: sums for window, sums in self._sums.items() if windows.is_open(window, now)}
+        partial.replace_days(self._shop, days)

@@ -1,8 +1,12 @@
 """The front door: a signed Shopify webhook becomes one durable message, or one durable dead letter.
 
 Nothing personal goes on in clear. Of a payload only the fields we use are kept; e-mail and consent are sealed with
-the customer's own key; a body that cannot be minimised is sealed with the shop's key, or, if it is too large, only
+the customer's own key; a body that cannot be used is sealed with the shop's key, or, if it is too large, only
 described. What the numbers, times and statuses in it are worth is the agents' business.
+
+Shopify signs the body and no header. So a body must have the shape of the topic that the header names, and name no
+other shop than the header (events/payloads.py: check). A topic that we have no use for is passed; so is a body that
+is no JSON object, which Shopify never sends: the app's secret signs session tokens too. Neither is kept.
 """
 
 import logging
@@ -13,8 +17,10 @@ from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from api.signatures import Body
-from events import codec, instants, keys, payloads, topics
+from events import codec, envelopes, instants, keys, letters, topics
 from events.errors import BadEvent
+from events.webhook_topics import TOPICS, Kind
+from runtime.logs import Sparing
 from runtime.ports import Message, Publisher
 from runtime.vault import Vault
 
@@ -26,8 +32,9 @@ DELIVERIES_REMEMBERED: Final = 100_000
 #: Base64 makes a sealed body a third longer, and it must fit in a message of 12 MB (bytes).
 SEALED_LIMIT: Final = 8 * 1024 * 1024
 
-_PLAIN = re.compile(r"[!-~]{1,128}")
-_PRIVACY = frozenset({"customers/redact", "customers/data_request", "shop/redact"})
+#: What Shopify's ids, topics and versions are made of. (A header could name a person, too.)
+_PLAIN: Final = re.compile(r"[0-9A-Za-z._:/+=-]{1,128}")
+_SPACES: Final = b" \t\r\n"
 
 
 class Delivery(NamedTuple):
@@ -41,11 +48,6 @@ class Delivery(NamedTuple):
     triggered_at: str | None
     received_at: int
 
-    @property
-    def name(self) -> tuple[str | None, str, str]:
-        """What makes two deliveries the same one. Never the event id: one action can send two updates."""
-        return self.shop, self.topic, self.webhook_id
-
     def envelope(self, payload: Any) -> dict[str, Any]:
         return {
             "topic": self.topic,
@@ -53,7 +55,7 @@ class Delivery(NamedTuple):
             "webhook_id": self.webhook_id,
             "event_id": self.event_id,
             "api_version": self.api_version,
-            "triggered_at": self.triggered_at,
+            "triggered_at": None,  # until it has been read
             "received_at": instants.text(self.received_at),
             "payload": payload,
         }
@@ -75,45 +77,9 @@ def delivery(headers: Mapping[str, str], body: Body, received_at: int) -> Delive
         _plain(headers.get("x-shopify-webhook-id")) or body.sha256,
         _plain(headers.get("x-shopify-event-id")),
         _plain(headers.get("x-shopify-api-version")),
-        (headers.get("x-shopify-triggered-at") or "")[:64] or None,
+        headers.get("x-shopify-triggered-at") or None,
         received_at,
     )
-
-
-def _read(topic: str, body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(payload, the same minimised). Exactly, where a number has decimals; the quick way where none has."""
-    try:
-        payload = codec.loads(body)
-        return payload, payloads.minimise(topic, payload)
-    except payloads.InexactNumber:
-        pass
-    except BadEvent as error:
-        if error.reason != "bad_json":
-            raise
-    payload = codec.loads_exact(body)  # also takes half a surrogate pair, in a field that we drop
-    return payload, payloads.minimise(topic, payload)
-
-
-def _check_shop(sent: Delivery, payload: dict[str, Any]) -> None:
-    """Headers are not signed, but a privacy body names its shop: nobody may have another shop erased with it."""
-    named = payload.get("shop_domain")
-    if sent.topic in _PRIVACY and isinstance(named, str) and named.strip().lower() != sent.shop:
-        raise BadEvent("other_shop", "the body names another shop than the header")
-
-
-def _key(sent: Delivery, small: dict[str, Any]) -> str:
-    if sent.shop is None:
-        raise BadEvent("bad_shop", "X-Shopify-Shop-Domain is not a *.myshopify.com domain")
-    if topics.for_webhook(sent.topic) == topics.SHOPS:
-        return sent.shop
-    return keys.join(sent.shop, keys.resource_id(payloads.resource_of(sent.topic, small)))
-
-
-def _written(envelope: dict[str, Any]) -> bytes:
-    try:
-        return codec.dumps(envelope)
-    except TypeError:  # an integer beyond 64 bits, or half a surrogate pair
-        raise BadEvent("bad_json", "a value that JSON cannot carry exactly") from None
 
 
 class FrontDoor:
@@ -130,82 +96,83 @@ class FrontDoor:
         self._vault = vault
         self._clock = clock
         self._remembered = remembered
-        self._done: OrderedDict[tuple[str | None, str, str], None] = OrderedDict()
+        self._done: OrderedDict[tuple[str | None, str, str, str], None] = OrderedDict()
+        self._log = Sparing(log)
 
     async def take(self, headers: Mapping[str, str], body: Body) -> tuple[str, str]:
-        """Makes the delivery durable; (its topic, or `other`; accepted, duplicate or dead_letter).
+        """Makes the delivery durable; (its topic, or `other`; accepted, duplicate, ignored, unusable or dead_letter).
 
         Raises PublishError, or the database's error, when it could not: Shopify must try again.
         """
         sent = delivery(headers, body, self._clock())
-        label = sent.topic if sent.topic in payloads.SPECS else "other"
-        if sent.name in self._done:
-            self._done.move_to_end(sent.name)
-            return label, "duplicate"
+        if sent.topic not in TOPICS:
+            self._log.warning("unused", "a webhook of a topic that we have no use for, from %s", sent.shop)
+            return "other", "ignored"
+        if body.raw is not None and not body.raw.lstrip(_SPACES).startswith(b"{"):
+            self._log.warning("unusable", "a signed body that is no JSON object, as %s of %s", sent.topic, sent.shop)
+            return sent.topic, "unusable"
+        # By the body too: it alone is signed. Never by the event id: one action can send two updates.
+        name = (sent.shop, sent.topic, sent.webhook_id, body.sha256)
+        if name in self._done:
+            self._done.move_to_end(name)
+            return sent.topic, "duplicate"
         message, outcome = await self._message(sent, body)
         await self._publisher.publish((message,))
-        self._done[sent.name] = None
+        self._done[name] = None
         if len(self._done) > self._remembered:
             self._done.popitem(last=False)
-        return label, outcome
+        return sent.topic, outcome
 
     async def _message(self, sent: Delivery, body: Body) -> tuple[Message, str]:
-        if body.raw is None:
-            found = BadEvent("too_large", f"{body.size} bytes, sha256 {body.sha256}")
-            return await self._dead_letter(sent, found, None, None), "dead_letter"
-        envelope = None
+        clear: dict[str, Any] | None = None  # the envelope, once nothing in it is anybody's
         try:
-            payload, small = _read(sent.topic, body.raw)
-            _written(envelope := sent.envelope(small))
-            _check_shop(sent, payload)
-            key = _key(sent, small)
+            if body.raw is None:
+                raise BadEvent("too_large", f"{body.size} bytes, sha256 {body.sha256}")
+            opened = envelopes.of_body(sent.topic, sent.shop or "", body.raw)
+            opened.payload.pop("contact", None)  # whatever Shopify's payload had under this name, it is not ours
+            clear = sent.envelope(opened.payload)
+            if sent.shop is None:
+                raise BadEvent("bad_shop", "X-Shopify-Shop-Domain is not a *.myshopify.com domain")
             at = instants.parse(sent.triggered_at) if sent.triggered_at is not None else sent.received_at
-            envelope["triggered_at"] = instants.text(at)
-            await self._privacy(sent, key, payload, small)
-            return Message(topics.for_webhook(sent.topic), key, _written(envelope)), "accepted"
+            clear["triggered_at"] = instants.text(at)
+            await self._privacy(sent, opened, body)
+            return Message(TOPICS[sent.topic].stream, opened.key, codec.dumps(clear)), "accepted"
         except BadEvent as error:
-            return await self._dead_letter(sent, error, envelope, body.raw), "dead_letter"
+            return await self._dead_letter(sent, error, clear, body.raw), "dead_letter"
 
-    async def _privacy(self, sent: Delivery, key: str, payload: dict[str, Any], small: dict[str, Any]) -> None:
-        """Seals what is personal; destroys the key of whom Shopify asks us to forget.
+    async def _privacy(self, sent: Delivery, opened: envelopes.Opened, body: Body) -> None:
+        """Seals what is personal; destroys the key of whom Shopify asks us to forget, and writes that down.
 
         The sink destroys it too, for webhooks that came by Kafka. Here it happens first, so that nothing is readable
         while the sink is behind.
         """
-        shop, customer_id = keys.split(key)
-        if sent.topic in ("customers/create", "customers/update"):
-            contact = payloads.contact_of(sent.topic, payload)
-            # Whatever the payload itself had under this name, it is not ours.
-            small["contact"] = None if contact is None else await self._vault.seal(shop, customer_id, contact)
-        elif sent.topic == "customers/redact":
-            await self._vault.destroy(shop, customer_id, instants.to_datetime(sent.received_at))
-        elif sent.topic == "shop/redact":
-            await self._vault.destroy_shop(shop, instants.to_datetime(sent.received_at))
+        shop, customer_id = keys.split(opened.key)
+        kind, at = TOPICS[sent.topic].kind, instants.to_datetime(sent.received_at)
+        if kind is Kind.CUSTOMER:
+            contact = opened.contact
+            opened.payload["contact"] = contact and await self._vault.seal(shop, customer_id, contact)
+        elif kind is Kind.REDACT:
+            await self._vault.destroy(shop, customer_id, at)
+        elif kind is Kind.SHOP_REDACT:
+            await self._vault.destroy_shop(shop, at)
+        if kind in (Kind.REDACT, Kind.SHOP_REDACT):
+            told = (sent.topic, shop, sent.webhook_id, body.sha256)
+            log.warning("%s of %s destroyed keys: webhook %s, body's sha256 %s", *told)
 
     async def _dead_letter(
-        self, sent: Delivery, error: BadEvent, envelope: dict[str, Any] | None, raw: bytes | None
+        self, sent: Delivery, error: BadEvent, clear: dict[str, Any] | None, raw: bytes | None
     ) -> Message:
-        value, sealed, detail = None, None, error.detail
-        # Who puts something else where an id belongs may have put an address there: not in clear.
-        if envelope is not None and error.reason not in ("bad_json", "bad_id"):
-            envelope["payload"].pop("contact", None)
-            value = _written(envelope).decode()
-        elif raw is not None and sent.shop is not None and len(raw) <= SEALED_LIMIT:
-            sealed = await self._vault.seal_body(sent.shop, raw)
-        elif raw is not None:
-            detail = f"{detail}; {len(raw)} bytes, not kept"
-        log.warning("dead letter from %s, %s: %s: %s", sent.shop, sent.topic, error.reason, detail)
-        letter = {
-            "id": str(uuid4()),
-            "at": instants.text(sent.received_at),
-            "shop": sent.shop,
-            "source": "webhook",
-            "partition": None,
-            "offset": None,
-            "key": sent.shop,
-            "error": error.reason,
-            "detail": detail,
-            "value": value,
-            "sealed": sealed,
-        }
-        return Message(topics.DEAD_LETTERS, sent.shop or "", codec.dumps(letter))
+        """What may be read is kept in clear; else the body is sealed, and only what the headers said is."""
+        sealed = None
+        if clear is None:
+            if raw is not None and sent.shop is not None and len(raw) <= SEALED_LIMIT:
+                sealed = await self._vault.seal_body(sent.shop, raw)
+            elif raw is not None:
+                error = BadEvent(error.reason, f"{error.detail}; {len(raw)} bytes, not kept")
+            clear = sent.envelope(None)
+        self._log.warning(error.reason, "dead letter from %s, %s: %s", sent.shop, sent.topic, error)
+        key, value = sent.shop or "", codec.dumps(clear).decode()
+        found = letters.letter(
+            str(uuid4()), sent.received_at, letters.WEBHOOK, error, key=key, value=value, sealed=sealed
+        )
+        return Message(topics.DEAD_LETTERS, key, codec.dumps(found))

@@ -13,8 +13,9 @@ import polars as pl
 from psycopg import Connection
 
 from events import envelopes, instants, keys, orders, payloads, topics
-from events.errors import BadEvent
+from events.errors import BadEvent, UnusedTopic
 from events.records import MAX_LETTER
+from events.webhook_topics import NAMING, Kind
 
 #: Webhooks fetched, parsed and laid into columns at a time.
 CHUNK = 5_000
@@ -45,7 +46,6 @@ _EVENT = {"order_id": pl.String, "cancelled": pl.Boolean, "deleted": pl.Boolean,
 _OWNER = {"order_id": pl.String, "customer_id": pl.String}
 _PERSON = {"customer_id": pl.String, "now": pl.Int64, "known": pl.Boolean}
 
-_NAMING = frozenset({"customers/create", "customers/update", "customers/delete"})
 _STREAMS = [topics.ORDERS, topics.CUSTOMERS]
 
 # What the stream refused counts nowhere until it is replayed. Refusals of what a message says are made here alike; of
@@ -176,7 +176,9 @@ class History:
         for stream, value in rows:
             self.webhooks += 1
             try:
-                chunk.take(stream, envelopes.read(value))
+                chunk.take(stream, envelopes.read(value, stream))
+            except UnusedTopic:
+                pass
             except BadEvent:
                 self.unreadable += 1
         self.snapshots.add(chunk.snapshots)
@@ -220,20 +222,19 @@ class _Chunk:
         self.people: list[tuple[Any, ...]] = []
 
     def take(self, stream: str, webhook: envelopes.Webhook) -> None:
-        if topics.for_webhook(webhook.topic) != stream:
-            raise BadEvent("wrong_topic", f"{webhook.topic} does not belong on {stream}")
-        if webhook.topic == "customers/merge":
+        kind = webhook.kind
+        if kind is Kind.MERGE:
             return
         ident = keys.resource_id(payloads.resource_of(webhook.topic, webhook.payload))
         if stream == topics.CUSTOMERS:
             _check_customer(webhook)
-            self.people.append((ident, webhook.event_time, webhook.topic in _NAMING))
-        elif webhook.topic in orders.SNAPSHOT_TOPICS:
+            self.people.append((ident, webhook.event_time, kind in NAMING))
+        elif kind is Kind.SNAPSHOT:
             self._snapshot(ident, webhook)
         else:
-            if webhook.topic == "refunds/create":
+            if kind is Kind.REFUND:
                 self._refund(ident, *orders.refund(webhook.payload, self.currency))
-            self.events.append((ident, False, webhook.topic == "orders/delete", webhook.event_time))
+            self.events.append((ident, False, kind is Kind.ORDER_GONE, webhook.event_time))
 
     def _snapshot(self, order_id: str, webhook: envelopes.Webhook) -> None:
         found, refunds = orders.snapshot(webhook, self.currency)
@@ -264,7 +265,7 @@ class _Chunk:
 
 def _check_customer(webhook: envelopes.Webhook) -> None:
     """BadEvent where the time that orders a customer's contacts cannot be read: such a webhook is dead-lettered."""
-    if webhook.topic in ("customers/create", "customers/update"):
+    if webhook.kind is Kind.CUSTOMER:
         at = webhook.payload.get("updated_at") or webhook.payload.get("created_at")
         if at:
             instants.parse(at)

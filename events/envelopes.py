@@ -1,12 +1,14 @@
 """Envelopes: a Shopify webhook as it stands on `shopify.*`, by our front door or by any other producer."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from events import codec, instants, keys, payloads
+from events import codec, instants, keys, payloads, webhook_topics
 from events.errors import BadEvent
+from events.webhook_topics import Kind
 
 Rfc3339 = Annotated[
     str,
@@ -45,6 +47,11 @@ class Webhook(NamedTuple):
     payload: dict[str, Any]
 
     @property
+    def kind(self) -> Kind:
+        """What it says."""
+        return webhook_topics.TOPICS[self.topic].kind
+
+    @property
     def event_time(self) -> int:
         """When it happened, as far as the sender's clock can be believed (microseconds)."""
         return instants.event_time(self.triggered_at, self.received_at)
@@ -58,29 +65,71 @@ def explain(error: ValidationError) -> str:
     )
 
 
-def read(data: bytes | None, timestamp: int | None = None) -> Webhook:
-    """The webhook in a message's value; BadEvent if it is not an envelope of a topic we take.
+class Opened(NamedTuple):
+    """A webhook's body that has been read: minimised, its Kafka key, and the contact that it told, in clear."""
+
+    payload: dict[str, Any]
+    key: str
+    contact: payloads.Contact | None
+
+
+def of_body(topic: str, shop: str, body: bytes, *, page: bool = True) -> Opened:
+    """A body as Shopify sent it; `page` as in payloads.check. BadEvent, UnusedTopic as `envelope`."""
+    try:
+        payload = codec.loads(body)
+    except BadEvent:
+        payload = codec.loads_exact(body)  # it also takes half a surrogate pair, in a field that we drop
+    small = checked(topic, shop, payload, lambda: codec.loads_exact(body), page=page)
+    return Opened(small, payloads.key_of(topic, shop, small), payloads.contact_of(topic, payload))
+
+
+def checked(
+    topic: str, shop: str | None, payload: Any, exact: Callable[[], Any], *, page: bool = True
+) -> dict[str, Any]:
+    """The payload minimised, if it has its topic's shape and is of the shop; `exact` reads it anew, decimals and all.
+
+    Raises UnusedTopic for a topic that we have no use for, BadEvent for what cannot be used.
+    """
+    try:
+        small = payloads.minimise(topic, payload)
+    except payloads.InexactNumber:
+        small = payloads.minimise(topic, exact())
+    payloads.check(topic, shop, payload, page=page)
+    return small
+
+
+def envelope(data: bytes | None, stream: str, timestamp: int | None = None) -> Envelope:
+    """The envelope in a message of the Kafka topic `stream`, its payload minimised: whoever reads one reads it here.
 
     `timestamp` is the record's (milliseconds), beyond which no `received_at` is believed; None for what stands in the
-    raw history, where the sink has seen to it.
+    raw history, where the sink has seen to it. Raises UnusedTopic for a topic that we have no use for, BadEvent for
+    what is not an envelope that belongs there.
     """
     if data is None:
         raise BadEvent("empty", "a message without a value")
     try:
-        envelope = ENVELOPE.validate_json(data)
+        found = ENVELOPE.validate_json(data)
     except ValidationError as error:
         raise BadEvent("bad_envelope", explain(error)) from None
-    topic = envelope["topic"]
-    try:
-        payload = payloads.minimise(topic, envelope["payload"])
-    except payloads.InexactNumber:
-        payload = payloads.minimise(topic, codec.loads_exact(data)["payload"])
-    received_at = instants.parse(envelope["received_at"])
+    if webhook_topics.stream_of(found["topic"]) != stream:
+        raise BadEvent("wrong_topic", f"{found['topic']} does not belong on {stream}")
+    found["shop"] = shop = keys.shop_domain(found["shop"])
+    found["payload"] = checked(found["topic"], shop, found["payload"], lambda: codec.loads_exact(data)["payload"])
+    if timestamp is not None:
+        said = instants.parse(found["received_at"])
+        if (believed := instants.believed(said, timestamp)) != said:
+            found["received_at"] = instants.text(believed)
+    return found
+
+
+def read(data: bytes | None, stream: str, timestamp: int | None = None) -> Webhook:
+    """As `envelope`, with its instants read."""
+    found = envelope(data, stream, timestamp)
     return Webhook(
-        topic,
-        keys.shop_domain(envelope["shop"]),
-        envelope["webhook_id"],
-        instants.parse(envelope["triggered_at"]),
-        received_at if timestamp is None else instants.believed(received_at, timestamp),
-        payload,
+        found["topic"],
+        found["shop"],
+        found["webhook_id"],
+        instants.parse(found["triggered_at"]),
+        instants.parse(found["received_at"]),
+        found["payload"],
     )

@@ -12,3 +12,11 @@ class BadEvent(ValueError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class UnusedTopic(BadEvent):
+    """A webhook of a topic that we have no use for: it is counted and passed, and nothing of it is kept."""
+
+    def __init__(self) -> None:
+        # Not which: whoever sends it may have put anything there.
+        super().__init__("unused_topic", "not a topic that is taken")

@@ -8,8 +8,6 @@ from events import codec, instants, keys, money
 from events.envelopes import Webhook
 from events.errors import BadEvent
 
-SNAPSHOT_TOPICS = frozenset({"orders/create", "orders/paid", "orders/updated", "orders/cancelled"})
-
 #: Statuses under which an order counts. `refunded` means net 0; the others have not been paid.
 COUNTING = frozenset({"paid", "partially_paid", "partially_refunded"})
 PAID_ONCE = COUNTING | {"refunded"}
@@ -151,7 +149,7 @@ def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refun
             codec.digest(payload)[:16],
         ],
         "customer": keys.resource_id(customer["id"]) if customer and customer.get("id") is not None else None,
-        "status": (status or "unknown")[:32],
+        "status": (status or "unknown").lower(),
         "test": _flag(payload, "test"),
         "cancelled": webhook.topic == "orders/cancelled" or cancelled_at is not None,
         "processed_at": instants.parse(processed_at) if processed_at is not None else created_at,

@@ -1,85 +1,22 @@
-"""Minimising Shopify's payloads: of each topic only the fields we use go on.
+"""Minimising Shopify's payloads: of each topic only the fields we use go on, each only if it is of its type.
 
 Names, addresses, phones and IPs are never copied. E-mail and consent come back apart from the payload, so that the
 front door can seal them; anybody else lets them fall. Minimising twice changes nothing.
+
+Shopify signs a body and not its topic or shop, so a payload must also have the shape of its topic, and name no shop
+but the one it is said to be from: `check`.
 """
 
+import re
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from events.errors import BadEvent
+from events import keys
+from events.errors import BadEvent, UnusedTopic
+from events.webhook_topics import TOPICS, WORD, Kind, Leaf, Spare, WebhookTopic
 
-LEAF: Final = None
-Spec = dict[str, Any]
-
-_MONEY: Spec = {"shop_money": {"amount": LEAF, "currency_code": LEAF}}
-
-_REFUND_LINE: Spec = {
-    "quantity": LEAF,
-    "subtotal": LEAF,
-    "subtotal_set": _MONEY,
-    "line_item": {"gift_card": LEAF, "price": LEAF, "quantity": LEAF, "total_discount": LEAF},
-}
-
-REFUND: Spec = {"id": LEAF, "order_id": LEAF, "created_at": LEAF, "refund_line_items": [_REFUND_LINE]}
-
-_LINE: Spec = {
-    "gift_card": LEAF,
-    "price": LEAF,
-    "price_set": _MONEY,
-    "quantity": LEAF,
-    "current_quantity": LEAF,
-    "total_discount": LEAF,
-    "discount_allocations": [{"amount": LEAF, "amount_set": _MONEY}],
-}
-
-ORDER: Spec = {
-    "id": LEAF,
-    "created_at": LEAF,
-    "updated_at": LEAF,
-    "processed_at": LEAF,
-    "cancelled_at": LEAF,
-    "financial_status": LEAF,
-    "test": LEAF,
-    "currency": LEAF,
-    "customer": {"id": LEAF},
-    "current_subtotal_price": LEAF,
-    "current_subtotal_price_set": _MONEY,
-    "subtotal_price": LEAF,
-    "subtotal_price_set": _MONEY,
-    "line_items": [_LINE],
-    "refunds": [REFUND],
-}
-
-_CUSTOMER: Spec = {"id": LEAF, "created_at": LEAF, "updated_at": LEAF, "contact": LEAF}
-_PRIVACY: Spec = {"customer": {"id": LEAF}, "data_request": {"id": LEAF}}
-
-#: Every webhook topic we take, with the fields that go on and the family that handles it.
-SPECS: dict[str, Spec] = {
-    **dict.fromkeys(("orders/create", "orders/paid", "orders/updated", "orders/cancelled"), ORDER),
-    "orders/edited": {"order_edit": {"id": LEAF, "order_id": LEAF, "created_at": LEAF}},
-    "orders/delete": {"id": LEAF},
-    "refunds/create": REFUND,
-    "customers/create": _CUSTOMER,
-    "customers/update": _CUSTOMER,
-    "customers/delete": {"id": LEAF},
-    "customers/merge": {
-        "admin_graphql_api_customer_kept_id": LEAF,
-        "admin_graphql_api_customer_deleted_id": LEAF,
-        "admin_graphql_api_job_id": LEAF,
-        "status": LEAF,
-    },
-    "customers/redact": _PRIVACY,
-    "customers/data_request": _PRIVACY,
-    "app/uninstalled": {"id": LEAF},
-    "shop/redact": {"shop_id": LEAF},
-}
-
-#: How a sealed contact begins (runtime/vault.py).
-SEALED = "v1."
-
-#: No field we keep is longer; a longer one is not what its name says.
-_MAX_LEAF = 4096
+_GID: Final = "gid://shopify/"
+_HOST: Final = re.compile(r"https?://([^/:?#@]+)(?![^/:?#])", re.IGNORECASE)
 
 
 class InexactNumber(BadEvent):
@@ -96,20 +33,44 @@ class Contact(NamedTuple):
     consent: str
 
 
+#: In place of a spare field that is not of its type: it is left out.
+_UNFIT: Final = object()
+_ABSENT: Final = object()
+
+
+def _fits(leaf: Leaf, value: Any) -> bool:
+    """Whether a value is of its leaf's type as it stands."""
+    kind = value.__class__
+    if kind is str:
+        return leaf.matches(value) is not None
+    if kind is int:
+        return leaf.whole and -(1 << 63) <= value < 1 << 63
+    return kind is bool and leaf.boolean
+
+
+def _decimal(leaf: Leaf, value: Any, path: str) -> Any:
+    """The text of a decimal number where one may stand; what is of no type of the leaf's is not taken."""
+    if leaf.decimal and isinstance(value, float):
+        raise InexactNumber(path)
+    if leaf.decimal and isinstance(value, Decimal) and leaf.matches(text := str(value)):
+        return text
+    if leaf.spare:
+        return _UNFIT
+    raise BadEvent(leaf.reason, f"{path} is not what it should be (a {type(value).__name__})")
+
+
 def _pick(spec: Any, value: Any, path: str) -> Any:
+    """What of a value the spec lets through. Each webhook takes this way several times: leaves are met in the loop."""
+    if spec.__class__ is Spare:
+        try:
+            return _pick(spec.spec, value, path)
+        except InexactNumber:
+            raise
+        except BadEvent:
+            return _UNFIT
     if value is None:
         return None
-    if spec is LEAF:
-        if isinstance(value, Decimal):
-            return str(value)
-        if isinstance(value, float):
-            raise InexactNumber(path)
-        if isinstance(value, str) and len(value) <= _MAX_LEAF:
-            return value
-        if isinstance(value, int) and abs(value) < 1 << 63:
-            return value
-        raise BadEvent("wrong_type", f"{path} is a {type(value).__name__}")
-    if isinstance(spec, list):
+    if spec.__class__ is list:
         if not isinstance(value, list):
             raise BadEvent("wrong_type", f"{path} is a {type(value).__name__}, not a list")
         return [_pick(spec[0], each, path) for each in value]
@@ -117,44 +78,105 @@ def _pick(spec: Any, value: Any, path: str) -> Any:
         raise BadEvent("wrong_type", f"{path} is a {type(value).__name__}, not an object")
     small = {}
     for name, inner in spec.items():
-        if name in value:
-            found = value[name]
-            kind = found.__class__
-            if inner is LEAF and (kind is bool or (kind is str and len(found) <= _MAX_LEAF)):
-                small[name] = found
-            else:
-                small[name] = _pick(inner, found, f"{path}.{name}")
+        found = value.get(name, _ABSENT)
+        if found is _ABSENT:
+            continue
+        if found is not None:
+            if inner.__class__ is not Leaf:
+                found = _pick(inner, found, f"{path}.{name}")
+            elif not _fits(inner, found):
+                found = _decimal(inner, found, f"{path}.{name}")
+            if found is _UNFIT:
+                continue
+        small[name] = found
     return small
+
+
+def _known(topic: str) -> WebhookTopic:
+    found = TOPICS.get(topic)
+    if found is None:
+        raise UnusedTopic
+    return found
 
 
 def minimise(topic: str, payload: Any) -> dict[str, Any]:
     """The payload with only the fields of its topic that we use, decimals as text.
 
-    Raises BadEvent for an unknown topic or a payload not of its topic's structure, InexactNumber where a float
-    stands for a decimal.
+    Raises UnusedTopic for a topic that we have no use for, BadEvent for a payload not of its topic's structure,
+    InexactNumber where a float stands for a decimal.
     """
-    spec = SPECS.get(topic)
-    if spec is None:
-        raise BadEvent("unknown_topic", f"{topic[:64]!r} is not a topic we take")
+    found = _known(topic)
     if not isinstance(payload, dict):
         raise BadEvent("wrong_type", f"the payload is a {type(payload).__name__}, not an object")
-    small: dict[str, Any] = _pick(spec, payload, topic)
-    contact = small.get("contact")
-    if contact is not None and not str(contact).startswith(SEALED):
-        del small["contact"]  # an address in clear, by another producer than our front door
+    small: dict[str, Any] = _pick(found.fields, payload, topic)
     lines = small.get("line_items")
     if lines:
-        small["line_items"] = [line for line in lines if line and line.get("gift_card")]
+        small["line_items"] = [_line(line) for line in lines if line]
     return small
+
+
+def _line(line: dict[str, Any]) -> dict[str, Any]:
+    """An order's line; of one that is no gift card the price alone, which is in the shop's currency, for its bytes."""
+    if not line.get("gift_card"):
+        line.pop("price_set", None)
+    return line
+
+
+def check(topic: str, shop: str | None, payload: dict[str, Any], *, page: bool = True) -> None:
+    """BadEvent `wrong_shape` for a payload that is not of its topic, `other_shop` for one that names another shop.
+
+    Takes the payload as it came, or minimised: what has passed once passes again. Without `page` the host of an
+    order's page is not looked at: a shop that took another name answers there by it.
+    """
+    found = _known(topic)
+    resource = _resource(payload)
+    if found.resource is not None and resource is not None and resource != found.resource:
+        raise BadEvent("wrong_shape", f"the payload is no {found.resource}")
+    missing = [name for name in found.needs if payload.get(name) is None]
+    if missing:
+        raise BadEvent("wrong_shape", f"the payload has no {' and no '.join(missing)}")
+    only = found.only
+    if only is not None and any(value not in _NOTHING for name, value in payload.items() if name not in only):
+        raise BadEvent("wrong_shape", "the payload says more than its topic does")
+    named = _named_shop(payload, page)
+    if named is not None and named != shop:
+        raise BadEvent("other_shop", "the payload names another shop")
+
+
+#: What a field holds that says nothing.
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
+
+
+def _resource(payload: dict[str, Any]) -> str | None:
+    """What of Shopify's the payload is, as far as it tells: Order, Refund, Customer, ..."""
+    gid = payload.get("admin_graphql_api_id")
+    if isinstance(gid, str) and gid.startswith(_GID):
+        return gid[len(_GID) :].partition("/")[0]
+    if "financial_status" in payload or "line_items" in payload:
+        return "Order"
+    return "Refund" if "order_id" in payload else None
+
+
+def _named_shop(payload: dict[str, Any], page: bool) -> str | None:
+    """The shop that a payload names: by its domain, or as the host of an order's page (a shop may have its own)."""
+    for name in ("shop_domain", "myshopify_domain"):
+        if isinstance(domain := payload.get(name), str):
+            return domain.strip().lower()
+    url = payload.get("order_status_url") if page else None
+    host = _HOST.match(url) if isinstance(url, str) else None
+    try:
+        return keys.shop_domain(host[1]) if host is not None else None
+    except BadEvent:
+        return None
 
 
 def contact_of(topic: str, payload: dict[str, Any]) -> Contact | None:
     """E-mail and consent as customers/create and customers/update tell them; None where there is no e-mail.
 
     Consent is `subscribed`, `pending`, `unsubscribed`, `not_subscribed` (or another of Shopify's states), from
-    `email_marketing_consent`, or from `accepts_marketing` in older versions.
+    `email_marketing_consent`, or from `accepts_marketing` in older versions. BadEvent for an e-mail that is no text.
     """
-    if topic not in ("customers/create", "customers/update"):
+    if _known(topic).kind is not Kind.CUSTOMER:
         return None
     email = payload.get("email")
     if not isinstance(email, str) or not email.strip() or len(email) > 320:
@@ -163,21 +185,29 @@ def contact_of(topic: str, payload: dict[str, Any]) -> Contact | None:
     marketing = payload.get("email_marketing_consent")
     if isinstance(marketing, dict):
         state = marketing.get("state")
-    if not isinstance(state, str) or len(state) > 32:
+    if not isinstance(state, str) or not WORD.matches(state):
         state = "subscribed" if payload.get("accepts_marketing") is True else "not_subscribed"
+    try:
+        email.encode()
+    except UnicodeEncodeError:
+        raise BadEvent("bad_json", "half a surrogate pair in an e-mail") from None
     return Contact(email.strip().lower(), state)
 
 
 def resource_of(topic: str, payload: dict[str, Any]) -> Any:
     """The id a webhook is keyed by: the order's, or the customer's; None for a shop's own topics."""
-    family = topic.partition("/")[0]
-    if topic == "refunds/create":
-        return payload.get("order_id")
-    if topic == "orders/edited":
-        return (payload.get("order_edit") or {}).get("order_id")
-    if topic in ("customers/redact", "customers/data_request"):
-        return (payload.get("customer") or {}).get("id")
-    if topic == "customers/merge":
-        gid = payload.get("admin_graphql_api_customer_kept_id")
-        return gid.rpartition("/")[2] if isinstance(gid, str) else None
-    return payload.get("id") if family in ("orders", "customers") else None
+    found = TOPICS.get(topic)
+    value: Any = payload
+    for step in found.key if found is not None else ():
+        value = (value or {}).get(step)
+    if value is payload:
+        return None
+    gid = isinstance(value, str) and value.startswith(_GID)
+    return value.rpartition("/")[2] if gid else value
+
+
+def key_of(topic: str, shop: str, payload: dict[str, Any]) -> str:
+    """The Kafka key of a webhook; BadEvent where it lacks the id."""
+    if not _known(topic).key:
+        return shop
+    return keys.join(shop, keys.resource_id(resource_of(topic, payload)))

@@ -61,11 +61,3 @@ ALL = (
 )
 
 BY_NAME = {topic.name: topic for topic in ALL}
-
-#: Which topic a webhook's family goes to. shop/redact and app/uninstalled concern the shop itself.
-_FAMILIES = {"orders": ORDERS, "refunds": ORDERS, "customers": CUSTOMERS, "app": SHOPS, "shop": SHOPS}
-
-
-def for_webhook(webhook_topic: str) -> str:
-    """The Kafka topic of a Shopify topic (`orders/paid` -> `shopify.orders`)."""
-    return _FAMILIES[webhook_topic.partition("/")[0]]

@@ -7,16 +7,14 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from events import codec, keys, payloads, topics
+from events import codec, envelopes, keys, letters, payloads, topics
 from events.errors import BadEvent
+from events.webhook_topics import TOPICS, Kind
 from runtime.ports import Message, Publisher
-from runtime.vault import Pool
-
-#: Where the front door's dead letters come from, instead of a topic.
-WEBHOOK = "webhook"
+from runtime.vault import Pool, Vault
 
 _LIST = """
-SELECT at, id, shop, source, key, error, detail, value, sealed IS NOT NULL AS is_sealed, replayed_at
+SELECT at, id, shop, source, key, error, detail, value, sealed, replayed_at
 FROM dead_letters
 WHERE (%(shop)s::text IS NULL OR shop = %(shop)s) AND (%(error)s::text IS NULL OR error = %(error)s)
   AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s)) AND (NOT %(open)s OR replayed_at IS NULL)
@@ -25,7 +23,7 @@ ORDER BY at DESC, id LIMIT %(limit)s
 
 
 class DeadLetterRow(NamedTuple):
-    """A dead letter as it is stored. A sealed body is not shown: nobody could tell whose data it holds."""
+    """A dead letter as it is stored. `sealed`: the body, which may hold anybody's data; `opened` reads it."""
 
     at: datetime
     id: UUID
@@ -35,7 +33,7 @@ class DeadLetterRow(NamedTuple):
     error: str
     detail: str
     value: str | None
-    is_sealed: bool
+    sealed: str | None
     replayed_at: datetime | None
 
 
@@ -63,42 +61,67 @@ async def listing(
         return await cursor.fetchall()
 
 
-def _webhook(value: str) -> Message:
-    """The front door's envelope, keyed and addressed anew."""
-    envelope: dict[str, Any] = codec.loads(value.encode())
+async def opened(vault: Vault, letter: DeadLetterRow) -> bytes | None:
+    """The sealed body of a front door's dead letter; None if it has none, or nobody can read it any more."""
+    if letter.sealed is None or letter.shop is None:
+        return None
+    return await vault.open_body(letter.shop, letter.sealed)
+
+
+async def _webhook(vault: Vault | None, letter: DeadLetterRow, page: bool) -> Message:
+    """The front door's webhook, read anew: from its body where that was sealed, else from its envelope."""
+    envelope: dict[str, Any] = codec.loads((letter.value or "").encode())
     topic, shop = envelope["topic"], keys.shop_domain(envelope["shop"])
-    kafka_topic, key = topics.for_webhook(topic), shop
-    if kafka_topic != topics.SHOPS:
-        key = keys.join(shop, keys.resource_id(payloads.resource_of(topic, envelope["payload"])))
-    return Message(kafka_topic, key, value.encode())
+    envelope["triggered_at"] = envelope["triggered_at"] or envelope["received_at"]
+    if letter.sealed is not None:
+        if vault is None:
+            raise ValueError("its body is sealed: set LOYALNEST_MASTER_KEY")
+        body = await opened(vault, letter)
+        if body is None:
+            raise ValueError("its body is sealed with a key that has been destroyed")
+        found = envelopes.of_body(topic, shop, body, page=page)
+        envelope["payload"] = found.payload
+        if TOPICS[topic].kind is Kind.CUSTOMER:
+            customer_id, contact = keys.split(found.key)[1], found.contact
+            found.payload["contact"] = contact and await vault.seal(shop, customer_id, contact)
+    elif envelope["payload"] is None:
+        raise ValueError("its body was not kept")
+    data = codec.dumps(envelope)
+    stream = TOPICS[topic].stream
+    return Message(stream, payloads.key_of(topic, shop, envelopes.envelope(data, stream)["payload"]), data)
 
 
-def message(letter: DeadLetterRow) -> Message:
+async def message(vault: Vault | None, letter: DeadLetterRow, page: bool = True) -> Message:
     """The message that replaying it would publish; ValueError, saying why, if it cannot be replayed."""
-    if letter.is_sealed:
-        raise ValueError("its body could not be read as a webhook and is kept sealed")
+    if letter.source == letters.WEBHOOK:
+        try:
+            return await _webhook(vault, letter, page)
+        except (BadEvent, KeyError, TypeError) as error:
+            raise ValueError(f"it still cannot be used ({error})") from None
     if letter.value is None:
         raise ValueError("its body was not kept")
-    if letter.source == WEBHOOK:
-        try:
-            return _webhook(letter.value)
-        except BadEvent as error:
-            raise ValueError(f"it still cannot be addressed ({error})") from None
     if letter.source not in topics.BY_NAME or letter.source == topics.DEAD_LETTERS:
         raise ValueError(f"its source {letter.source!r} is not one of our topics")
     return Message(letter.source, letter.key or "", letter.value.encode())
 
 
-async def replay(pool: Pool, publisher: Publisher, letters: Sequence[DeadLetterRow], now: datetime) -> list[Replayed]:
+async def replay(
+    pool: Pool,
+    vault: Vault | None,
+    publisher: Publisher,
+    chosen: Sequence[DeadLetterRow],
+    now: datetime,
+    page: bool = True,
+) -> list[Replayed]:
     """Publishes dead letters again, oldest first, each to where it came from, and notes when.
 
-    Twice does no harm: whoever reads it has it already. PublishError when one could not be made durable; those
-    before it are noted.
+    Twice does no harm: whoever reads it has it already. `page` as in payloads.check. PublishError when one could not
+    be made durable; those before it are noted.
     """
     outcomes = []
-    for letter in sorted(letters, key=lambda each: (each.at, each.id)):
+    for letter in sorted(chosen, key=lambda each: (each.at, each.id)):
         try:
-            again = message(letter)
+            again = await message(vault, letter, page)
         except ValueError as error:
             outcomes.append(Replayed(letter, str(error)))
             continue

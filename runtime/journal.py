@@ -15,7 +15,8 @@ from uuid import NAMESPACE_URL, uuid5
 import psycopg
 from confluent_kafka import KafkaError, Message, Producer
 
-from events import codec, instants, keys, topics
+from events import codec, instants, keys, letters, topics
+from events.errors import BadEvent
 from runtime import kafka
 from runtime.ports import PublishError
 from runtime.progress import Gauge, Place, Progress
@@ -107,21 +108,16 @@ class Slice(NamedTuple):
 
 def _oversize(row: Row) -> tuple[str, bytes]:
     """The dead letter in place of a row that the embedded broker cannot carry."""
-    at = instants.text(instants.from_datetime(row.received_at))
-    letter = {
-        "id": str(uuid5(NAMESPACE_URL, f"loyalnest:oversize:{row.xid}:{row.id}")),
-        "at": at,
-        "shop": row.key.partition("/")[0] or None,
-        "source": row.stream,
-        "partition": None,
-        "offset": None,
-        "key": row.key,
-        "error": "too_large",
-        "detail": f"{row.size} bytes, compressed, are more than the embedded broker carries ({MAX_RECORD})",
-        "value": None,
-        "sealed": None,
-    }
-    return topics.DEAD_LETTERS, codec.dumps(letter)
+    found = letters.letter(
+        str(uuid5(NAMESPACE_URL, f"loyalnest:oversize:{row.xid}:{row.id}")),
+        instants.from_datetime(row.received_at),
+        row.stream,
+        BadEvent(
+            "too_large", f"{row.size} bytes, compressed, are more than the embedded broker carries ({MAX_RECORD})"
+        ),
+        key=row.key,
+    )
+    return topics.DEAD_LETTERS, codec.dumps(found)
 
 
 class Pump(threading.Thread):

@@ -6,6 +6,8 @@ Nothing that is logged may hold a payload, an address or a key: what a log holds
 import logging
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable, Hashable
 
 #: Libraries that tell more than an operator needs; at DEBUG they may speak.
 _TALKATIVE = (
@@ -40,3 +42,26 @@ def set_up(level: str) -> None:
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel(max(number, logging.WARNING))
     logging.captureWarnings(True)
+
+
+class Sparing:
+    """Says each kind of thing once in `seconds`, and then how often it was left unsaid: a log must not grow by what
+    strangers send. Kinds are few, so they are remembered for ever.
+    """
+
+    def __init__(self, log: logging.Logger, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
+        self._seconds = seconds
+        self._clock = clock
+        self._said: dict[Hashable, float] = {}
+        self._unsaid: Counter[Hashable] = Counter()
+
+    def warning(self, kind: Hashable, text: str, *values: object) -> None:
+        """Logs the text, unless one of its kind was logged a moment ago."""
+        now = self._clock()
+        if now - self._said.get(kind, float("-inf")) < self._seconds:
+            self._unsaid[kind] += 1
+            return
+        self._said[kind] = now
+        unsaid = self._unsaid.pop(kind, 0)
+        self._log.warning(text + (f" (and {unsaid} more like it since the last such line)" if unsaid else ""), *values)

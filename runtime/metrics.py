@@ -58,11 +58,17 @@ GAPS = Counter(
     "loyalnest_gaps_total", "Times that records were missing before a piece of a log, and were read again.", ["topic"]
 )
 
+RECORDS_IGNORED = Counter(
+    "loyalnest_records_ignored_total",
+    "Webhooks of topics that we have no use for, met on Kafka and passed, by who passed them.",
+    ["reader"],
+)
+
 # --- the front door and the API ---
 
 WEBHOOKS = Counter(
     "loyalnest_webhooks_total",
-    "Webhooks by Shopify topic and outcome: accepted, duplicate, dead_letter, unsigned or unavailable.",
+    "Webhooks by topic and outcome: accepted, duplicate, ignored, dead_letter, unusable, unsigned, unavailable.",
     ["topic", "outcome"],
 )
 WEBHOOK_SECONDS = Histogram(

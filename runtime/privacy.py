@@ -176,7 +176,7 @@ async def redact(vault: Vault, publisher: Publisher, shop: str, customer_id: str
         "api_version": None,
         "triggered_at": at,
         "received_at": at,
-        "payload": {"customer": {"id": int(customer_id)}},
+        "payload": {"shop_domain": shop, "customer": {"id": int(customer_id)}},
     }
     key = keys.join(shop, customer_id)
     await publisher.publish([Message(topics.CUSTOMERS, key, codec.dumps(envelope))])

@@ -24,7 +24,8 @@ from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
-from events.payloads import SEALED, Contact
+from events.payloads import Contact
+from events.webhook_topics import SEALED
 from runtime.settings import Settings
 
 #: The customer id of a shop's own key, for bodies that nobody could parse and so nobody could minimise.

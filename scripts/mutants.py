@@ -291,8 +291,8 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     Mutant(
         "a redaction holds until the next update",
         "tables/customers.py",
-        'state["redacted"] = state["redacted"] or topic == "customers/redact"',
-        'state["redacted"] = topic == "customers/redact"',
+        'state["redacted"] = state["redacted"] or kind is Kind.REDACT',
+        'state["redacted"] = kind is Kind.REDACT',
         (GOLDEN,),
     ),
     Mutant("a refund is counted twice", "tables/orders.py", "if refund_id not in known)", ")", (GOLDEN,)),
@@ -638,16 +638,16 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     ),
     Mutant(
         "a dead letter repeats any key",
-        "tables/chunks.py",
+        "events/letters.py",
         "if not _KEY.fullmatch(key):",
         "if not key:",
         (WRONG,),
     ),
     Mutant(
         "a dead letter repeats a whole payload",
-        "tables/chunks.py",
-        'envelope["payload"] = payloads.minimise(envelope["topic"], envelope["payload"])',
-        'payloads.minimise(envelope["topic"], envelope["payload"])',
+        "events/letters.py",
+        'found["payload"] = envelopes.checked(',
+        "envelopes.checked(",
         (WRONG,),
     ),
     Mutant(
@@ -661,7 +661,7 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
         "an unknown status is a dead letter",
         "events/orders.py",
         "if status is not None and not isinstance(status, str):",
-        "if status is not None and status not in KNOWN_STATUSES:",
+        "if status is not None and status not in PAID_ONCE:",
         (WRONG, GOLDEN),
     ),
     # The API

@@ -93,6 +93,7 @@ class Folder:
         self.guard.submit((tp, piece.ends), chunk.outputs, self.changelog(table, tp.partition), writes)
         metrics.RECORDS_FOLDED.labels(table.name).inc(len(batch))
         metrics.RECORDS_REROUTED.labels(table.name).inc(chunk.rerouted)
+        metrics.RECORDS_IGNORED.labels(table.name).inc(chunk.ignored)
         return True
 
     def changelog(self, table: Table, number: int) -> Changelog:

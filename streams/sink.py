@@ -282,6 +282,7 @@ class Sink:
         for size, number in rows.late_windows.items():
             metrics.LATE_WINDOWS.labels(size).inc(number)
         metrics.UNKNOWN_STATUSES.inc(rows.unknown_statuses)
+        metrics.RECORDS_IGNORED.labels("sink").inc(rows.ignored)
 
     def _find_bad(self, batch: list[Received], error: Exception) -> None:
         """One record of the batch holds what its column cannot: halve until it stands alone, and let it go."""

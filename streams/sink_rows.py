@@ -9,17 +9,16 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
-from pydantic import ValidationError
-
-from events import announcements, codec, envelopes, instants, keys, payloads, records, topics
-from events.errors import BadEvent
-from events.orders import KNOWN_STATUSES, SNAPSHOT_TOPICS
+from events import announcements, codec, envelopes, instants, keys, letters, payloads, records, topics
+from events.errors import BadEvent, UnusedTopic
+from events.orders import KNOWN_STATUSES
 from events.programs import Program
 from events.records import PointsRecord
+from events.webhook_topics import TOPICS, Kind
 from runtime import schema
 from streams import standings
 from streams.standings import Told
-from tables.chunks import Received, dead_letter
+from tables.chunks import Received
 
 #: The columns that each kind of row fills, in the order of its tuples.
 COLUMNS: Final = {table.name: table.columns for table in schema.TABLES if table.sink}
@@ -59,17 +58,20 @@ class Rows:
         self.letters: Counter[tuple[str, str]] = Counter()  # (source, error) of every dead letter, whoever made it
         self.late_windows: Counter[str] = Counter()  # by size
         self.unknown_statuses = 0
+        self.ignored = 0  # webhooks of topics that we have no use for
 
     def add(self, received: Received) -> None:
         """Take one message; what cannot be read is taken as a dead letter."""
         try:
             _READERS[received.topic](self, received)
+        except UnusedTopic:
+            self.ignored += 1
         except BadEvent as error:
             self.refuse(received, error)
 
     def refuse(self, received: Received, error: BadEvent) -> None:
         """A dead letter, the same one that an agent makes of the same message."""
-        self._keep_letter(codec.loads(dead_letter(received, error).value))
+        self._keep_letter(letters.of_message(*received[:6], error))
 
     def _keep_letter(self, letter: records.DeadLetter) -> None:
         source = letter["source"]
@@ -79,23 +81,24 @@ class Rows:
     # --- inputs --------------------------------------------------------------------------------------------------
 
     def _webhook(self, received: Received) -> None:
-        envelope, value = _envelope(received)
+        envelope = envelopes.envelope(received.value, received.topic, received.timestamp)
         topic, shop, payload = envelope["topic"], envelope["shop"], envelope["payload"]
         received_at = _instant(envelope["received_at"])
-        if topic == "customers/redact":
-            customer_id = keys.resource_id((payload.get("customer") or {}).get("id"))
-            self.redacted[shop, customer_id] = received_at
-        elif topic == "shop/redact":
+        kind = TOPICS[topic].kind
+        if kind is Kind.REDACT:
+            self.redacted[keys.split(payloads.key_of(topic, shop, payload))] = received_at
+        elif kind is Kind.SHOP_REDACT:
             self.redacted_shops[shop] = received_at
-        if topic in SNAPSHOT_TOPICS and payload.get("financial_status") not in KNOWN_STATUSES:
+        if kind is Kind.SNAPSHOT and (payload.get("financial_status") or "").lower() not in KNOWN_STATUSES:
             self.unknown_statuses += 1
         if self._journal:
             return
         triggered_at = _instant(envelope["triggered_at"])
-        key = _key(received)
+        # Our own envelopes come out byte for byte as they went in; a third party's may hold what must not be stored.
+        value = codec.dumps(envelope).decode()
         self.raw_events.append(
             (
-                *(received_at, received.topic, key, shop),
+                *(received_at, received.topic, _key(received), shop),
                 *(topic, envelope["webhook_id"], triggered_at, value),
             )
         )
@@ -186,28 +189,6 @@ _READERS: Final[dict[str, Callable[[Rows, Received], None]]] = {
     topics.WINDOWS: Rows._window,
     topics.DEAD_LETTERS: Rows._dead_letter,
 }
-
-
-def _envelope(received: Received) -> tuple[envelopes.Envelope, str]:
-    """A webhook's envelope and its text, minimised: a third party's may hold what must not reach the table."""
-    if received.value is None:
-        raise BadEvent("empty", "a message without a value")
-    try:
-        envelope = envelopes.ENVELOPE.validate_json(received.value)
-    except ValidationError as error:
-        raise BadEvent("bad_envelope", envelopes.explain(error)) from None
-    topic, payload = envelope["topic"], envelope["payload"]
-    try:
-        envelope["payload"] = payloads.minimise(topic, payload)
-    except payloads.InexactNumber:
-        envelope["payload"] = payloads.minimise(topic, codec.loads_exact(received.value)["payload"])
-    envelope["shop"] = keys.shop_domain(envelope["shop"])
-    # The history keeps what is believed: then whoever reads it, and a replay at any later time, agrees with the fold.
-    said = instants.parse(envelope["received_at"])
-    if (believed := instants.believed(said, received.timestamp)) != said:
-        envelope["received_at"] = instants.text(believed)
-    # Our own envelopes come out byte for byte as they went in.
-    return envelope, codec.dumps(envelope).decode()
 
 
 def _instant(text: str) -> str:

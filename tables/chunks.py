@@ -4,15 +4,12 @@ Nothing here does I/O. What a chunk changes is gathered beside the tables and ha
 must be durable first, then `writes`, the new values of the tables' keys in the order in which they must be kept.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
-from uuid import NAMESPACE_URL, uuid5
 from zoneinfo import ZoneInfo
 
-from events import codec, envelopes, instants, keys, payloads, records, topics
-from events.errors import BadEvent
-from events.records import MAX_LETTER, DeadLetter
+from events import codec, envelopes, instants, keys, letters, payloads, records, topics
+from events.errors import BadEvent, UnusedTopic
 from tables import customers, history, windows
 from tables import orders as order_fold
 from tables.reference import Reference
@@ -45,6 +42,7 @@ class Chunk(Protocol):
 
     outputs: list[Output]
     rerouted: int
+    ignored: int
 
     def take(self, received: Received) -> None: ...
     def finish(self) -> Writes: ...
@@ -57,6 +55,7 @@ class _Base:
     def __init__(self, table: Mapping[str, bytes], reference: Reference, partition: int, partitions: int) -> None:
         self.outputs: list[Output] = []
         self.rerouted = 0
+        self.ignored = 0
         self._table = table
         self._reference = reference
         self._partition = partition
@@ -83,7 +82,7 @@ class OrderChunk(_Base):
         self._states: dict[str, order_fold.OrderState] = {}
 
     def take(self, received: Received) -> None:
-        webhook = envelopes.read(received.value, received.timestamp)
+        webhook = envelopes.read(received.value, received.topic, received.timestamp)
         shop = self._reference[webhook.shop]
         order_id = keys.resource_id(payloads.resource_of(webhook.topic, webhook.payload))
         key = keys.join(webhook.shop, order_id)
@@ -174,7 +173,7 @@ class CustomerChunk(_Base):
         elif received.topic == topics.RESCORE:
             self._take_rescore(received, records.read_rescore(received.value, received.timestamp))
         else:
-            self._take_webhook(received, envelopes.read(received.value, received.timestamp))
+            self._take_webhook(received, envelopes.read(received.value, received.topic, received.timestamp))
 
     def _take_fact(self, received: Received, fact: records.OrderFact) -> None:
         shop = self._reference[fact["shop"]]
@@ -303,63 +302,18 @@ class CustomerChunk(_Base):
             self._emit(topics.WINDOWS, f"{shop}/{self._partition}", row)
 
 
-#: The keys of our topics: a shop, with an id, a version or a number.
-_KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com(/[0-9A-Za-z.:_+-]{1,64})?")
-
-
-def _harmless(name: str, value: Any) -> Any:
-    """A field of an envelope, of the type that its model gives it, else null."""
-    return value if name == "payload" or isinstance(value, str) else None
-
-
 def dead_letter(received: Received, error: BadEvent) -> Output:
-    """A message that could not be used, as a dead letter without anybody's data in clear. Never raises.
-
-    An envelope is minimised once more; what cannot be minimised leaves only its place behind: the message itself
-    stays in its topic, where its retention ends it.
-    """
-    text = None
-    if received.value is None:
-        pass
-    elif received.topic.startswith("loyalnest."):
-        text = received.value.decode(errors="replace")
-    else:
-        try:
-            envelope = codec.loads_exact(received.value)
-            envelope["payload"] = payloads.minimise(envelope["topic"], envelope["payload"])
-            text = codec.dumps({name: _harmless(name, envelope.get(name)) for name in envelopes.FIELDS}).decode()
-        except Exception:  # whatever it is: that it cannot be used is known already
-            text = None
-    if text is not None and len(text) > MAX_LETTER:
-        text = None
-    key = (received.key or b"").decode(errors="replace")
-    if not _KEY.fullmatch(key):
-        key = ""  # somebody's own idea of a key, which may name a person
-    shop = keys.split(key)[0]
-    letter: DeadLetter = {
-        "id": str(
-            uuid5(NAMESPACE_URL, f"{received.topic}/{received.partition}/{received.offset}/{received.timestamp}")
-        ),
-        "at": instants.text(instants.of_kafka(received.timestamp)),
-        "shop": shop or None,
-        "source": received.topic,
-        "partition": received.partition,
-        "offset": received.offset,
-        "key": key or None,
-        "error": error.reason,
-        "detail": error.detail.encode(errors="replace").decode()[: records.MAX_DETAIL],
-        "value": text,
-        "sealed": None,
-    }
-    return Output(topics.DEAD_LETTERS, key, codec.dumps(letter))
+    """A message that could not be used, as a dead letter."""
+    letter = letters.of_message(*received[:6], error)
+    return Output(topics.DEAD_LETTERS, letter["key"] or "", codec.dumps(letter))
 
 
 def fold(make: Callable[[], C], batch: list[Received], spend: Callable[[Received, Exception], None]) -> C:
     """A whole chunk through its fold, ready to be finished.
 
-    What cannot be used becomes a dead letter. An exception that nobody foresaw is handed to `spend`, which raises
-    once its budget is gone; until then the chunk is folded anew without the message, so that nothing is left half
-    done.
+    What cannot be used becomes a dead letter, what we have no use for is counted. An exception that nobody foresaw is
+    handed to `spend`, which raises once its budget is gone; until then the chunk is folded anew without the message,
+    so that nothing is left half done.
     """
     poisoned = {at: received.error for at, received in enumerate(batch) if received.error is not None}
     while True:
@@ -370,6 +324,8 @@ def fold(make: Callable[[], C], batch: list[Received], spend: Callable[[Received
                 continue
             try:
                 chunk.take(received)
+            except UnusedTopic:
+                chunk.ignored += 1
             except BadEvent as error:
                 chunk.outputs.append(dead_letter(received, error))
             except Exception as error:

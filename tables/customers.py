@@ -12,8 +12,8 @@ from typing_extensions import TypedDict
 
 from events import instants, keys
 from events.envelopes import Webhook
-from events.errors import BadEvent
 from events.records import CustomerRow, OrderFact, PointsRecord, Rescore, RfmUpdated, Standing
+from events.webhook_topics import NAMING, Kind
 from tables import history, rfm
 from tables.ids import change_id
 from tables.reference import ShopReference
@@ -94,18 +94,16 @@ def _entry(fact: OrderFact, home: int, stands: bool, shop: ShopReference) -> his
 
 
 def apply(state: CustomerState, webhook: Webhook) -> None:
-    """A customers/* webhook. customers/merge is only archived; a redaction holds for ever."""
-    topic = webhook.topic
-    if not topic.startswith("customers/"):
-        raise BadEvent("unknown_topic", f"{topic[:64]!r} is not a customer's")
-    if topic == "customers/merge":
+    """A webhook about the customer. customers/merge is only archived; a redaction holds for ever."""
+    kind = webhook.kind
+    if kind is Kind.MERGE:
         return
-    if topic in ("customers/create", "customers/update"):
+    if kind is Kind.CUSTOMER:
         _take_contact(state, webhook)
     state["now"] = max(state["now"], webhook.event_time)
-    state["known"] = state["known"] or topic in ("customers/create", "customers/update", "customers/delete")
-    state["deleted"] = state["deleted"] or topic == "customers/delete"
-    state["redacted"] = state["redacted"] or topic == "customers/redact"
+    state["known"] = state["known"] or kind in NAMING
+    state["deleted"] = state["deleted"] or kind is Kind.CUSTOMER_GONE
+    state["redacted"] = state["redacted"] or kind is Kind.REDACT
     if state["redacted"] or state["deleted"]:
         state["contact"] = None
 

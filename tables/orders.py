@@ -12,8 +12,8 @@ from typing_extensions import TypedDict
 
 from events import instants, keys, orders
 from events.envelopes import Webhook
-from events.errors import BadEvent
 from events.records import OrderFact
+from events.webhook_topics import Kind
 
 
 class OrderState(TypedDict):
@@ -42,20 +42,18 @@ def initial() -> OrderState:
 
 def apply(state: OrderState, webhook: Webhook, currency: str) -> OrderState:
     """The state joined with one webhook of the order; BadEvent, and no change, for one that cannot be used."""
-    topic = webhook.topic
-    if topic in orders.SNAPSHOT_TOPICS:
+    kind = webhook.kind
+    if kind is Kind.SNAPSHOT:
         snapshot, refunds = orders.snapshot(webhook, currency)
         newer = _with_refunds(state, refunds)
         return _with_snapshot(newer, snapshot, keys.resource_id(webhook.payload.get("id")), webhook.event_time)
-    if topic == "refunds/create":
+    if kind is Kind.REFUND:
         refund_id, refund = orders.refund(webhook.payload, currency)
         newer = _with_refunds(state, {refund_id: refund})
-    elif topic == "orders/delete":
+    elif kind is Kind.ORDER_GONE:
         newer = {**state, "deleted_at": max(state["deleted_at"], webhook.triggered_at)}
-    elif topic == "orders/edited":
-        newer = {**state}  # a delta; the orders/updated that follows carries the whole order
     else:
-        raise BadEvent("unknown_topic", f"{topic[:64]!r} is not an order's")
+        newer = {**state}  # orders/edited is a delta; the orders/updated that follows carries the whole order
     newer["now"] = max(state["now"], webhook.event_time)
     return newer
 

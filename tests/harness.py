@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from faust.types import TP
 
-from events import codec, instants, keys, payloads, topics
+from events import codec, instants, keys, payloads, topics, webhook_topics
 from events.programs import CutPoints, Program
 from events.records import CustomerRow, DeadLetter, OrderFact, PointsRecord, RfmUpdated, WindowRow
 from streams import ledger, standings
@@ -200,7 +200,7 @@ class Stream:
         key = key_of(envelope)
         partition = self.chance.randrange(self.partitions) if astray else None
         timestamp = instants.parse(envelope["arrived"]) // 1000 if "arrived" in envelope else LATE
-        self.put(topics.for_webhook(envelope["topic"]), key, json.dumps(envelope).encode(), partition, timestamp)
+        self.put(webhook_topics.stream_of(envelope["topic"]), key, json.dumps(envelope).encode(), partition, timestamp)
 
     def rescore(self, shop: str, customer_id: str, as_of: datetime, version: str) -> None:
         at = instants.text(instants.from_datetime(as_of))

@@ -16,7 +16,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 Json = Mapping[str, Any]
-SNAPSHOTS = {"orders/create", "orders/paid", "orders/updated", "orders/cancelled"}
+SNAPSHOTS = {
+    f"orders/{what}" for what in ("create", "paid", "updated", "cancelled", "fulfilled", "partially_fulfilled")
+}
 CUSTOMERS = {"customers/create", "customers/update", "customers/delete"}
 PRIVACY = {"customers/redact", "customers/data_request"}
 DECIMALS = {"CLP": 0, "JPY": 0, "KRW": 0, "VND": 0, "BHD": 3, "JOD": 3, "KWD": 3, "TND": 3}  # else 2

@@ -358,6 +358,8 @@ class _Store:
                 continue
             past.append(copy.deepcopy(order))
             shown = order if self.chance.random() < 0.85 else self.chance.choice(past)  # a stale view, newly stamped
+            if topic == "orders/cancelled":
+                shown = order  # it says when it was cancelled, or it is none
             at = self.chance.choice(self.moments)
             triggered_at = at if self.chance.random() < 0.7 else self.chance.choice(self.moments)
             self.send(topic, self.snapshot(shown, at), triggered_at)

@@ -10,7 +10,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from events import codec, keys, payloads, topics
+from events import codec, keys, payloads, topics, webhook_topics
 from events.programs import Program
 from runtime import kafka
 from runtime.settings import Settings
@@ -99,7 +99,7 @@ def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
 def place(envelope: dict[str, Any]) -> tuple[str, str]:
     """(topic, key) of an envelope."""
     ident = payloads.resource_of(envelope["topic"], envelope["payload"])
-    return topics.for_webhook(envelope["topic"]), keys.join(envelope["shop"], str(ident))
+    return webhook_topics.stream_of(envelope["topic"]), keys.join(envelope["shop"], str(ident))
 
 
 class Feeder:

@@ -35,6 +35,10 @@ async def _pool(settings: Settings) -> AsyncIterator[Pool]:
         await pool.close()
 
 
+def _shown(letter: dead_letters.DeadLetterRow) -> dict[str, Any]:
+    return {**letter._asdict(), "sealed": letter.sealed is not None}
+
+
 @letters_app.command("list")
 def list_letters(
     shop: OfShop = None,
@@ -55,7 +59,7 @@ def list_letters(
     with common.attached(common.read_settings(database=database_url, data=data)) as settings:
         found = asyncio.run(listing(settings))
     if as_json:
-        sys.stdout.write(json.dumps([each._asdict() for each in found], default=str, indent=2) + "\n")
+        sys.stdout.write(json.dumps([_shown(each) for each in found], default=str, indent=2) + "\n")
         return
     for each in found:
         _show(each)
@@ -74,12 +78,48 @@ def _show(letter: dead_letters.DeadLetterRow) -> None:
     )
 
 
+@letters_app.command("show")
+def show_letter(
+    ident: Annotated[str, typer.Argument(metavar="ID", help="An id, as `dead-letters list` shows it.")],
+    database_url: Database = None,
+    data: Data = None,
+) -> None:
+    """Print a dead letter as JSON. A sealed body is opened with the master key: it may hold anybody's data."""
+
+    async def showing(settings: Settings) -> dict[str, Any] | None:
+        async with _pool(settings) as pool:
+            found = await dead_letters.listing(pool, ids=[_uuid(ident)])
+            if not found:
+                return None
+            body = None
+            if found[0].sealed is not None:
+                body = await dead_letters.opened(Vault(master_key(settings), pool), found[0])
+            return {**_shown(found[0]), "body": body and body.decode(errors="backslashreplace")}
+
+    with common.attached(common.read_settings(database=database_url, data=data)) as settings:
+        letter = asyncio.run(showing(settings))
+    if letter is None:
+        raise CommandError(f"there is no dead letter {ident}")
+    sys.stdout.write(json.dumps(letter, default=str, indent=2, ensure_ascii=False) + "\n")
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise typer.BadParameter("an id is a UUID, as `dead-letters list` shows it") from None
+
+
 @letters_app.command("replay")
 def replay(
     ids: Annotated[list[str] | None, typer.Argument(help="Ids, as `dead-letters list` shows them.")] = None,
     shop: OfShop = None,
     error: OfError = None,
     everything: Annotated[bool, typer.Option("--all", help="All that were not replayed yet.")] = False,
+    renamed: Annotated[
+        bool,
+        typer.Option("--renamed", help="Their shop took another name: believe the header, not an order's page."),
+    ] = False,
     kafka: Kafka = None,
     database_url: Database = None,
     data: Data = None,
@@ -87,10 +127,7 @@ def replay(
     """Send dead letters again to where they came from, once the cause is gone. Twice does no harm."""
     if not (ids or shop or error or everything):
         raise typer.BadParameter("which ones? Give ids, --shop, --error or --all")
-    try:
-        chosen = [UUID(each) for each in ids] if ids else None
-    except ValueError:
-        raise typer.BadParameter("an id is a UUID, as `dead-letters list` shows it") from None
+    chosen = [_uuid(each) for each in ids] if ids else None
 
     async def replaying(settings: Settings) -> list[dead_letters.Replayed]:
         async with _pool(settings) as pool, common.publishing(settings) as publisher:
@@ -102,7 +139,9 @@ def replay(
                 unreplayed=chosen is None,
                 limit=1_000_000,
             )
-            return await dead_letters.replay(pool, publisher, found, datetime.now(UTC))
+            vault = Vault(master_key(settings), pool) if settings.master_key is not None else None
+            now = datetime.now(UTC)
+            return await dead_letters.replay(pool, vault, publisher, found, now, page=not renamed)
 
     settings = common.read_settings(kafka=kafka, database=database_url, data=data)
     with common.attached(settings) as complete, common.err.status("replaying"):

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from batch import orders, parity, runs, segments, tables, windows
 from batch.history import History
 from batch.rescoring import Patience
-from events import codec, instants, keys, payloads, topics
+from events import codec, instants, keys, payloads, topics, webhook_topics
 from events.programs import CutPoints, Program
 from runtime import unknown_shops
 from runtime.ports import Message, PublishError
@@ -52,7 +52,7 @@ def add_raw(connection: Connection[Any], envelopes: Sequence[dict[str, Any]]) ->
             copy.write_row(
                 (
                     each["received_at"],
-                    topics.for_webhook(each["topic"]),
+                    webhook_topics.stream_of(each["topic"]),
                     keys.join(each["shop"], str(ident)),
                     each["shop"],
                     each["topic"],
@@ -250,7 +250,7 @@ def add_letter(connection: Connection[Any], envelope: dict[str, Any], error: str
         " VALUES (now(), gen_random_uuid(), %s, %s, %s, %s, '', %s)",
         (
             envelope["shop"],
-            topics.for_webhook(envelope["topic"]),
+            webhook_topics.stream_of(envelope["topic"]),
             keys.join(envelope["shop"], str(ident)),
             error,
             json.dumps(at) if value else None,

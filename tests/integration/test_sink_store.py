@@ -455,7 +455,13 @@ OTHER = "other.myshopify.com"
 def test_customers_redact_destroys_the_key_and_the_contact(settings: Settings, feed: Feed) -> None:
     _make_keys(settings, (SHOP, "7"), (SHOP, "8"), (SHOP, "dead-letters"), (OTHER, "7"))
     feed(row("7", contact="v1.sealed"), row("8", contact="v1.sealed"))
-    feed((topics.CUSTOMERS, key("7"), envelope("customers/redact", {"customer": {"id": 7, "email": "ann@x.de"}})))
+    feed(
+        (
+            topics.CUSTOMERS,
+            key("7"),
+            envelope("customers/redact", {"shop_domain": SHOP, "customer": {"id": 7, "email": "ann@x.de"}}),
+        )
+    )
     assert keys_of(settings) == {(SHOP, "7"): (False, True), (SHOP, "8"): (True, False), (OTHER, "7"): (True, False)}
     contacts = rows(settings, "SELECT customer_id, contact FROM customers ORDER BY customer_id")
     assert contacts == [("7", None), ("8", "v1.sealed")]
@@ -463,7 +469,10 @@ def test_customers_redact_destroys_the_key_and_the_contact(settings: Settings, f
 
 
 def test_a_redaction_of_somebody_without_a_key_forbids_one(settings: Settings, feed: Feed) -> None:
-    feed((topics.CUSTOMERS, key("7"), envelope("customers/redact", {"customer": {"id": 7}})), journal=True)
+    feed(
+        (topics.CUSTOMERS, key("7"), envelope("customers/redact", {"shop_domain": SHOP, "customer": {"id": 7}})),
+        journal=True,
+    )
     assert keys_of(settings) == {(SHOP, "7"): (False, True)}
 
 
@@ -475,7 +484,7 @@ def test_a_redacted_row_has_no_contact(settings: Settings, feed: Feed) -> None:
 def test_shop_redact_destroys_every_key_of_the_shop(settings: Settings, feed: Feed) -> None:
     _make_keys(settings, (SHOP, "7"), (SHOP, "8"), (SHOP, "dead-letters"), (OTHER, "7"))
     feed(row("7", contact="v1.sealed"), row("8", contact="v1.sealed"))
-    feed((topics.SHOPS, SHOP, envelope("shop/redact", {"shop_id": 1})))
+    feed((topics.SHOPS, SHOP, envelope("shop/redact", {"shop_id": 1, "shop_domain": SHOP})))
     assert not any(has for (shop, _), (has, _) in keys_of(settings).items() if shop == SHOP)
     assert keys_of(settings)[OTHER, "7"] == (True, False)
     assert rows(settings, "SELECT DISTINCT contact FROM customers") == [(None,)]
@@ -486,11 +495,11 @@ def test_shop_redact_destroys_every_key_of_the_shop(settings: Settings, feed: Fe
 UNREADABLE = [
     (topics.ORDERS, b"{", "bad_envelope"),
     (topics.ORDERS, None, "empty"),
-    (topics.ORDERS, envelope("orders/unheard-of", {}), "unknown_topic"),
-    (topics.ORDERS, envelope("orders/paid", {"id": {"deep": 1}}), "wrong_type"),
+    (topics.CUSTOMERS, envelope("orders/paid", {"id": 1}), "wrong_topic"),
+    (topics.ORDERS, envelope("orders/paid", {"id": {"deep": 1}}), "bad_id"),
     (topics.ORDERS, envelope("orders/paid", {}, shop="example.com"), "bad_shop"),
     (topics.ORDERS, envelope("orders/paid", {}, triggered_at="2026-11-21T09:30:00"), "naive_time"),
-    (topics.CUSTOMERS, envelope("customers/redact", {}), "bad_id"),
+    (topics.CUSTOMERS, envelope("customers/redact", {}), "wrong_shape"),
     (topics.POINTS, b"[]", "bad_record"),
     (topics.POINTS, {**points("1", "7", 1, "a"), "total": "many"}, "bad_record"),
     (topics.CUSTOMER_ROWS, customer("7", balance=None), "bad_record"),
@@ -511,6 +520,12 @@ def test_what_cannot_be_read_is_a_dead_letter_and_stops_nothing(
     assert rows(settings, "SELECT count(*) FROM points_transactions") == [(1,)]
     assert rows(settings, "SELECT count(*) FROM raw_events") == [(0,)]
     assert batch.letters == {(topic, error): 1}
+
+
+def test_a_webhook_that_nobody_uses_is_counted_and_passed(settings: Settings, feed: Feed) -> None:
+    batch = feed((topics.ORDERS, key("7"), envelope("orders/ann@x.de", {})))
+    assert batch.ignored == 1
+    assert rows(settings, "SELECT (SELECT count(*) FROM dead_letters), (SELECT count(*) FROM raw_events)") == [(0, 0)]
 
 
 def test_a_dead_letter_of_ours_is_stored_once(settings: Settings, feed: Feed) -> None:

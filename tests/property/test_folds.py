@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from events import envelopes, instants, money
+from events import envelopes, instants, money, topics
 from events.announcements import succeed, tag
 from events.errors import BadEvent
 from events.programs import CutPoints, Program, Rates, Rule, default_cut_points
@@ -36,7 +36,9 @@ def webhooks_of_one_order(sent: list[Json]) -> list[envelopes.Webhook]:
         name = {"refunds/create": "order_id"}.get(each["topic"], "id")
         if name == "order_id":
             payload["id"] = each["payload"]["id"]
-        found.append(envelopes.read(json.dumps({**each, "payload": {**payload, name: ORDERS[0]}}).encode()))
+        found.append(
+            envelopes.read(json.dumps({**each, "payload": {**payload, name: ORDERS[0]}}).encode(), topics.ORDERS)
+        )
     return found
 
 
@@ -174,7 +176,7 @@ def test_facts_of_an_order_may_come_in_any_order(sent: list[Json], data: st.Data
 )
 def test_a_customers_webhooks_are_a_join(sent: list[Json], data: st.DataObject | None) -> None:
     """Also of one delivery that was sealed twice, each time to other bytes."""
-    said = [envelopes.read(json.dumps(each).encode()) for each in sent]
+    said = [envelopes.read(json.dumps(each).encode(), topics.CUSTOMERS) for each in sent]
     other = said[::-1] if data is None else data.draw(st.permutations(said + said[::2]))
     found = []
     for each in (said, other):

@@ -38,12 +38,15 @@ POOL = [
     NOW - timedelta(days=402),
 ]
 ZONES = ["UTC", "America/New_York", "Asia/Kolkata"]
-SNAPSHOT_TOPICS = ["orders/create", "orders/paid", "orders/updated", "orders/cancelled"]
+SNAPSHOT_TOPICS = [
+    *["orders/create", "orders/paid", "orders/updated", "orders/cancelled"],
+    *["orders/fulfilled", "orders/partially_fulfilled"],
+]
 CUSTOMER_TOPICS = [
     *["customers/create", "customers/update"] * 2,
     *["customers/delete", "customers/redact", "customers/data_request", "customers/merge"],
 ]
-STATUSES = ["paid"] * 5 + ["partially_paid", "partially_refunded", "refunded", "pending", "voided", "mystified"]
+STATUSES = ["paid"] * 5 + ["PAID", "partially_paid", "partially_refunded", "refunded", "pending", "voided", "mystified"]
 AMOUNTS = ["0.00", "0.99", "10.00", "99.99"]
 ORDERS = [2**60, 2**60 + 1]
 CUSTOMERS = [7, 8]
@@ -155,7 +158,7 @@ SNAPSHOT = st.builds(
 
 def _about(topic: str, customer: int, more: Json) -> tuple[str, Json]:
     if topic in ("customers/redact", "customers/data_request"):
-        return topic, {"customer": {"id": customer}}
+        return topic, {"shop_domain": SHOP, "customer": {"id": customer}}
     if topic == "customers/delete":
         return topic, {"id": customer}
     if topic == "customers/merge":
@@ -169,7 +172,16 @@ def _about(topic: str, customer: int, more: Json) -> tuple[str, Json]:
 
 
 _told = st.fixed_dictionaries({}, optional={"updated_at": _at, "contact": st.sampled_from(["v1.one", "v1.two"])})
-_snapshot = st.tuples(st.sampled_from(SNAPSHOT_TOPICS), SNAPSHOT)
+
+
+def _whole(topic: str, snapshot: Json, at: _At) -> tuple[str, Json]:
+    """A cancelled order says when it was cancelled, or it is none."""
+    if topic == "orders/cancelled" and snapshot.get("cancelled_at") is None:
+        return topic, {**snapshot, "cancelled_at": at}
+    return topic, snapshot
+
+
+_snapshot = st.builds(_whole, st.sampled_from(SNAPSHOT_TOPICS), SNAPSHOT, _at)
 _refund = st.builds(lambda refund, order: ("refunds/create", {**refund, "order_id": order}), REFUND, _order)
 _other = st.one_of(
     _order.map(lambda each: ("orders/delete", {"id": each})),

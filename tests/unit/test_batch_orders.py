@@ -139,7 +139,7 @@ def test_a_privacy_request_names_nobody_but_moves_their_now() -> None:
         history = History(SHOP, "USD")
         for topic in topics_:
             later = topic == "customers/redact"
-            payload = {"customer": {"id": 5}} if later else {"id": 5}
+            payload = {"shop_domain": SHOP, "customer": {"id": 5}} if later else {"id": 5}
             value = envelope(topic, payload).replace(b"T12:00", b"T13:00" if later else b"T12:00")
             history.absorb([(topics.CUSTOMERS, value)])
         assert history.unreadable == 0

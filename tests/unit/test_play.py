@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from events import codec, envelopes, instants, orders
+from events import codec, envelopes, instants, orders, topics
 from runtime import play, transactions
 from runtime.deliveries import Outgoing, headers
 from runtime.play import Player, PlayError
@@ -146,7 +146,7 @@ def test_a_row_is_an_order_that_counts_at_its_own_time() -> None:
     at = instants.text(row.at)
     envelope: dict[str, Any] = {"topic": sent.topic, "shop": SHOP, "webhook_id": sent.webhook_id, "event_id": None}
     envelope |= {"api_version": None, "triggered_at": at, "received_at": at, "payload": sent.payload}
-    found, refunds = orders.snapshot(envelopes.read(codec.dumps(envelope)), "USD")
+    found, refunds = orders.snapshot(envelopes.read(codec.dumps(envelope), topics.ORDERS), "USD")
     assert (found["customer"], found["base"], found["gross"], found["status"]) == ("17", 2933, 2933, "paid")
     assert (found["processed_at"], sent.triggered_at, refunds) == (row.at, row.at, {})
 

@@ -73,6 +73,11 @@ fmt: $(DEV) ## Format, and mend what the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.PHONY: fuzz
+fuzz: $(DEV) ## Send signed webhooks that nobody would send (COUNT=100000 SEED=7)
+	LOYALNEST_FUZZ_COUNT=$(or $(COUNT),5000) LOYALNEST_FUZZ_SEED=$(or $(SEED),1) \
+	  $(PYTEST) -q -n 0 tests/integration/test_fuzz.py
+
 .PHONY: mutants
 mutants: $(DEV) ## Break the code in known ways; the tests must notice each
 	$(BIN)/python scripts/mutants.py $(ARGS)

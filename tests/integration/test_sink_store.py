@@ -338,10 +338,10 @@ def test_the_history_keeps_the_time_that_is_believed(settings: Settings, feed: F
     feed((stream, key("7"), sent))
     ((received_at, value),) = rows(settings, "SELECT received_at, value FROM raw_events")
     assert received_at == instants.to_datetime(1_795_253_405_000_000)
-    folded = envelopes.read(codec.dumps(sent), 1_795_253_405_000)
+    folded = envelopes.read(codec.dumps(sent), stream, 1_795_253_405_000)
     assert folded.event_time == 1_795_253_405_000_000 + instants.CLOCK_SKEW
-    assert envelopes.read(value.encode()).event_time == folded.event_time
-    assert envelopes.read(value.encode(), 1_900_000_000_000).event_time == folded.event_time
+    assert envelopes.read(value.encode(), stream).event_time == folded.event_time
+    assert envelopes.read(value.encode(), stream, 1_900_000_000_000).event_time == folded.event_time
 
 
 def test_a_rescore_of_a_time_to_come_is_refused(settings: Settings, feed: Feed) -> None:

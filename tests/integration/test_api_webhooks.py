@@ -147,7 +147,8 @@ def test_every_family_has_its_topic_and_key(
     ],
 )
 def test_whole_payloads_of_today(world: World, topic: str, file: str) -> None:
-    assert world.webhook(topic, (DATA / "shopify" / file).read_bytes()).status_code == 200
+    body = (DATA / "shopify" / file).read_bytes().replace(b"golden.myshopify.com", SHOP.encode())
+    assert world.webhook(topic, body).status_code == 200
     assert world.publisher.messages[0].topic.startswith("shopify.")
     written = world.publisher.messages[0].value.decode()
     personal = ("Ottilie", "ottilie", "Brandt", "Lindenhof", "Quedlinburg", "5550117", "198.51.100.23", "bowl was")

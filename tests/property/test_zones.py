@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events import codec, instants, keys, topics
+from events import codec, instants, keys, topics, webhook_topics
 from streams import windows as streams_windows
 from streams.windows import PartialWindows
 from tables import chunks, restating, windows
@@ -37,7 +37,7 @@ def facts_of(sent: Iterable[Json], plain: Json) -> list[bytes]:
     """The facts of these webhooks, through the fold of orders."""
     chunk = chunks.OrderChunk({}, harness.reference({SHOP: plain}), 0, 1)
     for at, each in enumerate(sent):
-        if topics.for_webhook(each["topic"]) == topics.ORDERS:
+        if webhook_topics.stream_of(each["topic"]) == topics.ORDERS:
             chunk.take(Received(topics.ORDERS, 0, at, 0, harness.key_of(each).encode(), codec.dumps(each)))
     return [output.value for output in chunk.outputs if output.topic == topics.ORDER_FACTS]
 

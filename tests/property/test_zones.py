@@ -38,7 +38,7 @@ def facts_of(sent: Iterable[Json], plain: Json) -> list[bytes]:
     chunk = chunks.OrderChunk({}, harness.reference({SHOP: plain}), 0, 1)
     for at, each in enumerate(sent):
         if webhook_topics.stream_of(each["topic"]) == topics.ORDERS:
-            chunk.take(Received(topics.ORDERS, 0, at, 0, harness.key_of(each).encode(), codec.dumps(each)))
+            chunk.take(Received(topics.ORDERS, 0, at, harness.LATE, harness.key_of(each).encode(), codec.dumps(each)))
     return [output.value for output in chunk.outputs if output.topic == topics.ORDER_FACTS]
 
 

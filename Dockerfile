@@ -13,9 +13,11 @@ COPY pyproject.toml .
 COPY events events
 COPY tables tables
 COPY runtime runtime
+COPY books books
 COPY streams streams
 COPY batch batch
 COPY api api
+COPY cli cli
 COPY sql sql
 # Editable, as on a developer's machine: the code finds sql/ beside itself.
 RUN pip install --no-build-isolation --no-deps -e .

@@ -8,13 +8,15 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
-from api import customers, exports, health, live, points, problems, program, segments, webhooks
+from api import customers, exports, health, points, problems, program, segments
+from api.context import Services
 from api.limits import READ_SECONDS, Limits
-from api.services import Services
+from api.live import routes as live
+from api.webhooks import routes as webhooks
+from books.vault import Vault, master_key
 from runtime import database
 from runtime.ports import Publisher
 from runtime.settings import Settings
-from runtime.vault import Vault, master_key
 
 VERSION = "1.0.0"
 

@@ -8,11 +8,11 @@ from psycopg import sql
 from pydantic import Field
 
 from api import cursors, models, why
+from api.context import Caller, ReadAccess, Row, Statement
 from api.cursors import CursorQuery, LimitQuery
 from api.models import Answer, Money, Time
 from api.problems import ProblemError
-from api.services import Caller, ReadAccess, Row, Statement
-from api.standings import cut_points_by_version
+from api.runs import cut_points_by_version
 
 router = APIRouter(prefix="/v1/shops/{shop}/customers", tags=["customers"])
 

@@ -15,13 +15,13 @@ from psycopg.rows import dict_row
 from starlette.types import Message, Receive, Scope, Send
 
 from api import csv_cells
+from api.context import Caller, ExportAccess, Row, Statement
 from api.customers import SegmentQuery
 from api.limits import READ_SECONDS, within
 from api.models import AsOf, time_text
 from api.problems import ProblemError
-from api.services import Caller, ExportAccess, Row, Statement
+from api.runs import run_at
 from api.slots import Full, Slot
-from api.standings import run_at
 from events import money
 from events.payloads import Contact
 from runtime import database, metrics

@@ -10,10 +10,10 @@ from psycopg import sql
 from psycopg_pool import PoolTimeout
 from pydantic import Field
 
+from api.context import Services, services_of
 from api.limits import within
 from api.models import Answer
 from api.problems import ProblemError
-from api.services import Services, services_of
 
 router = APIRouter(tags=["health"])
 

@@ -10,11 +10,11 @@ from psycopg import sql
 from pydantic import Field
 
 from api import cursors, models
+from api.context import ReadAccess, Row, Services
 from api.cursors import CursorQuery, LimitQuery
 from api.customers import CustomerPath, find
 from api.models import Answer, AsOf, Money, Time
 from api.problems import ProblemError
-from api.services import ReadAccess, Row, Services
 from events import instants
 from events.programs import Program, local_midnight
 

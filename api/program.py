@@ -4,12 +4,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Response
 
+from api.context import AdminAccess, ReadAccess
 from api.problems import ProblemError, ProblemModel
-from api.services import AdminAccess, ReadAccess
+from books import programs
 from events.announcements import tag
 from events.errors import BadEvent
 from events.programs import Program
-from runtime import programs
 
 router = APIRouter(prefix="/v1/shops/{shop}/program", tags=["program"])
 

@@ -10,9 +10,9 @@ from psycopg import sql
 from pydantic import Field
 
 from api import models
+from api.context import ReadAccess, Row
 from api.models import Answer, AsOf, CutPointsModel, Money, Time
-from api.services import ReadAccess, Row
-from api.standings import Run, cut_points_by_version, newest_cut_points, run_at
+from api.runs import Run, cut_points_by_version, newest_cut_points, run_at
 from events.programs import PROSPECTS, Program
 
 router = APIRouter(prefix="/v1/shops/{shop}/segments", tags=["segments"])

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from api.context import Row
 from api.models import Answer, CutPointsModel
-from api.services import Row
 from events import money
 from events.programs import Program
 

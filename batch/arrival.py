@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from psycopg import Connection
 
+from batch.frames import BatchError
 from batch.rescoring import OnProgress
-from batch.tables import BatchError
 from events import topics
 from runtime.progress import Gauge
 from runtime.settings import Settings

@@ -10,7 +10,7 @@ from typing import Any, Final
 import polars as pl
 from psycopg import Connection
 
-from batch import orders, standing, tables, windows
+from batch import frames, orders, standing, windows
 from batch.history import History
 from events import codec, instants, topics
 from events.programs import Program
@@ -42,13 +42,13 @@ def main(settings: Settings, shop: str) -> list[str]:
 
     BatchError for a shop without a program, psycopg.Error when the database fails.
     """
-    with tables.connect(settings) as connection:
+    with frames.connect(settings) as connection:
         return compare(connection, shop)
 
 
 def compare(connection: Connection[Any], shop: str) -> list[str]:
     """As `main`, over an autocommit connection."""
-    program = tables.program(connection, shop)
+    program = frames.program(connection, shop)
     history = History(shop, program.currency)
     history.read(connection)
     worth = orders.worth(history, program)
@@ -83,7 +83,7 @@ def _customers(
         times.filter(pl.col("now") != pl.col("now_should")).select("customer_id", "now", "now_should").iter_rows()
     ):
         yield f"{customer} stands at {instants.text(now)}, not {instants.text(should)}"
-    should_be = standing.expected(rows, worth, tables.published(connection, program.shop), program)
+    should_be = standing.expected(rows, worth, frames.published(connection, program.shop), program)
     for row in standing.differences(rows, should_be).iter_rows(named=True):
         told = ", ".join(f"{name} {row[name]} not {row[f'{name}_should']}" for name in row["differs"])
         yield f"{row['customer_id']}: {told}"
@@ -140,7 +140,7 @@ def _points(
 
 def _posted(connection: Connection[Any], shop: str) -> pl.DataFrame:
     """By order and customer: the stored total, and the sum of the ledger's entries."""
-    return tables.fetch(
+    return frames.fetch(
         connection,
         "SELECT source_id, customer_id, coalesce(t.total, 0),"
         " (extract(epoch FROM coalesce(t.processed_at, l.processed_at)) * 1000000)::bigint,"
@@ -157,11 +157,11 @@ def _posted(connection: Connection[Any], shop: str) -> pl.DataFrame:
 
 def _windows(connection: Connection[Any], worth: pl.DataFrame, program: Program) -> Iterator[str]:
     """Windows that wait to be rebuilt are left out; one that sums to nothing is as good as none."""
-    late = tables.fetch(connection, _LATE, (program.shop, program.zone), {"size": pl.String, "start": pl.Int64})
+    late = frames.fetch(connection, _LATE, (program.shop, program.zone), {"size": pl.String, "start": pl.Int64})
     stored, should_be = (
         found.join(late, on=["size", "start"], how="anti")
         for found in (
-            tables.fetch(connection, _STORED_WINDOWS, (program.shop,), _WINDOWS),
+            frames.fetch(connection, _STORED_WINDOWS, (program.shop,), _WINDOWS),
             windows.sums(worth, program.zone),
         )
     )
@@ -178,7 +178,7 @@ def _windows(connection: Connection[Any], worth: pl.DataFrame, program: Program)
 
 def _counts(connection: Connection[Any], rows: pl.DataFrame, program: Program) -> Iterator[str]:
     """The counts by segment, which the sink keeps beside the rows, against the rows."""
-    stored = tables.fetch(
+    stored = frames.fetch(
         connection,
         f"SELECT {', '.join(_COUNTS)} FROM rfm_segment_counts WHERE shop = %s ORDER BY segment",  # noqa: S608
         (program.shop,),

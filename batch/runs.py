@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import polars as pl
 from psycopg import Connection
 
-from batch import tables
+from batch import frames
 
 
 class RunReport(NamedTuple):
@@ -40,7 +40,7 @@ def lock(connection: Connection[Any], shop: str) -> None:
     """One run of a shop at a time, for as long as the connection lives; BatchError while another is at it."""
     row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended('batch ' || %s, 0))", (shop,)).fetchone()
     if row is None or not row[0]:
-        raise tables.BatchError(f"another batch of {shop} is running")
+        raise frames.BatchError(f"another batch of {shop} is running")
 
 
 def unlock(connection: Connection[Any], shop: str) -> None:
@@ -82,7 +82,7 @@ def store(connection: Connection[Any], run_id: UUID, shop: str, version: str, st
         "segment",
     )
     with connection.transaction(), connection.cursor() as cursor:
-        tables.load(cursor, "batch_segments", rows)
+        frames.load(cursor, "batch_segments", rows)
         cursor.execute(
             "UPDATE batch_runs SET version = %s, customers = %s WHERE id = %s", (version, rows.height, run_id)
         )

@@ -17,14 +17,15 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from batch import segments, tables
+from batch import frames, segments
 from batch.publishing import Publish, publishing
 from batch.runs import RunReport
+from books import unknown_shops
 from events.programs import Program
-from runtime import health, unknown_shops
-from runtime.children import health_listener
+from runtime import health
 from runtime.ports import Publisher, PublishError
 from runtime.settings import Settings
+from runtime.supervised import health_listener
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def main(settings: Settings, publisher: Publisher, stop: threading.Event | None 
 
     def on_progress(_stage: str, _done: int, _total: int | None) -> None:
         if ending.is_set():
-            raise tables.BatchError("the schedule was told to end")
+            raise frames.BatchError("the schedule was told to end")
 
     with publishing(publisher) as publish:
         schedule = Schedule(
@@ -79,7 +80,7 @@ def main(settings: Settings, publisher: Publisher, stop: threading.Event | None 
 def bring_in(settings: Settings, publish: Publish) -> None:
     """Takes in what came before its shop was added. What cannot be now is left to the next look."""
     try:
-        with tables.connect(settings) as connection:
+        with frames.connect(settings) as connection:
             for shop in unknown_shops.waiting(connection):
                 unknown_shops.bring_in(settings, connection, publish, shop)
     except (psycopg.Error, PublishError) as error:
@@ -113,8 +114,8 @@ class Schedule:
         """Reads the programs; a database that is away for a while only delays what is new."""
         self.waiting = []
         try:
-            with tables.connect(self._settings) as connection:
-                self.follow(tables.programs(connection))
+            with frames.connect(self._settings) as connection:
+                self.follow(frames.programs(connection))
         except psycopg.Error as error:
             self.waiting = ["the database does not answer"]
             log.warning("the schedule could not read the programs: %s", error)
@@ -142,7 +143,7 @@ class Schedule:
         as_of = datetime.now(UTC).replace(second=0, microsecond=0)
         try:
             report = self._run(shop, as_of)
-        except (tables.BatchError, PublishError, psycopg.Error) as error:
+        except (frames.BatchError, PublishError, psycopg.Error) as error:
             log.error("the batch of %s failed: %s", shop, error)
         except Exception:
             log.exception("the batch of %s failed", shop)

@@ -14,14 +14,14 @@ from typing import Any
 import polars as pl
 from psycopg import Connection
 
-from batch import arrival, orders, rescoring, rfm, runs, tables, windows
+from batch import arrival, frames, orders, rescoring, rfm, runs, windows
 from batch.history import History
 from batch.publishing import Publish, publishing
 from batch.rescoring import OnProgress, Patience
 from batch.runs import RunReport
+from books import unknown_shops
 from events import instants, keys, topics
 from events.programs import CutPoints, Program
-from runtime import unknown_shops
 from runtime.ports import Message, Publisher
 from runtime.settings import Settings
 
@@ -63,7 +63,7 @@ def connected(
 ) -> RunReport:
     """As `main`, with a function that returns when its messages are durable."""
     settled = timedelta(0) if settings.journal else SETTLED
-    with tables.connect(settings) as connection:
+    with frames.connect(settings) as connection:
         arrival.wait(settings, connection, on_progress)
         if wanted is not False:
             unknown_shops.bring_in(settings, connection, publish, shop)
@@ -81,11 +81,11 @@ def run(
     settled: timedelta = timedelta(0),
 ) -> RunReport:
     """As `connected`, over an autocommit connection. `settled`: see windows.rebuild_late."""
-    program = tables.program(connection, shop)
+    program = frames.program(connection, shop)
     runs.lock(connection, shop)
     try:
-        published = tables.published(connection, shop)
-        publishes = _decide(wanted, as_of, tables.last_as_of(published))
+        published = frames.published(connection, shop)
+        publishes = _decide(wanted, as_of, frames.last_as_of(published))
         run_id = runs.begin(connection, shop, as_of)
         try:
             batch = _Run(connection, publish, program, as_of, on_progress, settled)
@@ -103,7 +103,7 @@ def _decide(wanted: bool | None, as_of: datetime, last: datetime | None) -> bool
     """Whether to publish; BatchError for publishing what is yet to come."""
     publishes = wanted if wanted is not None else last is None or as_of >= last
     if publishes and as_of > datetime.now(UTC):
-        raise tables.BatchError(
+        raise frames.BatchError(
             f"{instants.text(instants.from_datetime(as_of))} is yet to come: publishing would move every customer there"
         )
     return publishes

@@ -6,7 +6,7 @@ from typing import Any, Final
 import polars as pl
 from psycopg import Connection
 
-from batch import rfm, tables
+from batch import frames, rfm
 from events.programs import CutPoints, Program
 
 #: Everything of a row that is a number or a name of ours.
@@ -46,8 +46,8 @@ _INSTANTS = ("now", "last_order_at")
 
 def stored(connection: Connection[Any], shop: str) -> pl.DataFrame:
     """The shop's rows: customer_id, `now` and the compared columns; instants in microseconds."""
-    columns = ", ".join(tables.microseconds(name) if name in _INSTANTS else name for name in _SCHEMA)
-    return tables.fetch(
+    columns = ", ".join(frames.microseconds(name) if name in _INSTANTS else name for name in _SCHEMA)
+    return frames.fetch(
         connection,
         f"SELECT {columns} FROM customers WHERE shop = %s ORDER BY customer_id",  # noqa: S608 - our own names
         (shop,),

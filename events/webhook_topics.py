@@ -52,7 +52,7 @@ FLAG: Final = _leaf(r"(?!)", "wrong_type", boolean=True)
 #: A word of a short list of Shopify's: a status, a kind, a currency.
 WORD: Final = _leaf(r"[A-Za-z][A-Za-z_]{0,39}", "wrong_type")
 DOMAIN: Final = _leaf(r"[0-9A-Za-z.-]{1,100}", "other_shop")
-#: How a sealed contact begins (runtime/vault.py); an address in clear, by another producer, is left out.
+#: How a sealed contact begins (books/vault.py); an address in clear, by another producer, is left out.
 SEALED: Final = "v1."
 _CONTACT: Final = _leaf(re.escape(SEALED) + r"[0-9A-Za-z_=-]{1,4096}", "wrong_type", spare=True)
 

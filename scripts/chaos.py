@@ -36,10 +36,10 @@ if str(ROOT) not in sys.path:  # as a script, its own folder stands there
     sys.path.insert(0, str(ROOT))
 
 from batch import parity  # noqa: E402
+from books.migrate import migrate  # noqa: E402
 from events import codec, instants, keys, topics  # noqa: E402
 from events.programs import Program  # noqa: E402
 from runtime import kafka  # noqa: E402
-from runtime.migrate import migrate  # noqa: E402
 from runtime.settings import Settings  # noqa: E402
 
 SHOP = "chaos.myshopify.com"
@@ -181,7 +181,7 @@ class Process:
         self.name = name
         self.log = folder / f"{name}.log"
         self.frozen_until = 0.0
-        self._command = [sys.executable, "-P", "-m", "runtime.cli", command]
+        self._command = [sys.executable, "-P", "-m", "cli.main", command]
         wanted = {
             "KAFKA": settings.kafka_servers(),
             "DATABASE": settings.database_url(),

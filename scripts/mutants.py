@@ -79,7 +79,7 @@ MUTANTS = [
     # One shop stops nobody
     Mutant(
         "a row too large for its index is taken for a database that is away",
-        "streams/refusals.py",
+        "streams/sink/refusals.py",
         '_AWAY: Final = ("08", "53", "57P")',
         '_AWAY: Final = ("08", "53", "54", "57P")',
         (REFUSALS,),
@@ -94,14 +94,14 @@ MUTANTS = [
     # The history of standings
     Mutant(
         "a replay adds the changes of an instant again",
-        "streams/standings.py",
+        "streams/sink/standings.py",
         "back = next((at for at in range(first, len(steps)) if steps[at].standing == row.standing), None)",
         "back = len(steps) - 1 if steps and steps[-1].standing == row.standing else None",
         (STANDINGS,),
     ),
     Mutant(
         "two changes of a customer fall on one instant",
-        "streams/standings.py",
+        "streams/sink/standings.py",
         "max(at, last.at + 1), last.standing",
         "at, last.standing",
         (STANDINGS,),
@@ -144,31 +144,33 @@ MUTANTS = [
     ),
     Mutant(
         "writes leave before their outputs are in",
-        "streams/guard.py",
+        "streams/worker/guard.py",
         ADVANCE,
         "",
         (GUARD,),
     ),
     Mutant(
         "writes leave at once, without waiting for outputs",
-        "streams/guard.py",
+        "streams/worker/guard.py",
         """        if not outputs:
             self._advance()
 """,
         "        self._keep(flight)\n",
         (GUARD,),
     ),
-    Mutant("chunks write out of order", "streams/guard.py", ADVANCE, ADVANCE.replace("break", "continue"), (GUARD,)),
+    Mutant(
+        "chunks write out of order", "streams/worker/guard.py", ADVANCE, ADVANCE.replace("break", "continue"), (GUARD,)
+    ),
     Mutant(
         "a position moves before its writes are in",
-        "streams/guard.py",
+        "streams/worker/guard.py",
         "while self._flights and self._flights[0].left and not self._flights[0].pending:",
         "while self._flights and self._flights[0].left:",
         (GUARD,),
     ),
     Mutant(
         "a failed delivery is only logged",
-        "streams/guard.py",
+        "streams/worker/guard.py",
         """            if error is not None:
                 self._from_thread(self._fail, DeliveryFailed(f"{message.topic()}""",
         """            if error is not None and error.str() == "nothing":
@@ -177,21 +179,21 @@ MUTANTS = [
     ),
     Mutant(
         "a piece is folded though the one before it never came",
-        "streams/sequence.py",
+        "streams/worker/sequence.py",
         "if piece.begins == place.fold:",
         "if piece.begins >= place.fold:",
         (SEQUENCE, ORDER_FREE),
     ),
     Mutant(
         "a piece of before the partitions moved is folded",
-        "streams/sequence.py",
+        "streams/worker/sequence.py",
         "if place is None or piece.run != place.run:",
         "if place is None:",
         (SEQUENCE,),
     ),
     Mutant(
         "what is fetched counts as folded",
-        "streams/sequence.py",
+        "streams/worker/sequence.py",
         "place.run, place.fetch = next(self._runs), place.fold\n        return False",
         "return False",
         (SEQUENCE,),
@@ -270,8 +272,8 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     Mutant(
         "a lower revision replaces a higher one",
         "tables/customers.py",
-        "if before is not None and before[history.REVISION] >= entry[history.REVISION]:",
-        "if before is not None and before[history.REVISION] == entry[history.REVISION]:",
+        "if before is not None and before[contributions.REVISION] >= entry[contributions.REVISION]:",
+        "if before is not None and before[contributions.REVISION] == entry[contributions.REVISION]:",
         (FACTS,),
     ),
     Mutant(
@@ -470,14 +472,14 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     # The tree
     Mutant(
         "sums that are not worked out again",
-        "tables/history.py",
+        "tables/contributions.py",
         "lines[at] = _line(child, nodes.put(chunk, child))",
         "lines[at] = [*_line(child, nodes.put(chunk, child))[:_SUMS], *lines[at][_SUMS:]]",
         (HISTORY,),
     ),
     Mutant(
         "sums by difference, blind to what an entry replaces",
-        "tables/history.py",
+        "tables/contributions.py",
         "lines[at] = _line(child, nodes.put(chunk, child))",
         "lines[at] = [*_line(child, nodes.put(chunk, child))[:_SUMS], "
         "*_add(Sums(*lines[at][_SUMS:]), _sum_entries([entry]))]",
@@ -505,7 +507,11 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
         (ORDER_FREE,),
     ),
     Mutant(
-        "chunks without a bound", "tables/history.py", "if len(lines) <= FAN:", "if len(lines) <= FAN * 9:", (HISTORY,)
+        "chunks without a bound",
+        "tables/contributions.py",
+        "if len(lines) <= FAN:",
+        "if len(lines) <= FAN * 9:",
+        (HISTORY,),
     ),
     # Windows
     Mutant(
@@ -573,14 +579,14 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     ),
     Mutant(
         "a shop's days stay under the zone they were first stated under",
-        "streams/windows.py",
+        "streams/worker/windows.py",
         "if known is None or zone is None or zone.key == known.zone.key:",
         "if known is None or zone is None or known.zone.key:",
         (ZONES,),
     ),
     Mutant(
         "days of a new zone are counted as stated before they have left",
-        "streams/windows.py",
+        "streams/worker/windows.py",
         "made.writes() if last else {}",
         "made.writes()",
         (ZONES,),
@@ -601,14 +607,14 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     ),
     Mutant(
         "windows are made in one go",
-        "streams/windows.py",
+        "streams/worker/windows.py",
         "            await asyncio.sleep(0)\n            if not go_on():",
         "            if not go_on():",
         ("tests/unit/test_partial_windows.py",),
     ),
     Mutant(
         "windows of every partition are made whenever partitions move",
-        "streams/windows.py",
+        "streams/worker/windows.py",
         "if found is None or found.version != version:",
         "if True:",
         ("tests/unit/test_partial_windows.py",),
@@ -624,14 +630,14 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     ),
     Mutant(
         "the sink takes an equal revision again",
-        "streams/ledger.py",
+        "streams/sink/ledger.py",
         'record["revision"] <= before.revision',
         'record["revision"] < before.revision',
         (LEDGER,),
     ),
     Mutant(
         "the sink posts totals for deltas",
-        "streams/ledger.py",
+        "streams/sink/ledger.py",
         'delta = record["total"] - (before.total if before is not None else 0)',
         'delta = record["total"]',
         (LEDGER,),

@@ -18,7 +18,7 @@ from events.errors import BadEvent
 from runtime import database, kafka, metrics
 from runtime.ports import Message, PublishError
 from runtime.settings import Settings
-from streams.sink_rows import COLUMNS, Row
+from streams.sink.rows import COLUMNS, Row
 
 log = logging.getLogger(__name__)
 

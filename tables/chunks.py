@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from events import codec, envelopes, instants, keys, letters, payloads, records, topics
 from events.errors import BadEvent, UnusedTopic
-from tables import customers, history, windows
+from tables import contributions, customers, windows
 from tables import orders as order_fold
 from tables.reference import Reference
 from tables.state import Writes
@@ -108,23 +108,23 @@ class _Nodes:
         self._table = table
         self._key = key
         self._state = state
-        self._nodes: dict[int, history.Node] = {}
+        self._nodes: dict[int, contributions.Node] = {}
         self._new: set[int] = set()
         self._dropped: set[int] = set()
 
-    def get(self, chunk: int) -> history.Node:
+    def get(self, chunk: int) -> contributions.Node:
         node = self._nodes.get(chunk)
         if node is None:
             node = self._nodes[chunk] = codec.loads(self._table[f"{self._key}#{chunk}"])
         return node
 
-    def put(self, chunk: int, node: history.Node) -> int:
+    def put(self, chunk: int, node: contributions.Node) -> int:
         if chunk in self._new:
             return chunk
         self.drop(chunk)
         return self.add(node)
 
-    def add(self, node: history.Node) -> int:
+    def add(self, node: contributions.Node) -> int:
         chunk = self._state["next_chunk"]
         self._state["next_chunk"] = chunk + 1
         self._nodes[chunk] = node
@@ -259,13 +259,15 @@ class CustomerChunk(_Base):
         guest = keys.is_guest(ident[1])
         sums = windows.contribution(before, guest), windows.contribution(after, guest)
         change = [b - a for a, b in zip(*sums, strict=True)]
-        turned = 0 if guest else after[history.COUNTED] - (before[history.COUNTED] if before is not None else 0)
+        turned = (
+            0 if guest else after[contributions.COUNTED] - (before[contributions.COUNTED] if before is not None else 0)
+        )
         lone: windows.Window | None = None
         # From the longest window to the shortest: whose order is alone in a window is alone in those inside it. (An
         # hour need not lie inside a day: there are zones half an hour apart.)
         for window in reversed(windows.windows(filed.home, self._zone(ident[0]))):
             if turned and not (lone and lone.start <= window.start and window.end <= lone.end):
-                counted = history.sums(nodes, state["tree"], window.start, window.end).counted
+                counted = contributions.sums(nodes, state["tree"], window.start, window.end).counted
                 lone = window if counted == max(turned, 0) else None
             change[windows.CUSTOMERS] = turned if lone else 0
             self._changes.append((ident[0], window, tuple(change)))

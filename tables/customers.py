@@ -14,7 +14,7 @@ from events import instants, keys
 from events.envelopes import Webhook
 from events.records import CustomerRow, OrderFact, PointsRecord, Rescore, RfmUpdated, Standing
 from events.webhook_topics import NAMING, Kind
-from tables import history, rfm
+from tables import contributions, rfm
 from tables.ids import change_id
 from tables.reference import ShopReference
 
@@ -32,7 +32,7 @@ class CustomerState(TypedDict):
     contact: str | None
     contact_key: list[Any] | None
     standing: Standing | None
-    tree: history.Node
+    tree: contributions.Node
     next_chunk: int
 
 
@@ -40,8 +40,8 @@ class Filed(NamedTuple):
     """What filing a fact did at one home: the entry before and after."""
 
     home: int
-    before: history.Entry | None
-    after: history.Entry
+    before: contributions.Entry | None
+    after: contributions.Entry
 
 
 def initial() -> CustomerState:
@@ -53,12 +53,12 @@ def initial() -> CustomerState:
         "contact": None,
         "contact_key": None,
         "standing": None,
-        "tree": history.empty(),
+        "tree": contributions.empty(),
         "next_chunk": 0,
     }
 
 
-def file(state: CustomerState, nodes: history.Nodes, fact: OrderFact, shop: ShopReference) -> Iterator[Filed]:
+def file(state: CustomerState, nodes: contributions.Nodes, fact: OrderFact, shop: ShopReference) -> Iterator[Filed]:
     """Files an order's fact under each of its homes, one at each step, unless a higher revision stands there.
 
     The order stands at its processed_at; at every other home it ever had stands nothing.
@@ -69,15 +69,15 @@ def file(state: CustomerState, nodes: history.Nodes, fact: OrderFact, shop: Shop
     state["known"] = state["known"] or not keys.is_guest(fact["customer_id"])
     for home in homes:
         entry = _entry(fact, home, home == processed_at, shop)
-        before = history.find(nodes, state["tree"], home, fact["order_id"])
-        if before is not None and before[history.REVISION] >= entry[history.REVISION]:
+        before = contributions.find(nodes, state["tree"], home, fact["order_id"])
+        if before is not None and before[contributions.REVISION] >= entry[contributions.REVISION]:
             entry = before
         else:
-            state["tree"] = history.put(nodes, state["tree"], entry)
+            state["tree"] = contributions.put(nodes, state["tree"], entry)
         yield Filed(home, before, entry)
 
 
-def _entry(fact: OrderFact, home: int, stands: bool, shop: ShopReference) -> history.Entry:
+def _entry(fact: OrderFact, home: int, stands: bool, shop: ShopReference) -> contributions.Entry:
     earned = due = 0
     if stands and not keys.is_guest(fact["customer_id"]):
         earned = shop.rates.points(fact["gross"], home) if fact["paid"] else 0
@@ -137,12 +137,12 @@ class Measured(NamedTuple):
     balance: int
 
 
-def measure(state: CustomerState, nodes: history.Nodes, look_back: int | None) -> Measured:
+def measure(state: CustomerState, nodes: contributions.Nodes, look_back: int | None) -> Measured:
     """RFM values over (now - look_back, now], the balance over everything up to now."""
     tree, end = state["tree"], state["now"] + 1
     start = 0 if look_back is None else end - look_back
-    span = history.sums(nodes, tree, start, end)
-    older = history.sums(nodes, tree, 0, start).points if history.oldest(tree) < start else 0
+    span = contributions.sums(nodes, tree, start, end)
+    older = contributions.sums(nodes, tree, 0, start).points if contributions.oldest(tree) < start else 0
     values = rfm.Values(None, 0, 0)
     if span.active:
         values = rfm.Values(rfm.recency_days(state["now"], span.latest), span.active, span.net)
@@ -208,9 +208,9 @@ def points_record(fact: OrderFact, filed: list[Filed]) -> PointsRecord | None:
     """
     processed_at = instants.parse(fact["processed_at"])
     entry = next(each.after for each in filed if each.home == processed_at)
-    if entry[history.REVISION] != fact["revision"]:
+    if entry[contributions.REVISION] != fact["revision"]:
         return None
-    earned, taken_back = entry[history.EARNED], entry[history.REVERSED]
+    earned, taken_back = entry[contributions.EARNED], entry[contributions.REVERSED]
     return {
         "type": "points.reversed" if taken_back else "points.earned",
         "shop": fact["shop"],

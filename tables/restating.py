@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from zoneinfo import ZoneInfo
 
 from events import codec, keys, topics
-from tables import history, windows
+from tables import contributions, windows
 from tables.chunks import Output
 from tables.state import Writes
 from tables.windows import Partial, Sums, Window
@@ -28,8 +28,8 @@ class Stored:
         self._table = table
         self._key = key
 
-    def get(self, chunk: int) -> history.Node:
-        node: history.Node = codec.loads(self._table[f"{self._key}#{chunk}"])
+    def get(self, chunk: int) -> contributions.Node:
+        node: contributions.Node = codec.loads(self._table[f"{self._key}#{chunk}"])
         return node
 
 
@@ -47,7 +47,7 @@ def rebuilding(table: Mapping[str, bytes], partial: Partial) -> Iterator[None]:
             if zone is not None:
                 now = partial.time(shop)
                 oldest = now - windows.LONGEST
-                entries = history.entries(Stored(table, key), state["tree"], oldest)
+                entries = contributions.entries(Stored(table, key), state["tree"], oldest)
                 for at, (window, change) in enumerate(_changes(entries, customer_id, zone, now), start=1):
                     partial.add(shop, window, change)
                     if at % _ENTRIES == 0:
@@ -64,14 +64,14 @@ def rebuild(table: Mapping[str, bytes]) -> Partial:
 
 
 def _changes(
-    entries: Iterable[history.Entry], customer_id: str, zone: ZoneInfo, now: int
+    entries: Iterable[contributions.Entry], customer_id: str, zone: ZoneInfo, now: int
 ) -> Iterator[tuple[Window, tuple[int, ...]]]:
     """What one customer's entries add to each window that is open at a stream time."""
     guest = keys.is_guest(customer_id)
     seen: set[Window] = set()
     for entry in entries:
         change = windows.contribution(entry, guest)
-        for window in windows.windows(entry[history.PROCESSED], zone):
+        for window in windows.windows(entry[contributions.PROCESSED], zone):
             if windows.is_open(window, now):
                 yield window, _with_customer(change, window, seen, guest)
 
@@ -105,9 +105,9 @@ class Restatement:
             value = self._table.get(key) if key.startswith(prefix) and "#" not in key else None
             if value is not None:
                 guest, seen = keys.is_guest(key.removeprefix(prefix)), set[Window]()
-                entries = history.entries(Stored(self._table, key), codec.loads(value)["tree"])
+                entries = contributions.entries(Stored(self._table, key), codec.loads(value)["tree"])
                 for at, entry in enumerate(entries, start=1):
-                    window = windows.window("day", entry[history.PROCESSED], self._zone)
+                    window = windows.window("day", entry[contributions.PROCESSED], self._zone)
                     change = windows.contribution(entry, guest)
                     windows.add_to(self._sums, window, _with_customer(change, window, seen, guest))
                     if at % _ENTRIES == 0:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from events import codec, instants, programs
 from events.records import WindowRow
-from tables import history
+from tables import contributions
 
 Size = Literal["minute", "hour", "day"]
 SIZES: tuple[Size, ...] = ("minute", "hour", "day")
@@ -78,14 +78,14 @@ def is_open(of: Window, stream_time: int) -> bool:
     return of.end + RETENTION[of.size] > stream_time
 
 
-def contribution(entry: history.Entry | None, guest: bool) -> tuple[int, ...]:
+def contribution(entry: contributions.Entry | None, guest: bool) -> tuple[int, ...]:
     """What an entry adds to a window's sums, distinct customers apart."""
     if entry is None:
         return EMPTY
-    counted, net = entry[history.COUNTED], entry[history.NET]
+    counted, net = entry[contributions.COUNTED], entry[contributions.NET]
     if guest:
         return (0, 0, 0, 0, 0, counted, net)
-    return (counted, net, entry[history.EARNED], entry[history.REVERSED], 0, 0, 0)
+    return (counted, net, entry[contributions.EARNED], entry[contributions.REVERSED], 0, 0, 0)
 
 
 def row(shop: str, of: Window, partition: int, currency: str, values: tuple[int, ...] | None, fence: int) -> WindowRow:

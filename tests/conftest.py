@@ -19,8 +19,8 @@ from confluent_kafka.admin import AdminClient
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from runtime.embedded import PARTITIONS, EmbeddedBroker, EmbeddedDatabase
-from runtime.migrate import migrate
+from books.migrate import migrate
+from cli.stack.embedded import PARTITIONS, EmbeddedBroker, EmbeddedDatabase
 from runtime.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent

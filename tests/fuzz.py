@@ -6,9 +6,9 @@ import random
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from cli.shop import store_maker
 from events import instants
 from events.webhook_topics import TOPICS
-from runtime import store_maker
 
 EMAIL = "golden.person@example.com"
 SHOP = "nest.myshopify.com"

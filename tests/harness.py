@@ -26,12 +26,12 @@ from faust.types import TP
 from events import codec, instants, keys, payloads, topics, webhook_topics
 from events.programs import CutPoints, Program
 from events.records import CustomerRow, DeadLetter, OrderFact, PointsRecord, RfmUpdated, WindowRow
-from streams import ledger, standings
-from streams.folding import Folder, Table
-from streams.guard import Guard
-from streams.sequence import Piece, Sequence
-from streams.standings import Told
-from tables import chunks, customers, history, restating, windows
+from streams.sink import ledger, standings
+from streams.sink.standings import Told
+from streams.worker.folding import Folder, Table
+from streams.worker.guard import Guard
+from streams.worker.sequence import Piece, Sequence
+from tables import chunks, contributions, customers, restating, windows
 from tables.chunks import Received
 from tables.reference import Reference
 from tables.state import CLAIM, PartitionState, foreign
@@ -242,7 +242,7 @@ class Stream:
             state.read(offset, log[offset].key.encode(), log[offset].value, log[offset].headers)
 
     def _look(self, worker: _Worker, table: Table, number: int, gaps: list[range]) -> None:
-        """As streams/recovery.py does: what is not ours is written over, and a claim says that we are not the owner."""
+        """As the recovery does: what is not ours is written over, and a claim says that we are not the owner."""
         state, log = table.state.partition(number), self.changelogs[table.changelog, number]
         assert state.token is not None
         sent = [log[offset] for gap in gaps for offset in gap]
@@ -366,7 +366,7 @@ class Stream:
         for key, value in table.items():
             if "#" not in key:
                 state: customers.CustomerState = codec.loads(value)
-                entries = list(history.entries(restating.Stored(table, key), state["tree"]))
+                entries = list(contributions.entries(restating.Stored(table, key), state["tree"]))
                 kept = {name: each for name, each in state.items() if name not in ("tree", "next_chunk")}
                 found[key] = {**kept, "entries": entries}
         return found
@@ -401,7 +401,7 @@ WindowKey = tuple[str, str, int]
 
 @dataclass
 class Standings:
-    """The history of standings, kept in memory as streams.sink_store keeps it in the database."""
+    """The history of standings, kept in memory as streams.sink.store keeps it in the database."""
 
     rows: dict[standings.Key, Told] = field(default_factory=dict)
     changes: dict[standings.Key, list[standings.Change]] = field(default_factory=dict)

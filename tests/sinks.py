@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from events import codec, keys, topics
 from runtime import kafka
 from runtime.settings import Settings
-from streams.sink import Sink
+from streams.sink.main import Sink
 
 SHOP = "demo.myshopify.com"
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class WorkerProcess:
-    """`streams.worker.main` in a process. `start` returns once it holds its partitions and recovered its tables.
+    """A worker as a process. `start` returns once it holds its partitions and recovered its tables.
 
     `before` is what the process runs first.
     """

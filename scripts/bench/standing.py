@@ -13,7 +13,7 @@ from typing import Any
 
 from events import codec, instants, keys
 from scripts.bench import data
-from streams.windows import in_slices
+from streams.worker.windows import in_slices
 from tables import customers, restating, windows
 from tables.reference import ShopReference
 

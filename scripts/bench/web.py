@@ -15,13 +15,14 @@ from typing import Any, Final, NamedTuple
 import psycopg
 from pydantic import SecretStr
 
+from books import api_keys
+from cli.shop import deliveries, store_maker
+from cli.shop.deliveries import Outgoing
 from events import instants
-from runtime import api_keys, deliveries, store_maker
-from runtime.deliveries import Outgoing
 from scripts import servers
 from scripts.bench import data
 from scripts.bench.world import BenchError, Process, Run, World, wait
-from streams.sink_store import CHANNEL
+from streams.sink.store import CHANNEL
 
 _HOST: Final = "127.0.0.1"
 _SECRET: Final = "a secret of the bench"

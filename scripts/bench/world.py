@@ -20,8 +20,10 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from psycopg import sql
 from pydantic import SecretStr
 
+from books import migrate
+from cli.stack import home
 from events import topics
-from runtime import home, kafka, migrate
+from runtime import kafka
 from runtime.settings import Settings
 from scripts import servers
 from scripts.bench import data
@@ -119,7 +121,7 @@ class Run:
 
     def start(self, name: str, **changes: Any) -> Process:
         """`loyalnest <name>`, its settings changed as given."""
-        words = [sys.executable, "-m", "runtime.cli", name]
+        words = [sys.executable, "-m", "cli.main", name]
         return self.spawn(name, words, home.environment(home.changed(self.settings, **changes)))
 
     def spawn(self, name: str, words: list[str], environment: dict[str, str]) -> Process:
@@ -131,7 +133,7 @@ class Run:
         """A worker whose tables are recovered and which is about to read."""
         ready = self.folder / "ready"
         ready.unlink(missing_ok=True)
-        words = words or [sys.executable, "-m", "runtime.cli", "worker"]
+        words = words or [sys.executable, "-m", "cli.main", "worker"]
         worker = self.spawn("worker", words, home.environment(home.changed(self.settings, ready_file=ready)))
         wait("the worker", lambda: worker.check() and ready.exists(), pause=0.01, seconds=60)
         return worker

@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 import typer
 
+from cli.main import app
 from events import codec, topics
-from runtime.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MADE: dict[str, Any] = runpy.run_path(str(ROOT / "scripts" / "docs.py"))

@@ -11,9 +11,9 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from cli.stack.embedded import PARTITIONS
 from events import codec, keys, topics
 from runtime import kafka
-from runtime.embedded import PARTITIONS
 from runtime.ports import Message, Publisher, PublishError
 from runtime.settings import Settings
 from streams.publisher import JournalPublisher, KafkaPublisher

@@ -8,10 +8,11 @@ import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from pydantic import SecretStr
 
+from cli import main as cli
 from events import topics
-from runtime import cli, kafka, topic_settings
+from runtime import kafka, topic_settings
 from runtime.settings import Settings
-from streams import sink
+from streams.sink import main as sink
 from tests.workers import WorkerProcess, wait
 
 WEEK = "604800000"

@@ -11,11 +11,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from cli.shop.deliveries import Outgoing, money_bag
+from cli.shop.player import Player
+from cli.shop.store_maker import make_store
 from events import instants
-from runtime.deliveries import Outgoing, money_bag
-from runtime.play import Player
 from runtime.settings import Settings
-from runtime.store_maker import make_store
 from tests.e2e.up import Up, up
 
 pytestmark = [

@@ -18,9 +18,9 @@ import httpx
 import psutil
 import pytest
 
-from runtime.play import Player
+from cli.shop.player import Player
+from cli.shop.store_maker import make_store
 from runtime.settings import Settings
-from runtime.store_maker import make_store
 from tests.support import CDNOW, CDNOW_SEGMENTS
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(420)]
@@ -46,7 +46,7 @@ class System:
     def up(self) -> None:
         with self._log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "runtime.cli", "up", "--port", "0", *self._options],
+                [sys.executable, "-m", "cli.main", "up", "--port", "0", *self._options],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=output,
@@ -66,7 +66,7 @@ class System:
         """A command beside it; what it printed."""
         servers = self._options if words[0] in ("play", "shops") or words[1] == "segments" else self._options[2:]
         done = subprocess.run(
-            [sys.executable, "-m", "runtime.cli", *words, *servers],
+            [sys.executable, "-m", "cli.main", *words, *servers],
             cwd=ROOT,
             env=self._environment,
             capture_output=True,

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from batch import parity
-from runtime import schema
+from books import schema
 from runtime.settings import Settings
 from tests.e2e.up import Up, loyalnest, wait
 

@@ -16,8 +16,8 @@ import psycopg
 import pytest
 
 from batch import parity
+from cli.stack import home
 from events import instants, topics
-from runtime import home
 from tests.e2e.up import Up, loyalnest, up, wait
 from tests.support import CDNOW, CDNOW_SEGMENTS
 
@@ -115,7 +115,7 @@ def test_any_process_may_be_killed_at_any_moment(folder: Path) -> None:
 def _kill_all_of_it(stack: Up) -> None:
     """kill -9 of `up` alone: its processes go with it."""
     assert stack.process is not None
-    family = [each for each in stack.descendants() if "runtime.cli" in " ".join(each.cmdline())]
+    family = [each for each in stack.descendants() if "cli.main" in " ".join(each.cmdline())]
     stack.process.kill()
     stack.process.wait()
     _, left = psutil.wait_procs(family, timeout=30)

@@ -14,10 +14,10 @@ from typing import Any
 import psutil
 from pydantic import SecretStr
 
-from runtime.home import running
+from cli.stack.home import running
 from runtime.settings import Settings
 
-COMMAND = [sys.executable, "-m", "runtime.cli"]
+COMMAND = [sys.executable, "-m", "cli.main"]
 
 
 def loyalnest(

@@ -17,11 +17,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from cli.commands import play
+from cli.shop import transactions
 from events import instants, keys, money, topics
-from runtime import kafka, transactions
-from runtime.commands import play
-from streams import sink_store
-from streams.sink_rows import Rows
+from runtime import kafka
+from streams.sink import store as sink_store
+from streams.sink.rows import Rows
 from tests import harness, oracle
 from tests.harness import Stream
 from tests.integration.api_world import World, opened

@@ -20,10 +20,10 @@ from psycopg.rows import dict_row
 from pydantic import SecretStr
 
 from api.app import create_app
-from api.service import Server
-from api.services import Services
+from api.context import Services
+from api.server import Server
+from books import api_keys
 from events.payloads import Contact
-from runtime import api_keys
 from runtime.ports import Message, Publisher, PublishError
 from runtime.settings import Settings
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from runtime import api_keys
+from books import api_keys
 from tests.integration.api_world import NOW, OTHER, PROGRAM, SHOP, World, opened
 
 READ = [

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from api import cursors
-from api.services import Row, Statement
+from api.context import Row, Statement
 from tests.integration.api_world import SHOP, World, opened
 
 ROWS = 20_000

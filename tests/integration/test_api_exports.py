@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from api import exports
-from api.services import EXPORTS, EXPORTS_OF_SHOP
+from api.context import EXPORTS, EXPORTS_OF_SHOP
 from tests.integration.api_world import NOW, OTHER, SHOP, World, customer_row, opened, prospect
 
 COLUMNS = (

@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from api import limits
-from runtime import api_keys, metrics
+from books import api_keys
+from runtime import metrics
 from tests.integration.api_world import OTHER, SHOP, World, opened
 
 
@@ -53,7 +54,7 @@ def test_a_webhook_that_cannot_be_made_durable_in_time_is_refused(
     async def frozen(_messages: object) -> None:
         await asyncio.sleep(60)
 
-    monkeypatch.setattr("api.webhooks.WEBHOOK_SECONDS", 0.5)
+    monkeypatch.setattr("api.webhooks.routes.WEBHOOK_SECONDS", 0.5)
     publish = world.publisher.publish
     monkeypatch.setattr(world.publisher, "publish", frozen)
     began = time.monotonic()
@@ -69,7 +70,7 @@ def test_a_webhook_that_cannot_be_made_durable_in_time_is_refused(
 def test_a_question_that_the_database_does_not_answer_in_time_is_a_503(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.services.READ_SECONDS", 0.5)
+    monkeypatch.setattr("api.context.READ_SECONDS", 0.5)
     headers = world.key("read")
     with psycopg.connect(world.url) as locking:
         locking.execute("LOCK TABLE programs")

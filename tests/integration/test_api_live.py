@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from api.live_hub import DEBOUNCE
-from runtime import api_keys
+from api.live.hub import DEBOUNCE
+from books import api_keys
 from tests.integration.api_world import NOW, OTHER, SHOP, World, opened
 
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from api.app import create_app
-from runtime import api_keys
+from books import api_keys
 from runtime.settings import Settings
 from tests.integration.api_world import MASTER, SECRETS, SHOP, Remembering, World, opened, sign
 

@@ -10,8 +10,8 @@ import pytest
 
 from events import topics
 from events.programs import Program
-from streams import sink_store
-from streams.sink_rows import Rows
+from streams.sink import store as sink_store
+from streams.sink.rows import Rows
 from tables.chunks import Received
 from tests.integration.api_world import OTHER, PROGRAM, SHOP, World, opened
 

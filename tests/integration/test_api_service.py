@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 _PROGRAM = """
 import sys
-from api.service import main
+from api.server import main
 from runtime.settings import Settings
 
 class Publisher:

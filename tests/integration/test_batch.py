@@ -10,12 +10,12 @@ import pytest
 from psycopg import Connection
 from pydantic import SecretStr
 
-from batch import orders, parity, runs, segments, tables, windows
+from batch import frames, orders, parity, runs, segments, windows
 from batch.history import History
 from batch.rescoring import Patience
+from books import unknown_shops
 from events import codec, instants, keys, payloads, topics, webhook_topics
 from events.programs import CutPoints, Program
-from runtime import unknown_shops
 from runtime.ports import Message, PublishError
 from runtime.settings import Settings
 from tests import oracle, stores
@@ -215,7 +215,7 @@ def test_an_earlier_as_of_is_a_question(connection: Connection[Any], cdnow: Stre
 
 def test_a_question_may_ask_of_the_future_but_publishing_it_is_refused(cdnow: Stream) -> None:
     future = datetime.now(UTC) + timedelta(days=1)
-    with pytest.raises(tables.BatchError, match="yet to come"):
+    with pytest.raises(frames.BatchError, match="yet to come"):
         run(cdnow, future)
     assert run(cdnow, future, wanted=False).segments == {"Prospects": 2357}
 
@@ -369,9 +369,9 @@ def test_main_publishes_through_the_ports_publisher(database: str, cdnow: Stream
 def test_progress_may_end_a_run(connection: Connection[Any], cdnow: Stream) -> None:
     def end(stage: str, done: int, total: int | None) -> None:
         if stage == "rescoring":
-            raise tables.BatchError("told to end")
+            raise frames.BatchError("told to end")
 
-    with pytest.raises(tables.BatchError, match="told to end"):
+    with pytest.raises(frames.BatchError, match="told to end"):
         run(cdnow, AS_OF, on_progress=end)
     assert one(connection, "SELECT status, detail, published FROM batch_runs") == (
         "failed",
@@ -390,7 +390,7 @@ def test_a_shop_without_customers(connection: Connection[Any]) -> None:
 
 
 def test_a_shop_without_a_program(connection: Connection[Any]) -> None:
-    with pytest.raises(tables.BatchError, match="no program"):
+    with pytest.raises(frames.BatchError, match="no program"):
         run(Stream(connection, [], PLAIN), AS_OF, "nobody.myshopify.com")
 
 
@@ -398,7 +398,7 @@ def test_one_run_of_a_shop_at_a_time(connection: Connection[Any], database: str)
     add_program(connection, "busy.myshopify.com")
     with psycopg.connect(database, autocommit=True) as other:
         runs.lock(other, "busy.myshopify.com")
-        with pytest.raises(tables.BatchError, match="another batch"):
+        with pytest.raises(frames.BatchError, match="another batch"):
             run(Stream(connection, [], PLAIN), AS_OF, "busy.myshopify.com")
         runs.unlock(other, "busy.myshopify.com")
     assert run(Stream(connection, [], PLAIN), AS_OF, "busy.myshopify.com").customers == 0
@@ -487,7 +487,7 @@ def test_a_window_noted_again_meanwhile_stays_on_the_list(connection: Connection
     note(connection, "day", "1997-01-01T00:00Z")
     waiting = windows.late(connection, CDNOW_SHOP)
     connection.execute("UPDATE late_windows SET noted_at = clock_timestamp()")
-    program = tables.program(connection, CDNOW_SHOP)
+    program = frames.program(connection, CDNOW_SHOP)
     history = History(CDNOW_SHOP, "USD")
     history.read(connection)
     windows.rebuild(connection, orders.worth(history, program), program, waiting)
@@ -533,7 +533,7 @@ def test_a_window_that_the_stream_changed_meanwhile_stays_on_the_list(
     note(connection, "day", day)
     partial(connection, "day", day, 2)
     waiting = windows.late(connection, CDNOW_SHOP)
-    program = tables.program(connection, CDNOW_SHOP)
+    program = frames.program(connection, CDNOW_SHOP)
     history = History(CDNOW_SHOP, "USD")
     history.read(connection)
     worth = orders.worth(history, program)

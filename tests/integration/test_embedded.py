@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from cli.stack import embedded
 from events import keys, topics
-from runtime import embedded
 from runtime.settings import Settings
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from events import topics
 from events.webhook_topics import TOPICS
-from streams.sink_rows import Rows
+from streams.sink.rows import Rows
 from tables import chunks, windows
 from tables.chunks import Received
 from tests import fuzz, harness

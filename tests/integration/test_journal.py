@@ -12,12 +12,14 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from books import migrate
+from cli.stack.embedded import EmbeddedBroker, EmbeddedDatabase
 from events import codec, keys, topics
-from runtime import journal, kafka, migrate
-from runtime.embedded import EmbeddedBroker, EmbeddedDatabase
-from runtime.journal import Pump
+from runtime import kafka
 from runtime.progress import WORKER_TOPICS, Gauge
 from runtime.settings import Settings
+from streams.journal import pump as journal
+from streams.journal.pump import Pump
 
 Connection = psycopg.Connection[Any]
 SHOP = "a.myshopify.com"

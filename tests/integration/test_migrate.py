@@ -7,9 +7,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from runtime import migrate as module
-from runtime import schema
-from runtime.migrate import MigrationError, migrate
+from books import migrate as module
+from books import schema
+from books.migrate import MigrationError, migrate
 
 TABLES = {table.name for table in schema.TABLES if table.hypertable}
 

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from books import dead_letters, privacy
+from books.vault import Vault, VaultError
 from events import topics
-from runtime import dead_letters, privacy
-from runtime.vault import Vault, VaultError
 from tests.integration.api_world import MASTER, NOW, OTHER, SHOP, World, opened
 
 EMAIL = "Bob.Norman@Example.com"

@@ -21,14 +21,14 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from prometheus_client import REGISTRY
 
+from books.migrate import migrate
+from cli.stack.embedded import EmbeddedDatabase
 from events import codec, keys, topics
 from runtime import kafka
-from runtime.embedded import EmbeddedDatabase
-from runtime.migrate import migrate
 from runtime.settings import Settings
-from streams.refusals import MAX_REFUSED
-from streams.sink import SinkError
-from streams.sink_store import Fenced
+from streams.sink.main import SinkError
+from streams.sink.refusals import MAX_REFUSED
+from streams.sink.store import Fenced
 from tests import poison
 from tests.sinks import (
     EVIL,

@@ -8,8 +8,8 @@ import pytest
 
 from events import codec, envelopes, instants, payloads, topics
 from runtime.settings import Settings
-from streams import sink_store
-from streams.sink_rows import Rows
+from streams.sink import store as sink_store
+from streams.sink.rows import Rows
 from tables.chunks import Received
 from tests.sinks import SHOP, Sent, customer, envelope, key, points, rows, standing, window
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from batch.runs import RunReport
+from cli import main as cli
+from cli.commands import batch, common, demo, up
 from events import topics
-from runtime import cli
-from runtime.commands import batch, common, demo, up
 from runtime.settings import Settings
 
 WIDTH = 80

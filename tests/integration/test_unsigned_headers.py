@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from books import dead_letters
+from books.dead_letters import DeadLetterRow
 from events import topics
-from runtime import dead_letters
-from runtime.dead_letters import DeadLetterRow
 from tests.integration.api_world import OTHER, SHOP, World, opened
 
 CUSTOMER = 7
@@ -171,7 +171,7 @@ def test_a_flood_of_dead_letters_is_one_line_in_the_log(world: World, caplog: py
         assert world.webhook("orders/paid", b'{"id": "bob. %d"}' % number).status_code == 200
         assert world.webhook("bob@example.com", ORDER).status_code == 200
     assert len(world.publisher.messages) == 20
-    said = [each.getMessage() for each in caplog.records if each.name == "api.front_door"]
+    said = [each.getMessage() for each in caplog.records if each.name == "api.webhooks.front_door"]
     assert len(said) == 2
     assert not [line for line in said if "bob" in line]
 

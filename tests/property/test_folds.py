@@ -15,7 +15,7 @@ from events import envelopes, instants, money, topics
 from events.announcements import succeed, tag
 from events.errors import BadEvent
 from events.programs import CutPoints, Program, Rates, Rule, default_cut_points
-from tables import customers, history, orders, rfm
+from tables import contributions, customers, orders, rfm
 from tables.reference import ShopReference
 from tests import oracle
 from tests.property import webhooks
@@ -132,7 +132,7 @@ def test_only_the_owner_gets_something_and_all_that_ever_were_get_a_fact() -> No
 class Flat:
     """A tree that never splits needs no chunks."""
 
-    def get(self, chunk: int) -> history.Node:
+    def get(self, chunk: int) -> contributions.Node:
         raise AssertionError
 
     put = add = drop = get
@@ -161,8 +161,8 @@ def test_facts_of_an_order_may_come_in_any_order(sent: list[Json], data: st.Data
     assert found[0] == found[1]
     if told:
         entries = found[0]["tree"]["e"]
-        assert len([each for each in entries if each[history.EARNED]]) <= 1, "an order earns at one home"
-        assert {each[history.REVISION] for each in entries} == {max(fact["revision"] for fact in told)}
+        assert len([each for each in entries if each[contributions.EARNED]]) <= 1, "an order earns at one home"
+        assert {each[contributions.REVISION] for each in entries} == {max(fact["revision"] for fact in told)}
 
 
 @thorough(150)
@@ -200,7 +200,7 @@ def measured(processed_at: list[datetime], look_back: int | None = LOOK_BACK) ->
     nodes: Any = Flat()
     for number, at in enumerate(processed_at):
         entry = [instants.from_datetime(at), str(number), "r", 100, 1, 0, 1]
-        state["tree"] = history.put(nodes, state["tree"], entry)
+        state["tree"] = contributions.put(nodes, state["tree"], entry)
     state["now"] = instants.from_datetime(T)
     return customers.measure(state, nodes, look_back)
 

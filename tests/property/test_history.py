@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events import codec
-from tables import chunks, customers, history
+from tables import chunks, contributions, customers
 from tests.property.webhooks import thorough
 
 KEY = "tree.myshopify.com/7"
@@ -18,8 +18,8 @@ KEY = "tree.myshopify.com/7"
 @contextmanager
 def small(leaf: int, fan: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(history, "LEAF", leaf)
-        patch.setattr(history, "FAN", fan)
+        patch.setattr(contributions, "LEAF", leaf)
+        patch.setattr(contributions, "FAN", fan)
         yield
 
 
@@ -33,11 +33,11 @@ class Kept:
         state: customers.CustomerState = codec.loads(self.table[KEY])
         return state, chunks._Nodes(self.table, KEY, state)
 
-    def writes(self, entries: list[history.Entry]) -> list[tuple[str, bytes | None]]:
+    def writes(self, entries: list[contributions.Entry]) -> list[tuple[str, bytes | None]]:
         """What putting these entries writes, in order."""
         state, nodes = self.open()
         for entry in entries:
-            state["tree"] = history.put(nodes, state["tree"], list(entry))
+            state["tree"] = contributions.put(nodes, state["tree"], list(entry))
         return [*nodes.below_the_root().items(), (KEY, codec.dumps(state)), *nodes.removed().items()]
 
     def lay(self, writes: list[tuple[str, bytes | None]]) -> None:
@@ -47,27 +47,27 @@ class Kept:
             else:
                 self.table[key] = value
 
-    def put(self, *entries: history.Entry) -> None:
+    def put(self, *entries: contributions.Entry) -> None:
         self.lay(self.writes(list(entries)))
 
-    def entries(self, start: int = 0) -> list[history.Entry]:
+    def entries(self, start: int = 0) -> list[contributions.Entry]:
         state, nodes = self.open()
-        return list(history.entries(nodes, state["tree"], start))
+        return list(contributions.entries(nodes, state["tree"], start))
 
     def reachable(self) -> set[str]:
         """The keys that the row names, whose nodes are within their bounds."""
         state, nodes = self.open()
         found = {KEY}
 
-        def walk(node: history.Node) -> int:
+        def walk(node: contributions.Node) -> int:
             if "e" in node:
-                assert len(node["e"]) <= history.LEAF
+                assert len(node["e"]) <= contributions.LEAF
                 return 0
-            assert (history.FAN + 1) // 2 <= len(node["c"]) <= history.FAN
+            assert (contributions.FAN + 1) // 2 <= len(node["c"]) <= contributions.FAN
             below = set()
             for line in node["c"]:
-                found.add(f"{KEY}#{line[history._CHUNK]}")
-                below.add(walk(nodes.get(line[history._CHUNK])))
+                found.add(f"{KEY}#{line[contributions._CHUNK]}")
+                below.add(walk(nodes.get(line[contributions._CHUNK])))
             assert below == {node["h"] - 1}, "every leaf is as deep as every other"
             return node["h"]
 
@@ -75,7 +75,7 @@ class Kept:
         return found
 
 
-def entry(at: int, order: int, revision: int = 1, net: int = 0, counted: bool = True) -> history.Entry:
+def entry(at: int, order: int, revision: int = 1, net: int = 0, counted: bool = True) -> contributions.Entry:
     return [at, str(order), f"r{revision}", net * counted, net + 3, 3, int(counted)]
 
 
@@ -83,7 +83,7 @@ def entry(at: int, order: int, revision: int = 1, net: int = 0, counted: bool = 
 ENTRY = st.builds(entry, st.integers(0, 6), st.integers(1, 40), st.integers(1, 3), st.integers(0, 9), st.booleans())
 
 
-def plain_sums(entries: list[history.Entry], start: int, end: int) -> tuple[int, ...]:
+def plain_sums(entries: list[contributions.Entry], start: int, end: int) -> tuple[int, ...]:
     inside = [each for each in entries if start <= each[0] < end]
     active = [each for each in inside if each[6] and each[3] > 0]
     return (
@@ -102,10 +102,10 @@ def plain_sums(entries: list[history.Entry], start: int, end: int) -> tuple[int,
     leaf=st.integers(1, 4),
     fan=st.integers(2, 4),
 )
-def test_a_tree_is_a_sorted_list(entries: list[history.Entry], batch: int, leaf: int, fan: int) -> None:
+def test_a_tree_is_a_sorted_list(entries: list[contributions.Entry], batch: int, leaf: int, fan: int) -> None:
     with small(leaf, fan):
         kept = Kept()
-        known: dict[tuple[int, str], history.Entry] = {}
+        known: dict[tuple[int, str], contributions.Entry] = {}
         for first in range(0, len(entries), batch):
             part = entries[first : first + batch]
             kept.put(*part)
@@ -114,19 +114,19 @@ def test_a_tree_is_a_sorted_list(entries: list[history.Entry], batch: int, leaf:
         wanted = [known[key] for key in sorted(known)]
         assert kept.entries() == wanted
         state, nodes = kept.open()
-        assert history.oldest(state["tree"]) == (wanted[0][0] if wanted else history._FOR_EVER)
+        assert contributions.oldest(state["tree"]) == (wanted[0][0] if wanted else contributions._FOR_EVER)
         for at in range(8):
             assert kept.entries(at) == [each for each in wanted if each[0] >= at]
             for order in range(42):
-                assert history.find(nodes, state["tree"], at, str(order)) == known.get((at, str(order)))
+                assert contributions.find(nodes, state["tree"], at, str(order)) == known.get((at, str(order)))
             for end in range(9):
-                assert tuple(history.sums(nodes, state["tree"], at, end)) == plain_sums(wanted, at, end)
+                assert tuple(contributions.sums(nodes, state["tree"], at, end)) == plain_sums(wanted, at, end)
 
 
 @thorough(60)
 @given(before=st.lists(ENTRY, max_size=40), after=st.lists(ENTRY, min_size=1, max_size=12), fan=st.integers(2, 3))
 def test_wherever_the_writes_are_cut_off_a_whole_tree_is_there(
-    before: list[history.Entry], after: list[history.Entry], fan: int
+    before: list[contributions.Entry], after: list[contributions.Entry], fan: int
 ) -> None:
     with small(2, fan):
         kept = Kept()
@@ -148,7 +148,7 @@ def test_wherever_the_writes_are_cut_off_a_whole_tree_is_there(
                 cut.put(each)
             assert cut.entries() == new
             state, nodes = cut.open()
-            assert tuple(history.sums(nodes, state["tree"], 0, 99)) == plain_sums(new, 0, 99)
+            assert tuple(contributions.sums(nodes, state["tree"], 0, 99)) == plain_sums(new, 0, 99)
 
 
 def test_no_value_grows_with_history() -> None:
@@ -157,10 +157,10 @@ def test_no_value_grows_with_history() -> None:
     state, nodes = kept.open()
     for number in range(20_000):
         at = 1_700_000_000_000_000 + (number * 7919) % 20_000
-        state["tree"] = history.put(nodes, state["tree"], [at, str(10**18 + number), "r" * 120, 1000, 10, 0, 1])
+        state["tree"] = contributions.put(nodes, state["tree"], [at, str(10**18 + number), "r" * 120, 1000, 10, 0, 1])
     kept.lay([*nodes.below_the_root().items(), (KEY, codec.dumps(state)), *nodes.removed().items()])
     assert max(map(len, kept.table.values())) < 8192
     state, nodes = kept.open()
-    assert history.sums(nodes, state["tree"], 0, 1 << 60)[:3] == (20_000, 20_000, 20_000_000)
+    assert contributions.sums(nodes, state["tree"], 0, 1 << 60)[:3] == (20_000, 20_000, 20_000_000)
     writes = kept.writes([entry(1_700_000_000_012_000, 1)])
     assert len(writes) < 12

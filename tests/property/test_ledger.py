@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.records import PointsRecord
-from streams.ledger import Entry, Key, Total, post
+from streams.sink.ledger import Entry, Key, Total, post
 
 SHOP = "demo.myshopify.com"
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events import instants, keys
-from tables import history, windows
+from tables import contributions, windows
 from tests import harness, oracle, stores
 from tests.harness import Sink, Stream
 from tests.property.webhooks import END, PROGRAM, SHOP, deliveries, envelopes, text, thorough
@@ -144,8 +144,8 @@ def test_any_order_of_the_webhooks_and_any_crash_end_in_the_oracles_state(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         if small:
-            patch.setattr(history, "LEAF", 2)
-            patch.setattr(history, "FAN", 2)
+            patch.setattr(contributions, "LEAF", 2)
+            patch.setattr(contributions, "FAN", 2)
         known = harness.reference({SHOP: plain}, {SHOP: [CUT_POINTS]})
         plainly = Stream(known, partitions=1, workers=1)
         for each in sent:
@@ -176,8 +176,8 @@ def test_long_histories_in_small_chunks_survive_crashes(seed: int, crashes: int,
     end = stores.NOW + timedelta(days=41)
     cut = {stores.SHOP: [{**CUT_POINTS, "as_of": text(end)}]}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(history, "LEAF", 2 if small else 4)
-        patch.setattr(history, "FAN", 2 if small else 3)
+        patch.setattr(contributions, "LEAF", 2 if small else 4)
+        patch.setattr(contributions, "FAN", 2 if small else 3)
         stream = Stream(
             harness.reference({stores.SHOP: plain}, cut), chance, partitions=2, most=chance.choice([3, 10, 40])
         )

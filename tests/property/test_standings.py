@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.records import Standing
-from streams.standings import Told
+from streams.sink.standings import Told
 from tests.harness import Standings
 from tests.property.webhooks import thorough
 from tests.sinks import standing

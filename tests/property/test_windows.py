@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from events import codec, instants, keys, topics
 from events.records import OrderFact
-from tables import chunks, history, restating, windows
+from tables import chunks, contributions, restating, windows
 from tables.chunks import Received
 from tables.state import Writes
 from tests import harness, stores
@@ -244,8 +244,8 @@ FACTS = st.lists(
 @given(facts=FACTS, sizes=st.lists(st.integers(1, 6), min_size=25, max_size=25))
 def test_what_recovery_rebuilds_is_what_was_running(facts: list[OrderFact], sizes: list[int]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(history, "LEAF", 2)
-        patch.setattr(history, "FAN", 3)
+        patch.setattr(contributions, "LEAF", 2)
+        patch.setattr(contributions, "FAN", 3)
         partition = Partition()
         while facts:
             size = sizes.pop()
@@ -265,8 +265,8 @@ def test_what_recovery_rebuilds_is_what_was_running(facts: list[OrderFact], size
 def test_windows_are_whole_after_a_crash_at_any_write(before: int, facts: list[tuple[int, int, bool]]) -> None:
     """A chunk of which only a beginning was kept is folded again, record by record; a day holds whole chunks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(history, "LEAF", 2)
-        patch.setattr(history, "FAN", 2)
+        patch.setattr(contributions, "LEAF", 2)
+        patch.setattr(contributions, "FAN", 2)
         whole = Partition()
         for order in range(before):
             whole.take([fact(50 + order, T + timedelta(seconds=50 * order), counted=order % 3 > 0)])

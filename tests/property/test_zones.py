@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events import codec, instants, keys, topics, webhook_topics
-from streams import windows as streams_windows
-from streams.windows import PartialWindows
+from streams.worker import windows as streams_windows
+from streams.worker.windows import PartialWindows
 from tables import chunks, restating, windows
 from tables.chunks import Output, Received
 from tables.reference import Reference
@@ -50,7 +50,7 @@ class _Flight:
 
 
 class Worker:
-    """Some partitions, as a worker's memory has them; the table that its windows see (streams.windows.Partitions)."""
+    """Some partitions, as a worker's memory has them; its windows see the table."""
 
     def __init__(self, world: "World", numbers: list[int]) -> None:
         self.world = world

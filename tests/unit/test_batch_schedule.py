@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from batch import schedule, tables
+from batch import frames, schedule
 from batch.publishing import publishing
 from batch.schedule import Daily, Schedule
 from events.programs import Program
@@ -73,7 +73,7 @@ def test_jobs_follow_the_programs() -> None:
 
 def test_a_failed_batch_is_told_and_the_schedule_lives(caplog: pytest.LogCaptureFixture) -> None:
     def fail(shop: str, as_of: datetime) -> Any:
-        raise tables.BatchError(f"{shop} as of {as_of.second} s")
+        raise frames.BatchError(f"{shop} as of {as_of.second} s")
 
     made = Schedule(UNUSED, fail)
     made._batch("a.myshopify.com")

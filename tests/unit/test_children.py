@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
-from runtime import children
-from runtime.children import Child
+from cli.stack import children
+from cli.stack.children import Child
 
 _ANSWERS = """
 import time
 from runtime import health
-from runtime.children import health_listener
+from runtime.supervised import health_listener
 pulse = health.Pulse(30)
 pulse.waiting = []
 health.serve(health_listener("127.0.0.1", 0), pulse)

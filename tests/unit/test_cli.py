@@ -11,8 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from runtime import cli
-from runtime.commands import common
+from cli import main as cli
+from cli.commands import common
 
 RUN = CliRunner()
 
@@ -53,7 +53,7 @@ def test_every_command_has_help_for_a_new_user(path: tuple[str, ...]) -> None:
 def _loyalnest(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("LOYALNEST_")}
     return subprocess.run(
-        [sys.executable, "-m", "runtime.cli", *words],
+        [sys.executable, "-m", "cli.main", *words],
         env={**clean, "COLUMNS": "200", **environment},
         capture_output=True,
         text=True,

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import KafkaException
 from faust.types import TP
 
-from streams.guard import IN_FLIGHT, Changelog, DeliveryFailed, Guard
+from streams.worker.guard import IN_FLIGHT, Changelog, DeliveryFailed, Guard
 from tables.chunks import Output
 from tables.state import CLAIM, FENCING, Writes, token_bytes
 

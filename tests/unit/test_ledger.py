@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from events.records import PointsRecord
-from streams.ledger import Key, Total, entry_id, post
+from streams.sink.ledger import Key, Total, entry_id, post
 
 SHOP = "demo.myshopify.com"
 

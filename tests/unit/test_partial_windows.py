@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from events import codec, instants, keys
-from streams import windows as module
-from streams.windows import PartialWindows, in_slices
+from streams.worker import windows as module
+from streams.worker.windows import PartialWindows, in_slices
 from tables import customers, restating, windows
 from tables.chunks import Output
 from tables.reference import Reference
@@ -99,7 +99,7 @@ def made(partitions: Partitions) -> PartialWindows:
 def test_the_loop_has_its_turn_after_every_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the steps' own clock: whatever the machine does, nobody waits longer than a slice and one step."""
     clock = [0.0]
-    monkeypatch.setattr("streams.windows.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("streams.worker.windows.time.perf_counter", lambda: clock[0])
     step, turns = 0.003, [0.0]
 
     def steps() -> Iterator[None]:

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from cli.shop import player, transactions
+from cli.shop.deliveries import Outgoing, headers
+from cli.shop.player import Player, PlayError
+from cli.shop.transactions import FileError, Transaction
 from events import codec, envelopes, instants, orders, topics
-from runtime import play, transactions
-from runtime.deliveries import Outgoing, headers
-from runtime.play import Player, PlayError
-from runtime.transactions import FileError, Transaction
 from tests.support import CDNOW
 
 SHOP = "a.myshopify.com"
@@ -246,8 +246,8 @@ def _deliveries(count: int = 100) -> list[Outgoing]:
     return [transactions.order_paid(SHOP, row) for row in _rows(count)]
 
 
-def _post(answer: Answer, deliveries: list[Outgoing], done: list[int] | None = None) -> play.Posted:
-    async def posting() -> play.Posted:
+def _post(answer: Answer, deliveries: list[Outgoing], done: list[int] | None = None) -> player.Posted:
+    async def posting() -> player.Posted:
         async with _server(answer) as url:
             player = Player(url, SHOP, "secret")
             await player.greet()
@@ -272,7 +272,7 @@ def test_every_delivery_is_posted_once() -> None:
 
 
 def test_what_is_not_durable_is_posted_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(play, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(player, "_FIRST_PAUSE", 0.001)
     seen: Counter[str] = Counter()
 
     def answer(webhook_id: str) -> int:
@@ -284,7 +284,7 @@ def test_what_is_not_durable_is_posted_again(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_it_gives_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(play, "_FIRST_PAUSE", 0.0001)
+    monkeypatch.setattr(player, "_FIRST_PAUSE", 0.0001)
     with pytest.raises(PlayError, match="answers 503"):
         _post(lambda _: 503, _deliveries(3))
 

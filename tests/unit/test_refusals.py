@@ -9,7 +9,7 @@ import pytest
 from psycopg import errors
 
 from streams import unreadable
-from streams.refusals import MAX_REFUSED, REFUSED_WITHIN, meaning
+from streams.sink.refusals import MAX_REFUSED, REFUSED_WITHIN, meaning
 
 LIVING: Any = SimpleNamespace(broken=False, closed=False)
 BROKEN: Any = SimpleNamespace(broken=True, closed=True)

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from runtime import embedded
+from cli.stack import embedded
 from runtime.settings import Settings
 
 

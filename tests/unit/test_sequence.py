@@ -6,7 +6,7 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.sequence import Piece, Sequence
+from streams.worker.sequence import Piece, Sequence
 
 HERE, THERE = TP("t", 0), TP("t", 1)
 

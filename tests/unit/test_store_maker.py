@@ -4,10 +4,10 @@ import re
 from collections import Counter
 from functools import cache
 
+from cli.shop import store_maker
+from cli.shop.deliveries import Outgoing
 from events import codec, envelopes, instants, keys, orders, topics
 from events.programs import GRID, PROSPECTS
-from runtime import store_maker
-from runtime.deliveries import Outgoing
 from tests.oracle import oracle
 
 UNTIL = instants.parse("2026-11-21T09:30:00Z")

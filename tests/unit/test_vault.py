@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 
-from runtime import vault
+from books import vault
 from runtime.settings import Settings
 
 MASTER = bytes(range(32))

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from api import signatures
+from api.webhooks import signatures
 
 SECRETS = (b"new", b"old")
 

@@ -1,0 +1,144 @@
+"""What the routes share: the pool, the vault, the publisher, the front door and the live hub; and who is asking."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, NamedTuple
+
+from fastapi import Depends, Path, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from api.limits import KEY_SECONDS, READ_SECONDS, within
+from api.live.hub import LiveHub
+from api.problems import ProblemError
+from api.slots import Slots
+from api.webhooks.front_door import FrontDoor
+from api.webhooks.signatures import Reader
+from books import api_keys, programs, vault
+from events import instants
+from events.programs import Program
+from runtime.ports import Publisher
+from runtime.settings import Settings
+
+Row = dict[str, Any]
+
+#: A query as it may reach the database: written down in our code, or composed of such parts. A bare str is none.
+Statement = sql.SQL | sql.Composed
+
+#: CSV exports at once in one process, and those of one shop: some are always left for the others.
+EXPORTS: Final = 8
+EXPORTS_OF_SHOP: Final = 3
+
+_bearer = HTTPBearer(auto_error=False, description="An API key of the shop: `ln_...` (`loyalnest keys create`).")
+
+
+def now_us() -> int:
+    return instants.from_datetime(datetime.now(UTC))
+
+
+class Services:
+    """Everything that lives as long as the app."""
+
+    def __init__(self, settings: Settings, publisher: Publisher, pool: vault.Pool, keys: vault.Vault) -> None:
+        self.settings = settings
+        self.publisher = publisher
+        self.pool = pool
+        self.vault = keys
+        self.bodies = Reader([secret.get_secret_value().encode() for secret in settings.shopify_secrets])
+        self.front_door = FrontDoor(publisher, keys, now_us)
+        self.live = LiveHub(settings.database_url())
+        #: CSV exports that are running now: each holds a connection for as long as its client takes.
+        self.exports = Slots(EXPORTS, EXPORTS_OF_SHOP)
+        #: Who announces a program keeps a connection until it is durable: never more than one of the pool's.
+        self.announcing = asyncio.Lock()
+
+    async def rows(self, query: Statement, parameters: Row) -> list[Row]:
+        """A query's rows as dictionaries; TimeoutError when the database does not answer in time."""
+        return await within(READ_SECONDS, self._rows(query, parameters))
+
+    async def _rows(self, query: Statement, parameters: Row) -> list[Row]:
+        async with self.pool.connection() as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            await cursor.execute(query, parameters)
+            return await cursor.fetchall()
+
+    async def row(self, query: Statement, parameters: Row) -> Row | None:
+        """A query's first row, if any."""
+        found = await self.rows(query, parameters)
+        return found[0] if found else None
+
+    async def granted(self, bearer: str) -> api_keys.Granted | None:
+        """What an API key allows; None if it is not valid. TimeoutError when the database does not answer in time."""
+        return await within(KEY_SECONDS, self._granted(bearer))
+
+    async def _granted(self, bearer: str) -> api_keys.Granted | None:
+        async with self.pool.connection() as connection:
+            return await api_keys.check(connection, bearer)
+
+    async def program(self, shop: str) -> Program | None:
+        """The shop's program with all that was announced, by whatever process; None before the first."""
+        async with self.pool.connection() as connection:
+            return await programs.known_async(connection, shop)
+
+
+def services_of(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+class Caller(NamedTuple):
+    """Who is asking, for a shop of theirs, and what with."""
+
+    services: Services
+    shop: str
+    key: api_keys.Granted
+    bearer: str
+
+    async def program(self) -> Program:
+        """The shop's program; a problem (404) before it has one."""
+        found = await self.services.program(self.shop)
+        if found is None:
+            raise ProblemError(404, "no-program", "The shop has no program yet: PUT one, or run `loyalnest shops add`.")
+        return found
+
+    async def still_allowed(self) -> bool:
+        """Whether the key has not been revoked since: for answers that last."""
+        return await self.services.granted(self.bearer) is not None
+
+
+ShopPath = Annotated[
+    str, Path(description="the shop's *.myshopify.com domain", examples=["demo.myshopify.com"], max_length=100)
+]
+
+
+def allowed(scope: str) -> Callable[..., Awaitable[Caller]]:
+    """The dependency that lets in whoever has a key of the shop with this scope.
+
+    401 without a valid key, 403 without the scope; another shop than the key's is a 404, whether it exists or not.
+    """
+
+    async def check(
+        request: Request,
+        shop: ShopPath,
+        given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    ) -> Caller:
+        services = services_of(request)
+        granted = None if given is None else await services.granted(given.credentials)
+        if given is None or granted is None:
+            raise ProblemError(
+                401, "no-key", "Send a valid API key: Authorization: Bearer ln_...", {"WWW-Authenticate": "Bearer"}
+            )
+        if granted.shop != shop.lower():
+            raise ProblemError(404, "no-shop", "There is no such shop for this API key.")
+        if scope not in granted.scopes:
+            raise ProblemError(403, "no-scope", f"This API key lacks the scope '{scope}'.")
+        return Caller(services, granted.shop, granted, given.credentials)
+
+    return check
+
+
+ReadAccess = Annotated[Caller, Depends(allowed("read"))]
+ExportAccess = Annotated[Caller, Depends(allowed("export"))]
+AdminAccess = Annotated[Caller, Depends(allowed("admin"))]

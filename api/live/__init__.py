@@ -1,0 +1,1 @@
+"""Server-sent events: results as they change."""

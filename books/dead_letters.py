@@ -1,0 +1,134 @@
+"""Dead letters: what could not be used, to be looked at, and to be sent again once the cause is gone."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from books.vault import Pool, Vault
+from events import codec, envelopes, keys, letters, payloads, topics
+from events.errors import BadEvent
+from events.webhook_topics import TOPICS, Kind
+from runtime.ports import Message, Publisher
+
+_LIST = """
+SELECT at, id, shop, source, key, error, detail, value, sealed, replayed_at
+FROM dead_letters
+WHERE (%(shop)s::text IS NULL OR shop = %(shop)s) AND (%(error)s::text IS NULL OR error = %(error)s)
+  AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s)) AND (NOT %(open)s OR replayed_at IS NULL)
+ORDER BY at DESC, id LIMIT %(limit)s
+"""
+
+
+class DeadLetterRow(NamedTuple):
+    """A dead letter as it is stored. `sealed`: the body, which may hold anybody's data; `opened` reads it."""
+
+    at: datetime
+    id: UUID
+    shop: str | None
+    source: str
+    key: str | None
+    error: str
+    detail: str
+    value: str | None
+    sealed: str | None
+    replayed_at: datetime | None
+
+
+class Replayed(NamedTuple):
+    """What became of one dead letter: `problem` is None if it was published again."""
+
+    letter: DeadLetterRow
+    problem: str | None
+
+
+async def listing(
+    pool: Pool,
+    *,
+    shop: str | None = None,
+    error: str | None = None,
+    ids: Sequence[UUID] | None = None,
+    unreplayed: bool = False,
+    limit: int = 100,
+) -> list[DeadLetterRow]:
+    """Dead letters, newest first: of a shop, with an error, of these ids, or not replayed yet."""
+    async with pool.connection() as connection:
+        cursor = connection.cursor(row_factory=class_row(DeadLetterRow))
+        chosen = None if ids is None else list(ids)
+        await cursor.execute(_LIST, {"shop": shop, "error": error, "ids": chosen, "open": unreplayed, "limit": limit})
+        return await cursor.fetchall()
+
+
+async def opened(vault: Vault, letter: DeadLetterRow) -> bytes | None:
+    """The sealed body of a front door's dead letter; None if it has none, or nobody can read it any more."""
+    if letter.sealed is None or letter.shop is None:
+        return None
+    return await vault.open_body(letter.shop, letter.sealed)
+
+
+async def _webhook(vault: Vault | None, letter: DeadLetterRow, page: bool) -> Message:
+    """The front door's webhook, read anew: from its body where that was sealed, else from its envelope."""
+    envelope: dict[str, Any] = codec.loads((letter.value or "").encode())
+    topic, shop = envelope["topic"], keys.shop_domain(envelope["shop"])
+    envelope["triggered_at"] = envelope["triggered_at"] or envelope["received_at"]
+    if letter.sealed is not None:
+        if vault is None:
+            raise ValueError("its body is sealed: set LOYALNEST_MASTER_KEY")
+        body = await opened(vault, letter)
+        if body is None:
+            raise ValueError("its body is sealed with a key that has been destroyed")
+        found = envelopes.of_body(topic, shop, body, page=page)
+        envelope["payload"] = found.payload
+        if TOPICS[topic].kind is Kind.CUSTOMER:
+            customer_id, contact = keys.split(found.key)[1], found.contact
+            found.payload["contact"] = contact and await vault.seal(shop, customer_id, contact)
+    elif envelope["payload"] is None:
+        raise ValueError("its body was not kept")
+    data = codec.dumps(envelope)
+    stream = TOPICS[topic].stream
+    return Message(stream, payloads.key_of(topic, shop, envelopes.envelope(data, stream)["payload"]), data)
+
+
+async def message(vault: Vault | None, letter: DeadLetterRow, page: bool = True) -> Message:
+    """The message that replaying it would publish; ValueError, saying why, if it cannot be replayed."""
+    if letter.source == letters.WEBHOOK:
+        try:
+            return await _webhook(vault, letter, page)
+        except (BadEvent, KeyError, TypeError) as error:
+            raise ValueError(f"it still cannot be used ({error})") from None
+    if letter.value is None:
+        raise ValueError("its body was not kept")
+    if letter.source not in topics.BY_NAME or letter.source == topics.DEAD_LETTERS:
+        raise ValueError(f"its source {letter.source!r} is not one of our topics")
+    return Message(letter.source, letter.key or "", letter.value.encode())
+
+
+async def replay(
+    pool: Pool,
+    vault: Vault | None,
+    publisher: Publisher,
+    chosen: Sequence[DeadLetterRow],
+    now: datetime,
+    page: bool = True,
+) -> list[Replayed]:
+    """Publishes dead letters again, oldest first, each to where it came from, and notes when.
+
+    Twice does no harm: whoever reads it has it already. `page` as in payloads.check. PublishError when one could not
+    be made durable; those before it are noted.
+    """
+    outcomes = []
+    for letter in sorted(chosen, key=lambda each: (each.at, each.id)):
+        try:
+            again = await message(vault, letter, page)
+        except ValueError as error:
+            outcomes.append(Replayed(letter, str(error)))
+            continue
+        await publisher.publish([again])
+        async with pool.connection() as connection:
+            await connection.execute(
+                "UPDATE dead_letters SET replayed_at = %s WHERE id = %s AND at = %s", (now, letter.id, letter.at)
+            )
+        outcomes.append(Replayed(letter, None))
+    return outcomes

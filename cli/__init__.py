@@ -1,0 +1,1 @@
+"""The command: what a person types, on top of every room."""

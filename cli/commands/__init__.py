@@ -1,0 +1,1 @@
+"""The commands of `loyalnest`, a file for each family."""

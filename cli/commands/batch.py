@@ -1,0 +1,110 @@
+"""The batches: segments of one shop as of a time, the nightly schedule, and the comparison of stream and history."""
+
+import json
+import sys
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from cli.commands import common, processes, show
+from cli.commands.common import AsJson, CommandError, Data, Database, Kafka
+from runtime.settings import Settings
+
+batch_app = typer.Typer(no_args_is_help=True, help="The batches over a shop's history.")
+batch_app.command("schedule")(processes.schedule)
+
+_STAGES = {
+    "arriving": "waiting for the sink",
+    "reading": "reading the history",
+    "scoring": "scoring",
+    "rescoring": "rescoring",
+}
+
+
+def bar() -> Progress:
+    """A progress bar on stderr, which goes when the work is done; nothing where stderr is no terminal."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=common.err,
+        transient=True,
+        disable=not common.err.is_terminal,
+    )
+
+
+def run_segments(settings: Settings, shop: str, as_of: datetime, publish: bool | None = None) -> Any:
+    """One batch under a progress bar; its report."""
+    with bar() as progress:
+        task = progress.add_task("starting", total=None)
+
+        def on_progress(stage: str, done: int, total: int | None) -> None:
+            progress.update(task, description=_STAGES.get(stage, stage), completed=done, total=total)
+
+        publisher = common.new_publisher(settings)
+        from batch import segments as program
+
+        return program.main(settings, publisher, shop, as_of, publish, on_progress)
+
+
+@batch_app.command("segments")
+def segments(
+    shop: Annotated[str, typer.Option("--shop", help="The shop's domain.", show_default=False)],
+    as_of: Annotated[
+        str, typer.Option("--as-of", help="Of which time: 2026-01-31T00:00:00Z, a date (its midnight, UTC) or now.")
+    ] = "now",
+    publish: Annotated[
+        bool | None,
+        typer.Option(
+            "--publish/--no-publish",
+            help="Publish cut points and have everybody rescored. Without: unless a later time was published already.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    kafka: Kafka = None,
+    database: Database = None,
+    data: Data = None,
+) -> None:
+    """Work out a shop's segments as of a time, and bring the live ones to it."""
+    when = common.instant(as_of)
+    settings = common.read_settings(kafka=kafka, database=database, data=data)
+    with common.attached(settings) as complete:
+        if complete.kafka is None and publish is not False:
+            raise CommandError("nobody would rescore: start LoyalNest with `loyalnest up`, or give --no-publish")
+        report = run_segments(complete, common.shop_name(shop), when, publish)
+    if as_json:
+        sys.stdout.write(json.dumps(report._asdict(), default=str, indent=2) + "\n")
+        return
+    common.out.print(f"{report.shop} as of {show.moment(when)}", markup=False)
+    if report.segments:
+        counts = [{"segment": name, "customers": f"{count:,}"} for name, count in report.segments.items()]
+        show.rows(counts, numbers=("customers",))
+    done = f"published as {report.version}; {report.rescored:,} rescored" if report.published else "not published"
+    if report.detail is not None:
+        common.out.print(report.detail, style="yellow", markup=False)
+    common.out.print(f"{report.customers:,} customers from {report.webhooks:,} webhooks, {done}.")
+    common.out.print(f"run {report.run_id}")
+
+
+@batch_app.command("parity")
+def parity(
+    shop: Annotated[str, typer.Option("--shop", help="The shop's domain.", show_default=False)],
+    database: Database = None,
+    data: Data = None,
+) -> None:
+    """Compare the stream's tables with a recomputation from the raw history; exit code 1 if they differ."""
+    given = common.read_settings(database=database, data=data)
+    with common.attached(given) as settings, common.err.status("recomputing from the raw history"):
+        from batch import parity as program
+
+        differences = program.main(settings, common.shop_name(shop))
+    for each in differences:
+        common.out.print(each, markup=False)
+    if differences:
+        raise CommandError(f"the stream and the history of {common.shop_name(shop)} differ")
+    common.out.print("The stream's tables are what the history says.")

@@ -1,0 +1,1 @@
+"""A shop to try: made up by `demo`, or played from a file by `play`."""

@@ -1,0 +1,1 @@
+"""`loyalnest up`: embedded servers, the processes, and who starts them again."""

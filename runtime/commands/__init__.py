@@ -1,1 +1,0 @@
-"""What stands behind the `loyalnest` command; each file a group of commands."""

@@ -1,0 +1,1 @@
+"""The history sink: every topic into the database, each record once."""

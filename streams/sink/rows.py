@@ -1,0 +1,222 @@
+"""From records to the rows of the history: one batch, gathered by table. No I/O.
+
+A record that cannot be read as its model becomes a row of dead_letters and never stops the batch. Instants stay the
+RFC 3339 text they came as; PostgreSQL reads them.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+from books import schema
+from events import announcements, codec, envelopes, instants, keys, letters, payloads, records, topics
+from events.errors import BadEvent, UnusedTopic
+from events.orders import KNOWN_STATUSES
+from events.programs import Program
+from events.records import PointsRecord
+from events.webhook_topics import TOPICS, Kind
+from streams.sink import standings
+from streams.sink.standings import Told
+from tables.chunks import Received
+
+#: The columns that each kind of row fills, in the order of its tuples.
+COLUMNS: Final = {table.name: table.columns for table in schema.TABLES if table.sink}
+
+Row = tuple[Any, ...]
+
+#: The source, in the metric, of what came by no topic of ours.
+_DOOR: Final = "webhook"
+
+#: Of a key that is not ours so much is kept.
+_MAX_KEY: Final = 256
+_PLAIN_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
+
+
+class Rows:
+    """The rows that a batch of records makes.
+
+    Of what is absolute (customers, windows, cut points) only a key's last row is kept: of customers and
+    windows the last of the greatest fencing token, and of a customer's the one with the greatest `now`.
+    `journal`: the front door wrote raw_events already, so they are left out.
+    """
+
+    def __init__(self, journal: bool) -> None:
+        self._journal = journal
+        self.raw_events: list[Row] = []
+        self.programs: list[tuple[Received, Program]] = []  # announced; whether they may be joined, the stored one says
+        self.cut_points: dict[tuple[str, str, str], Row] = {}
+        self.points: list[PointsRecord] = []
+        self.customers: dict[tuple[str, str], Row] = {}
+        self.told: dict[standings.Key, list[Told]] = {}  # every row of a customer, in order
+        self.windows: dict[tuple[str, str, str, str, int], Row] = {}
+        self.late: set[tuple[str, str, str, str]] = set()
+        self.dead_letters: list[Row] = []
+        self.redacted: dict[tuple[str, str], str] = {}  # (shop, customer) -> when that was asked
+        self.redacted_shops: dict[str, str] = {}
+        self.shops: set[str] = set()
+        self.letters: Counter[tuple[str, str]] = Counter()  # (source, error) of every dead letter, whoever made it
+        self.late_windows: Counter[str] = Counter()  # by size
+        self.unknown_statuses = 0
+        self.ignored = 0  # webhooks of topics that we have no use for
+
+    def add(self, received: Received) -> None:
+        """Take one message; what cannot be read is taken as a dead letter."""
+        try:
+            _READERS[received.topic](self, received)
+        except UnusedTopic:
+            self.ignored += 1
+        except BadEvent as error:
+            self.refuse(received, error)
+
+    def refuse(self, received: Received, error: BadEvent) -> None:
+        """A dead letter, the same one that an agent makes of the same message."""
+        self._keep_letter(letters.of_message(*received[:6], error))
+
+    def _keep_letter(self, letter: records.DeadLetter) -> None:
+        source = letter["source"]
+        self.letters[source if source in topics.BY_NAME else _DOOR, letter["error"]] += 1
+        self.dead_letters.append(_letter_row(letter))
+
+    # --- inputs --------------------------------------------------------------------------------------------------
+
+    def _webhook(self, received: Received) -> None:
+        envelope = envelopes.envelope(received.value, received.topic, received.timestamp)
+        topic, shop, payload = envelope["topic"], envelope["shop"], envelope["payload"]
+        received_at = _instant(envelope["received_at"])
+        kind = TOPICS[topic].kind
+        if kind is Kind.REDACT:
+            self.redacted[keys.split(payloads.key_of(topic, shop, payload))] = received_at
+        elif kind is Kind.SHOP_REDACT:
+            self.redacted_shops[shop] = received_at
+        if kind is Kind.SNAPSHOT and (payload.get("financial_status") or "").lower() not in KNOWN_STATUSES:
+            self.unknown_statuses += 1
+        if self._journal:
+            return
+        triggered_at = _instant(envelope["triggered_at"])
+        # Our own envelopes come out byte for byte as they went in; a third party's may hold what must not be stored.
+        value = codec.dumps(envelope).decode()
+        self.raw_events.append(
+            (
+                *(received_at, received.topic, _key(received), shop),
+                *(topic, envelope["webhook_id"], triggered_at, value),
+            )
+        )
+
+    def _program(self, received: Received) -> None:
+        announced = announcements.read(received.key, received.value, received.timestamp)
+        self.programs.append((received, announced))
+        self._own_input(received, announced.shop)
+
+    def _cut_points(self, received: Received) -> None:
+        found = announcements.read_cut_points(received.value, received.timestamp)
+        key = found.shop, found.as_of.isoformat(), found.version
+        thresholds = (list(found.recency), list(found.frequency), list(found.monetary))
+        self.cut_points[key] = (found.shop, found.version, key[1], found.customers, *thresholds)
+        self._own_input(received, found.shop)
+
+    def _rescore(self, received: Received) -> None:
+        self._own_input(received, records.read_rescore(received.value, received.timestamp)["shop"])
+
+    def _own_input(self, received: Received, shop: str) -> None:
+        if not self._journal:
+            at = _arrived(received)
+            value = (received.value or b"").decode()
+            self.raw_events.append((at, received.topic, _key(received), shop, None, None, at, value))
+
+    # --- results -------------------------------------------------------------------------------------------------
+
+    def _points(self, received: Received) -> None:
+        record = records.read(records.POINTS_RECORD, received.value)
+        self.points.append(record)
+        self.shops.add(record["shop"])
+
+    def _customer(self, received: Received) -> None:
+        row = records.read(records.CUSTOMER_ROW, received.value)
+        shop, customer_id, now = row["shop"], row["customer_id"], row["now"]
+        values = row["recency_days"], row["frequency"], row["monetary"]
+        told = Told(row["fence"], instants.parse(now), row["standing"], *values, row["cause"])
+        self.told.setdefault((shop, customer_id), []).append(told)
+        kept = self.customers.get((shop, customer_id))
+        if kept is not None:
+            if row["fence"] < kept[-1]:
+                return  # of a former owner of the partition
+            if row["fence"] == kept[-1] and now != kept[2] and instants.parse(now) < instants.parse(kept[2]):
+                return  # a replay begins before what it repeats
+        standing = row["standing"]
+        contact = None if row["redacted"] else row["contact"]
+        self.customers[shop, customer_id] = (
+            *(shop, customer_id, now, row["currency"], row["balance"], row["recency_days"], row["frequency"]),
+            *(row["monetary"], row["last_order_at"], standing["r"], standing["f"], standing["m"]),
+            *(standing["score"], standing["segment_id"], standing["segment"], standing["cut_points_version"]),
+            *(contact, row["deleted"], row["redacted"], row["fence"]),
+        )
+        self.shops.add(shop)
+
+    def _window(self, received: Received) -> None:
+        row = records.read(records.WINDOW_ROW, received.value)
+        shop, size, zone, start, partition = row["shop"], row["size"], row["zone"], row["start"], row["partition"]
+        self.shops.add(shop)
+        if row["late"]:
+            self.late.add((shop, size, zone, start))
+            self.late_windows[size] += 1
+            return
+        kept = self.windows.get((shop, size, zone, start, partition))
+        if kept is not None and row["fence"] < kept[-1]:
+            return
+        self.windows[shop, size, zone, start, partition] = (
+            *(start, shop, size, zone, partition, row["currency"], row["orders"], row["net"]),
+            *(row["points_earned"], row["points_reversed"], row["customers"]),
+            *(row["guest_orders"], row["guest_net"], row["fence"]),
+        )
+
+    def _dead_letter(self, received: Received) -> None:
+        letter = records.read(records.DEAD_LETTER, received.value)
+        self._keep_letter(letter)
+        if letter["shop"]:
+            self.shops.add(letter["shop"])
+
+
+_READERS: Final[dict[str, Callable[[Rows, Received], None]]] = {
+    topics.ORDERS: Rows._webhook,
+    topics.CUSTOMERS: Rows._webhook,
+    topics.SHOPS: Rows._webhook,
+    topics.PROGRAMS: Rows._program,
+    topics.CUT_POINTS: Rows._cut_points,
+    topics.RESCORE: Rows._rescore,
+    topics.POINTS: Rows._points,
+    topics.CUSTOMER_ROWS: Rows._customer,
+    topics.WINDOWS: Rows._window,
+    topics.DEAD_LETTERS: Rows._dead_letter,
+}
+
+
+def _instant(text: str) -> str:
+    """The instant in a form that PostgreSQL reads as Python does; most are in it already."""
+    us = instants.parse(text)
+    return text if _PLAIN_INSTANT.fullmatch(text) else instants.text(us)
+
+
+def _key(received: Received) -> str:
+    return _clean((received.key or b"").decode(errors="replace"))[:_MAX_KEY]
+
+
+def _arrived(received: Received) -> str:
+    return instants.text(instants.of_kafka(received.timestamp))
+
+
+def _letter_row(letter: records.DeadLetter) -> Row:
+    return (
+        *(letter["at"], letter["id"], _plain(letter["shop"]), letter["source"], letter["partition"]),
+        *(letter["offset"], _plain(letter["key"]), letter["error"], _plain(letter["detail"])),
+        *(_plain(letter["value"]), letter["sealed"]),
+    )
+
+
+def _plain(text: str | None) -> str | None:
+    return None if text is None else _clean(text)
+
+
+def _clean(text: str) -> str:
+    """PostgreSQL's text holds no NUL."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

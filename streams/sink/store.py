@@ -1,0 +1,297 @@
+"""The sink's transaction: a batch's rows and the positions they bring the history to, all or nothing.
+
+Rows go by COPY into temporary tables and from there by one statement a table; keys are sorted, so that two sinks
+never wait for each other crosswise.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import psycopg
+
+from books import vault
+from events import announcements, instants
+from events.errors import BadEvent
+from events.programs import Program
+from runtime.database import copy
+from streams.sink import history as sink_history
+from streams.sink import ledger
+from streams.sink.rows import COLUMNS, Row, Rows
+from tables.chunks import Received
+
+#: (a topic's name on the broker, a partition)
+Place = tuple[str, int]
+
+#: The channel on which the API hears of a shop whose results changed; payload: {"shop", "at"}.
+CHANNEL: Final = "loyalnest_live"
+
+#: A redaction also reaches the keys made this much after it was asked for: two machines' clocks differ.
+_SKEW: Final = timedelta(microseconds=instants.CLOCK_SKEW)
+
+
+class Fenced(RuntimeError):
+    """The stored positions are not where this sink left them: another sink reads the same partitions."""
+
+
+# --- positions ---------------------------------------------------------------------------------------------------
+
+
+def positions(connection: psycopg.Connection[Any], incarnation: str, places: Iterable[Place]) -> dict[Place, int]:
+    """The stored next offset of each of these partitions that has one."""
+    names, numbers = _columns(places)
+    rows = connection.execute(
+        "SELECT topic, partition, next_offset FROM sink_positions WHERE incarnation = %s"
+        " AND (topic, partition) IN (SELECT * FROM unnest(%s::text[], %s::int[]))",
+        [incarnation, names, numbers],
+    )
+    return {(topic, partition): offset for topic, partition, offset in rows}
+
+
+def begin(connection: psycopg.Connection[Any], incarnation: str, starts: dict[Place, int]) -> None:
+    """Store where reading begins, for partitions that have no position yet."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO sink_positions (incarnation, topic, partition, next_offset) VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT DO NOTHING",
+            [(incarnation, *place, offset) for place, offset in sorted(starts.items())],
+        )
+
+
+def move(connection: psycopg.Connection[Any], incarnation: str, moves: dict[Place, tuple[int, int]]) -> None:
+    """Lock the positions, and move each from where this sink left it to where it is now.
+
+    Raises Fenced where one is elsewhere. Compared is what this sink stored last, not the batch's first offset:
+    compaction, retention and transactions leave gaps between the two.
+    """
+    names, numbers = _columns(moves)
+    rows = connection.execute(
+        "SELECT topic, partition, next_offset FROM sink_positions WHERE incarnation = %s"
+        " AND (topic, partition) IN (SELECT * FROM unnest(%s::text[], %s::int[]))"
+        " ORDER BY topic, partition FOR UPDATE",
+        [incarnation, names, numbers],
+    )
+    stored = {(topic, partition): offset for topic, partition, offset in rows}
+    for place, (left, _) in moves.items():
+        if stored.get(place) != left:
+            raise Fenced(
+                f"the position of {place[0]} partition {place[1]} is {stored.get(place)}, but this sink left it"
+                f" at {left}: another sink reads the same partitions"
+            )
+    connection.execute(
+        "UPDATE sink_positions p SET next_offset = m.next_offset"
+        " FROM unnest(%s::text[], %s::int[], %s::bigint[]) AS m (topic, partition, next_offset)"
+        " WHERE p.incarnation = %s AND p.topic = m.topic AND p.partition = m.partition",
+        [names, numbers, [after for _, after in moves.values()], incarnation],
+    )
+
+
+def _columns(places: Iterable[Place]) -> tuple[list[str], list[int]]:
+    listed = list(places)
+    return [topic for topic, _ in listed], [partition for _, partition in listed]
+
+
+# --- rows --------------------------------------------------------------------------------------------------------
+
+#: Raw events go straight into their table: nothing of theirs can meet a row that is there. Programs are joined.
+_STAGED: Final = tuple(name for name in COLUMNS if name not in ("raw_events", "programs"))
+
+_TOTALS_KEY: Final = "shop, source, source_id, customer_id"
+_TOTALS: Final = """
+SELECT t.shop, t.source, t.source_id, t.customer_id, t.revision, t.total, t.processed_at::text
+FROM points_totals t
+JOIN unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS k (shop, source, source_id, customer_id)
+    USING (shop, source, source_id, customer_id)
+"""
+
+
+def _names(table: str, prefix: str = "") -> str:
+    return ", ".join(f'{prefix}"{name}"' for name in COLUMNS[table])
+
+
+def _insert(table: str, conflict: str, order: str, where: str = "") -> str:
+    names = _names(table)
+    return (
+        f"INSERT INTO {table} AS t ({names}) SELECT {names} FROM staged_{table} AS s {where}"  # noqa: S608
+        f" ORDER BY {order} ON CONFLICT {conflict}"
+    )
+
+
+def _replace(table: str, key: str) -> str:
+    keys = key.split(", ")
+    changes = ", ".join(f'"{name}" = excluded."{name}"' for name in COLUMNS[table] if name not in keys)
+    return f"({key}) DO UPDATE SET {changes}"
+
+
+# Counts follow by difference, in one statement: `before` sees the rows as they were. A row that stays (its `now` is
+# older than the stored one's) is not returned, and so not counted.
+_CUSTOMERS: Final = f"""
+WITH stored AS (
+    {_insert("customers", _replace("customers", "shop, customer_id"), "shop, customer_id")},
+        stored_at = clock_timestamp()
+    WHERE (excluded.fence, excluded.now) >= (t.fence, t.now)
+    RETURNING t.shop, t.customer_id, t.segment, t.monetary, t.balance, t.frequency, t.recency_days
+), before AS (
+    SELECT c.shop, c.segment, c.monetary, c.balance, c.frequency, c.recency_days
+    FROM customers c JOIN stored USING (shop, customer_id)
+), moved AS (
+    SELECT 1 AS sign, * FROM (SELECT shop, segment, monetary, balance, frequency, recency_days FROM stored) AS after
+    UNION ALL
+    SELECT -1, * FROM before
+)
+INSERT INTO rfm_segment_counts AS t
+    (shop, segment, customers, monetary, balance, frequency, recency_days, recent, stored_at)
+SELECT shop, segment, sum(sign), sum(sign * monetary), sum(sign * balance::numeric), sum(sign * frequency),
+       coalesce(sum(sign * recency_days), 0), coalesce(sum(sign) FILTER (WHERE recency_days IS NOT NULL), 0),
+       clock_timestamp()
+FROM moved GROUP BY shop, segment ORDER BY shop, segment
+ON CONFLICT (shop, segment) DO UPDATE
+SET customers = t.customers + excluded.customers, monetary = t.monetary + excluded.monetary,
+    balance = t.balance + excluded.balance, frequency = t.frequency + excluded.frequency,
+    recency_days = t.recency_days + excluded.recency_days, recent = t.recent + excluded.recent,
+    stored_at = excluded.stored_at
+"""  # noqa: S608
+
+# A window that the batch closed is the batch's alone.
+_OPEN: Final = """
+WHERE NOT EXISTS (
+    SELECT FROM closed_windows c WHERE (c.shop, c.size, c.zone, c.start) = (s.shop, s.size, s.zone, s.start)
+)
+"""
+
+# A partition whose time is behind may still change a window that the batch has closed: the batch is told to look again.
+_REFUSED: Final = """
+INSERT INTO late_windows (shop, size, zone, start)
+SELECT DISTINCT shop, size, zone, start FROM staged_points_windows JOIN closed_windows USING (shop, size, zone, start)
+ORDER BY shop, size, zone, start
+ON CONFLICT (shop, size, zone, start) DO UPDATE SET noted_at = clock_timestamp()
+"""
+
+_STATEMENTS: Final[dict[str, str]] = {
+    "cut_points": _insert("cut_points", _replace("cut_points", "shop, as_of, version"), "shop, as_of, version"),
+    "points_totals": _insert(
+        "points_totals",
+        _replace("points_totals", _TOTALS_KEY) + " WHERE excluded.revision > t.revision",
+        _TOTALS_KEY,
+    ),
+    "points_transactions": _insert("points_transactions", "DO NOTHING", "posted_at, shop, id"),
+    "customers": _CUSTOMERS,
+    "rfm_score_history": _insert("rfm_score_history", "DO NOTHING", "at, shop, id"),
+    "rfm_segment_deltas": _insert("rfm_segment_deltas", "DO NOTHING", "at, shop, id"),
+    "points_windows": _insert(
+        "points_windows",
+        _replace("points_windows", "shop, size, zone, start, partition") + " WHERE excluded.fence >= t.fence",
+        "shop, size, zone, start, partition",
+        _OPEN,
+    ),
+    "late_windows": _insert(
+        # Noted anew: the batch removes what was noted before it read, and no more.
+        "late_windows",
+        "(shop, size, zone, start) DO UPDATE SET noted_at = clock_timestamp()",
+        "shop, size, zone, start",
+    ),
+    "dead_letters": _insert("dead_letters", "DO NOTHING", "at, id"),
+}
+
+
+def prepare(connection: psycopg.Connection[Any]) -> None:
+    """Make this session's temporary tables; they are emptied by every commit."""
+    for table in _STAGED:
+        connection.execute(
+            f"CREATE TEMPORARY TABLE staged_{table} ON COMMIT DELETE ROWS AS"  # noqa: S608
+            f" SELECT {_names(table)} FROM {table} WITH NO DATA".encode()
+        )
+    connection.commit()
+
+
+def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
+    """Write a batch's rows in the caller's transaction; how many went to each table."""
+    _join_programs(cursor, rows)
+    entries, totals = _ledger(cursor, rows)
+    history, deltas = sink_history.changes(cursor, rows.told)
+    if rows.raw_events:
+        copy(cursor, "raw_events", COLUMNS["raw_events"], rows.raw_events)
+    counts = Counter({"raw_events": len(rows.raw_events), "programs": len(rows.programs)})
+    staged: dict[str, Collection[Row]] = {
+        "cut_points": rows.cut_points.values(),
+        "points_totals": [(*key, *total) for key, total in totals.items()],
+        "points_transactions": entries,
+        "rfm_score_history": history,
+        "rfm_segment_deltas": deltas,
+        "points_windows": rows.windows.values(),
+        "late_windows": rows.late,
+        "dead_letters": rows.dead_letters,
+        # Last: the counts of a segment are rows that every sink wants.
+        "customers": rows.customers.values(),
+    }
+    for table, values in staged.items():
+        if values:
+            copy(cursor, f"staged_{table}", COLUMNS[table], values)
+            cursor.execute(_STATEMENTS[table].encode())
+            counts[table] = len(values)
+    if rows.windows:
+        cursor.execute(_REFUSED.encode())
+    _redact(cursor, rows)
+    _notify(cursor, rows.shops)
+    return counts
+
+
+_JOIN_PROGRAM: Final = """
+INSERT INTO programs AS t (shop, program, updated_at, judged_to) VALUES (%s, %s, %s, %s)
+ON CONFLICT (shop) DO UPDATE SET program = excluded.program, updated_at = excluded.updated_at,
+    judged_to = greatest(t.judged_to, excluded.judged_to)
+"""
+
+
+def _join_programs(cursor: psycopg.Cursor[Any], rows: Rows) -> None:
+    """Join what was announced to the stored programs; what may not be joined becomes a dead letter."""
+    by_shop: dict[str, list[tuple[Received, Program]]] = {}
+    for received, announced in rows.programs:
+        by_shop.setdefault(announced.shop, []).append((received, announced))
+    for shop, several in sorted(by_shop.items()):
+        row = cursor.execute("SELECT program FROM programs WHERE shop = %s FOR UPDATE", [shop]).fetchone()
+        known = None if row is None else Program.model_validate(row[0])
+        for received, announced in several:
+            try:
+                known = announcements.accept(known, announced)
+            except BadEvent as error:
+                rows.refuse(received, error)
+        assert known is not None, "the first program is accepted"
+        received, _ = several[-1]
+        judged = max(announced.announced_at for _, announced in several if announced.announced_at is not None)
+        at = instants.to_datetime(instants.of_kafka(received.timestamp))
+        cursor.execute(_JOIN_PROGRAM, [shop, known.model_dump_json(), at, judged])
+
+
+def _ledger(cursor: psycopg.Cursor[Any], rows: Rows) -> tuple[list[ledger.Entry], dict[ledger.Key, ledger.Total]]:
+    if not rows.points:
+        return [], {}
+    keys = {ledger.key_of(each) for each in rows.points}
+    cursor.execute(_TOTALS, [list(column) for column in zip(*keys, strict=True)])
+    stored = {(row[0], row[1], row[2], row[3]): ledger.Total(*row[4:]) for row in cursor}
+    return ledger.post(stored, rows.points)
+
+
+def _redact(cursor: psycopg.Cursor[Any], rows: Rows) -> None:
+    """Destroy keys; what was sealed with them cannot be read any more, wherever it has been copied."""
+    for (shop, customer_id), asked in sorted(rows.redacted.items()):
+        cursor.execute(vault.DESTROY, [shop, customer_id])
+        cursor.execute(vault.FORGET_BODIES, [shop, _until(asked)])
+        cursor.execute("UPDATE customers SET contact = NULL WHERE shop = %s AND customer_id = %s", [shop, customer_id])
+    for shop, asked in sorted(rows.redacted_shops.items()):
+        cursor.execute(vault.FORGET_BODIES, [shop, _until(asked)])
+        cursor.execute(vault.DESTROY_SHOP, [shop, _until(asked)])
+        cursor.execute("UPDATE customers SET contact = NULL WHERE shop = %s AND contact IS NOT NULL", [shop])
+
+
+def _until(asked: str) -> datetime:
+    return instants.to_datetime(instants.parse(asked)) + _SKEW
+
+
+def _notify(cursor: psycopg.Cursor[Any], shops: set[str]) -> None:
+    if shops:
+        at = instants.text(instants.from_datetime(datetime.now(UTC)))
+        told = [json.dumps({"shop": shop, "at": at}) for shop in sorted(shops)]
+        cursor.execute("SELECT pg_notify(%s, told) FROM unnest(%s::text[]) AS told", [CHANNEL, told])

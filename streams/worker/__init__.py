@@ -1,0 +1,1 @@
+"""The worker: logs through the folds into tables and results."""

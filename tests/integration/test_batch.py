@@ -232,7 +232,8 @@ def test_it_says_how_many_differ_and_is_done(connection: Connection[Any], cdnow:
     """Whoever asks of that day is answered, and windows that came late are rebuilt all the same."""
     cdnow.wrong = {"10002", "10020", "10041"}
     connection.execute(
-        "INSERT INTO late_windows (shop, size, start) VALUES (%s, 'day', '1997-01-01T00:00:00Z')", [CDNOW_SHOP]
+        "INSERT INTO late_windows (shop, size, zone, start) VALUES (%s, 'day', 'UTC', '1997-01-01T00:00:00Z')",
+        [CDNOW_SHOP],
     )
     report = run(cdnow, AS_OF)
     assert (report.differ, report.windows) == (3, 1)

@@ -116,6 +116,7 @@ def test_the_loop_has_its_turn_after_every_slice(monkeypatch: pytest.MonkeyPatch
         other = asyncio.create_task(everybody_else())
         await asyncio.sleep(0)
         assert await in_slices(steps(), lambda: True)
+        turns.append(clock[0])  # who never had a turn has waited until now
         other.cancel()
 
     asyncio.run(both())

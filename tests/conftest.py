@@ -3,6 +3,7 @@
 `database` and `real_database` give each test a database of its own with every migration applied.
 """
 
+import logging
 import os
 import shutil
 import tempfile
@@ -33,6 +34,16 @@ def _no_settings_of_mine(monkeypatch: pytest.MonkeyPatch) -> None:
         if not name.startswith("LOYALNEST_TEST_") and name != "LOYALNEST_SERVERS":
             monkeypatch.delenv(name)
     monkeypatch.setitem(Settings.model_config, "env_file", None)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A command that runs in the tests' own process sets up logging, and the next test would hear nothing."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 # --- embedded ----------------------------------------------------------------------------------------------------

@@ -15,9 +15,7 @@ from events.programs import Program
 from runtime import kafka
 from runtime.settings import Settings
 
-_RUN = (
-    "import sys; from runtime.settings import Settings; from streams import worker; sys.exit(worker.main(Settings()))"
-)
+_RUN = "import sys; from streams.worker import main; sys.exit(main.main(main.Settings()))"
 ROOT = Path(__file__).resolve().parent.parent
 
 

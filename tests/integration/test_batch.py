@@ -340,6 +340,7 @@ def test_events_after_its_read_do_not_disturb_it(connection: Connection[Any], cd
         "webhook_id": "late-cancel",
         "triggered_at": "1998-07-02T12:00:00Z",
         "received_at": "1998-07-02T12:00:00Z",
+        "payload": recent["payload"] | {"cancelled_at": "1998-07-02T12:00:00Z"},
     }
     add_raw(connection, late[:25])  # before it reads, triggered after as_of
 
@@ -442,7 +443,7 @@ def test_what_nobody_can_read_is_skipped(connection: Connection[Any]) -> None:
         )
     history = History(stores.SHOP, "USD")
     assert history.read(connection) == len(envelopes) + len(broken)
-    assert history.unreadable == len(broken)
+    assert history.unreadable == len(broken) - 1  # a topic that nobody uses is no error
     assert "1" not in history.order_states()["order_id"].to_list()
 
 

@@ -352,9 +352,7 @@ def _process(settings: Settings) -> "subprocess.Popen[bytes]":
         "LOYALNEST_SESSION_TIMEOUT": "6",
         "LOYALNEST_WORKER_ID": "sink-under-test",
     }
-    program = (
-        "import sys; from runtime.settings import Settings; from streams import sink; sys.exit(sink.main(Settings()))"
-    )
+    program = "import sys; from streams.sink import main; sys.exit(main.main(main.Settings()))"
     return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment)
 
 

@@ -133,7 +133,7 @@ def test_a_batch(terminal: Terminal, monkeypatch: pytest.MonkeyPatch, filled: st
 
 def test_parity(terminal: Terminal, monkeypatch: pytest.MonkeyPatch, filled: str) -> None:
     told = f"points: order 820982911946154508 of 115310627314723954: posted {2**53}, in the ledger 29, deserved 0"
-    monkeypatch.setattr(common, "room", lambda _: SimpleNamespace(main=lambda *_: [told]))
+    monkeypatch.setattr("batch.parity.main", lambda *_: [told])
     assert CliRunner().invoke(cli.app, ["batch", "parity", "--shop", SHOP, "--database", filled]).exit_code == 1
     check(terminal.lines(), "820982911946154508", "115310627314723954", str(2**53))
 

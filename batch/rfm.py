@@ -7,9 +7,7 @@ from hashlib import sha256
 import polars as pl
 
 from events import codec, instants
-from events.programs import DEFAULT, MIN_CUSTOMERS, PROSPECTS, CutPoints, Program, default_cut_points
-
-METRICS = ("recency", "frequency", "monetary")
+from events.programs import MIN_CUSTOMERS, PROSPECTS, CutPoints, Program, default_cut_points
 
 
 def values(customers: pl.DataFrame, orders: pl.DataFrame, look_back_days: int | None) -> pl.DataFrame:
@@ -112,7 +110,3 @@ def standings_at_now(found: pl.DataFrame, published: Sequence[CutPoints], progra
     parts = found.with_columns(version_at=version).partition_by("version_at")
     done = [standings(part.drop("version_at"), ordered[part["version_at"][0]], program) for part in parts]
     return pl.concat(done) if done else standings(found, ordered[0], program)
-
-
-def is_default(cut_points: CutPoints) -> bool:
-    return cut_points.version == DEFAULT

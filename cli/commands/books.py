@@ -16,6 +16,8 @@ from books import dead_letters, privacy
 from books.vault import Pool, Vault, master_key
 from cli.commands import common, show
 from cli.commands.common import AsJson, CommandError, Data, Database, Kafka, Shop
+from events import keys
+from events.errors import BadEvent
 from runtime import database
 from runtime.settings import Settings
 
@@ -173,3 +175,28 @@ def export(
     if found["customer"] is None and not found["events"]:
         raise CommandError(f"nothing is kept of customer {customer} of {common.shop_name(shop)}")
     sys.stdout.write(json.dumps(found, indent=2, default=str) + "\n")
+
+
+@privacy_app.command("redact")
+def redact(
+    shop: Shop,
+    customer: Annotated[str, typer.Argument(help="The customer's id.", show_default=False)],
+    kafka: Kafka = None,
+    database_url: Database = None,
+    data: Data = None,
+) -> None:
+    """Forget a customer for good, as customers/redact does: their address can never be read again."""
+    try:
+        ident = keys.resource_id(customer)
+    except BadEvent:
+        raise typer.BadParameter("a customer's id is a number") from None
+
+    async def redacting(settings: Settings) -> None:
+        async with _pool(settings) as pool, common.publishing(settings) as publisher:
+            vault = Vault(master_key(settings), pool)
+            await privacy.redact(vault, publisher, common.shop_name(shop), ident, datetime.now(UTC))
+
+    settings = common.read_settings(kafka=kafka, database=database_url, data=data)
+    with common.attached(settings) as complete:
+        asyncio.run(redacting(complete))
+    common.out.print(f"Customer {ident} of {common.shop_name(shop)} is forgotten.")

@@ -82,7 +82,6 @@ class Stack:
         self._changing = threading.Lock()
         self.pump: Pump | None = None
         self.settings = settings
-        self.lives = 0
 
     # --- starting ------------------------------------------------------------------------------------------------
 
@@ -126,7 +125,6 @@ class Stack:
 
     def _live(self) -> None:
         """One life: a broker, the pump that feeds it, and the processes around it."""
-        self.lives += 1
         if self._given.kafka is None:
             self._say("starting the broker")
             self._broker = embedded.EmbeddedBroker(self._given.topic_prefix)

@@ -24,7 +24,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("events", "tables", "runtime", "streams", "batch", "api", "sql", "tests", "pyproject.toml")
+COPIED = (
+    *("events", "tables", "runtime", "books", "streams", "batch", "api", "cli"),
+    *("sql", "tests", "pyproject.toml"),
+)
 #: A mutant that hangs the tests is noticed too.
 SECONDS = 150.0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from events import codec, instants, keys, topics
@@ -266,12 +266,27 @@ def test_a_delivery_that_fails_stops_the_worker_and_commits_nothing(real: Settin
     admin = AdminClient({"bootstrap.servers": real.kafka_servers()})
     for answer in admin.incremental_alter_configs([resource]).values():
         answer.result(10)
+    _until_refused(real, kafka.changelog(real, "customers"), keys.join(SHOP, "5"))
     feeder.envelopes([order(1, 5)])
     wait(worker.exited)
     assert worker.process is not None
     assert worker.process.returncode == 1
     assert "DeliveryFailed" in worker.said()
     assert committed(real, topics.ORDER_FACTS) == 0
+
+
+def _until_refused(settings: Settings, topic: str, beside: str) -> None:
+    """A broker takes a moment to heed a topic's new limit; tried on another partition than this key's."""
+    elsewhere = (keys.partition_of(beside.encode(), settings.partitions) + 1) % settings.partitions
+    answers: list[KafkaError | None] = []
+
+    def refused() -> bool:
+        producer.produce(topic, b"x" * 1000, "probe", elsewhere, lambda error, _: answers.append(error))
+        producer.flush(10)
+        return answers[-1] is not None and answers[-1].code() == KafkaError.MSG_SIZE_TOO_LARGE
+
+    producer = Producer(kafka.producer_config(settings))
+    wait(refused)
 
 
 @pytest.mark.parametrize("kind", ["gzip", "snappy", "lz4", "zstd"])

@@ -78,7 +78,13 @@ class Services:
             return await api_keys.check(connection, bearer)
 
     async def program(self, shop: str) -> Program | None:
-        """The shop's program with all that was announced, by whatever process; None before the first."""
+        """The shop's program with all that was announced, by whatever process; None before the first.
+
+        TimeoutError when the database does not answer in time.
+        """
+        return await within(READ_SECONDS, self._program(shop))
+
+    async def _program(self, shop: str) -> Program | None:
         async with self.pool.connection() as connection:
             return await programs.known_async(connection, shop)
 

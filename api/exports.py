@@ -137,12 +137,18 @@ async def _written(export: Export, slot: Slot) -> AsyncGenerator[bytes]:
             await connection.execute(_STALLED)
             await cursor.execute(export.query, export.parameters)
             yield csv_cells.lines([export.header])
-            while rows := await within(READ_SECONDS, cursor.fetchmany(_CHUNK)):
-                contacts = await _contacts(export, connection, rows)
+            while True:
+                # Not `within`: it leaves a read behind that holds the connection, and closing the cursor waits for it.
+                async with asyncio.timeout(READ_SECONDS):
+                    rows = await cursor.fetchmany(_CHUNK)
+                    contacts = await _contacts(export, connection, rows)
+                if not rows:
+                    break
                 metrics.EXPORTED_ROWS.inc(len(rows))
                 yield csv_cells.lines(_cells(row, contacts.get(row["customer_id"]), export.addresses) for row in rows)
         finally:
-            # The connection first: a cursor of a closed one asks nothing more of a server that may not answer.
+            # The connection first: a cursor of a closed one asks nothing more of a server that may not answer. So
+            # nothing is waited for here, and whoever is cancelled once more meanwhile leaves nothing open.
             await connection.close()
             await cursor.close()
     finally:

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Response
 
-from api.context import AdminAccess, ReadAccess
+from api.context import AdminAccess, Caller, ReadAccess
+from api.limits import READ_SECONDS, within
 from api.problems import ProblemError, ProblemModel
 from books import programs
 from events.announcements import tag
@@ -64,7 +65,6 @@ async def put_program(
     currency cannot change. The zone takes effect at once, look-back and grid with a customer's next event or batch.
     `announced_at` and `id` are made here, whatever is sent.
     """
-    services = caller.services
     if newer.shop != caller.shop:
         raise ProblemError(422, "other-shop", "The program names another shop than the address does.")
 
@@ -72,13 +72,18 @@ async def put_program(
         _check_precondition(before, if_match, if_none_match)
         return newer
 
-    async with services.announcing, services.pool.connection() as connection:
-        try:
-            announced = await programs.announce(connection, services.publisher, caller.shop, replace)
-        except BadEvent as error:
-            raise ProblemError(409, "not-a-successor", f"{error.detail}.") from None
+    try:
+        announced = await within(READ_SECONDS, _announced(caller, replace))
+    except BadEvent as error:
+        raise ProblemError(409, "not-a-successor", f"{error.detail}.") from None
     response.headers["ETag"] = _etag(announced)
     return announced
+
+
+async def _announced(caller: Caller, change: programs.Change) -> Program:
+    services = caller.services
+    async with services.announcing, services.pool.connection() as connection:
+        return await programs.announce(connection, services.publisher, caller.shop, change)
 
 
 def _etag(program: Program) -> str:

@@ -216,6 +216,19 @@ def test_a_client_that_goes_away_ends_its_export(world: World) -> None:
     _all_over(world)
 
 
+def test_an_export_whose_addresses_do_not_come_in_time_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "READ_SECONDS", 0.5)
+    world.customer("1", contact=world.contact("1", "1@x.com"))
+    headers = world.key("export")
+    with psycopg.connect(world.url) as locking:
+        locking.execute("LOCK TABLE customer_keys")
+        with world.client.stream("GET", f"/v1/shops/{SHOP}/exports/segments.csv", headers=headers) as answer:
+            assert answer.status_code == 200
+            with pytest.raises(httpx.RemoteProtocolError):
+                answer.read()
+        _all_over(world)
+
+
 def _all_over(world: World, seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while _exporting(world) or world.services.exports.taken:

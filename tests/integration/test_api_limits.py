@@ -12,7 +12,7 @@ import pytest
 from api import limits
 from books import api_keys
 from runtime import metrics
-from tests.integration.api_world import OTHER, SHOP, World, opened
+from tests.integration.api_world import OTHER, PROGRAM, SHOP, World, opened
 
 
 @pytest.fixture
@@ -78,6 +78,20 @@ def test_a_question_that_the_database_does_not_answer_in_time_is_a_503(
         assert world.get("/segments", headers).status_code == 503
         assert time.monotonic() - began < 5
     assert world.get("/segments", headers).status_code == 200
+
+
+def test_a_program_that_cannot_be_announced_in_time_is_a_503(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.program.READ_SECONDS", 0.5)
+    headers = world.key("admin") | {"If-Match": "*"}
+    address = f"/v1/shops/{SHOP}/program"
+    with psycopg.connect(world.url) as locking:
+        locking.execute("LOCK TABLE programs")
+        began = time.monotonic()
+        assert world.client.put(address, json=PROGRAM, headers=headers).status_code == 503
+        assert time.monotonic() - began < 5
+    assert world.publisher.messages == []
+    monkeypatch.undo()
+    assert world.client.put(address, json=PROGRAM, headers=headers).status_code == 202
 
 
 def test_whoever_is_left_behind_tidies_up_by_itself() -> None:

@@ -12,7 +12,7 @@ from psycopg import Connection
 
 from batch import frames, orders, standing, windows
 from batch.history import History
-from events import codec, instants, topics
+from events import instants, topics
 from events.programs import Program
 from runtime.settings import Settings
 
@@ -90,23 +90,12 @@ def _customers(
 
 
 def _known(connection: Connection[Any], history: History, shop: str) -> pl.DataFrame:
-    """The known customers with the `now` they should have: of their events, or of a rescore if later."""
-    asked: dict[str, int] = {}
-    with connection.transaction(), connection.cursor("rescores", scrollable=False) as cursor:
-        cursor.execute("SELECT value FROM raw_events WHERE shop = %s AND stream = %s", (shop, topics.RESCORE))
-        for (value,) in cursor:
-            request = codec.loads(value)
-            as_of = instants.parse(request["as_of"])
-            asked[request["customer_id"]] = max(as_of, asked.get(request["customer_id"], 0))
-    rescored = pl.DataFrame(
-        {"customer_id": list(asked), "as_of": list(asked.values())},
-        schema={"customer_id": pl.String, "as_of": pl.Int64},
-    )
-    return (
-        history.customers()
-        .join(rescored, on="customer_id", how="left")
-        .select("customer_id", now=pl.max_horizontal("now", "as_of"))
-    )
+    """The known customers with the `now` they should have: of their events, or of the newest run if later."""
+    rows = connection.execute(
+        "SELECT DISTINCT value::jsonb->>'as_of' FROM raw_events WHERE shop = %s AND stream = %s", (shop, topics.RESCORE)
+    ).fetchall()
+    as_of = max((instants.parse(found) for (found,) in rows), default=0)
+    return history.customers().with_columns(now=pl.max_horizontal("now", pl.lit(as_of, dtype=pl.Int64)))
 
 
 def _points(

@@ -1,10 +1,14 @@
 """Asking every customer to score themselves, until the stream's rows are what the history says.
 
-publish rescores ─► wait for the rows ─► compare each as of its own `now` ─► those that differ once more
+A run is a few records: each asks a slice of a partition's customers, some thousand of them. Who differs after that is
+asked for by their slice once more.
+
+publish the run ─► wait for the rows ─► compare each as of its own `now` ─► those that differ once more
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from itertools import count, product
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -20,7 +24,8 @@ from runtime.ports import Message
 #: Told (stage, done, total); total None while it is not known.
 OnProgress = Callable[[str, int, int | None], None]
 
-_AT_ONCE = 2_000
+#: Customers that one record asks, about: their fold must not hold up the worker's others.
+SLICE = 1_000
 
 
 class Patience(NamedTuple):
@@ -37,7 +42,7 @@ class Patience(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Rescores sent, rounds of asking it took, and whom they did not bring to what the history says."""
+    """Customers asked, rounds of asking it took, and whom they did not bring to what the history says."""
 
     rescored: int
     rounds: int
@@ -56,7 +61,9 @@ class Rescoring:
         published: Sequence[CutPoints],
         on_progress: OnProgress,
         patience: Patience,
+        partitions: int,
     ) -> None:
+        self._partitions = partitions
         self._connection = connection
         self._history = history
         self._program = program
@@ -69,29 +76,36 @@ class Rescoring:
 
     def run(self, publish: Publish, customers: pl.Series) -> Outcome:
         """Asks `customers` (ids) until none of them differs, or patience ends."""
-        asked, sent = customers, 0
-        for count in range(1, self._patience.rounds + 1):
-            for messages in self._requests(asked):
-                publish(messages)
-                sent += len(messages)
-            asked = self._wait(customers, self._patience.stall * 2 ** (count - 1))
+        asked: pl.Series | None = None
+        sent = 0
+        for round_ in range(1, self._patience.rounds + 1):
+            publish(self._requests(customers, asked))
+            sent += customers.len() if asked is None else asked.len()
+            asked = self._wait(customers, self._patience.stall * 2 ** (round_ - 1))
             if asked.is_empty():
-                return Outcome(sent, count)
+                return Outcome(sent, round_)
+        assert asked is not None
         return Outcome(sent, self._patience.rounds, asked)
 
-    def _requests(self, customers: pl.Series) -> Iterator[list[Message]]:
-        shop, as_of = self._program.shop, instants.text(self._as_of)
-        for at in range(0, customers.len(), _AT_ONCE):
-            yield [
-                Message(
-                    topics.RESCORE,
-                    keys.join(shop, each),
-                    codec.dumps(
-                        {"shop": shop, "customer_id": each, "as_of": as_of, "version": self._cut_points.version}
-                    ),
-                )
-                for each in customers.slice(at, _AT_ONCE)
-            ]
+    def _requests(self, customers: pl.Series, asked: pl.Series | None) -> list[Message]:
+        """One for each slice of each partition; where only some are `asked`, for their slices."""
+        shop, slices = self._program.shop, -(-customers.len() // (self._partitions * SLICE)) or 1
+        wanted = set(product(range(self._partitions), range(slices)))
+        if asked is not None:
+            wanted = {
+                (keys.partition_of(key.encode(), self._partitions), keys.slice_of(key, slices))
+                for key in (keys.join(shop, each) for each in asked)
+            }
+        request = {"shop": shop, "as_of": instants.text(self._as_of), "version": self._cut_points.version}
+        return [
+            Message(topics.RESCORE, self._key(partition), codec.dumps({**request, "slice": number, "slices": slices}))
+            for partition, number in sorted(wanted)
+        ]
+
+    def _key(self, partition: int) -> str:
+        """A key of the shop's that every producer puts into this partition."""
+        made = (keys.join(self._program.shop, f"run.{number}") for number in count())
+        return next(key for key in made if keys.partition_of(key.encode(), self._partitions) == partition)
 
     def _wait(self, customers: pl.Series, stall: float) -> pl.Series:
         """Those who still differ when all are right, or when nothing has got better for `stall` seconds."""

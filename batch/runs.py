@@ -100,6 +100,16 @@ def finish(connection: Connection[Any], run_id: UUID, rescored: int, rounds: int
     )
 
 
+def forget(connection: Connection[Any], shop: str, keep: int) -> None:
+    """Removes the shop's runs, with everyone's standing in them, beyond the last so many that are done."""
+    connection.execute(
+        "DELETE FROM batch_runs WHERE shop = %(shop)s AND started_at < ("
+        " SELECT started_at FROM batch_runs WHERE shop = %(shop)s AND status = 'done'"
+        " ORDER BY started_at DESC OFFSET %(keep)s - 1 LIMIT 1)",
+        {"shop": shop, "keep": keep},
+    )
+
+
 def fail(connection: Connection[Any], run_id: UUID, error: BaseException) -> None:
     connection.execute(
         "UPDATE batch_runs SET status = 'failed', detail = %s, finished_at = %s WHERE id = %s",

@@ -67,7 +67,18 @@ def connected(
         arrival.wait(settings, connection, on_progress)
         if wanted is not False:
             unknown_shops.bring_in(settings, connection, publish, shop)
-        return run(connection, publish, shop, as_of, wanted, on_progress, patience, settled)
+        return run(
+            connection,
+            publish,
+            shop,
+            as_of,
+            wanted,
+            on_progress,
+            patience,
+            settled,
+            settings.partitions,
+            settings.batch_runs,
+        )
 
 
 def run(
@@ -79,8 +90,10 @@ def run(
     on_progress: OnProgress = _silent,
     patience: Patience = Patience(),  # noqa: B008 - immutable
     settled: timedelta = timedelta(0),
+    partitions: int = 8,
+    kept: int = 60,
 ) -> RunReport:
-    """As `connected`, over an autocommit connection. `settled`: see windows.rebuild_late."""
+    """As `connected`, over an autocommit connection. `settled`: see windows.rebuild_late; `kept` runs stay."""
     program = frames.program(connection, shop)
     runs.lock(connection, shop)
     try:
@@ -88,8 +101,10 @@ def run(
         publishes = _decide(wanted, as_of, frames.last_as_of(published))
         run_id = runs.begin(connection, shop, as_of)
         try:
-            batch = _Run(connection, publish, program, as_of, on_progress, settled)
-            return batch.report(run_id, published if publishes else None, patience)
+            batch = _Run(connection, publish, program, as_of, on_progress, settled, partitions)
+            report = batch.report(run_id, published if publishes else None, patience)
+            runs.forget(connection, shop, kept)
+            return report
         except BaseException as error:
             if not connection.closed:
                 runs.fail(connection, run_id, error)
@@ -120,7 +135,9 @@ class _Run:
         as_of: datetime,
         on_progress: OnProgress,
         settled: timedelta,
+        partitions: int,
     ) -> None:
+        self.partitions = partitions
         self.connection = connection
         self.publish = publish
         self.program = program
@@ -141,7 +158,14 @@ class _Run:
             self.publish([Message(topics.CUT_POINTS, keys.join(shop, cut_points.version), value)])
             runs.note_published(self.connection, run_id)
             asking = rescoring.Rescoring(
-                self.connection, self.history, self.program, cut_points, published, self.on_progress, patience
+                self.connection,
+                self.history,
+                self.program,
+                cut_points,
+                published,
+                self.on_progress,
+                patience,
+                self.partitions,
             )
             outcome = asking.run(self.publish, found["customer_id"])
         rebuilt = windows.rebuild_late(self.connection, self.history, self.program, self.settled)

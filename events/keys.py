@@ -73,3 +73,8 @@ def murmur2(key: bytes) -> int:
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a key among `partitions`, as Kafka's default partitioner has it."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+def slice_of(key: str, slices: int) -> int:
+    """Which of so many slices of a partition a key is in: a batch asks for some customers at a time."""
+    return zlib.crc32(key.encode()) % slices

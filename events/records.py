@@ -177,12 +177,17 @@ class WindowRow(TypedDict):
 
 @with_config(_STRICT)
 class Rescore(TypedDict):
-    """The batch asks a customer to score themselves as of `as_of` with cut points `version`."""
+    """What a batch run asks of a slice of a shop's customers, in the partition where it stands: score yourselves.
+
+    Each one's `now` moves on to `as_of` at least; whoever is named later begins there too. `slice` (from 0) of
+    `slices`: crc32 of the customer's key, modulo `slices`.
+    """
 
     shop: Shop
-    customer_id: CustomerId
     as_of: Instant
     version: Version
+    slice: Annotated[int, Field(ge=0)]
+    slices: Annotated[int, Field(ge=1)]
 
 
 #: A dead letter carries the message up to this size; a longer one stays in its topic alone.

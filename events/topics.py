@@ -56,7 +56,7 @@ ALL = (
     Topic(WINDOWS, True, False, 7 * DAY_MS, "a window's partial row of one partition"),
     Topic(PROGRAMS, False, False, -1, "a shop's program"),
     Topic(CUT_POINTS, False, False, -1, "the batch's thresholds"),
-    Topic(RESCORE, True, False, 7 * DAY_MS, "the batch asks: rescore yourself"),
+    Topic(RESCORE, True, False, 7 * DAY_MS, "the batch asks some of a shop's customers: score yourselves"),
     Topic(DEAD_LETTERS, False, False, 90 * DAY_MS, "messages that could not be used"),
 )
 

@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     ] = 10.0
     chunk_records: Annotated[int, Field(ge=1, description="records at most in one chunk of a partition")] = 2000
     sink_batch: Annotated[int, Field(ge=1, description="records at most in one transaction of the sink")] = 5000
+    batch_runs: Annotated[
+        int, Field(ge=1, description="a shop's batch runs whose standings are kept, to be asked for by `as_of`")
+    ] = 60
     api_host: Annotated[str, Field(description="the address the API listens on")] = "127.0.0.1"
     api_port: Annotated[int, Field(ge=0, le=65535, description="the API's port; 0 takes a free one")] = 8000
     api_docs: Annotated[bool, Field(description="the API shows /docs and /openapi.json to whoever asks")] = True

@@ -13,7 +13,7 @@ from events.errors import BadEvent, UnusedTopic
 from tables import contributions, customers, windows
 from tables import orders as order_fold
 from tables.reference import Reference
-from tables.state import Writes
+from tables.state import Values, Writes
 
 
 class Received(NamedTuple):
@@ -143,6 +143,11 @@ class _Nodes:
         return {f"{self._key}#{chunk}": None for chunk in self._dropped if f"{self._key}#{chunk}" in self._table}
 
 
+def _run_key(shop: str) -> str:
+    """Where a partition keeps the as_of of a shop's newest batch run. No customer's key looks so."""
+    return f"{shop}#run"
+
+
 class CustomerChunk(_Base):
     """A chunk of order-facts, customer webhooks or rescores: the customer fold and the windows.
 
@@ -151,7 +156,7 @@ class CustomerChunk(_Base):
 
     def __init__(
         self,
-        table: Mapping[str, bytes],
+        table: Values,
         reference: Reference,
         partition: int,
         partitions: int,
@@ -159,6 +164,8 @@ class CustomerChunk(_Base):
         fence: int = 0,
     ) -> None:
         super().__init__(table, reference, partition, partitions)
+        self._table: Values = table
+        self._runs: dict[str, int] = {}
         self._partial = partial
         self._fence = fence
         self._open: dict[tuple[str, str], tuple[customers.CustomerState, _Nodes]] = {}
@@ -171,7 +178,7 @@ class CustomerChunk(_Base):
         if received.topic == topics.ORDER_FACTS:
             self._take_fact(received, records.read(records.ORDER_FACT, received.value))
         elif received.topic == topics.RESCORE:
-            self._take_rescore(received, records.read_rescore(received.value, received.timestamp))
+            self._take_rescore(records.read_rescore(received.value, received.timestamp))
         else:
             self._take_webhook(received, envelopes.read(received.value, received.topic, received.timestamp))
 
@@ -204,15 +211,25 @@ class CustomerChunk(_Base):
         if state["known"]:
             self._score(ident, webhook.topic)
 
-    def _take_rescore(self, received: Received, request: records.Rescore) -> None:
-        ident = (request["shop"], request["customer_id"])
-        self._reference.expect(request["shop"], request["version"], instants.parse(request["as_of"]))
-        if not self._is_ours(received, keys.join(*ident)):
-            return
-        state, _ = self._state(ident)
-        customers.rescore(state, request)
-        if state["known"]:  # else the order that names them is still on its way: their `now` waits for it
-            self._score(ident, "rescore")
+    def _take_rescore(self, request: records.Rescore) -> None:
+        """The customers of a slice, each as of the run's time; whoever is named later begins there too."""
+        shop, as_of = request["shop"], instants.parse(request["as_of"])
+        self._reference.expect(shop, request["version"], as_of)
+        self._runs[shop] = max(as_of, self._as_of(shop))
+        opened = (keys.join(*ident) for ident in self._open if ident[0] == shop)
+        for key in dict.fromkeys((*self._table.of_shop(shop), *opened)):
+            if keys.slice_of(key, request["slices"]) == request["slice"]:
+                ident = keys.split(key)
+                if self._state(ident)[0]["known"]:
+                    self._score(ident, "rescore")
+
+    def _as_of(self, shop: str) -> int:
+        """Of the shop's newest run that this partition has heard of; 0 before the first."""
+        found = self._runs.get(shop)
+        if found is None:
+            kept = self._table.get(_run_key(shop))
+            found = self._runs[shop] = 0 if kept is None else codec.loads(kept)
+        return found
 
     def _state(self, ident: tuple[str, str]) -> tuple[customers.CustomerState, _Nodes]:
         found = self._open.get(ident)
@@ -226,6 +243,7 @@ class CustomerChunk(_Base):
     def _score(self, ident: tuple[str, str], cause: str) -> None:
         state, nodes = self._open[ident]
         shop = self._reference[ident[0]]
+        state["now"] = max(state["now"], self._as_of(ident[0]))
         self._measured[ident] = measured = customers.measure(state, nodes, shop.look_back)
         change = customers.score(state, measured.values, shop, ident, cause)
         self._causes[ident] = cause
@@ -279,6 +297,11 @@ class CustomerChunk(_Base):
             windows.zone_key(shop): codec.dumps(zone.key)
             for shop, zone in self._zones.items()
             if windows.zone_key(shop) not in self._table
+        }
+        writes |= {
+            _run_key(shop): codec.dumps(as_of)
+            for shop, as_of in self._runs.items()
+            if as_of and self._table.get(_run_key(shop)) != codec.dumps(as_of)
         }
         removed: Writes = {}
         for ident, (state, nodes) in self._open.items():

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from events import instants, keys
 from events.envelopes import Webhook
-from events.records import CustomerRow, OrderFact, PointsRecord, Rescore, RfmUpdated, Standing
+from events.records import CustomerRow, OrderFact, PointsRecord, RfmUpdated, Standing
 from events.webhook_topics import NAMING, Kind
 from tables import contributions, rfm
 from tables.ids import change_id
@@ -122,11 +122,6 @@ def _take_contact(state: CustomerState, webhook: Webhook) -> None:
     if have is None or (have, state["contact"] or "") < (key, sealed or ""):
         state["contact_key"] = key
         state["contact"] = sealed
-
-
-def rescore(state: CustomerState, request: Rescore) -> None:
-    """The batch's request only moves the customer's `now`; scoring follows from it."""
-    state["now"] = max(state["now"], instants.parse(request["as_of"]))
 
 
 class Measured(NamedTuple):

@@ -40,6 +40,44 @@ def token_bytes(token: int) -> bytes:
     return _TOKEN.pack(token)
 
 
+class Values(dict[str, bytes]):
+    """A partition's values by key, and on request a shop's keys: a batch asks for its customers alone.
+
+    Where nobody asks (the orders), no index is kept.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shops: dict[str, dict[str, None]] | None = None
+
+    def of_shop(self, shop: str) -> list[str]:
+        """The shop's own keys, without what is kept beside them under `key#...`."""
+        if self._shops is None:
+            self._shops = {}
+            for key in self:
+                self._note(key)
+        return list(self._shops.get(shop, ()))
+
+    def _note(self, key: str) -> None:
+        if self._shops is not None and "#" not in key:
+            self._shops.setdefault(key.partition("/")[0], {})[key] = None
+
+    def __setitem__(self, key: str, value: bytes) -> None:
+        if self._shops is not None and key not in self:
+            self._note(key)
+        super().__setitem__(key, value)
+
+    def remove(self, key: str) -> None:
+        """Lets go of a key, if it is there."""
+        self.pop(key, None)
+        if self._shops is not None:
+            self._shops.get(key.partition("/")[0], {}).pop(key, None)
+
+    def clear(self) -> None:
+        super().clear()
+        self._shops = None
+
+
 class PartitionState:
     """One partition of a table.
 
@@ -49,7 +87,7 @@ class PartitionState:
     """
 
     def __init__(self) -> None:
-        self.values: dict[str, bytes] = {}
+        self.values = Values()
         self.version = 0
         self.token: int | None = None
         self.suspect = False
@@ -68,7 +106,7 @@ class PartitionState:
         """A fold's writes become the partition's state."""
         for key, value in writes.items():
             if value is None:
-                self.values.pop(key, None)
+                self.values.remove(key)
             else:
                 self.values[key] = value
 

@@ -202,10 +202,13 @@ class Stream:
         timestamp = instants.parse(envelope["arrived"]) // 1000 if "arrived" in envelope else LATE
         self.put(webhook_topics.stream_of(envelope["topic"]), key, json.dumps(envelope).encode(), partition, timestamp)
 
-    def rescore(self, shop: str, customer_id: str, as_of: datetime, version: str) -> None:
-        at = instants.text(instants.from_datetime(as_of))
-        request = {"shop": shop, "customer_id": customer_id, "as_of": at, "version": version}
-        self.put(topics.RESCORE, keys.join(shop, customer_id), codec.dumps(request))
+    def rescore(self, shop: str, as_of: datetime | str, version: str, slices: int = 2) -> None:
+        """A batch run, in some order: whether a slice is asked early or late must not matter."""
+        at = as_of if isinstance(as_of, str) else instants.text(instants.from_datetime(as_of))
+        for number in self.chance.sample(range(slices), slices):
+            request = {"shop": shop, "as_of": at, "version": version, "slice": number, "slices": slices}
+            for partition in range(self.partitions):
+                self.put(topics.RESCORE, f"{shop}/run", codec.dumps(request), partition)
 
     def put(
         self, topic: str, key: str, value: bytes | None, partition: int | None = None, timestamp: int = LATE

@@ -10,7 +10,7 @@ from events import keys, topics
 from scripts.bench import data
 from tables import chunks, windows
 from tables.reference import Reference
-from tables.state import Writes
+from tables.state import Values, Writes
 
 _PARTITIONS: Final = 8
 _CHUNK: Final = 500
@@ -43,7 +43,7 @@ class _Folds:
         self._reference = Reference()
         self._reference.put_program(data.program())
         self._orders: list[dict[str, bytes]] = [{} for _ in range(_PARTITIONS)]
-        self._customers: list[dict[str, bytes]] = [{} for _ in range(_PARTITIONS)]
+        self._customers = [Values() for _ in range(_PARTITIONS)]
         self._partial = [windows.Partial() for _ in range(_PARTITIONS)]
 
     def orders(self, received: list[list[chunks.Received]]) -> list[chunks.Output]:
@@ -61,7 +61,7 @@ class _Folds:
     def _run(
         self,
         received: list[list[chunks.Received]],
-        tables: list[dict[str, bytes]],
+        tables: Sequence[dict[str, bytes]],
         make: Callable[[int], chunks.Chunk],
     ) -> list[chunks.Output]:
         outputs: list[chunks.Output] = []

@@ -23,6 +23,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from events import topics
 from streams.worker.guard import Guard
 from streams.worker.sequence import Piece, Sequence
 
@@ -165,8 +166,10 @@ class ChunkConsumer(driver.Consumer):
             self.on_failure(error)
             raise
         for tp, records in found.items():
-            for start in range(0, len(records), self.chunk_records):
-                piece = self.sequence.fetched(tp, asked[tp], records[start : start + self.chunk_records])
+            # One record of a batch run concerns a thousand customers: a fold of many would hold up the loop.
+            most = 1 if tp.topic.endswith(topics.RESCORE) else self.chunk_records
+            for start in range(0, len(records), most):
+                piece = self.sequence.fetched(tp, asked[tp], records[start : start + most])
                 if piece is None:
                     break
                 asked[tp] = piece.run, piece.ends

@@ -6,6 +6,7 @@ from events import codec, instants, keys, topics
 from events.programs import Program
 from tables import chunks, windows
 from tables.reference import Reference
+from tables.state import Values
 
 SHOP = "ada.myshopify.com"
 PROGRAM = {
@@ -81,10 +82,10 @@ def test_ada() -> None:
         for topic, number, at, payload in WEBHOOKS
     ]
     facts = fold(chunks.OrderChunk({}, reference, 0, 1), sent)
-    rescore = {"shop": SHOP, "customer_id": "1815", "as_of": "2026-11-21T00:00:00Z", "version": "default"}
+    rescore = {"shop": SHOP, "as_of": "2026-11-21T00:00:00Z", "version": "default", "slice": 0, "slices": 1}
     asked = [received(each.topic, each.key, codec.loads(each.value)) for each in facts]
-    asked.append(received(topics.RESCORE, keys.join(SHOP, "1815"), rescore))
-    outputs = fold(chunks.CustomerChunk({}, reference, 0, 1, windows.Partial()), asked)
+    asked.append(received(topics.RESCORE, keys.join(SHOP, "run"), rescore))
+    outputs = fold(chunks.CustomerChunk(Values(), reference, 0, 1, windows.Partial()), asked)
 
     *_, row = [codec.loads(each.value) for each in outputs if each.topic == topics.CUSTOMER_ROWS]
     assert (row["balance"], row["recency_days"], row["frequency"], row["monetary"]) == (230, 31, 2, 180_00)

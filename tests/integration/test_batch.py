@@ -22,6 +22,7 @@ from tests import oracle, stores
 from tests.support import CDNOW_SEGMENTS, CDNOW_SHOP, WellPublisher, cdnow_envelopes
 
 AS_OF = datetime(1998, 7, 1, tzinfo=UTC)
+PARTITIONS = 4
 SHORT = Patience(rounds=2, stall=0.2, poll=0.01)
 
 
@@ -84,12 +85,23 @@ class Stream:
             value = codec.loads(message.value)
             if message.topic == topics.CUT_POINTS:
                 self.cut_points.append(value)
-            elif (customer := value["customer_id"]) in self.deaf_to:
-                self.deaf_to.remove(customer)
             else:
-                asked.setdefault(oracle.moment(value["as_of"]), set()).add(customer)
+                slice_ = self._slice(message.key, value)
+                asked.setdefault(oracle.moment(value["as_of"]), set()).update(slice_ - self.deaf_to)
+                self.deaf_to -= slice_
         for as_of, customers in asked.items():
             self.write(customers, as_of, keys.split(messages[0].key)[0])
+
+    def _slice(self, key: str, value: dict[str, Any]) -> set[str]:
+        """Whom a record of a run concerns."""
+        shop, partition = keys.split(key)[0], keys.partition_of(key.encode(), PARTITIONS)
+        names = {customer: keys.join(shop, customer) for customer in self._customers(shop, None)}
+        return {
+            customer
+            for customer, name in names.items()
+            if keys.partition_of(name.encode(), PARTITIONS) == partition
+            and keys.slice_of(name, value["slices"]) == value["slice"]
+        }
 
     def _keep(self, message: Message) -> None:
         self.connection.execute(
@@ -154,7 +166,7 @@ def cdnow(connection: Connection[Any]) -> Stream:
 
 
 def run(stream: Stream, as_of: datetime, shop: str = CDNOW_SHOP, **more: Any) -> runs.RunReport:
-    return segments.run(stream.connection, stream, shop, as_of, patience=SHORT, **more)
+    return segments.run(stream.connection, stream, shop, as_of, patience=SHORT, partitions=PARTITIONS, **more)
 
 
 def one(connection: Connection[Any], query: str) -> Any:
@@ -175,7 +187,10 @@ def test_cdnow(connection: Connection[Any], cdnow: Stream) -> None:
     assert cut_points.recency == (37, 98, 160, 247)
     assert cut_points.frequency == (1, 1, 3, 4)
     assert cut_points.monetary == (2376, 4298, 8047, 17322)
-    assert {message.topic for message in rescores} == {topics.RESCORE}
+    # What is archived of a night: one record for some thousand customers of a partition, and never one a customer.
+    assert [message.topic for message in rescores] == [topics.RESCORE] * PARTITIONS
+    places = {keys.partition_of(message.key.encode(), PARTITIONS) for message in rescores}
+    assert places == set(range(PARTITIONS))
     assert report.version == cut_points.version
     assert report.version.startswith("19980701T000000Z-")
     kept = dict(
@@ -226,6 +241,17 @@ def test_a_lost_rescore_is_asked_for_again(cdnow: Stream) -> None:
     cdnow.deaf_to = {"10002", "10020"}
     report = run(cdnow, AS_OF)
     assert (report.rescored, report.rounds) == (2359, 2)
+    asked = [message for message in cdnow.sent if message.topic == topics.RESCORE]
+    assert len(asked) == PARTITIONS + len(
+        {keys.partition_of(f"{CDNOW_SHOP}/{each}".encode(), PARTITIONS) for each in (10002, 10020)}
+    )
+
+
+def test_runs_of_long_ago_are_let_go(connection: Connection[Any], cdnow: Stream) -> None:
+    reports = [run(cdnow, AS_OF + timedelta(days=days), kept=2) for days in range(4)]
+    left = connection.execute("SELECT id FROM batch_runs ORDER BY started_at").fetchall()
+    assert left == [(each.run_id,) for each in reports[2:]]
+    assert one(connection, "SELECT count(DISTINCT run_id) FROM batch_segments") == 2
 
 
 def test_it_says_how_many_differ_and_is_done(connection: Connection[Any], cdnow: Stream) -> None:
@@ -350,7 +376,7 @@ def test_events_after_its_read_do_not_disturb_it(connection: Connection[Any], cd
             cdnow.envelopes += late
         cdnow(messages)
 
-    report = segments.run(connection, publish, CDNOW_SHOP, AS_OF, patience=SHORT)
+    report = segments.run(connection, publish, CDNOW_SHOP, AS_OF, patience=SHORT, partitions=PARTITIONS)
     assert report.segments == CDNOW_SEGMENTS
     assert report.webhooks == 6919 + 50
     assert report.rounds == 1
@@ -361,7 +387,7 @@ def test_main_publishes_through_the_ports_publisher(database: str, cdnow: Stream
         async def publish(self, messages: Sequence[Message]) -> None:
             cdnow(messages)
 
-    settings = Settings(database=SecretStr(database))
+    settings = Settings(database=SecretStr(database), partitions=PARTITIONS)
     report = segments.main(settings, Publisher(), CDNOW_SHOP, AS_OF, patience=SHORT)
     assert report.segments == CDNOW_SEGMENTS
     assert report.rescored == 2357
@@ -649,10 +675,6 @@ def test_parity_of_adversarial_stores(connection: Connection[Any]) -> None:
     report = run(stream, stores.NOW - timedelta(hours=1), stores.SHOP)
     assert report.rounds == 1
     names = {*oracle.oracle(envelopes, {stores.SHOP: plain})[stores.SHOP].customers}
-    stream.write(names, stores.NOW - timedelta(days=9999), stores.SHOP)  # those whom the batch did not know yet
-    stream.write(
-        {codec.loads(each.value)["customer_id"] for each in stream.sent if each.topic == topics.RESCORE},
-        stores.NOW - timedelta(hours=1),
-        stores.SHOP,
-    )
+    # Also those whom the batch did not know yet: the run holds for whoever is named later.
+    stream.write(names, stores.NOW - timedelta(hours=1), stores.SHOP)
     assert [line for line in parity.compare(connection, stores.SHOP) if line.startswith("customers")] == []

@@ -368,12 +368,12 @@ def test_programs_cut_points_and_rescores(settings: Settings, feed: Feed) -> Non
         "frequency": [1, 1, 2, 3],
         "monetary": [10, 20, 30, 2**40],
     }
-    rescore = {"shop": SHOP, "customer_id": "7", "as_of": "2026-11-21T00:00:00Z", "version": "v1"}
+    rescore = {"shop": SHOP, "as_of": "2026-11-21T00:00:00Z", "version": "v1", "slice": 0, "slices": 1}
     feed(
         (topics.PROGRAMS, SHOP, program),
         (topics.PROGRAMS, SHOP, {**program, "zone": "Europe/Berlin"}),
         (topics.CUT_POINTS, f"{SHOP}/v1", cut_points),
-        (topics.RESCORE, key("7"), rescore),
+        (topics.RESCORE, key("run.7"), rescore),
     )
     assert rows(settings, "SELECT program ->> 'zone' FROM programs") == [("Europe/Berlin",)]
     assert rows(settings, "SELECT version, customers, monetary FROM cut_points") == [("v1", 60, [10, 20, 30, 2**40])]

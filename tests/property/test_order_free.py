@@ -106,8 +106,7 @@ def check(stream: Stream, sent: list[Json], plain: dict[str, Json], cut: dict[st
         check_rows(sink, shop, expected, stream.crashes)
         check_orders(sink, shop, expected)
         check_windows(stream, sink, shop, expected, plain[shop]["zone"])
-        for customer_id in expected.customers:
-            stream.rescore(shop, customer_id, end, "v1")
+        stream.rescore(shop, end, "v1")
     stream.run()
     sink = stream.sink()
     for shop, expected in oracle.oracle(sent, plain, cut, end).items():
@@ -164,6 +163,40 @@ def test_any_order_of_the_webhooks_and_any_crash_end_in_the_oracles_state(
         other = absolute(stream, sink)
         for part in one:
             assert other[part] == one[part], part
+
+
+@thorough(100)
+@given(sent=envelopes(), plain=PROGRAM, seed=st.integers(0, 2**32), crashes=st.integers(0, 3), data=st.data())
+def test_a_batch_run_may_come_at_any_moment(
+    sent: list[Json], plain: Json, seed: int, crashes: int, data: st.DataObject
+) -> None:
+    """Whoever is named only after it, or whose facts were late, ends as those whom it met."""
+    known = harness.reference({SHOP: plain}, {SHOP: [CUT_POINTS]})
+    after = Stream(known, partitions=1, workers=1)
+    for each in sent:
+        after.send(each)
+    after.run()
+    after.rescore(SHOP, END, "v1", slices=1)
+    after.run()
+
+    chance = random.Random(seed)
+    stream = Stream(known, chance, partitions=chance.choice([1, 3]), most=chance.choice([1, 3, 40]))
+    several = data.draw(deliveries(sent))
+    moment = chance.randrange(len(several) + 1)
+    for at, each in enumerate(several):
+        if at == moment:
+            stream.rescore(SHOP, END, "v1", slices=chance.choice([1, 3]))
+        stream.send(each)
+        if chance.random() < 0.3:
+            stream.step()
+    if moment == len(several):
+        stream.rescore(SHOP, END, "v1")
+    stream.run(crashes)
+    one, other = absolute(after, after.sink()), absolute(stream, stream.sink())
+    for found in (one, other):  # what a row was scored for last is told, and is whatever came last
+        found["rows"] = {key: {**row, "cause": None} for key, row in found["rows"].items()}
+    for part in one:
+        assert other[part] == one[part], part
 
 
 @thorough(40)

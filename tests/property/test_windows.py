@@ -13,7 +13,7 @@ from events import codec, instants, keys, topics
 from events.records import OrderFact
 from tables import chunks, contributions, restating, windows
 from tables.chunks import Received
-from tables.state import Writes
+from tables.state import Values, Writes
 from tests import harness, stores
 from tests.harness import Stream
 from tests.property.webhooks import thorough
@@ -128,7 +128,7 @@ class Partition:
 
     def __init__(self) -> None:
         self.reference = harness.reference({SHOP: PROGRAM})
-        self.table: dict[str, bytes] = {}
+        self.table = Values()
         self.partial = windows.Partial()
         self.outputs: list[chunks.Output] = []
 
@@ -148,7 +148,7 @@ class Partition:
     def lay(self, writes: Any) -> None:
         for key, value in writes:
             if value is None:
-                self.table.pop(key, None)
+                self.table.remove(key)
             else:
                 self.table[key] = value
 
@@ -287,7 +287,7 @@ def test_windows_are_whole_after_a_crash_at_any_write(before: int, facts: list[t
         writes = list(whole.fold(made).items())
         for kept in range(len(writes) + 1):
             after = Partition()
-            after.table = dict(table)
+            after.table.update(table)
             after.lay(writes[:kept])
             after.partial = restating.rebuild(after.table)
             for each in made:

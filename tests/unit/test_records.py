@@ -40,8 +40,7 @@ def logs() -> dict[str, list[bytes]]:
                 stream.put(topics.ORDERS, f"{stores.SHOP}/1", b"\xff")
                 stream.put(topics.RESCORE, f"{stores.SHOP}/1", b"{}")
         stream.run()
-        for shop, customer_id in stream.sink().rows:
-            stream.rescore(shop, customer_id, end, "v1")
+        stream.rescore(stores.SHOP, end, "v1", slices=8)
         stream.run()
         for (topic, _), log in stream.logs.items():
             found[topic] += [message.value or b"" for message in log]
@@ -82,7 +81,7 @@ def test_the_records_of_each_kind_are_seen(logs: dict[str, list[bytes]]) -> None
 
 
 def test_a_field_that_the_model_lacks_is_refused() -> None:
-    row = {"shop": "a.myshopify.com", "customer_id": "7", "as_of": "2026-01-01T00:00:00Z", "version": "v"}
+    row = {"shop": "a.myshopify.com", "as_of": "2026-01-01T00:00:00Z", "version": "v", "slice": 0, "slices": 4}
     assert records.read(records.RESCORE, codec.dumps(row)) == row
     with pytest.raises(ValueError, match="bad_record"):
         records.read(records.RESCORE, codec.dumps({**row, "more": 1}))

@@ -17,6 +17,7 @@ from events.errors import BadEvent
 from events.webhook_topics import TOPICS, Kind, Spare
 from tables import chunks, windows
 from tables.chunks import Received
+from tables.state import Values
 from tests import harness
 
 Json = dict[str, Any]
@@ -153,7 +154,7 @@ class Outcome:
     """What became of a message between two good ones."""
 
     def __init__(self, topic: str, data: bytes | None, key: bytes | None = None) -> None:
-        self.table: dict[str, bytes] = {}
+        self.table = Values()
         good = json.dumps(GOOD.get(topic, GOOD[topics.CUSTOMERS])).encode()
         good_key = key_of(good)
         batch = [

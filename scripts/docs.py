@@ -60,6 +60,7 @@ _KEYS = {
     topics.PROGRAMS: "shop",
     topics.WINDOWS: "shop/partition",
     topics.CUT_POINTS: "shop/version",
+    topics.RESCORE: "shop/run.N",
     topics.DEAD_LETTERS: "as received",
 }
 

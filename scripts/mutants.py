@@ -79,6 +79,28 @@ ADVANCE = """            if flight.pending:
 """
 
 MUTANTS = [
+    # A batch run
+    Mutant(
+        "a run passes by whoever is named after it",
+        "tables/chunks.py",
+        '        state["now"] = max(state["now"], self._as_of(ident[0]))\n',
+        "",
+        (f"{ORDER_FREE}::test_a_batch_run_may_come_at_any_moment",),
+    ),
+    Mutant(
+        "a run is forgotten with its chunk",
+        "tables/chunks.py",
+        "            if as_of and self._table.get(_run_key(shop)) != codec.dumps(as_of)",
+        "            if as_of < 0",
+        (f"{ORDER_FREE}::test_a_batch_run_may_come_at_any_moment",),
+    ),
+    Mutant(
+        "a run asks none of those who came since it was last asked",
+        "tables/state.py",
+        "        if self._shops is not None and key not in self:",
+        "        if self._shops is None and key not in self:",
+        (ORDER_FREE,),
+    ),
     # One shop stops nobody
     Mutant(
         "a row too large for its index is taken for a database that is away",

@@ -17,6 +17,7 @@ from events.webhook_topics import TOPICS
 from streams.sink.rows import Rows
 from tables import chunks, windows
 from tables.chunks import Received
+from tables.state import Values
 from tests import fuzz, harness
 from tests.integration.api_world import SECRETS, World, opened
 
@@ -42,7 +43,7 @@ def read(received: Received) -> None:
         chunks.fold(lambda: chunks.OrderChunk({}, REFERENCE, 0, 1), [received], _unforeseen).finish()
     elif received.topic == topics.CUSTOMERS:
         partial = windows.Partial()
-        chunks.fold(lambda: chunks.CustomerChunk({}, REFERENCE, 0, 1, partial), [received], _unforeseen).finish()
+        chunks.fold(lambda: chunks.CustomerChunk(Values(), REFERENCE, 0, 1, partial), [received], _unforeseen).finish()
 
 
 @pytest.mark.timeout(max(120, COUNT // 10))

@@ -287,7 +287,7 @@ def test_windows_are_whole_after_a_crash_at_any_write(before: int, facts: list[t
         writes = list(whole.fold(made).items())
         for kept in range(len(writes) + 1):
             after = Partition()
-            after.table.update(table)
+            after.table = Values(table)
             after.lay(writes[:kept])
             after.partial = restating.rebuild(after.table)
             for each in made:

@@ -23,7 +23,7 @@ from streams.worker.windows import PartialWindows
 from tables import chunks, restating, windows
 from tables.chunks import Output, Received
 from tables.reference import Reference
-from tables.state import Writes
+from tables.state import Values, Writes
 from tests import harness, oracle
 from tests.harness import Sums
 from tests.property.webhooks import NOW, PROGRAM, SHOP, Json, about, deliveries, envelopes, text, thorough
@@ -59,7 +59,7 @@ class Worker:
         self.heard = 0
         while self.hear():
             pass
-        self.tables = {number: dict(world.durable[number]) for number in numbers}
+        self.tables = {number: Values(world.durable[number]) for number in numbers}
         self.positions = {number: world.positions[number] for number in numbers}
         self.flights: dict[int, deque[_Flight]] = {number: deque() for number in numbers}
         self.windows = PartialWindows(self.reference, self)
@@ -127,10 +127,10 @@ class Worker:
                 self.world.positions[number] = position
 
 
-def lay(table: dict[str, bytes], writes: Iterable[tuple[str, bytes | None]]) -> None:
+def lay(table: Values, writes: Iterable[tuple[str, bytes | None]]) -> None:
     for key, value in writes:
         if value is None:
-            table.pop(key, None)
+            table.remove(key)
         else:
             table[key] = value
 
@@ -145,7 +145,7 @@ class World:
         self.programs = programs[:1]
         self.facts: dict[int, list[tuple[bytes, bytes]]] = defaultdict(list)
         self.more(facts)
-        self.durable: dict[int, dict[str, bytes]] = defaultdict(dict)
+        self.durable: dict[int, Values] = defaultdict(Values)
         self.positions: dict[int, int] = defaultdict(int)
         self.rows: dict[tuple[Key, int], Any] = {}
         self.late: set[Key] = set()

@@ -362,8 +362,9 @@ def test_forged_programs_and_times_change_nothing(
     for each in forged:
         feeder.programs({**each, "announced_at": "9998-01-01T00:00:00Z"})
     feeder.raw(topics.PROGRAMS, SHOP, b"not json")
-    as_of = {"shop": SHOP, "customer_id": "1", "as_of": "9998-01-01T00:00:00Z", "version": "v"}
-    feeder.envelopes([order(1, 1) | {"triggered_at": as_of["as_of"], "received_at": as_of["as_of"]}])
+    to_come = "9998-01-01T00:00:00Z"
+    as_of = {"shop": SHOP, "as_of": to_come, "version": "v", "slice": 0, "slices": 1}
+    feeder.envelopes([order(1, 1) | {"triggered_at": to_come, "received_at": to_come}])
     worker.start()
     reader.until(lambda: balances(reader) == {"1": 10})
     feeder.raw(topics.RESCORE, keys.join(SHOP, "1"), codec.dumps(as_of))

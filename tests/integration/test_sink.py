@@ -17,9 +17,10 @@ from urllib.parse import unquote, urlsplit
 
 import psycopg
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from prometheus_client import REGISTRY
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from books.migrate import migrate
 from cli.stack.embedded import EmbeddedDatabase
@@ -228,8 +229,12 @@ def test_what_retention_removed_is_counted_and_reading_goes_on(real: Settings) -
     latest = {TopicPartition(name, at): OffsetSpec.latest() for at in range(real.partitions)}
     ends = admin.list_offsets(latest).items()
     cut = [TopicPartition(name, at.partition, answer.result(10).offset) for at, answer in ends]
-    for answer in admin.delete_records(cut).values():
-        answer.result(10)
+    # A partition that was just made may not have its leader yet.
+    patiently = Retrying(retry=retry_if_exception_type(KafkaException), stop=stop_after_delay(30), wait=wait_fixed(0.2))
+    for attempt in patiently:
+        with attempt:
+            for answer in admin.delete_records(cut).values():
+                answer.result(10)
     before = REGISTRY.get_sample_value("loyalnest_sink_lost_records_total", {"topic": topics.WINDOWS}) or 0
     drain(real)
     lost = REGISTRY.get_sample_value("loyalnest_sink_lost_records_total", {"topic": topics.WINDOWS})

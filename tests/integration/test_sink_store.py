@@ -346,7 +346,11 @@ def test_the_history_keeps_the_time_that_is_believed(settings: Settings, feed: F
 
 def test_a_rescore_of_a_time_to_come_is_refused(settings: Settings, feed: Feed) -> None:
     feed(
-        (topics.RESCORE, key("7"), {"shop": SHOP, "customer_id": "7", "as_of": "9998-01-01T00:00:00Z", "version": "v"})
+        (
+            topics.RESCORE,
+            key("7"),
+            {"shop": SHOP, "as_of": "9998-01-01T00:00:00Z", "version": "v", "slice": 0, "slices": 1},
+        )
     )
     assert rows(settings, "SELECT count(*) FROM raw_events") == [(0,)]
     assert rows(settings, "SELECT error FROM dead_letters") == [("future_time",)]

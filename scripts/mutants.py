@@ -498,29 +498,29 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     Mutant(
         "sums that are not worked out again",
         "tables/contributions.py",
-        "lines[at] = _line(child, nodes.put(chunk, child))",
-        "lines[at] = [*_line(child, nodes.put(chunk, child))[:_SUMS], *lines[at][_SUMS:]]",
+        "lines[at] = _line(child, nodes.put(number, child))",
+        "lines[at] = [*_line(child, nodes.put(number, child))[:_SUMS], *lines[at][_SUMS:]]",
         (HISTORY,),
     ),
     Mutant(
         "sums by difference, blind to what an entry replaces",
         "tables/contributions.py",
-        "lines[at] = _line(child, nodes.put(chunk, child))",
-        "lines[at] = [*_line(child, nodes.put(chunk, child))[:_SUMS], "
+        "lines[at] = _line(child, nodes.put(number, child))",
+        "lines[at] = [*_line(child, nodes.put(number, child))[:_SUMS], "
         "*_add(Sums(*lines[at][_SUMS:]), _sum_entries([entry]))]",
         (HISTORY,),
     ),
     Mutant(
-        "a chunk is written over",
+        "a node is written over",
         "tables/chunks.py",
-        """        if chunk in self._new:
-            return chunk
-        self.drop(chunk)
+        """        if number in self._new:
+            return number
+        self.drop(number)
         return self.add(node)
 """,
-        """        self._nodes[chunk] = node
-        self._new.add(chunk)
-        return chunk
+        """        self._nodes[number] = node
+        self._new.add(number)
+        return number
 """,
         (HISTORY, WINDOWS),
     ),

@@ -102,7 +102,7 @@ class OrderChunk(_Base):
 
 
 class _Nodes:
-    """One customer's chunks: read through to the table, changes gathered."""
+    """One customer's nodes: read through to the table, changes gathered."""
 
     def __init__(self, table: Mapping[str, bytes], key: str, state: customers.CustomerState) -> None:
         self._table = table
@@ -112,35 +112,35 @@ class _Nodes:
         self._new: set[int] = set()
         self._dropped: set[int] = set()
 
-    def get(self, chunk: int) -> contributions.Node:
-        node = self._nodes.get(chunk)
+    def get(self, number: int) -> contributions.Node:
+        node = self._nodes.get(number)
         if node is None:
-            node = self._nodes[chunk] = codec.loads(self._table[f"{self._key}#{chunk}"])
+            node = self._nodes[number] = codec.loads(self._table[f"{self._key}#{number}"])
         return node
 
-    def put(self, chunk: int, node: contributions.Node) -> int:
-        if chunk in self._new:
-            return chunk
-        self.drop(chunk)
+    def put(self, number: int, node: contributions.Node) -> int:
+        if number in self._new:
+            return number
+        self.drop(number)
         return self.add(node)
 
     def add(self, node: contributions.Node) -> int:
-        chunk = self._state["next_chunk"]
-        self._state["next_chunk"] = chunk + 1
-        self._nodes[chunk] = node
-        self._new.add(chunk)
-        return chunk
+        number = self._state["next_node"]
+        self._state["next_node"] = number + 1
+        self._nodes[number] = node
+        self._new.add(number)
+        return number
 
-    def drop(self, chunk: int) -> None:
-        self._new.discard(chunk)
-        self._dropped.add(chunk)
+    def drop(self, number: int) -> None:
+        self._new.discard(number)
+        self._dropped.add(number)
 
     def below_the_root(self) -> Writes:
-        """New chunks: nothing that is kept names them yet, so their order does not matter."""
-        return {f"{self._key}#{chunk}": codec.dumps(self._nodes[chunk]) for chunk in sorted(self._new)}
+        """New nodes: nothing that is kept names them yet, so their order does not matter."""
+        return {f"{self._key}#{number}": codec.dumps(self._nodes[number]) for number in sorted(self._new)}
 
     def removed(self) -> Writes:
-        return {f"{self._key}#{chunk}": None for chunk in self._dropped if f"{self._key}#{chunk}" in self._table}
+        return {f"{self._key}#{number}": None for number in self._dropped if f"{self._key}#{number}" in self._table}
 
 
 def _run_key(shop: str) -> str:

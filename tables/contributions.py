@@ -1,11 +1,11 @@
-"""A customer's contributions, kept in order of time in chunks of bounded size: an ordered tree.
+"""A customer's contributions, kept in order of time in nodes of bounded size: an ordered tree.
 
-A customer with a few dozen orders is one value. When a chunk grows past LEAF entries it is cut in two, and the
-customer's row keeps a directory of the chunks with their sums; past FAN chunks the directory is cut in turn. So no
-value grows with history, and the sums of any span of time come from the directory and at most two chunks.
+A customer with a few dozen orders is one value. When a node grows past LEAF entries it is cut in two, and the
+customer's row keeps a directory of the nodes with their sums; past FAN nodes the directory is cut in turn. So no
+value grows with history, and the sums of any span of time come from the directory and at most two nodes.
 
-A chunk that changes is written under a new name, and so is every directory above it; the customer's row, written after
-them, names the new tree, and the old chunks are removed after that. So wherever a crash cuts the writes of one step
+A node that changes is written under a new name, and so is every directory above it; the customer's row, written after
+them, names the new tree, and the old nodes are removed after that. So wherever a crash cuts the writes of one step
 off (they arrive in order), the row names one whole tree, the old or the new. A directory's sums are worked out from
 its children, never changed by a difference.
 """
@@ -26,8 +26,8 @@ PROCESSED, ORDER, REVISION, NET, EARNED, REVERSED, COUNTED = range(7)
 
 _FOR_EVER = 1 << 62
 
-#: A directory's line: [first processed_at, first order_id, last processed_at, chunk, *sums].
-_FIRST, _LAST, _CHUNK, _SUMS = 0, 2, 3, 4
+#: A directory's line: [first processed_at, first order_id, last processed_at, number, *sums].
+_FIRST, _LAST, _NODE, _SUMS = 0, 2, 3, 4
 
 
 class Sums(NamedTuple):
@@ -41,7 +41,7 @@ class Sums(NamedTuple):
 
 
 class Node(TypedDict):
-    """A chunk of entries (`e`), or a directory of chunks (`c`) at a height above them (`h`)."""
+    """A node of entries (`e`), or a directory of nodes (`c`) at a height above them (`h`)."""
 
     e: NotRequired[list[Entry]]
     c: NotRequired[list[list[Any]]]
@@ -49,17 +49,17 @@ class Node(TypedDict):
 
 
 class Reads(Protocol):
-    """Where a customer's chunks can be read, by number."""
+    """Where a customer's nodes can be read, by number."""
 
-    def get(self, chunk: int) -> Node: ...
+    def get(self, number: int) -> Node: ...
 
 
 class Nodes(Reads, Protocol):
-    """Where a customer's chunks are kept. `put` gives the number that the changed chunk has from now on."""
+    """Where a customer's nodes are kept. `put` gives the number that the changed node has from now on."""
 
-    def put(self, chunk: int, node: Node) -> int: ...
+    def put(self, number: int, node: Node) -> int: ...
     def add(self, node: Node) -> int: ...
-    def drop(self, chunk: int) -> None: ...
+    def drop(self, number: int) -> None: ...
 
 
 def empty() -> Node:
@@ -93,13 +93,13 @@ def _sum_entries(entries: list[Entry], start: int = 0, end: int = _FOR_EVER) -> 
     return Sums(counted, active, net, points, latest)
 
 
-def _line(node: Node, chunk: int) -> list[Any]:
+def _line(node: Node, number: int) -> list[Any]:
     """A directory's line about a node, worked out from the node."""
     if "e" in node:
         entries = node["e"]
-        return [*entries[0][:2], entries[-1][PROCESSED], chunk, *_sum_entries(entries)]
+        return [*entries[0][:2], entries[-1][PROCESSED], number, *_sum_entries(entries)]
     lines = node["c"]
-    return [*lines[0][:2], lines[-1][_LAST], chunk, *_sum_lines([line[_SUMS:] for line in lines])]
+    return [*lines[0][:2], lines[-1][_LAST], number, *_sum_lines([line[_SUMS:] for line in lines])]
 
 
 def _key(item: list[Any]) -> list[Any]:
@@ -131,13 +131,13 @@ def _place(nodes: Nodes, node: Node, entry: Entry) -> list[Node]:
         return _halves(node)
     lines = node["c"]
     at = max(bisect_right(lines, entry[:2], key=_key) - 1, 0)
-    chunk = lines[at][_CHUNK]
-    child = nodes.get(chunk)
+    number = lines[at][_NODE]
+    child = nodes.get(number)
     parts = _place(nodes, child, entry)
     if len(parts) == 1:
-        lines[at] = _line(child, nodes.put(chunk, child))
+        lines[at] = _line(child, nodes.put(number, child))
     else:
-        nodes.drop(chunk)
+        nodes.drop(number)
         lines[at : at + 1] = [_line(part, nodes.add(part)) for part in parts]
     return _halves(node)
 
@@ -155,7 +155,7 @@ def find(nodes: Reads, node: Node, processed_at: int, order_id: str) -> Entry | 
     key = [processed_at, order_id]
     while "e" not in node:
         lines = node["c"]
-        node = nodes.get(lines[max(bisect_right(lines, key, key=_key) - 1, 0)][_CHUNK])
+        node = nodes.get(lines[max(bisect_right(lines, key, key=_key) - 1, 0)][_NODE])
     entries = node["e"]
     at = bisect_left(entries, key, key=_key)
     return entries[at] if at < len(entries) and entries[at][:2] == key else None
@@ -170,7 +170,7 @@ def sums(nodes: Reads, node: Node, start: int, end: int) -> Sums:
         if line[_LAST] < start or line[_FIRST] >= end:
             continue
         inside = start <= line[_FIRST] and line[_LAST] < end
-        found.append(line[_SUMS:] if inside else sums(nodes, nodes.get(line[_CHUNK]), start, end))
+        found.append(line[_SUMS:] if inside else sums(nodes, nodes.get(line[_NODE]), start, end))
     return _sum_lines(found)
 
 
@@ -190,4 +190,4 @@ def entries(nodes: Reads, node: Node, start: int = 0) -> Iterator[Entry]:
         return
     for line in node["c"]:
         if line[_LAST] >= start:
-            yield from entries(nodes, nodes.get(line[_CHUNK]), start)
+            yield from entries(nodes, nodes.get(line[_NODE]), start)

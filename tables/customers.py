@@ -23,7 +23,7 @@ _SEALED = re.compile(r"[!-~]{1,4096}")
 
 
 class CustomerState(TypedDict):
-    """What is kept of one customer, with the tree's root; its chunks are kept beside it."""
+    """What is kept of one customer, with the tree's root; its nodes are kept beside it."""
 
     now: int
     known: bool
@@ -33,7 +33,7 @@ class CustomerState(TypedDict):
     contact_key: list[Any] | None
     standing: Standing | None
     tree: contributions.Node
-    next_chunk: int
+    next_node: int
 
 
 class Filed(NamedTuple):
@@ -54,7 +54,7 @@ def initial() -> CustomerState:
         "contact_key": None,
         "standing": None,
         "tree": contributions.empty(),
-        "next_chunk": 0,
+        "next_node": 0,
     }
 
 

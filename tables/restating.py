@@ -22,14 +22,14 @@ _ENTRIES = 500
 
 
 class Stored:
-    """One customer's chunks in a table, to be read."""
+    """One customer's nodes in a table, to be read."""
 
     def __init__(self, table: Mapping[str, bytes], key: str) -> None:
         self._table = table
         self._key = key
 
-    def get(self, chunk: int) -> contributions.Node:
-        node: contributions.Node = codec.loads(self._table[f"{self._key}#{chunk}"])
+    def get(self, number: int) -> contributions.Node:
+        node: contributions.Node = codec.loads(self._table[f"{self._key}#{number}"])
         return node
 
 

@@ -370,7 +370,7 @@ class Stream:
             if "#" not in key:
                 state: customers.CustomerState = codec.loads(value)
                 entries = list(contributions.entries(restating.Stored(table, key), state["tree"]))
-                kept = {name: each for name, each in state.items() if name not in ("tree", "next_chunk")}
+                kept = {name: each for name, each in state.items() if name not in ("tree", "next_node")}
                 found[key] = {**kept, "entries": entries}
         return found
 

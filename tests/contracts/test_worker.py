@@ -117,7 +117,7 @@ def test_kill_9_at_any_moment_changes_nothing(
 def test_a_table_comes_back_from_its_changelog(
     settings: Settings, feeder: Feeder, reader: Reader, worker: WorkerProcess
 ) -> None:
-    feeder.envelopes([order(number, 1) for number in range(100)])  # long enough for a tree of chunks
+    feeder.envelopes([order(number, 1) for number in range(100)])  # long enough for a tree of nodes
     worker.start()
     reader.until(lambda: balances(reader).get("1") == 1000)
     wait(lambda: committed(settings, topics.ORDERS) == 100)

@@ -130,7 +130,7 @@ def test_only_the_owner_gets_something_and_all_that_ever_were_get_a_fact() -> No
 
 
 class Flat:
-    """A tree that never splits needs no chunks."""
+    """A tree that never splits needs no nodes."""
 
     def get(self, chunk: int) -> contributions.Node:
         raise AssertionError

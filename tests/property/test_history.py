@@ -66,8 +66,8 @@ class Kept:
             assert (contributions.FAN + 1) // 2 <= len(node["c"]) <= contributions.FAN
             below = set()
             for line in node["c"]:
-                found.add(f"{KEY}#{line[contributions._CHUNK]}")
-                below.add(walk(nodes.get(line[contributions._CHUNK])))
+                found.add(f"{KEY}#{line[contributions._NODE]}")
+                below.add(walk(nodes.get(line[contributions._NODE])))
             assert below == {node["h"] - 1}, "every leaf is as deep as every other"
             return node["h"]
 

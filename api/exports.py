@@ -102,7 +102,7 @@ def _cells(row: Row, contact: Contact | None, shown: bool) -> Sequence[object]:
     return (
         row["customer_id"],
         _address(contact, shown),
-        None if contact is None else csv_cells.safe(contact.consent),
+        None if contact is None else csv_cells.safe(contact.consent or "not_subscribed"),
         row["recency_days"],
         row["frequency"],
         money.decimal_text(row["monetary"], row["currency"]),

@@ -7,10 +7,11 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
+from books import contacts
 from books.vault import Pool, Vault
 from events import codec, envelopes, keys, letters, payloads, topics
 from events.errors import BadEvent
-from events.webhook_topics import TOPICS, Kind
+from events.webhook_topics import TOPICS
 from runtime.ports import Message, Publisher
 
 _LIST = """
@@ -81,9 +82,7 @@ async def _webhook(vault: Vault | None, letter: DeadLetterRow, page: bool) -> Me
             raise ValueError("its body is sealed with a key that has been destroyed")
         found = envelopes.of_body(topic, shop, body, page=page)
         envelope["payload"] = found.payload
-        if TOPICS[topic].kind is Kind.CUSTOMER:
-            customer_id, contact = keys.split(found.key)[1], found.contact
-            found.payload["contact"] = contact and await vault.seal(shop, customer_id, contact)
+        await contacts.seal(vault, shop, topic, found)
     elif envelope["payload"] is None:
         raise ValueError("its body was not kept")
     data = codec.dumps(envelope)

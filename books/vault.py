@@ -10,12 +10,13 @@ Opening always reads the table: a destroyed key opens nothing from the commit on
 
 import base64
 import binascii
+import hmac
 import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from cryptography.exceptions import InvalidTag
@@ -24,12 +25,15 @@ from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
-from events.payloads import Contact
+from events.payloads import Contact, normalised
 from events.webhook_topics import SEALED
 from runtime.settings import Settings
 
 #: The customer id of a shop's own key, for bodies that nobody could parse and so nobody could minimise.
 DEAD_LETTERS: Final = "dead-letters"
+
+#: The customer id of the key under which a shop's addresses are hashed. It goes with the shop.
+ADDRESSES: Final = "addresses"
 
 #: How long an unwrapped key is remembered for sealing (seconds), and how many are at most.
 KEY_SECONDS: Final = 60.0
@@ -54,6 +58,11 @@ WHERE shop = %s AND created_at <= %s AND wrapped IS NOT NULL
 #: Lets a shop's unparsed bodies go, by their key: one may hold anything about anybody; parameters as above.
 FORGET_BODIES = """
 DELETE FROM customer_keys WHERE shop = %s AND created_at <= %s AND customer_id = 'dead-letters'
+"""
+
+#: Lets the key of a shop's addresses go: a shop that comes back makes another; parameters as above.
+FORGET_ADDRESSES = """
+DELETE FROM customer_keys WHERE shop = %s AND created_at <= %s AND customer_id = 'addresses'
 """
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
@@ -130,11 +139,24 @@ def open_bytes(cipher: AESGCM, shop: str, customer_id: str, sealed: str) -> byte
     return _decrypt(cipher, data, _bound("sealed", shop, customer_id))
 
 
+def address_id(key: bytes, email: str) -> str:
+    """The id of a customer known by their address alone: `mail-` and 128 bits, which nobody finds without the key."""
+    return f"mail-{hmac.digest(key, normalised(email).encode(), 'sha256')[:16].hex()}"
+
+
 def _contact(plain: bytes | None) -> Contact | None:
     return None if plain is None else Contact(*orjson.loads(plain))
 
 
 # --- the store ---
+
+
+class _Known(NamedTuple):
+    """A key that is remembered until then (seconds of the vault's clock)."""
+
+    until: float
+    key: bytes
+    cipher: AESGCM
 
 
 class Vault:
@@ -154,7 +176,7 @@ class Vault:
         self._remembered = remembered
         self._seconds = seconds
         self._clock = clock
-        self._ciphers: OrderedDict[tuple[str, str], tuple[float, AESGCM]] = OrderedDict()
+        self._keys: OrderedDict[tuple[str, str], _Known] = OrderedDict()
 
     async def seal(self, shop: str, customer_id: str, contact: Contact) -> str | None:
         """The contact sealed with the customer's key; None if that key has been destroyed.
@@ -163,6 +185,11 @@ class Vault:
         key, so that nobody can read it.
         """
         return await self._seal(shop, customer_id, orjson.dumps(tuple(contact)))
+
+    async def address(self, shop: str, email: str) -> str | None:
+        """The id of whoever is known by this address alone, under a key of the shop; None if that is destroyed."""
+        known = await self._key(shop, ADDRESSES)
+        return None if known is None else address_id(known.key, email)
 
     async def seal_body(self, shop: str, body: bytes) -> str | None:
         """A body that could not be parsed, sealed with the shop's own key; None if that is destroyed."""
@@ -195,36 +222,36 @@ class Vault:
         async with self._pool.connection() as connection, connection.transaction():
             await connection.execute(DESTROY, (shop, customer_id))
             await connection.execute(FORGET_BODIES, (shop, asked_at))
-        self._ciphers.pop((shop, customer_id), None)
-        self._ciphers.pop((shop, DEAD_LETTERS), None)
+        self._keys.pop((shop, customer_id), None)
+        self._keys.pop((shop, DEAD_LETTERS), None)
 
     async def destroy_shop(self, shop: str, asked_at: datetime) -> None:
         """Destroys every key that a shop had by then. Who comes to it later gets a key of their own."""
         async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute(FORGET_BODIES, (shop, asked_at))
-            await connection.execute(DESTROY_SHOP, (shop, asked_at))
-        for known in [key for key in self._ciphers if key[0] == shop]:
-            del self._ciphers[known]
+            for statement in (FORGET_BODIES, FORGET_ADDRESSES, DESTROY_SHOP):
+                await connection.execute(statement, (shop, asked_at))
+        for known in [key for key in self._keys if key[0] == shop]:
+            del self._keys[known]
 
     async def _seal(self, shop: str, customer_id: str, plain: bytes) -> str | None:
-        cipher = await self._cipher(shop, customer_id)
-        return None if cipher is None else seal_bytes(cipher, shop, customer_id, plain)
+        known = await self._key(shop, customer_id)
+        return None if known is None else seal_bytes(known.cipher, shop, customer_id, plain)
 
-    async def _cipher(self, shop: str, customer_id: str) -> AESGCM | None:
-        """The key to seal with, made on first use; None if it has been destroyed."""
-        known = self._ciphers.get((shop, customer_id))
-        if known is not None and known[0] > self._clock():
-            return known[1]
+    async def _key(self, shop: str, customer_id: str) -> _Known | None:
+        """The key to seal or hash with, made on first use; None if it has been destroyed."""
+        known = self._keys.get((shop, customer_id))
+        if known is not None and known.until > self._clock():
+            return known
         wrapped = await self._wrapped(shop, customer_id)
         if wrapped is None:
-            self._ciphers.pop((shop, customer_id), None)
+            self._keys.pop((shop, customer_id), None)
             return None
-        cipher = AESGCM(unwrap(self._master, shop, customer_id, wrapped))
-        self._ciphers[shop, customer_id] = (self._clock() + self._seconds, cipher)
-        self._ciphers.move_to_end((shop, customer_id))
-        if len(self._ciphers) > self._remembered:
-            self._ciphers.popitem(last=False)
-        return cipher
+        key = unwrap(self._master, shop, customer_id, wrapped)
+        known = self._keys[shop, customer_id] = _Known(self._clock() + self._seconds, key, AESGCM(key))
+        self._keys.move_to_end((shop, customer_id))
+        if len(self._keys) > self._remembered:
+            self._keys.popitem(last=False)
+        return known
 
     async def _wrapped(self, shop: str, customer_id: str) -> bytes | None:
         """The stored key. Two processes that make one at once both go on with the one that was stored."""

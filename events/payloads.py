@@ -27,10 +27,10 @@ class InexactNumber(BadEvent):
 
 
 class Contact(NamedTuple):
-    """A customer's e-mail, trimmed and lowercased, and whether marketing may be sent to it."""
+    """A customer's e-mail, trimmed and lowercased, and whether marketing may be sent to it; None: not told."""
 
     email: str | None
-    consent: str
+    consent: str | None
 
 
 #: In place of a spare field that is not of its type: it is left out.
@@ -170,28 +170,57 @@ def _named_shop(payload: dict[str, Any], page: bool) -> str | None:
         return None
 
 
-def contact_of(topic: str, payload: dict[str, Any]) -> Contact | None:
-    """E-mail and consent as customers/create and customers/update tell them; None where there is no e-mail.
+def normalised(email: str) -> str:
+    """An e-mail as it is compared, hashed and sealed: trimmed and lowercased."""
+    return email.strip().lower()
 
-    Consent is `subscribed`, `pending`, `unsubscribed`, `not_subscribed` (or another of Shopify's states), from
-    `email_marketing_consent`, or from `accepts_marketing` in older versions. BadEvent for an e-mail that is no text.
+
+def _email(value: Any) -> str | None:
+    """The address, normalised; None for what is none."""
+    return normalised(value) if isinstance(value, str) and value.strip() and len(value) <= 320 else None
+
+
+def contact_of(topic: str, payload: dict[str, Any]) -> Contact | None:
+    """E-mail and consent as a payload tells them; None where there is no e-mail.
+
+    An order tells its customer's address, else its own, and of consent only that it was given; customers/redact tells
+    whose address is to be forgotten. A customer's consent is `subscribed`, `pending`, `unsubscribed`, `not_subscribed`
+    (or another of Shopify's states), from `email_marketing_consent`, or from `accepts_marketing` in older versions.
+    BadEvent for half a surrogate pair in a customer's e-mail; in an order's it is none.
     """
-    if _known(topic).kind is not Kind.CUSTOMER:
+    kind = _known(topic).kind
+    if kind is Kind.SNAPSHOT:
+        email = next(
+            filter(_encodes, (_email((payload.get("customer") or {}).get("email")), _email(payload.get("email")))), None
+        )
+        consent = "subscribed" if payload.get("buyer_accepts_marketing") is True else None
+        return None if email is None else Contact(email, consent)
+    if kind is Kind.REDACT:
+        email = _email((payload.get("customer") or {}).get("email"))
+        return Contact(email, None) if _encodes(email) else None
+    if kind is not Kind.CUSTOMER:
         return None
-    email = payload.get("email")
-    if not isinstance(email, str) or not email.strip() or len(email) > 320:
+    email = _email(payload.get("email"))
+    if email is None:
         return None
-    state: Any = None
-    marketing = payload.get("email_marketing_consent")
-    if isinstance(marketing, dict):
-        state = marketing.get("state")
-    if not isinstance(state, str) or not WORD.matches(state):
-        state = "subscribed" if payload.get("accepts_marketing") is True else "not_subscribed"
+    if not _encodes(email):
+        raise BadEvent("bad_json", "half a surrogate pair in an e-mail")
+    return Contact(email, _consent(payload))
+
+
+def _encodes(email: str | None) -> bool:
     try:
-        email.encode()
+        return email is not None and bool(email.encode())
     except UnicodeEncodeError:
-        raise BadEvent("bad_json", "half a surrogate pair in an e-mail") from None
-    return Contact(email.strip().lower(), state)
+        return False
+
+
+def _consent(payload: dict[str, Any]) -> str:
+    marketing = payload.get("email_marketing_consent")
+    state = marketing.get("state") if isinstance(marketing, dict) else None
+    if isinstance(state, str) and WORD.matches(state):
+        return state
+    return "subscribed" if payload.get("accepts_marketing") is True else "not_subscribed"
 
 
 def resource_of(topic: str, payload: dict[str, Any]) -> Any:

@@ -54,7 +54,9 @@ WORD: Final = _leaf(r"[A-Za-z][A-Za-z_]{0,39}", "wrong_type")
 DOMAIN: Final = _leaf(r"[0-9A-Za-z.-]{1,100}", "other_shop")
 #: How a sealed contact begins (books/vault.py); an address in clear, by another producer, is left out.
 SEALED: Final = "v1."
-_CONTACT: Final = _leaf(re.escape(SEALED) + r"[0-9A-Za-z_=-]{1,4096}", "wrong_type", spare=True)
+_SEALED: Final = _leaf(re.escape(SEALED) + r"[0-9A-Za-z_=-]{1,4096}", "wrong_type", spare=True)
+#: A customer known by their address alone (books/vault.py: address).
+_ADDRESS: Final = _leaf(r"mail-[0-9a-f]{32}", "bad_id", spare=True)
 
 # What no fold reads yet, kept because what the front door drops can never be replayed.
 _ID: Final = ID._replace(spare=True)
@@ -63,6 +65,9 @@ _FLAG: Final = FLAG._replace(spare=True)
 _WORD: Final = WORD._replace(spare=True)
 #: A merchant's own name for a thing (SKU, discount code, gateway, channel): one line, and never an address.
 _NAME: Final = _leaf(r"[^@\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,64}", "wrong_type", spare=True)
+
+#: What the front door puts into a payload: whatever else Shopify's has under these names is not ours.
+OURS: Final[Spec] = {"address": _ADDRESS, "contact": _SEALED}
 
 _MONEY: Spec = {"shop_money": {"amount": AMOUNT, "currency_code": WORD}}
 
@@ -116,9 +121,10 @@ ORDER: Spec = {
     "discount_codes": Spare([{"code": _NAME}]),
     "line_items": [_LINE],
     "refunds": [REFUND],
+    **OURS,
 }
 
-_CUSTOMER: Spec = {"id": ID, "created_at": TIME, "updated_at": TIME, "contact": _CONTACT}
+_CUSTOMER: Spec = {"id": ID, "created_at": TIME, "updated_at": TIME, **OURS}
 _PRIVACY: Spec = {"shop_id": ID, "shop_domain": DOMAIN, "customer": {"id": ID}}
 
 

@@ -157,7 +157,7 @@ def updated_at(snapshot: Json) -> datetime:
 
 
 def snapshot_key(envelope: Json) -> tuple[datetime, datetime, str, str]:
-    payload = envelope["payload"]
+    payload = {name: value for name, value in envelope["payload"].items() if name != "contact"}
     canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"), default=str)
     digest = sha256(canonical.encode()).hexdigest()
     return updated_at(payload), moment(envelope["triggered_at"]), envelope["webhook_id"], digest

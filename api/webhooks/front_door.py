@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from api.webhooks.signatures import Body
+from books import contacts
 from books.vault import Vault
 from events import codec, envelopes, instants, keys, letters, topics
 from events.errors import BadEvent
@@ -129,7 +130,6 @@ class FrontDoor:
             if body.raw is None:
                 raise BadEvent("too_large", f"{body.size} bytes, sha256 {body.sha256}")
             opened = envelopes.of_body(sent.topic, sent.shop or "", body.raw)
-            opened.payload.pop("contact", None)  # whatever Shopify's payload had under this name, it is not ours
             clear = sent.envelope(opened.payload)
             if sent.shop is None:
                 raise BadEvent("bad_shop", "X-Shopify-Shop-Domain is not a *.myshopify.com domain")
@@ -148,13 +148,16 @@ class FrontDoor:
         """
         shop, customer_id = keys.split(opened.key)
         kind, at = TOPICS[sent.topic].kind, instants.to_datetime(sent.received_at)
-        if kind is Kind.CUSTOMER:
-            contact = opened.contact
-            opened.payload["contact"] = contact and await self._vault.seal(shop, customer_id, contact)
-        elif kind is Kind.REDACT:
+        if kind is Kind.REDACT:
             await self._vault.destroy(shop, customer_id, at)
+            if opened.contact is not None and opened.contact.email is not None:
+                address = await self._vault.address(shop, opened.contact.email)
+                if address is not None:  # who is known by it alone is the same person
+                    await self._vault.destroy(shop, address, at)
         elif kind is Kind.SHOP_REDACT:
             await self._vault.destroy_shop(shop, at)
+        else:
+            await contacts.seal(self._vault, shop, sent.topic, opened)
         if kind in (Kind.REDACT, Kind.SHOP_REDACT):
             told = (sent.topic, shop, sent.webhook_id, body.sha256)
             log.warning("%s of %s destroyed keys: webhook %s, body's sha256 %s", *told)

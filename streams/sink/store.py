@@ -281,8 +281,8 @@ def _redact(cursor: psycopg.Cursor[Any], rows: Rows) -> None:
         cursor.execute(vault.FORGET_BODIES, [shop, _until(asked)])
         cursor.execute("UPDATE customers SET contact = NULL WHERE shop = %s AND customer_id = %s", [shop, customer_id])
     for shop, asked in sorted(rows.redacted_shops.items()):
-        cursor.execute(vault.FORGET_BODIES, [shop, _until(asked)])
-        cursor.execute(vault.DESTROY_SHOP, [shop, _until(asked)])
+        for statement in (vault.FORGET_BODIES, vault.FORGET_ADDRESSES, vault.DESTROY_SHOP):
+            cursor.execute(statement, [shop, _until(asked)])
         cursor.execute("UPDATE customers SET contact = NULL WHERE shop = %s AND contact IS NOT NULL", [shop])
 
 

@@ -1,14 +1,16 @@
 """The front door: every wrong thing a webhook can be, and what may go on of a right one."""
 
 import json
+import re
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
 import pytest
 
+from books.vault import Vault
 from events import keys, topics
-from tests.integration.api_world import SECRETS, SHOP, World, opened, sign
+from tests.integration.api_world import MASTER, OTHER, SECRETS, SHOP, World, opened, sign
 from tests.support import DATA
 
 ORDER: dict[str, Any] = {
@@ -62,7 +64,7 @@ def test_an_order_is_minimised_keyed_and_published(world: World) -> None:
     envelope = only(world, topics.ORDERS)
     assert world.publisher.messages[0].key == f"{SHOP}/820982911946154508"
     assert envelope["payload"].pop("customer") == {"id": 115310627314723954}
-    assert set(envelope["payload"]) == set(ORDER) - {"customer", "email", "browser_ip"}
+    assert set(envelope["payload"]) == set(ORDER) - {"customer", "email", "browser_ip"} | {"address", "contact"}
     assert envelope["payload"]["id"] == 820982911946154508
     assert (envelope["topic"], envelope["shop"]) == ("orders/paid", SHOP)
     assert envelope["triggered_at"] == "2026-11-21T09:29:58.123456Z"
@@ -208,11 +210,93 @@ def test_what_could_not_be_made_durable_is_not_acknowledged_and_not_remembered(w
 def test_a_contact_travels_sealed(world: World) -> None:
     assert world.webhook("customers/update", CUSTOMER).status_code == 200
     payload = only(world, topics.CUSTOMERS)["payload"]
-    assert set(payload) == {"id", "updated_at", "contact"}
+    assert set(payload) == {"id", "updated_at", "address", "contact"}
     assert "bob." not in json.dumps(payload).lower()
     customer_id = str(CUSTOMER["id"])
     opened_again = world.run(world.services.vault.open(SHOP, customer_id, payload["contact"]))
     assert opened_again == ("bob.norman@example.com", "subscribed")
+
+
+def opened_contact(world: World, customer_id: str, payload: dict[str, Any]) -> Any:
+    return world.run(world.services.vault.open(SHOP, customer_id, payload["contact"]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "email", "consent"),
+    [
+        ({}, "bob.norman@example.com", None),
+        ({"buyer_accepts_marketing": True}, "bob.norman@example.com", "subscribed"),
+        ({"buyer_accepts_marketing": False}, "bob.norman@example.com", None),
+        ({"buyer_accepts_marketing": "true"}, "bob.norman@example.com", None),
+        ({"email": " Typed@At.Checkout "}, "bob.norman@example.com", None),
+        ({"email": None}, "bob.norman@example.com", None),
+        ({"customer": {"id": 7}, "email": " Typed@At.Checkout "}, "typed@at.checkout", None),
+        ({"customer": {"id": 7, "email": " "}, "email": "a@b.c"}, "a@b.c", None),
+        ({"customer": {"id": 7, "email": "\ud800@b.c"}, "email": "a@b.c"}, "a@b.c", None),
+    ],
+)
+def test_an_orders_contact_is_sealed_for_its_customer(
+    world: World, changes: dict[str, Any], email: str, consent: str | None
+) -> None:
+    assert world.webhook("orders/paid", {**ORDER, **changes}).status_code == 200
+    payload = only(world, topics.ORDERS)["payload"]
+    assert opened_contact(world, str(payload["customer"]["id"]), payload) == (email, consent)
+    assert payload["address"] == world.run(world.services.vault.address(SHOP, email))
+    assert email.encode() not in world.publisher.messages[0].value.lower()
+
+
+@pytest.mark.parametrize("customer", [None, {}, {"id": None, "email": "bob.norman@example.com"}])
+def test_an_order_without_a_customer_is_sealed_for_whom_its_address_names(world: World, customer: object) -> None:
+    assert world.webhook("orders/paid", {**ORDER, "customer": customer}).status_code == 200
+    payload = only(world, topics.ORDERS)["payload"]
+    assert opened_contact(world, payload["address"], payload) == ("bob.norman@example.com", None)
+
+
+@pytest.mark.parametrize("email", [None, "", " ", 5, ["a@b.c"], "x" * 321, "\ud800@b.c"])
+def test_an_order_without_an_address_says_nothing_of_one(world: World, email: object) -> None:
+    order = {**ORDER, "customer": {"id": 7, "email": email}, "email": email, "buyer_accepts_marketing": True}
+    assert world.webhook("orders/paid", order).status_code == 200
+    assert not {"address", "contact"} & set(only(world, topics.ORDERS)["payload"])
+
+
+def test_an_address_has_one_id_in_a_shop_and_another_in_each(world: World) -> None:
+    vault = world.services.vault
+    mine = world.run(vault.address(SHOP, " Bob.Norman@Example.com"))
+    assert re.fullmatch("mail-[0-9a-f]{32}", mine)
+    assert world.run(vault.address(SHOP, "bob.norman@example.com")) == mine
+    assert world.run(Vault(MASTER, world.services.pool).address(SHOP, "bob.norman@example.com")) == mine
+    assert world.run(vault.address(OTHER, "bob.norman@example.com")) != mine
+    assert world.run(vault.address(SHOP, "bob.norman@example.org")) != mine
+    assert world.run(vault.address(SHOP, "bob.norman@example.com")) == mine
+    world.webhook("customers/redact", {"shop_domain": SHOP, "customer": {"id": 1}})
+    assert world.run(Vault(MASTER, world.services.pool).address(SHOP, "bob.norman@example.com")) == mine
+    assert world.webhook("shop/redact", {"shop_id": 1, "shop_domain": SHOP}).status_code == 200
+    assert world.run(vault.address(SHOP, "bob.norman@example.com")) != mine, "whoever comes back begins anew"
+    world.sql("UPDATE customer_keys SET wrapped = NULL, destroyed_at = now() WHERE customer_id = 'addresses'")
+    assert world.run(Vault(MASTER, world.services.pool).address(SHOP, "bob.norman@example.com")) is None
+
+
+@pytest.mark.parametrize(("topic", "payload"), [("orders/paid", ORDER), ("customers/update", CUSTOMER)])
+def test_what_shopify_calls_as_we_do_is_not_ours(world: World, topic: str, payload: dict[str, Any]) -> None:
+    theirs = {"address": "mail-" + "0" * 32, "contact": world.contact("1", "eve@example.com")}
+    assert world.webhook(topic, {**payload, **theirs}).status_code == 200
+    assert world.webhook(topic, {**payload, **theirs, "email": None, "customer": None}).status_code == 200
+    for each in world.publisher.values():
+        assert not set(theirs.values()) & {each["payload"].get(name) for name in theirs}
+
+
+def test_a_redaction_reaches_whom_the_address_names(world: World) -> None:
+    world.webhook("orders/paid", {**ORDER, "customer": None})
+    payload = world.publisher.values()[0]["payload"]
+    assert opened_contact(world, payload["address"], payload) is not None
+    whose = {"id": CUSTOMER["id"], "email": " BOB.norman@example.com"}
+    assert world.webhook("customers/redact", {"shop_domain": SHOP, "customer": whose}).status_code == 200
+    assert opened_contact(world, payload["address"], payload) is None
+    kept = world.publisher.values()[-1]["payload"]
+    assert kept == {"shop_domain": SHOP, "customer": {"id": CUSTOMER["id"]}}
+    world.webhook("orders/updated", {**ORDER, "customer": None})
+    late = world.publisher.values()[-1]["payload"]
+    assert (late["address"], late["contact"]) == (payload["address"], None)
 
 
 def test_a_customer_without_an_address_has_no_contact(world: World) -> None:

@@ -153,14 +153,14 @@ def test_a_key_destroyed_elsewhere_opens_nothing_from_then_on(world: World) -> N
     assert world.run(world.services.vault.open(SHOP, "1", late)) is None
     later = Vault(MASTER, world.services.pool, seconds=0)
     assert world.run(later.seal_body(OTHER, b"x")) is not None
-    assert world.run(later._cipher(SHOP, "1")) is None
+    assert world.run(later._key(SHOP, "1")) is None
 
 
 def test_keys_are_remembered_up_to_a_number(world: World) -> None:
     small = Vault(MASTER, world.services.pool, remembered=2)
     for shop in (SHOP, OTHER, "third.myshopify.com"):
         world.run(small.seal_body(shop, b"x"))
-    assert [key[0] for key in small._ciphers] == [OTHER, "third.myshopify.com"]
+    assert [key[0] for key in small._keys] == [OTHER, "third.myshopify.com"]
 
 
 def test_a_replayed_shop_redaction_spares_who_came_later(world: World) -> None:

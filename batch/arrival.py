@@ -4,7 +4,6 @@ With real Kafka the sink writes the raw history a little after the topics; a bat
 on its way, and publish thresholds of a shop that never was. With a journal the history is first.
 """
 
-import time
 from contextlib import closing
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from psycopg import Connection
 from batch.frames import BatchError
 from batch.rescoring import OnProgress
 from events import topics
+from runtime import patience
 from runtime.progress import Gauge
 from runtime.settings import Settings
 
@@ -20,23 +20,24 @@ _INPUTS: Final = frozenset({topics.ORDERS, topics.CUSTOMERS, topics.SHOPS, topic
 _POLL: Final = 0.2
 
 
-def wait(settings: Settings, connection: Connection[Any], on_progress: OnProgress, patience: float = 60.0) -> None:
+def wait(settings: Settings, connection: Connection[Any], on_progress: OnProgress, seconds: float = 60.0) -> None:
     """Until the sink has stored every input that stood on the topics at the call.
 
-    BatchError when the sink has not moved for `patience` seconds.
+    BatchError when the sink has not moved for so many seconds.
     """
     if settings.journal or settings.kafka is None:
         return
     with closing(Gauge(settings)) as gauge:
         ends = {at: end for at, end in gauge.read(connection).ends.items() if at[0] in _INPUTS}
-        least, moved = sum(ends.values()) + 1, time.monotonic()
-        while left := _left(gauge, connection, ends):
-            on_progress("arriving", 0, left)
-            if left < least:
-                least, moved = left, time.monotonic()
-            elif time.monotonic() - moved > patience:
-                raise BatchError(f"the history lacks {left:,} messages and the sink does not move: is it running?")
-            time.sleep(_POLL)
+
+        def look() -> int | None:
+            if left := _left(gauge, connection, ends):
+                on_progress("arriving", 0, left)
+            return left or None
+
+        left = patience.while_moving(look, seconds, _POLL)
+        if left is not None:
+            raise BatchError(f"the history lacks {left:,} messages and the sink does not move: is it running?")
 
 
 def _left(gauge: Gauge, connection: Connection[Any], ends: dict[tuple[str, int], int]) -> int:

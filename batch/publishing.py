@@ -5,7 +5,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from runtime.ports import Message, Publisher
+from events.messages import Message
+from runtime.ports import Publisher
 
 #: Returns when its messages are durable; PublishError otherwise.
 Publish = Callable[[Sequence[Message]], None]

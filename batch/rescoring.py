@@ -6,7 +6,6 @@ asked for by their slice once more.
 publish the run ─► wait for the rows ─► compare each as of its own `now` ─► those that differ once more
 """
 
-import time
 from collections.abc import Callable, Sequence
 from itertools import count, product
 from typing import Any, NamedTuple
@@ -18,8 +17,9 @@ from batch import orders, standing
 from batch.history import History
 from batch.publishing import Publish
 from events import codec, instants, keys, topics
+from events.messages import Message
 from events.programs import CutPoints, Program
-from runtime.ports import Message
+from runtime import patience as loop
 
 #: Told (stage, done, total); total None while it is not known.
 OnProgress = Callable[[str, int, int | None], None]
@@ -109,22 +109,15 @@ class Rescoring:
 
     def _wait(self, customers: pl.Series, stall: float) -> pl.Series:
         """Those who still differ when all are right, or when nothing has got better for `stall` seconds."""
-        least, differ, since = customers.len() + 1, customers, time.monotonic()
-        while True:
-            began = time.monotonic()
-            behind = self._behind(customers.len())
+
+        def look() -> int | None:
             # A full comparison is for when it can succeed, and for the end: it reads every row.
-            stalled = time.monotonic() - since > stall
-            if behind == 0 or stalled:
-                differ = self._differing(customers)
-                behind = differ.len()
+            behind = self._behind(customers.len()) or self._differing(customers).len()
             self._on_progress("rescoring", customers.len() - min(behind, customers.len()), customers.len())
-            if behind == 0 or stalled:
-                return differ if behind else differ.clear()
-            if behind < least:
-                least, since = behind, time.monotonic()
-            # At most half of the time goes into looking, however large the shop.
-            time.sleep(max(self._patience.poll, time.monotonic() - began))
+            return behind or None
+
+        stalled = loop.while_moving(look, stall, self._patience.poll) is not None
+        return self._differing(customers) if stalled else customers.clear()
 
     def _behind(self, known: int) -> int:
         """At least so many rows have not come as far as as_of; cheap, and 0 does not yet mean that all are right."""

@@ -21,8 +21,9 @@ from batch.rescoring import OnProgress, Patience
 from batch.runs import RunReport
 from books import unknown_shops
 from events import instants, keys, topics
+from events.messages import Message
 from events.programs import CutPoints, Program
-from runtime.ports import Message, Publisher
+from runtime.ports import Publisher
 from runtime.settings import Settings
 
 #: A sink is never this far apart in its topics without being noticed. With a journal the history is always first.

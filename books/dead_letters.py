@@ -11,8 +11,9 @@ from books import contacts
 from books.vault import Pool, Vault
 from events import codec, envelopes, keys, letters, payloads, topics
 from events.errors import BadEvent
+from events.messages import Message
 from events.webhook_topics import TOPICS
-from runtime.ports import Message, Publisher
+from runtime.ports import Publisher
 
 _LIST = """
 SELECT at, id, shop, source, key, error, detail, value, sealed, replayed_at

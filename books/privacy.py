@@ -12,8 +12,9 @@ from books import schema
 from books.vault import Pool, Vault
 from events import codec, instants, keys, money, payloads, topics
 from events.errors import BadEvent
+from events.messages import Message
 from events.payloads import Contact
-from runtime.ports import Message, Publisher
+from runtime.ports import Publisher
 
 Row = dict[str, Any]
 

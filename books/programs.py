@@ -12,8 +12,9 @@ from uuid import uuid4
 import psycopg
 
 from events import announcements, topics
+from events.messages import Message
 from events.programs import Program
-from runtime.ports import Message, Publisher
+from runtime.ports import Publisher
 
 _KNOWN: Final = """
 SELECT program FROM (

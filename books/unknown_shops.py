@@ -14,7 +14,8 @@ from typing import Any, Final
 import psycopg
 
 from events import topics
-from runtime.ports import Message
+from events.messages import Message
+from runtime import patience
 from runtime.progress import Gauge, Place
 from runtime.settings import Settings
 
@@ -141,8 +142,4 @@ class _Waiting:
         return all(now.done(at) >= ends[at] for at in read)
 
     def _until(self, condition: Callable[[], bool]) -> bool:
-        while not condition():
-            if time.monotonic() > self._deadline:
-                return False
-            time.sleep(_POLL)
-        return True
+        return patience.until(condition, self._deadline - time.monotonic(), _POLL)

@@ -4,13 +4,13 @@ The worker reads by Faust; everything else by confluent-kafka, with the settings
 """
 
 import logging
-import time
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from events import topics
+from runtime import patience
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -121,13 +121,16 @@ def create_topics(settings: Settings) -> list[str]:
     there = _partitions(admin)
     asked = wanted(settings)
     made = _create(settings, admin, [topic for topic in asked if topic.topic not in there])
-    deadline = time.monotonic() + _TIMEOUT
+
+    def shown() -> bool:
+        nonlocal there
+        if made:
+            there = _partitions(admin)
+        return all(topic.topic in there for topic in asked)
+
     # A topic is made before every broker knows of it; who comes next must not miss it.
-    while any(topic.topic not in there for topic in asked):
-        if time.monotonic() > deadline:
-            raise TopicError("the topics were made, but the broker does not show them all")
-        time.sleep(0.05)
-        there = _partitions(admin)
+    if not patience.until(shown, _TIMEOUT, every=0.05):
+        raise TopicError("the topics were made, but the broker does not show them all")
     _check_counts(settings, there)
     return made
 

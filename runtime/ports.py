@@ -1,15 +1,9 @@
 """What the rooms above ask of each other without importing each other; the command hands the real thing in."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-
-class Message(NamedTuple):
-    """A message for a topic: `topic` is the name in events.topics, without the prefix."""
-
-    topic: str
-    key: str
-    value: bytes
+from events.messages import Message
 
 
 class PublishError(RuntimeError):

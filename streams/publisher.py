@@ -15,8 +15,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from events import codec, instants, keys, topics
 from events.errors import BadEvent
+from events.messages import Message
 from runtime import database, kafka, metrics
-from runtime.ports import Message, PublishError
+from runtime.ports import PublishError
 from runtime.settings import Settings
 from streams.sink.rows import COLUMNS, Row
 
@@ -141,7 +142,8 @@ class KafkaPublisher:
             self._waiting.sent()
             try:
                 name, key = self._topic(message.topic), message.key.encode()
-                self._producer.produce(name, message.value, key, on_delivery=delivered)
+                where = {} if message.partition is None else {"partition": message.partition}
+                self._producer.produce(name, message.value, key, on_delivery=delivered, **where)
             except BufferError:
                 self._waiting.taken_back()
                 if time.monotonic() > deadline:
@@ -301,6 +303,8 @@ class JournalPublisher:
 
 def _row(message: Message) -> Row:
     """A message as a row of raw_events; PublishError for what is no text, or no envelope where one belongs."""
+    if message.partition is not None:
+        raise PublishError("the journal keeps no partition: who reads it goes by the key")
     try:
         value = message.value.decode()
         if not message.topic.startswith("shopify."):

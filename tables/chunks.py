@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from events import codec, envelopes, instants, keys, letters, payloads, records, topics
 from events.errors import BadEvent, UnusedTopic
+from events.messages import Message
 from tables import contributions, customers, windows
 from tables import orders as order_fold
 from tables.reference import Reference
@@ -17,7 +18,7 @@ from tables.state import Values, Writes
 
 
 class Received(NamedTuple):
-    """A message as it came: topic without prefix, and where in it."""
+    """A message as it came: topic without prefix, and where in it. Not to be sent as it is: see events.messages."""
 
     topic: str
     partition: int
@@ -28,19 +29,10 @@ class Received(NamedTuple):
     error: BadEvent | None = None  # set where it could not even be read
 
 
-class Output(NamedTuple):
-    """A message to send. Partition None leaves it to the partitioner."""
-
-    topic: str
-    key: str
-    value: bytes
-    partition: int | None = None
-
-
 class Chunk(Protocol):
     """A chunk being folded."""
 
-    outputs: list[Output]
+    outputs: list[Message]
     rerouted: int
     ignored: int
 
@@ -53,7 +45,7 @@ C = TypeVar("C", bound=Chunk)
 
 class _Base:
     def __init__(self, table: Mapping[str, bytes], reference: Reference, partition: int, partitions: int) -> None:
-        self.outputs: list[Output] = []
+        self.outputs: list[Message] = []
         self.rerouted = 0
         self.ignored = 0
         self._table = table
@@ -62,7 +54,7 @@ class _Base:
         self._partitions = partitions
 
     def _emit(self, topic: str, key: str, value: Any, partition: int | None = None) -> None:
-        self.outputs.append(Output(topic, key, codec.dumps(value), partition))
+        self.outputs.append(Message(topic, key, codec.dumps(value), partition))
 
     def _is_ours(self, received: Received, key: str) -> bool:
         """Whether the message is where its key belongs; if not it is sent there."""
@@ -70,7 +62,7 @@ class _Base:
         if received.key == raw and keys.partition_of(raw, self._partitions) == self._partition:
             return True
         self.rerouted += 1
-        self.outputs.append(Output(received.topic, key, received.value or b""))
+        self.outputs.append(Message(received.topic, key, received.value or b""))
         return False
 
 
@@ -327,10 +319,10 @@ class CustomerChunk(_Base):
             self._emit(topics.WINDOWS, f"{shop}/{self._partition}", row)
 
 
-def dead_letter(received: Received, error: BadEvent) -> Output:
+def dead_letter(received: Received, error: BadEvent) -> Message:
     """A message that could not be used, as a dead letter."""
     letter = letters.of_message(*received[:6], error)
-    return Output(topics.DEAD_LETTERS, letter["key"] or "", codec.dumps(letter))
+    return Message(topics.DEAD_LETTERS, letter["key"] or "", codec.dumps(letter))
 
 
 def fold(make: Callable[[], C], batch: list[Received], spend: Callable[[Received, Exception], None]) -> C:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from zoneinfo import ZoneInfo
 
 from events import codec, keys, topics
+from events.messages import Message
 from tables import contributions, windows
-from tables.chunks import Output
 from tables.state import Writes
 from tables.windows import Partial, Sums, Window
 
@@ -114,14 +114,14 @@ class Restatement:
                         yield
             yield
 
-    def outputs(self, partition: int, currency: str, now: int, fence: int) -> list[Output]:
+    def outputs(self, partition: int, currency: str, now: int, fence: int) -> list[Message]:
         """The days' rows, for the shop's stream time `now`, under their owner's fence."""
         key = f"{self._shop}/{partition}"
         made = []
         for window in sorted(self._sums):
             values = tuple(self._sums[window]) if windows.is_open(window, now) else None
             row = windows.row(self._shop, window, partition, currency, values, fence)
-            made.append(Output(topics.WINDOWS, key, codec.dumps(row)))
+            made.append(Message(topics.WINDOWS, key, codec.dumps(row)))
         return made
 
     def writes(self) -> Writes:

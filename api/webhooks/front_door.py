@@ -21,9 +21,10 @@ from books import contacts
 from books.vault import Vault
 from events import codec, envelopes, instants, keys, letters, topics
 from events.errors import BadEvent
+from events.messages import Message
 from events.webhook_topics import TOPICS, Kind
 from runtime.logs import Sparing
-from runtime.ports import Message, Publisher
+from runtime.ports import Publisher
 
 log = logging.getLogger(__name__)
 

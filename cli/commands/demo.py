@@ -1,6 +1,7 @@
 """`loyalnest demo`: everything embedded, a generated shop played at it over HTTP, and what came of it."""
 
 import json
+import math
 import shutil
 import signal
 import threading
@@ -26,7 +27,7 @@ from cli.stack import embedded, home, settled
 from cli.stack.supervisor import Stack
 from events import instants
 from events.programs import Program
-from runtime import database
+from runtime import database, patience
 from runtime.settings import Settings
 
 SHOP: Final = "demo.myshopify.com"
@@ -237,7 +238,6 @@ def _run(stack: Stack, seed: int, customers: int, webhooks: int, *, once: bool, 
         if not once:
             common.out.print("\nServing on. Ctrl-C ends it.")
             with suppress(KeyboardInterrupt):
-                while not run.failed:
-                    time.sleep(0.2)
+                patience.until(lambda: run.failed, math.inf, every=0.2)
             if run.failed:
                 raise run.failed[0]

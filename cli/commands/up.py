@@ -1,7 +1,6 @@
 """`loyalnest up`: everything at once, and `rebuild`, which starts it afresh from the raw history."""
 
 import signal
-import time
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ from cli.commands.common import CommandError, Data, Database, Kafka
 from cli.commands.processes import Host, Port
 from cli.stack import embedded, home, rebuilding
 from cli.stack.supervisor import Stack
+from runtime import patience
 from runtime.settings import Settings
 
 _STARTED = 60.0
@@ -103,12 +103,9 @@ def _rebuild_embedded(settings: Settings, *, runs: bool) -> None:
     if not runs:
         common.out.print("The next `loyalnest up` empties the derived tables and makes them again.")
         return
-    deadline = time.monotonic() + _STARTED
     with common.err.status("waiting for `loyalnest up` to begin"):
-        while asked.exists():
-            if time.monotonic() > deadline:
-                raise CommandError(f"`loyalnest up` did not begin within {_STARTED:.0f} s: see its terminal")
-            time.sleep(0.1)
+        if not patience.until(lambda: not asked.exists(), _STARTED, every=0.1):
+            raise CommandError(f"`loyalnest up` did not begin within {_STARTED:.0f} s: see its terminal")
     common.out.print("The derived tables are empty, and the raw history is being replayed.")
 
 

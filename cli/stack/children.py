@@ -1,7 +1,5 @@
 """The processes of `up`: started, watched and ended one by one, each with a log of bounded size."""
 
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -10,7 +8,7 @@ import time
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from runtime.supervised import LISTENER, SUPERVISED
 
@@ -20,9 +18,12 @@ LOG_BYTES = 10 * 1024 * 1024
 _ASK_EVERY: Final = 2.0
 _ANSWER: Final = 5.0
 
+#: For what an ended process said last to come out of its pipe (seconds).
+_LAST_WORDS: Final = 2.0
+
 
 class Child:
-    """One process: `python -m cli.main <words>`, its output appended to `log`.
+    """One process: `python -m cli.main <words>`, its output appended to `log`, line by line.
 
     With a `listener` it answers /healthz there, and is asked: see `silent`.
     """
@@ -43,21 +44,24 @@ class Child:
         self._environment = {**environment, **own, SUPERVISED: "1"}
         self._process: subprocess.Popen[bytes] | None = None
         self._sign: float | None = None
+        self._writer: threading.Thread | None = None
 
     def start(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._sign = None
-        with self.log.open("ab") as output:
-            # Its own session: Ctrl-C in the terminal is for `up`, which ends its children in order.
-            self._process = subprocess.Popen(
-                self._command,
-                env=self._environment,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=[] if self._listener is None else [self._listener.fileno()],
-            )
+        # Its own session: Ctrl-C in the terminal is for `up`, which ends its children in order.
+        self._process = process = subprocess.Popen(
+            self._command,
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=[] if self._listener is None else [self._listener.fileno()],
+        )
+        assert process.stdout is not None
+        self._writer = threading.Thread(target=_write, args=(process.stdout, self.log, self._writer), daemon=True)
+        self._writer.start()
         if self._listener is not None:
             threading.Thread(target=self._ask, args=(self._process, self._listener), daemon=True).start()
 
@@ -109,16 +113,32 @@ class Child:
             self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()
+        self._hear_out()
+
+    def _hear_out(self) -> None:
+        if self._writer is not None and self.exit_code is not None:
+            self._writer.join(_LAST_WORDS)
 
     def last_line(self) -> str:
         """What it said last, for an error message."""
+        self._hear_out()
         with suppress(OSError):
             lines = self.log.read_text(encoding="utf-8", errors="replace")[-4000:].splitlines()
             return next((line.strip() for line in reversed(lines) if line.strip()), "")
         return ""
 
-    def bound_log(self) -> None:
-        """Keep the log below LOG_BYTES: what it holds moves aside. It is open for appending, so it may be cut."""
-        if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
-            shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
-            os.truncate(self.log, 0)
+
+def _write(said: IO[bytes], log: Path, before: threading.Thread | None) -> None:
+    """Appends what a process says to its log, as long as it lasts; a full log moves aside between two lines.
+
+    What the process before this one left unread comes first.
+    """
+    if before is not None:
+        before.join(_LAST_WORDS)
+    with said:
+        for line in said:
+            with suppress(OSError):  # a full disk must not hold the process up
+                if log.exists() and log.stat().st_size + len(line) > LOG_BYTES:
+                    log.replace(log.with_suffix(".log.1"))
+                with log.open("ab") as output:
+                    output.write(line)

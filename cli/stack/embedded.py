@@ -13,7 +13,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +26,7 @@ from confluent_kafka import Producer
 from pydantic import SecretStr
 
 from events import topics
+from runtime import patience
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -111,25 +111,28 @@ class EmbeddedDatabase:
 
     def start(self) -> str:
         """Start (or take over) the server; its URL. EmbeddedError with the cause if it does not come up."""
-        deadline = time.monotonic() + START_SECONDS
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         failures = 0
-        while True:
+
+        def step() -> str:
+            nonlocal failures
             try:
                 return self._start()
-            except (subprocess.TimeoutExpired, AssertionError) as error:
+            except (subprocess.TimeoutExpired, AssertionError):
                 # The wheel gives a start 10 s and then takes a server that is still starting for a broken one.
-                problem: Exception = error
-            except psycopg.OperationalError as error:
+                raise
+            except psycopg.OperationalError:
                 # The rest of a server that was killed is gone within moments, a live one's is not.
-                problem = error
                 self._forget()
-            except Exception as error:
-                problem = error
+                raise
+            except Exception:
                 failures += 1
-            if failures > 2 or time.monotonic() > deadline:
-                raise EmbeddedError(f"the embedded PostgreSQL did not start: {self._cause(problem)}") from problem
-            time.sleep(0.3)
+                raise
+
+        try:
+            return patience.retried(step, Exception, START_SECONDS, every=0.3, hopeless=lambda: failures > 2)
+        except Exception as error:
+            raise EmbeddedError(f"the embedded PostgreSQL did not start: {self._cause(error)}") from error
 
     def _start(self) -> str:
         self._drop_unfinished()

@@ -4,9 +4,9 @@ import fcntl
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from books import migrate
 from cli.stack import embedded
+from runtime import patience
 from runtime.settings import Settings
 
 _RUNNING = "running.json"
@@ -68,21 +69,17 @@ class Lock:
         self._path = folder / "lock"
         self._file: IO[str] | None = None
 
-    def take(self, patience: float = 0.0) -> bool:
-        """True if it is ours now; tries for `patience` seconds."""
+    def take(self, seconds: float = 0.0) -> bool:
+        """True if it is ours now; tries for so many seconds."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open("w")
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    self._file.close()
-                    self._file = None
-                    return False
-                time.sleep(0.1)
+        step = partial(fcntl.flock, self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            patience.retried(step, BlockingIOError, seconds, every=0.1)
+        except BlockingIOError:
+            self.give_back()
+            return False
+        return True
 
     @property
     def held(self) -> bool:
@@ -132,15 +129,20 @@ def attach(settings: Settings) -> Iterator[Settings]:
         yield _complete(settings, running(settings.data) or {})
         return
     lock = Lock(settings.data)
-    deadline = time.monotonic() + _PATIENCE
-    while not lock.take():
+    there: dict[str, Any] | None = None
+
+    def look() -> bool:
+        nonlocal there
+        if lock.take():
+            return True
         there = running(settings.data)
-        if there is not None:
-            yield _complete(settings, there)
-            return
-        if time.monotonic() > deadline:
-            raise HomeError(f"another LoyalNest holds {settings.data} but does not say where its database is")
-        time.sleep(0.2)
+        return there is not None
+
+    if not patience.until(look, _PATIENCE, every=0.2):
+        raise HomeError(f"another LoyalNest holds {settings.data} but does not say where its database is")
+    if there is not None:
+        yield _complete(settings, there)
+        return
     database = embedded.EmbeddedDatabase(settings.data / "postgres")
     try:
         url = database.start()

@@ -19,7 +19,7 @@ from books import schema
 from cli.stack import settled
 from cli.stack.supervisor import REFUSED_AGAIN, Stack
 from events import topics
-from runtime import database, kafka
+from runtime import database, kafka, patience
 from runtime.progress import WORKER_TOPICS, Gauge, Place, Progress
 from runtime.settings import Settings
 
@@ -63,12 +63,22 @@ def _check_nobody_reads(admin: Any, settings: Settings) -> None:
     # A worker with a lasting name stays a member until its session is over.
     deadline = time.monotonic() + settings.session_timeout + 5
     for name in (settings.topic(settings.group), settings.topic(f"{settings.group}-sink")):
-        while members := _members(admin, name):
-            if time.monotonic() > deadline:
-                raise RebuildError(
-                    f"{members} still read in the group {name}: end all workers, sinks and the API first"
-                )
-            time.sleep(0.5)
+        left = deadline - time.monotonic()
+        if members := _still_reading(admin, name, left):
+            raise RebuildError(f"{members} still read in the group {name}: end all workers, sinks and the API first")
+
+
+def _still_reading(admin: Any, group: str, seconds: float) -> int:
+    """How many read in the group when nobody does any more, or so many seconds are over."""
+    members = 0
+
+    def look() -> bool:
+        nonlocal members
+        members = _members(admin, group)
+        return members == 0
+
+    patience.until(look, seconds, every=0.5)
+    return members
 
 
 def _members(admin: Any, group: str) -> int:
@@ -104,20 +114,15 @@ def _forget(admin: Any, settings: Settings, start: Progress) -> None:
     for answer in admin.delete_topics(changelogs, request_timeout=_TIMEOUT).values():
         answer.result(_TIMEOUT)
     deadline = time.monotonic() + _DELETED
-    while set(changelogs) & set(admin.list_topics(timeout=_TIMEOUT).topics):
-        if time.monotonic() > deadline:
-            raise RebuildError("Kafka has not deleted the changelogs: is delete.topic.enable off? Try again")
-        time.sleep(0.2)
+
+    def gone() -> bool:
+        return not set(changelogs) & set(admin.list_topics(timeout=_TIMEOUT).topics)
+
+    if not patience.until(gone, _DELETED, every=0.2):
+        raise RebuildError("Kafka has not deleted the changelogs: is delete.topic.enable off? Try again")
     # A broker may still be deleting what it no longer lists.
-    while True:
-        try:
-            kafka.create_topics(settings)
-        except kafka.TopicError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
-        else:
-            return
+    left = deadline - time.monotonic()
+    patience.retried(lambda: kafka.create_topics(settings), kafka.TopicError, left, every=0.5)
 
 
 def _inputs(progress: Progress) -> dict[Place, int]:

@@ -1,13 +1,12 @@
 """Waiting until everything that came in can be seen."""
 
-import time
 from collections.abc import Callable
 from typing import Final
 
 import psycopg
 
 from cli.stack.supervisor import Stack, UpError
-from runtime import database
+from runtime import database, patience
 from runtime.progress import Gauge, Place
 from runtime.settings import Settings
 from streams.journal.pump import Pump
@@ -41,19 +40,20 @@ class Settling:
         return 1 if self._stack.settings.journal else 0  # between two lives
 
 
-def wait(stack: Stack, on_progress: Callable[[int], None] = lambda _: None, patience: float = 60.0) -> None:
-    """Until the worker and the sink have read all. UpError when nothing has moved for `patience` seconds."""
+def wait(stack: Stack, on_progress: Callable[[int], None] = lambda _: None, seconds: float = 60.0) -> None:
+    """Until the worker and the sink have read all. UpError when nothing has moved for so many seconds."""
     settling = Settling(stack)
-    least: int | None = None
-    moved = time.monotonic()
     with database.connect(stack.settings.database_url(), "loyalnest", autocommit=True) as connection:
-        while (behind := settling.behind(connection)) is not None:
-            on_progress(behind)
-            if least is None or behind < least:
-                least, moved = behind, time.monotonic()
-            elif time.monotonic() - moved > patience:
-                raise UpError(
-                    f"nothing has moved for {patience:.0f} s with {behind:,} messages on their way:"
-                    f" see {stack.settings.data / 'logs'}"
-                )
-            time.sleep(_POLL)
+
+        def look() -> int | None:
+            behind = settling.behind(connection)
+            if behind is not None:
+                on_progress(behind)
+            return behind
+
+        behind = patience.while_moving(look, seconds, _POLL)
+    if behind is not None:
+        raise UpError(
+            f"nothing has moved for {seconds:.0f} s with {behind:,} messages on their way:"
+            f" see {stack.settings.data / 'logs'}"
+        )

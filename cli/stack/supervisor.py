@@ -87,7 +87,7 @@ class Stack:
 
     def start(self) -> None:
         """Everything, until it is ready. UpError, EmbeddedError or MigrationError if it cannot be."""
-        if not self._lock.take(patience=5):
+        if not self._lock.take(5):
             raise UpError(f"another LoyalNest uses {self._given.data}; end it, or choose another --data")
         settings = home.changed(
             self._given,
@@ -246,7 +246,6 @@ class Stack:
 
     def _look(self) -> None:
         for child in self._children:
-            child.bound_log()
             if child.silent > HUNG and child.exit_code is None:
                 self._say(f"the {child.name} has given no sign of life for {HUNG:.0f} s")
                 child.kill()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from events import keys, topics
+from events.messages import Message
 from scripts.bench import data
 from tables import chunks, windows
 from tables.reference import Reference
@@ -46,10 +47,10 @@ class _Folds:
         self._customers = [Values() for _ in range(_PARTITIONS)]
         self._partial = [windows.Partial() for _ in range(_PARTITIONS)]
 
-    def orders(self, received: list[list[chunks.Received]]) -> list[chunks.Output]:
+    def orders(self, received: list[list[chunks.Received]]) -> list[Message]:
         return self._run(received, self._orders, self._order_chunk)
 
-    def customers(self, received: list[list[chunks.Received]]) -> list[chunks.Output]:
+    def customers(self, received: list[list[chunks.Received]]) -> list[Message]:
         return self._run(received, self._customers, self._customer_chunk)
 
     def _order_chunk(self, at: int) -> chunks.Chunk:
@@ -63,8 +64,8 @@ class _Folds:
         received: list[list[chunks.Received]],
         tables: Sequence[dict[str, bytes]],
         make: Callable[[int], chunks.Chunk],
-    ) -> list[chunks.Output]:
-        outputs: list[chunks.Output] = []
+    ) -> list[Message]:
+        outputs: list[Message] = []
         for start in range(0, max(map(len, received)), _CHUNK):
             for at, records in enumerate(received):
                 batch = records[start : start + _CHUNK]
@@ -113,7 +114,7 @@ def _by_partition(topic: str, messages: Any) -> list[list[chunks.Received]]:
     return found
 
 
-def _timed(fold: Callable[[Any], list[chunks.Output]], received: Any) -> tuple[float, list[chunks.Output]]:
+def _timed(fold: Callable[[Any], list[Message]], received: Any) -> tuple[float, list[Message]]:
     began = time.process_time()
     outputs = fold(received)
     return (time.process_time() - began) * 1e6, outputs

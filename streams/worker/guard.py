@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Producer
 from faust.types import TP
 
-from tables.chunks import Output
+from events.messages import Message
 from tables.state import CLAIM, FENCING, Writes, token_bytes
 
 #: Leaves the choice of a partition to the partitioner.
@@ -116,7 +116,7 @@ class Guard:
         await self._moved.wait()
 
     def submit(
-        self, source: tuple[TP, int] | None, outputs: list[Output], changelog: Changelog, writes: Writes
+        self, source: tuple[TP, int] | None, outputs: list[Message], changelog: Changelog, writes: Writes
     ) -> None:
         """Sends a folded chunk on its way. `source`: the partition it was folded from, and the offset after it."""
         flight = _Flight(source, changelog, writes)

@@ -17,6 +17,7 @@ from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, s
 from events import announcements, topics
 from events.errors import BadEvent
 from events.programs import CutPoints, Program
+from runtime import patience
 from runtime.settings import Settings
 from tables.reference import Missed, Reference
 
@@ -65,17 +66,19 @@ class ReferenceReader:
         self.apply()
 
     def _partitions(self, topic: str) -> list[int]:
-        until = time.monotonic() + _PATIENCE
-        while time.monotonic() < until:
+        def look() -> list[int]:
             try:
                 found = self._consumer.list_topics(topic, timeout=5).topics[topic]
-                if found.error is None and found.partitions:
-                    self._position.update(dict.fromkeys(((topic, number) for number in found.partitions), 0))
-                    return list(found.partitions)
             except KafkaException as error:
                 log.info("waiting for %s: %s", topic, error)
-            time.sleep(0.2)
-        raise TimeoutError(f"topic {topic} is not there: create the topics first (loyalnest topics create)")
+                return []
+            return [] if found.error is not None else list(found.partitions)
+
+        numbers = patience.until(look, _PATIENCE, every=0.2)
+        if not numbers:
+            raise TimeoutError(f"topic {topic} is not there: create the topics first (loyalnest topics create)")
+        self._position.update(dict.fromkeys(((topic, number) for number in numbers), 0))
+        return numbers
 
     def apply(self) -> None:
         """What was read since the last time becomes known to the folds. For the thread that folds."""

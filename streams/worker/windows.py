@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from events.messages import Message
 from streams.worker.folding import Folder, Table
 from tables import restating, windows
-from tables.chunks import Output
 from tables.reference import Reference
 from tables.state import Writes
 
@@ -55,7 +55,7 @@ class Partitions(Protocol):
         """Waits until more may be sent."""
         ...
 
-    def send(self, number: int, outputs: list[Output], writes: Writes) -> None:
+    def send(self, number: int, outputs: list[Message], writes: Writes) -> None:
         """Sends the outputs; the partition has the writes at once, and keeps them when the outputs are durable."""
         ...
 
@@ -84,7 +84,7 @@ class Kept:
     async def room(self) -> None:
         await self._folder.guard.room()
 
-    def send(self, number: int, outputs: list[Output], writes: Writes) -> None:
+    def send(self, number: int, outputs: list[Message], writes: Writes) -> None:
         self._table.state.partition(number).apply(writes)
         self._folder.guard.submit(None, outputs, self._folder.changelog(self._table, number), writes)
 

@@ -13,8 +13,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from cli.stack.embedded import PARTITIONS
 from events import codec, keys, topics
+from events.messages import Message
 from runtime import kafka
-from runtime.ports import Message, Publisher, PublishError
+from runtime.ports import Publisher, PublishError
 from runtime.settings import Settings
 from streams.publisher import JournalPublisher, KafkaPublisher
 from tests.sinks import SHOP, envelope, rows
@@ -198,6 +199,18 @@ def test_closing_twice_is_harmless(way: Way) -> None:
         await publisher.close()
 
     use(way, step)
+
+
+def test_a_chosen_partition_is_kept_or_refused(way: Way) -> None:
+    chosen = rescore(1)._replace(partition=PARTITIONS - 1)
+    if isinstance(way, JournalWay):
+        with pytest.raises(PublishError):
+            use(way, lambda publisher: publisher.publish([chosen]))
+        assert way.read() == []
+        return
+    others = [chosen._replace(partition=number) for number in range(PARTITIONS)]
+    use(way, lambda publisher: publisher.publish(others))
+    assert sorted(place[1] for place in way.read_places()) == list(range(PARTITIONS))
 
 
 # --- Kafka -------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from typing import Any
 
 from events import codec, instants, keys, topics
+from events.messages import Message
 from events.programs import Program
 from tables import chunks, windows
 from tables.reference import Reference
@@ -53,11 +54,11 @@ def received(topic: str, key: str, value: Any) -> chunks.Received:
     return chunks.Received(topic, 0, 0, 4_102_444_800_000, key.encode(), codec.dumps(value))
 
 
-def fold(chunk: Any, batch: list[chunks.Received]) -> list[chunks.Output]:
+def fold(chunk: Any, batch: list[chunks.Received]) -> list[Message]:
     for each in batch:
         chunk.take(each)
     chunk.finish()
-    outputs: list[chunks.Output] = chunk.outputs
+    outputs: list[Message] = chunk.outputs
     return outputs
 
 

@@ -23,8 +23,9 @@ from api.app import create_app
 from api.context import Services
 from api.server import Server
 from books import api_keys
+from events.messages import Message
 from events.payloads import Contact
-from runtime.ports import Message, Publisher, PublishError
+from runtime.ports import Publisher, PublishError
 from runtime.settings import Settings
 
 SHOP = "nest.myshopify.com"

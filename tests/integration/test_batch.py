@@ -15,8 +15,9 @@ from batch.history import History
 from batch.rescoring import Patience
 from books import unknown_shops
 from events import codec, instants, keys, payloads, topics, webhook_topics
+from events.messages import Message
 from events.programs import CutPoints, Program
-from runtime.ports import Message, PublishError
+from runtime.ports import PublishError
 from runtime.settings import Settings
 from tests import oracle, stores
 from tests.support import CDNOW_SEGMENTS, CDNOW_SHOP, WellPublisher, cdnow_envelopes

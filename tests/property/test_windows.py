@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from events import codec, instants, keys, topics
+from events.messages import Message
 from events.records import OrderFact
 from tables import chunks, contributions, restating, windows
 from tables.chunks import Received
@@ -130,7 +131,7 @@ class Partition:
         self.reference = harness.reference({SHOP: PROGRAM})
         self.table = Values()
         self.partial = windows.Partial()
-        self.outputs: list[chunks.Output] = []
+        self.outputs: list[Message] = []
 
     def fold(self, facts: list[OrderFact]) -> Writes:
         """The writes that these facts cause, not yet laid into the table."""

@@ -18,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events import codec, instants, keys, topics, webhook_topics
+from events.messages import Message
 from streams.worker import windows as streams_windows
 from streams.worker.windows import PartialWindows
 from tables import chunks, restating, windows
-from tables.chunks import Output, Received
+from tables.chunks import Received
 from tables.reference import Reference
 from tables.state import Values, Writes
 from tests import harness, oracle
@@ -44,7 +45,7 @@ def facts_of(sent: Iterable[Json], plain: Json) -> list[bytes]:
 
 @dataclass
 class _Flight:
-    outputs: deque[Output]
+    outputs: deque[Message]
     writes: deque[tuple[str, bytes | None]]
     position: int | None
 
@@ -92,7 +93,7 @@ class Worker:
     async def room(self) -> None:
         pass
 
-    def send(self, number: int, outputs: list[Output], writes: Writes, position: int | None = None) -> None:
+    def send(self, number: int, outputs: list[Message], writes: Writes, position: int | None = None) -> None:
         lay(self.tables[number], writes.items())
         self.flights[number].append(_Flight(deque(outputs), deque(writes.items()), position))
 
@@ -159,7 +160,7 @@ class World:
             key = keys.join(SHOP, codec.loads(value)["customer_id"]).encode()
             self.facts[keys.partition_of(key, self.partitions)].append((key, value))
 
-    def take(self, output: Output) -> None:
+    def take(self, output: Message) -> None:
         if output.topic == topics.WINDOWS:
             row = codec.loads(output.value)
             key = row["size"], row["zone"], instants.parse(row["start"])

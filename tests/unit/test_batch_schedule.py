@@ -12,8 +12,9 @@ import pytest
 from batch import frames, schedule
 from batch.publishing import publishing
 from batch.schedule import Daily, Schedule
+from events.messages import Message
 from events.programs import Program
-from runtime.ports import Message, PublishError
+from runtime.ports import PublishError
 from runtime.settings import Settings
 from tests.support import WellPublisher
 

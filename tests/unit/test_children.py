@@ -64,3 +64,19 @@ def test_a_process_that_hangs_gives_no_sign_and_one_started_anew_does(child: tup
     assert one.silent == 0.0
     assert httpx.get(address, timeout=20, trust_env=False).status_code == 200
     until(lambda: one._sign is not None)
+
+
+def test_a_log_that_is_full_moves_aside_and_no_line_of_it_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "LOG_BYTES", 100_000)
+    one = Child("one", ("-",), dict(os.environ), tmp_path / "one.log")
+    one._command = [sys.executable, "-c", "for number in range(20_000): print(f'line {number:06}')"]
+    one.start()
+    one.wait(20)
+    logs = [tmp_path / "one.log.1", tmp_path / "one.log"]
+    assert all(0 < log.stat().st_size <= 100_000 for log in logs)
+    said = b"".join(log.read_bytes() for log in logs).decode().splitlines()
+    assert said == [f"line {number:06}" for number in range(20_000)][-len(said) :]
+    assert len(said) > 8_000
+    assert one.last_line() == "line 019999"

@@ -10,8 +10,8 @@ import pytest
 from confluent_kafka import KafkaException
 from faust.types import TP
 
+from events.messages import Message
 from streams.worker.guard import IN_FLIGHT, Changelog, DeliveryFailed, Guard
-from tables.chunks import Output
 from tables.state import CLAIM, FENCING, Writes, token_bytes
 
 CHANGELOG = "orders-changelog"
@@ -92,7 +92,7 @@ class World:
     def submit(self, tp: TP, next_offset: int, outputs: int = 2, writes: int = 2) -> None:
         self.guard.submit(
             (tp, next_offset),
-            [Output("out", f"k{number}", b"o") for number in range(outputs)],
+            [Message("out", f"k{number}", b"o") for number in range(outputs)],
             Changelog(CHANGELOG, tp.partition, TOKEN, self.kept.append),
             {f"{next_offset}-{number}": b"w" for number in range(writes)},
         )

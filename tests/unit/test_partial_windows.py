@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from events import codec, instants, keys
+from events.messages import Message
 from streams.worker import windows as module
 from streams.worker.windows import PartialWindows, in_slices
 from tables import customers, restating, windows
-from tables.chunks import Output
 from tables.reference import Reference
 from tables.state import Writes
 from tests import harness
@@ -39,7 +39,7 @@ class Partitions:
         self.tables = {0: table(count), 1: table(count)}
         self.versions: dict[int, object] = {0: 0, 1: 0}
         self.ours = {0, 1}
-        self.sent: list[tuple[int, Output]] = []
+        self.sent: list[tuple[int, Message]] = []
 
     def values(self, number: int) -> Mapping[str, bytes]:
         return self.tables[number]
@@ -59,7 +59,7 @@ class Partitions:
     async def room(self) -> None:
         await asyncio.sleep(0)
 
-    def send(self, number: int, outputs: list[Output], writes: Writes) -> None:
+    def send(self, number: int, outputs: list[Message], writes: Writes) -> None:
         self.sent += [(number, output) for output in outputs]
         self.tables[number].update({key: value for key, value in writes.items() if value is not None})
 

@@ -14,6 +14,7 @@ COPY events events
 COPY tables tables
 COPY runtime runtime
 COPY books books
+COPY imports imports
 COPY streams streams
 COPY batch batch
 COPY api api

@@ -142,6 +142,13 @@ TABLES: Final = (
         hypertable=Hypertable("at", 90),
         personal="inside",
     ),
+    Table(
+        "imports",
+        _names("id shop file sha256 bytes status first_at started_at updated_at"),
+        _names(
+            "format detail lines line from_line position orders customers rejected problems notes finished_at batch_due"
+        ),
+    ),
     Table("api_keys", _names("id shop name hash scopes created_at"), _names("revoked_at")),
     Table("customer_keys", _names("shop customer_id wrapped"), _names("created_at destroyed_at"), personal="customer"),
     Table("sink_positions", _names("incarnation topic partition next_offset")),

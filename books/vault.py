@@ -14,7 +14,7 @@ import hmac
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -191,6 +191,31 @@ class Vault:
         known = await self._key(shop, ADDRESSES)
         return None if known is None else address_id(known.key, email)
 
+    async def prepare(self, shop: str, customer_ids: Collection[str]) -> None:
+        """Has many customers' keys at hand for `seal`, made where there are none: a statement or three for all.
+
+        At most `remembered` of them; destroyed ones are left out.
+        """
+        now = self._clock()
+        known = ((each, self._keys.get((shop, each))) for each in customer_ids)
+        unknown = [each for each, key in known if key is None or key.until <= now]
+        if not unknown:
+            return
+        async with self._pool.connection() as connection:
+            found = await self._stored(connection, shop, unknown)
+            fresh = [each for each in unknown if each not in found]
+            if fresh:
+                made = [wrap(self._master, shop, each, AESGCM.generate_key(256)) for each in fresh]
+                await connection.execute(
+                    "INSERT INTO customer_keys (shop, customer_id, wrapped)"
+                    " SELECT %s, * FROM unnest(%s::text[], %s::bytea[]) ON CONFLICT (shop, customer_id) DO NOTHING",
+                    (shop, fresh, made),
+                )
+                found |= await self._stored(connection, shop, fresh)
+        for customer_id, wrapped in found.items():
+            if wrapped is not None:
+                self._remember(shop, customer_id, wrapped)
+
     async def seal_body(self, shop: str, body: bytes) -> str | None:
         """A body that could not be parsed, sealed with the shop's own key; None if that is destroyed."""
         return await self._seal(shop, DEAD_LETTERS, body)
@@ -246,12 +271,25 @@ class Vault:
         if wrapped is None:
             self._keys.pop((shop, customer_id), None)
             return None
+        return self._remember(shop, customer_id, wrapped)
+
+    def _remember(self, shop: str, customer_id: str, wrapped: bytes) -> _Known:
         key = unwrap(self._master, shop, customer_id, wrapped)
         known = self._keys[shop, customer_id] = _Known(self._clock() + self._seconds, key, AESGCM(key))
         self._keys.move_to_end((shop, customer_id))
         if len(self._keys) > self._remembered:
             self._keys.popitem(last=False)
         return known
+
+    async def _stored(
+        self, connection: AsyncConnection[Any], shop: str, customer_ids: list[str]
+    ) -> dict[str, bytes | None]:
+        cursor = connection.cursor(row_factory=tuple_row)
+        await cursor.execute(
+            "SELECT customer_id, wrapped FROM customer_keys WHERE shop = %s AND customer_id = ANY(%s)",
+            (shop, customer_ids),
+        )
+        return {customer_id: wrapped and bytes(wrapped) async for customer_id, wrapped in cursor}
 
     async def _wrapped(self, shop: str, customer_id: str) -> bytes | None:
         """The stored key. Two processes that make one at once both go on with the one that was stored."""

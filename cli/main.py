@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.commands import batch, books, common, demo, play, processes, shops, up
+from cli.commands import batch, books, common, demo, importing, play, processes, shops, up
 
 app = typer.Typer(
     name="loyalnest",
@@ -43,6 +43,7 @@ app.command(rich_help_panel=_RUN)(processes.api)
 app.command("migrate", rich_help_panel=_RUN)(processes.migrate_database)
 app.command(rich_help_panel=_RUN)(up.rebuild)
 app.add_typer(processes.topics_app, name="topics", rich_help_panel=_RUN)
+app.command("import", rich_help_panel=_USE)(importing.bring_in)
 app.add_typer(shops.shops_app, name="shops", rich_help_panel=_USE)
 app.add_typer(shops.programs_app, name="programs", rich_help_panel=_USE)
 app.add_typer(shops.keys_app, name="keys", rich_help_panel=_USE)

@@ -14,6 +14,9 @@ from runtime.settings import Settings
 #: What the worker's group commits; programs and cut points it reads without a group.
 WORKER_TOPICS: Final = (topics.ORDERS, topics.CUSTOMERS, topics.RESCORE, topics.ORDER_FACTS)
 
+#: Under this name the journal's pump notes, beside the sink's positions, up to which id it has read the raw history.
+JOURNAL: Final = "raw_events"
+
 _TIMEOUT = 10.0
 
 #: (a topic's name in events.topics, a partition)

@@ -16,9 +16,11 @@ from cli.commands.common import CommandError, Data, Database, Kafka
 from cli.shop import transactions
 from cli.shop.deliveries import Outgoing
 from cli.shop.player import Player, Posted
-from cli.shop.transactions import Transaction
 from cli.stack import embedded, home
 from events.programs import Program
+from imports import transactions as reading
+from imports.items import NOTES
+from imports.transactions import Transaction
 from runtime import database
 from runtime.settings import Settings
 
@@ -111,7 +113,7 @@ def play(
     """
     name = common.shop_name(shop)
     settings = common.read_settings(kafka=kafka, database=database, data=data)
-    read = transactions.read(file, form.value, currency.upper())
+    read = reading.read(file, form.value, currency.upper())
     address, key = _address(settings, url), _secret(settings, secret)
     player = Player(address, name, key)
     here = home.running(settings.data) is not None
@@ -131,6 +133,15 @@ def play(
         common.out.print(f"{posted.retried:,} posts were tried again.")
     if read.negative:
         common.out.print(f"{read.negative:,} orders with negative amounts were left out.")
+    if read.problems:
+        first = read.problems[0]
+        common.out.print(
+            f"{len(read.problems):,} lines could not be read and were left out; line {first.line}: {first.reason}.",
+            markup=False,
+        )
+    for note, count in sorted(read.notes.counts.items()):
+        if count and note != "negative":
+            common.out.print(f"{count:,} {NOTES[note]}.", markup=False)
     if known is not None and (told := cannot_count(read.found, known)) is not None:
         common.out.print(told)
     if posted.refused:

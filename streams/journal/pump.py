@@ -19,7 +19,7 @@ from events import codec, instants, keys, letters, topics
 from events.errors import BadEvent
 from runtime import kafka
 from runtime.ports import PublishError
-from runtime.progress import Gauge, Place, Progress
+from runtime.progress import JOURNAL, Gauge, Place, Progress
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,13 @@ _FIRST = """
 SELECT DISTINCT ON (shop) key, value, received_at FROM raw_events
 WHERE stream = %(programs)s AND stream <> ALL(%(skip)s) AND xid < pg_snapshot_xmin(pg_current_snapshot())
 ORDER BY shop, xid, id
+"""
+
+
+#: So that who brings much in at once sees how much is waiting.
+_NOTE = """
+INSERT INTO sink_positions (incarnation, topic, partition, next_offset) VALUES (%s, %s, 0, %s)
+ON CONFLICT (incarnation, topic, partition) DO UPDATE SET next_offset = excluded.next_offset
 """
 
 
@@ -191,6 +198,7 @@ class Pump(threading.Thread):
             elif self._wait_for_room(connection, gauge, weight := self._weigh(rows)):
                 self._send(rows, weight)
                 self._cursor = (rows[-1].xid, rows[-1].id)
+                connection.execute(_NOTE, (self._settings.incarnation, JOURNAL, rows[-1].id))
                 self.pumped += len(rows)
 
     def _read(self, connection: psycopg.Connection[Any]) -> list[Row]:

@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from cli.shop import player, transactions
+from cli.shop import player
+from cli.shop import transactions as webhooks
 from cli.shop.deliveries import Outgoing, headers
 from cli.shop.player import Player, PlayError
-from cli.shop.transactions import FileError, Transaction
 from events import codec, envelopes, instants, orders, topics
+from imports import cells, transactions
+from imports.items import FileError, Problem
+from imports.transactions import Transaction
 from tests.support import CDNOW
 
 SHOP = "a.myshopify.com"
@@ -44,7 +47,7 @@ def _read(tmp_path: Path, text: str, form: str = "csv", currency: str = "USD") -
     ],
 )
 def test_a_date_is_noon_and_a_time_without_an_offset_is_utc(text: str, instant: str) -> None:
-    assert instants.text(transactions.parse_time(text)) == instant
+    assert instants.text(cells.parse_time(text)[0]) == instant
 
 
 @pytest.mark.parametrize(
@@ -59,7 +62,7 @@ def test_usual_headers_and_separators_are_understood(tmp_path: Path, header: str
     separator = next(sign for sign in ",;\t" if sign in header)
     row = separator.join(["17", "2026-01-31", "12.30", "EUR"])
     noon = instants.parse("2026-01-31T12:00:00Z")
-    assert _read(tmp_path, f"{header}\n{row}\n") == [Transaction(1, "17", noon, 1230, "EUR")]
+    assert _read(tmp_path, f"{header}\n{row}\n") == [Transaction(2, "17", noon, 1230, "EUR")]
 
 
 @pytest.mark.parametrize(
@@ -84,20 +87,22 @@ def test_negative_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "file.csv"
     path.write_text("customer,date,amount\n1,2026-01-31,5\n1,2026-02-01,-5\n")
     found = transactions.read(path, "csv", "USD")
-    assert ([row.row for row in found.found], found.negative) == ([1], 1)
+    assert ([row.line for row in found.found], found.negative) == ([2], 1)
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("who,when,what\n", "no column for the customer"),
-        ("customer,date,amount\n1,yesterday,5\n", "row 1: 'yesterday' is not a time"),
-        ("customer,date,amount\n1,2026-01-31,much\n", "row 1: 'much' is not an amount in USD"),
+        ("customer,date,amount\n1,yesterday,5\n", "line 2: the timestamp is not a time"),
+        ("customer,date,amount\n1,2026-01-31,much\n", "line 2: the amount is not an amount"),
         ("customer,date,amount\n1,2026-01-31,1.234\n", "more decimals"),
-        ("customer,date,amount\n1,2026-01-31,1\n,2026-01-31,1\n", "row 2 has no customer"),
-        ("customer,date,amount\n1,2026-01-31\n", "row 1 has 2 columns"),
+        ("customer,date,amount\n,2026-01-31,1\n", "line 2: no customer"),
+        ("customer,date,amount\n1,2026-01-31\n", "line 2: the amount is not an amount"),
+        ("customer,date,amount\n1,2026-01-31", "line 2: the file breaks off in it"),
+        ("customer,date,amount\n1,2026-01-31,12,50\n", "line 2: it has 4 columns, the header 3"),
         ("customer,date,amount\n", "no transaction"),
-        ("", "no column"),
+        ("", "it is empty"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_sentence(tmp_path: Path, text: str, says: str) -> None:
@@ -112,9 +117,17 @@ def test_a_header_of_many_columns_is_told_in_a_few_words(tmp_path: Path) -> None
     assert len(str(raised.value)) < 250
 
 
+def test_a_line_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "file.csv"
+    path.write_text("customer,date,amount\n1,2026-01-31,1\n,2026-01-31,1\n2,2026-01-31,x\n3,2026-01-31,3\n")
+    found = transactions.read(path, "csv", "USD")
+    assert [row.line for row in found.found] == [2, 5]
+    assert found.problems == [Problem(3, "no customer"), Problem(4, "the amount is not an amount")]
+
+
 def test_bytes_that_are_no_text_are_no_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(FileError, match="not UTF-8"):
+    with pytest.raises(FileError, match="no column"):
         transactions.read(tmp_path / "file", "csv", "USD")
 
 
@@ -129,7 +142,7 @@ def test_the_cdnow_file_is_6919_orders_of_2357_customers() -> None:
 
 def test_the_full_cdnow_file_has_no_column_for_the_sample(tmp_path: Path) -> None:
     assert _read(tmp_path, "00001 19970101  1   11.77\n", "cdnow")[0].amount == 1177
-    with pytest.raises(FileError, match="row 1 is not a CDNOW row"):
+    with pytest.raises(FileError, match="line 1: not a CDNOW row"):
         _read(tmp_path, "customer,date,amount\n", "cdnow")
 
 
@@ -142,7 +155,7 @@ def _rows(count: int = 200) -> list[Transaction]:
 
 def test_a_row_is_an_order_that_counts_at_its_own_time() -> None:
     row = Transaction(3, "17", instants.parse("1997-01-01T12:00:00Z"), 2933, "USD")
-    sent = transactions.order_paid(SHOP, row)
+    sent = webhooks.order_paid(SHOP, row)
     at = instants.text(row.at)
     envelope: dict[str, Any] = {"topic": sent.topic, "shop": SHOP, "webhook_id": sent.webhook_id, "event_id": None}
     envelope |= {"api_version": None, "triggered_at": at, "received_at": at, "payload": sent.payload}
@@ -152,14 +165,14 @@ def test_a_row_is_an_order_that_counts_at_its_own_time() -> None:
 
 
 def test_the_same_row_is_the_same_delivery_and_any_other_is_not() -> None:
-    first = [transactions.order_paid(SHOP, row) for row in _rows()]
-    assert first == [transactions.order_paid(SHOP, row) for row in _rows()]
+    first = [webhooks.order_paid(SHOP, row) for row in _rows()]
+    assert first == [webhooks.order_paid(SHOP, row) for row in _rows()]
     assert len({each.webhook_id for each in first}) == len(first)
     row = _rows()[0]
     others = [
-        transactions.order_paid("b.myshopify.com", row),
-        transactions.order_paid(SHOP, row._replace(copy=1)),
-        transactions.order_paid(SHOP, row._replace(amount=1)),
+        webhooks.order_paid("b.myshopify.com", row),
+        webhooks.order_paid(SHOP, row._replace(copy=1)),
+        webhooks.order_paid(SHOP, row._replace(amount=1)),
     ]
     assert len({each.payload["id"] for each in (first[0], *others)}) == 4
 
@@ -167,7 +180,7 @@ def test_the_same_row_is_the_same_delivery_and_any_other_is_not() -> None:
 def test_where_a_row_stands_does_not_matter(tmp_path: Path) -> None:
     rows = ["1,2026-01-31,5", "2,2026-01-31,5", "1,2026-01-31,5"]
     first, again = (
-        [transactions.order_paid(SHOP, row) for row in _read(tmp_path, "\n".join(("customer,date,amount", *each)))]
+        [webhooks.order_paid(SHOP, row) for row in _read(tmp_path, "\n".join(("customer,date,amount", *each)))]
         for each in (rows, ["9,2026-02-01,1", *reversed(rows)])
     )
     assert len({each.webhook_id for each in first}) == 3  # two rows that are alike are two orders
@@ -179,35 +192,44 @@ def test_rows_of_one_order_are_one(tmp_path: Path) -> None:
     header = "order,customer,date,amount"
     rows = ["A,1,2026-01-31,5", "B,2,2026-01-31,5", "A,1,2026-01-31,-2", ",1,2026-01-31,5"]
     found = _read(tmp_path, "\n".join((header, *rows)))
-    assert [(row.row, row.customer, row.amount) for row in found] == [(1, "1", 3_00), (2, "2", 5_00), (4, "1", 5_00)]
-    changed = [transactions.order_paid(SHOP, row) for row in (found[0], found[0]._replace(amount=9))]
+    assert [(row.line, row.customer, row.amount) for row in found] == [(2, "1", 3_00), (3, "2", 5_00), (5, "1", 5_00)]
+    changed = [webhooks.order_paid(SHOP, row) for row in (found[0], found[0]._replace(amount=9))]
     assert changed[0].payload["id"] == changed[1].payload["id"]
     assert changed[0].webhook_id != changed[1].webhook_id
-    with pytest.raises(FileError, match="row 2: order 'A' has two customers"):
-        _read(tmp_path, f"{header}\n{rows[0]}\nA,2,2026-01-31,5\n")
+    path = tmp_path / "file"
+    path.write_text(f"{header}\n{rows[0]}\nA,2,2026-01-31,5\n")
+    found_too = transactions.read(path, "csv", "USD")
+    assert len(found_too.found) == 1
+    assert found_too.problems == [Problem(3, "its order has another customer or currency in line 2")]
 
 
 def test_customers_that_are_names_get_an_id() -> None:
-    ident = transactions.customer_id(SHOP, "anna@example.com")
-    assert ident == transactions.customer_id(SHOP, "anna@example.com")
-    assert ident != transactions.customer_id("b.myshopify.com", "anna@example.com")
+    ident = transactions.customer_id(SHOP, "anna")
+    assert ident == transactions.customer_id(SHOP, "anna")
+    assert ident != transactions.customer_id("b.myshopify.com", "anna")
     assert 10**17 <= ident < 10**18
     assert transactions.customer_id(SHOP, "00004") == 4
 
 
+def test_customers_that_are_addresses_are_told_as_such() -> None:
+    order = transactions.order(SHOP, Transaction(2, "Anna@example.com", 0, 1, "USD"))
+    assert order["email"] == "Anna@example.com"
+    assert "customer" not in order
+
+
 def test_shuffling_and_duplicating_are_drawn_by_seed() -> None:
     rows = _rows()
-    assert transactions.arrange(rows) == rows
-    shuffled = transactions.arrange(rows, shuffle=7, duplicate_percent=10)
-    assert shuffled == transactions.arrange(rows, shuffle=7, duplicate_percent=10)
-    assert shuffled != transactions.arrange(rows, shuffle=8, duplicate_percent=10)
+    assert webhooks.arrange(rows) == rows
+    shuffled = webhooks.arrange(rows, shuffle=7, duplicate_percent=10)
+    assert shuffled == webhooks.arrange(rows, shuffle=7, duplicate_percent=10)
+    assert shuffled != webhooks.arrange(rows, shuffle=8, duplicate_percent=10)
     counts = Counter(shuffled)
     assert set(counts) == set(rows)
     assert Counter(counts.values()) == {1: 180, 2: 20}
 
 
 def test_headers_are_shopifys() -> None:
-    sent = transactions.order_paid(SHOP, _rows()[0])
+    sent = webhooks.order_paid(SHOP, _rows()[0])
     found = headers(sent, SHOP, "secret", sent.body())
     signature = base64.b64encode(hmac.new(b"secret", sent.body(), sha256).digest()).decode()
     assert found["X-Shopify-Hmac-Sha256"] == signature
@@ -243,7 +265,7 @@ async def _healthy(_: web.Request) -> web.Response:
 
 
 def _deliveries(count: int = 100) -> list[Outgoing]:
-    return [transactions.order_paid(SHOP, row) for row in _rows(count)]
+    return [webhooks.order_paid(SHOP, row) for row in _rows(count)]
 
 
 def _post(answer: Answer, deliveries: list[Outgoing], done: list[int] | None = None) -> player.Posted:

@@ -1,0 +1,165 @@
+"""The book of imports: which files were brought in, how far, and what was rejected. No line of a file is kept."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final, Literal, NamedTuple
+from uuid import UUID, uuid4
+
+from psycopg import AsyncConnection, Connection
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+Status = Literal["waiting", "running", "done", "failed"]
+
+#: How many rejected lines are kept with an import; all of them stand in a file beside the input.
+PROBLEMS_KEPT: Final = 100
+
+
+class Import(NamedTuple):
+    """One import of one file. `position` counts orders, customers and rejected lines that are durable."""
+
+    id: UUID
+    shop: str
+    file: str
+    sha256: str
+    bytes: int
+    format: str | None
+    status: Status
+    detail: str | None
+    lines: int
+    line: int
+    from_line: int
+    position: int
+    orders: int
+    customers: int
+    rejected: int
+    problems: list[list[Any]]
+    notes: dict[str, int]
+    first_at: datetime
+    started_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+
+    @property
+    def rate(self) -> float:
+        """Lines a second since it was started, or started again."""
+        seconds = (self.updated_at - self.started_at).total_seconds()
+        return (self.line - self.from_line) / seconds if seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """None while that cannot be said, and once it is over."""
+        if self.status != "running" or self.rate <= 0:
+            return None
+        return max(self.lines - self.line, 0) / self.rate
+
+
+class Progress(NamedTuple):
+    """How far an import is."""
+
+    line: int
+    position: int
+    orders: int
+    customers: int
+    rejected: int
+    problems: Sequence[tuple[int, str]]
+    notes: dict[str, int]
+
+
+_COLUMNS: Final = ", ".join(Import._fields)
+
+_ADD: Final = f"""
+INSERT INTO imports (id, shop, file, sha256, bytes, status, first_at, started_at, updated_at)
+VALUES (%(id)s, %(shop)s, %(file)s, %(sha256)s, %(bytes)s, 'waiting',
+        coalesce((SELECT min(first_at) FROM imports WHERE shop = %(shop)s AND sha256 = %(sha256)s), %(now)s),
+        %(now)s, %(now)s)
+RETURNING {_COLUMNS}
+"""  # noqa: S608 (a list of our own names)
+
+_OF_CONTENT: Final = f"""
+SELECT {_COLUMNS} FROM imports WHERE shop = %s AND sha256 = %s ORDER BY started_at DESC, id LIMIT 1
+"""  # noqa: S608
+
+_LIST: Final = f"SELECT {_COLUMNS} FROM imports WHERE shop = %s ORDER BY started_at DESC, id LIMIT %s"  # noqa: S608
+_FIND: Final = f"SELECT {_COLUMNS} FROM imports WHERE shop = %s AND id = %s"  # noqa: S608
+
+_BEGIN: Final = """
+UPDATE imports SET status = 'running', detail = NULL, format = %s, lines = %s, from_line = line, started_at = %s,
+    updated_at = %s, finished_at = NULL
+WHERE id = %s
+"""
+
+_MOVE: Final = """
+UPDATE imports SET line = %s, position = %s, orders = %s, customers = %s, rejected = %s, problems = %s, notes = %s,
+    updated_at = clock_timestamp()
+WHERE id = %s
+"""
+
+_END: Final = """
+UPDATE imports SET status = %s, detail = %s, batch_due = %s, updated_at = clock_timestamp(),
+    finished_at = clock_timestamp()
+WHERE id = %s
+"""
+
+#: Held by whoever brings a content in for a shop, as long as their session lasts.
+_LOCK: Final = "SELECT pg_try_advisory_lock(hashtextextended('loyalnest import ' || %s || ' ' || %s, 0))"
+
+
+async def begin_or_find(
+    connection: AsyncConnection[Any], shop: str, file: str, sha256: str, size: int, now: datetime, *, again: bool
+) -> Import:
+    """The import of this content: the one there is, or a new one where there is none or it is wanted `again`."""
+    cursor = connection.cursor(row_factory=class_row(Import))
+    found = await (await cursor.execute(_OF_CONTENT, (shop, sha256))).fetchone()
+    if found is not None and not (again and found.status == "done"):
+        return found
+    asked = {"id": uuid4(), "shop": shop, "file": file[-200:], "sha256": sha256, "bytes": size, "now": now}
+    made = await (await cursor.execute(_ADD, asked)).fetchone()
+    assert made is not None
+    return made
+
+
+async def lock(connection: AsyncConnection[Any], shop: str, sha256: str) -> bool:
+    """Whether nobody else is bringing this content in; ours until the connection is closed."""
+    row = await (await connection.execute(_LOCK, (shop, sha256))).fetchone()
+    return row is not None and bool(row[0])
+
+
+async def begin(connection: AsyncConnection[Any], ident: UUID, form: str, lines: int, now: datetime) -> None:
+    await connection.execute(_BEGIN, (form, lines, now, now, ident))
+
+
+async def move(connection: AsyncConnection[Any], ident: UUID, to: Progress) -> None:
+    """Notes how far it is."""
+    problems = Jsonb([list(each) for each in to.problems[:PROBLEMS_KEPT]])
+    values = (to.line, to.position, to.orders, to.customers, to.rejected, problems, Jsonb(to.notes), ident)
+    await connection.execute(_MOVE, values)
+
+
+async def end(
+    connection: AsyncConnection[Any], ident: UUID, status: Status, detail: str | None = None, *, batch_due: bool = False
+) -> None:
+    """It is over; `batch_due`: the schedule is to run the shop's batch."""
+    await connection.execute(_END, (status, detail, batch_due, ident))
+
+
+async def find(connection: AsyncConnection[Any], shop: str, ident: UUID) -> Import | None:
+    cursor = connection.cursor(row_factory=class_row(Import))
+    return await (await cursor.execute(_FIND, (shop, ident))).fetchone()
+
+
+async def listing(connection: AsyncConnection[Any], shop: str, most: int = 100) -> list[Import]:
+    """The shop's imports, the newest first."""
+    cursor = connection.cursor(row_factory=class_row(Import))
+    return await (await cursor.execute(_LIST, (shop, most))).fetchall()
+
+
+def batch_done(connection: Connection[Any], shop: str) -> None:
+    """The shop's batch has run since its imports ended."""
+    connection.execute("UPDATE imports SET batch_due = false WHERE batch_due AND shop = %s", (shop,))
+
+
+def batches_due(connection: Connection[Any]) -> list[str]:
+    """Shops whose batch is to run once because an import has ended; asking takes them off the list."""
+    rows = connection.execute("UPDATE imports SET batch_due = false WHERE batch_due RETURNING shop").fetchall()
+    return sorted({str(row[0]) for row in rows})

@@ -1,0 +1,233 @@
+"""Bringing a file in: its orders and customers as envelopes, the front door's way, each batch durable, then noted.
+
+What is published is a function of the file and of when its content was first asked for, so whatever is published
+again after a crash, or wanted again, is the same message and changes nothing.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final, Protocol
+
+from psycopg import AsyncConnection
+
+from books import contacts
+from books import imports as book
+from books.vault import Vault
+from events import codec, instants, keys
+from events.messages import Message
+from events.webhook_topics import TOPICS, Kind
+from imports import files, making
+from imports.items import FileError, Problem
+from imports.making import Batch, Made, Maker
+from runtime.ports import Publisher
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two notes of how far it is.
+_NOTE: Final = 1.0
+
+#: Batches that are made ahead of the one that is published.
+_AHEAD: Final = 4
+
+
+class ImportingError(RuntimeError):
+    """It cannot be brought in just now; the message says why."""
+
+
+class Waits(Protocol):
+    async def wait(self, on_wait: Callable[[float], None] = ...) -> None: ...
+
+
+@dataclass
+class Tally:
+    """What of a file is durable."""
+
+    line: int = 0
+    position: int = 0
+    orders: int = 0
+    customers: int = 0
+    rejected: int = 0
+    problems: list[tuple[int, str]] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, found: book.Import) -> "Tally":
+        """Where an import that was broken off goes on. (What was noticed in lines before is noticed again.)"""
+        problems = [(int(line), str(reason)) for line, reason in found.problems]
+        return cls(found.line, found.position, found.orders, found.customers, found.rejected, problems)
+
+    def add(self, batch: Batch) -> None:
+        for each in batch:
+            self.line = max(self.line, each.line)
+            if isinstance(each, Problem):
+                self.rejected += 1
+                if len(self.problems) < book.PROBLEMS_KEPT:
+                    self.problems.append((each.line, each.reason))
+            elif TOPICS[each.topic].kind is Kind.SNAPSHOT:
+                self.orders += 1
+            else:
+                self.customers += 1
+        self.position += len(batch)
+
+    def progress(self, noticed: Counter[str]) -> book.Progress:
+        return book.Progress(
+            self.line,
+            self.position,
+            self.orders,
+            self.customers,
+            self.rejected,
+            self.problems,
+            dict(self.notes + noticed),
+        )
+
+
+@dataclass
+class Bringing:
+    """One file on its way in. `rejected` is told of each line that cannot be read, `moved` how far it is."""
+
+    path: Path
+    shop: str
+    currency: str
+    vault: Vault
+    publisher: Publisher
+    pace: Waits | None
+    batch: int
+    rejected: Callable[[list[Problem]], None] = lambda _: None
+    moved: Callable[[Tally, int], None] = lambda *_: None
+
+    async def run(self, connection: AsyncConnection[Any], found: book.Import) -> Tally:
+        """From where it was left to its end, by an import that is ours (book.lock).
+
+        FileError for a file that cannot be read, ImportingError for a publisher that has failed for good; PublishError
+        and psycopg.Error as they come. The book then says `failed`, and running it again goes on.
+        """
+        since = instants.from_datetime(found.first_at)
+        try:
+            reader = await asyncio.to_thread(files.reader, self.path, self.shop, self.currency, since)
+            lines = await asyncio.to_thread(reader.scan)
+            await book.begin(connection, found.id, reader.form, lines, datetime.now(UTC))
+            tally = Tally.of(found)
+            maker = Maker(reader, self.shop, self.currency)
+            with ExitStack() as stack:
+                make = _here(maker)
+                if lines > making.SMALL:
+                    executor = stack.enter_context(making.processes(maker))
+                    make = _elsewhere(executor)
+                await self._pass(connection, found, maker, make, tally, lines, instants.text(since))
+            await book.move(connection, found.id, tally.progress(reader.notes.counts))
+        except asyncio.CancelledError:
+            raise  # the process is ending: it stays `running`, and goes on at the next start
+        except Exception as error:
+            said = str(error) if isinstance(error, FileError | ImportingError) else type(error).__name__
+            await _failed(connection, found, said)
+            raise
+        await book.end(connection, found.id, "done", batch_due=True)
+        return tally
+
+    async def _pass(
+        self,
+        connection: AsyncConnection[Any],
+        found: book.Import,
+        maker: Maker,
+        make: "Make",
+        tally: Tally,
+        lines: int,
+        received_at: str,
+    ) -> None:
+        cut = making.batches(maker.reader, self.batch, tally.position)
+        noted = monotonic()
+        async for batch, noticed in _ahead(cut, make):
+            if self.pace is not None:
+                await self.pace.wait()
+            if (why := self.publisher.failed()) is not None:
+                raise ImportingError(why)
+            made = [each for each in batch if isinstance(each, Made)]
+            await self.publisher.publish(await self._sealed(made, received_at))
+            self.rejected([each for each in batch if isinstance(each, Problem)])
+            tally.add(batch)
+            tally.notes += noticed
+            self.moved(tally, lines)
+            if monotonic() - noted > _NOTE:
+                noted = monotonic()
+                await book.move(connection, found.id, tally.progress(maker.reader.notes.counts))
+
+    async def _owner(self, made: Made) -> str | None:
+        """With whose key its contact is sealed, as books/contacts.py has it; None where there is none."""
+        contact = made.opened.contact
+        if contact is None or contact.email is None:
+            return None
+        if TOPICS[made.topic].kind is Kind.CUSTOMER:
+            return keys.split(made.opened.key)[1]
+        customer_id = (made.opened.payload.get("customer") or {}).get("id")
+        return str(customer_id) if customer_id is not None else await self.vault.address(self.shop, contact.email)
+
+    async def _sealed(self, made: list[Made], received_at: str) -> list[Message]:
+        """As messages, e-mail and consent sealed."""
+        await self.vault.prepare(self.shop, {owner for each in made if (owner := await self._owner(each)) is not None})
+        messages = []
+        for each in made:
+            await contacts.seal(self.vault, self.shop, each.topic, each.opened)
+            envelope = {
+                "topic": each.topic,
+                "shop": self.shop,
+                "webhook_id": each.webhook_id,
+                "event_id": None,
+                "api_version": None,
+                "triggered_at": instants.text(each.triggered_at),
+                "received_at": received_at,
+                "payload": each.opened.payload,
+            }
+            messages.append(Message(TOPICS[each.topic].stream, each.opened.key, codec.dumps(envelope)))
+        return messages
+
+
+Make = Callable[[list[Any]], "asyncio.Future[tuple[Batch, Counter[str]]]"]
+
+
+def _here(maker: Maker) -> Make:
+    """Made in a thread of this process; what is noticed stays with the reader."""
+
+    def make(chunks: list[Any]) -> "asyncio.Future[tuple[Batch, Counter[str]]]":
+        return asyncio.ensure_future(asyncio.to_thread(lambda: (maker.make(chunks), Counter[str]())))
+
+    return make
+
+
+def _elsewhere(executor: Any) -> Make:
+    def make(chunks: list[Any]) -> "asyncio.Future[tuple[Batch, Counter[str]]]":
+        return asyncio.get_running_loop().run_in_executor(executor, making.make, chunks)
+
+    return make
+
+
+async def _ahead(cut: Iterator[list[Any]], make: Make) -> Any:
+    """Batches in their order, some of them being made while one is published."""
+    waiting: deque[asyncio.Future[tuple[Batch, Counter[str]]]] = deque()
+    over = False
+    try:
+        while waiting or not over:
+            while not over and len(waiting) < _AHEAD:
+                chunks = await asyncio.to_thread(next, cut, None)
+                if chunks is None:
+                    over = True
+                else:
+                    waiting.append(make(chunks))
+            if waiting:
+                yield await waiting.popleft()
+    finally:
+        for each in waiting:
+            each.cancel()
+
+
+async def _failed(connection: AsyncConnection[Any], found: book.Import, why: str) -> None:
+    try:
+        await book.end(connection, found.id, "failed", why)
+    except Exception:
+        log.exception("that an import failed could not be noted")

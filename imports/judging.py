@@ -1,0 +1,98 @@
+"""What of an item would count, by the code that the stream reads webhooks with; and a file's sums, for a dry run."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from events import envelopes, instants, orders, payloads
+from events.envelopes import Opened, Webhook
+from events.errors import BadEvent
+from events.orders import Snapshot
+from events.webhook_topics import OURS, TOPICS, Kind
+from imports.items import Item, Problem
+
+
+class Judged(NamedTuple):
+    """An item that can be used: its payload minimised, and the order as the stream will read it (None: a customer)."""
+
+    item: Item
+    opened: Opened
+    order: Snapshot | None
+
+
+def judge(item: Item, shop: str, currency: str) -> Judged | Problem:
+    """Whether an item can be used; a Problem says why not."""
+    try:
+        return _judged(item, shop, currency)
+    except BadEvent as error:
+        return Problem(item.line, error.detail)
+
+
+def _judged(item: Item, shop: str, currency: str) -> Judged:
+    payload = item.payload
+    small = envelopes.checked(item.topic, shop, payload, item.exact or (lambda: payload))
+    for name in OURS:
+        small.pop(name, None)
+    opened = Opened(small, payloads.key_of(item.topic, shop, small), payloads.contact_of(item.topic, payload))
+    if TOPICS[item.topic].kind is not Kind.SNAPSHOT:
+        for name in ("created_at", "updated_at"):
+            if small.get(name) is not None:
+                instants.parse(small[name])
+        return Judged(item, opened, None)
+    webhook = Webhook(item.topic, shop, item.webhook_id, item.triggered_at, item.triggered_at, small)
+    return Judged(item, opened, orders.snapshot(webhook, currency)[0])
+
+
+@dataclass
+class Summary:
+    """What a file would bring in. `money` is minor units of orders that count, by status; days are UTC."""
+
+    orders: int = 0
+    guests: int = 0
+    first: int | None = None
+    last: int | None = None
+    by_status: Counter[str] = field(default_factory=Counter)
+    money: Counter[str] = field(default_factory=Counter)
+    tests: int = 0
+    cancelled: int = 0
+    customers_told: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    _people: set[int] = field(default_factory=set)
+
+    @property
+    def customers(self) -> int:
+        """Customers by id, and addresses without one."""
+        return len(self._people)
+
+    def add(self, found: Judged | Problem) -> None:
+        if isinstance(found, Problem):
+            self.problems.append(found)
+            return
+        if found.order is None:
+            self.customers_told += 1
+            self._people.add(hash(found.opened.key.partition("/")[2]))
+            return
+        order = found.order
+        self.orders += 1
+        who = order["customer"] or (found.opened.contact and found.opened.contact.email)
+        if who:
+            self._people.add(hash(who))
+        else:
+            self.guests += 1
+        at = order["processed_at"]
+        self.first = at if self.first is None or at < self.first else self.first
+        self.last = at if self.last is None or at > self.last else self.last
+        self.tests += order["test"]
+        self.cancelled += order["cancelled"]
+        self.by_status[order["status"]] += 1
+        if order["status"] in orders.COUNTING and not order["test"] and not order["cancelled"]:
+            self.money[order["status"]] += max(order["base"] - order["gift"], 0)
+
+
+def summary(items: Iterable[Item | Problem], shop: str, currency: str) -> Summary:
+    """What the items would bring in."""
+    found = Summary()
+    for item in items:
+        found.add(item if isinstance(item, Problem) else judge(item, shop, currency))
+    return found

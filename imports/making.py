@@ -1,0 +1,95 @@
+"""Pieces of a file into what can be published, in processes of their own: that is most of an import's work."""
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from multiprocessing import get_context
+from typing import Final, NamedTuple
+
+from events.envelopes import Opened
+from imports.items import Chunk, Problem, Reader
+from imports.judging import judge
+
+#: A file of fewer lines is made in this process: others take a second to begin.
+SMALL: Final = 5_000
+
+PROCESSES: Final = 2
+
+
+class Made(NamedTuple):
+    """An item that can be used, for its envelope: `opened` as the front door has it, nothing sealed yet."""
+
+    line: int
+    topic: str
+    triggered_at: int
+    webhook_id: str
+    opened: Opened
+
+
+Batch = list[Made | Problem]
+
+
+class Maker:
+    """Makes what a reader's chunks come to, for one shop."""
+
+    def __init__(self, reader: Reader, shop: str, currency: str) -> None:
+        self.reader = reader
+        self._shop, self._currency = shop, currency
+
+    def make(self, chunks: list[Chunk | Problem]) -> Batch:
+        return [each if isinstance(each, Problem) else self._one(each) for each in chunks]
+
+    def _one(self, chunk: Chunk) -> Made | Problem:
+        item = self.reader.item(chunk)
+        found = item if isinstance(item, Problem) else judge(item, self._shop, self._currency)
+        if isinstance(found, Problem):
+            return found
+        return Made(found.item.line, found.item.topic, found.item.triggered_at, found.item.webhook_id, found.opened)
+
+
+def batches(reader: Reader, size: int, skip: int) -> Iterator[list[Chunk | Problem]]:
+    """A file's chunks, so many at a time, without the first `skip`."""
+    chunks = islice(reader.chunks(), skip, None)
+    while found := list(islice(chunks, size)):
+        yield found
+
+
+# --- other processes ---------------------------------------------------------------------------------------------
+
+_maker: Maker | None = None
+
+
+def _begin(maker: Maker, parent: int) -> None:
+    global _maker
+    _maker = maker
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """A process whose parent was killed would wait for work for ever."""
+    while os.getppid() == parent:
+        threading.Event().wait(1)
+    os._exit(1)
+
+
+def make(chunks: list[Chunk | Problem]) -> tuple[Batch, Counter[str]]:
+    """In one of the processes: what the chunks come to, and what was noticed of them."""
+    assert _maker is not None
+    _maker.reader.notes.counts.clear()
+    return _maker.make(chunks), Counter(_maker.reader.notes.counts)
+
+
+@contextmanager
+def processes(maker: Maker) -> Iterator[Executor]:
+    """Processes that run `make`."""
+    executor = ProcessPoolExecutor(
+        PROCESSES, mp_context=get_context("spawn"), initializer=_begin, initargs=(maker, os.getpid())
+    )
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)

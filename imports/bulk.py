@@ -18,12 +18,18 @@ from events import codec, instants
 from events.errors import BadEvent
 from imports.items import CUSTOMER, ORDER, Chunk, FileError, Item, Json, Notes, Problem
 
-_PARENT: Final = re.compile(rb'"__parentId"\s*:\s*"gid:\\?/\\?/shopify\\?/([A-Za-z]+)\\?/([0-9]+)')
-_OWN: Final = re.compile(rb'"id"\s*:\s*"gid:\\?/\\?/shopify\\?/([A-Za-z]+)\\?/([0-9]+)')
+_NODE: Final = rb'gid:\\?/\\?/shopify\\?/([A-Za-z]+)\\?/([0-9]{1,20})(?:\\?[^"]*)?"'
+#: Where Shopify writes them: its own id first, its parent's last. What stands elsewhere is found by parsing the line.
+_OWN: Final = re.compile(rb'\s*\{\s*"id"\s*:\s*"' + _NODE)
+_PARENT: Final = re.compile(rb'"__parentId"\s*:\s*"' + _NODE + rb"\s*\}\s*$")
+_TAIL: Final = 160
+_BOM: Final = b"\xef\xbb\xbf"
 _ROOTS: Final = (b"Order", b"Customer")
 _GID: Final = re.compile(r"gid://shopify/([A-Za-z]+)/([0-9]{1,20})(\?.*)?")
 
 Loads = Callable[[bytes], Any]
+#: A kind of GraphQL's and an id: of the line itself, and of what it belongs to.
+Node = tuple[bytes, bytes]
 
 
 class _BadError(ValueError):
@@ -32,7 +38,7 @@ class _BadError(ValueError):
 
 def recognised(head: bytes) -> bool:
     """Whether a file that begins so is one; FileError for JSON that is none."""
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    start = head.removeprefix(_BOM).lstrip()
     if start.startswith(b"["):
         raise FileError("it is a JSON array: a bulk operation gives JSONL, an object a line")
     if not start.startswith(b"{"):
@@ -59,24 +65,21 @@ class BulkFile:
     def scan(self) -> int:
         """How many lines there are; and whether each is near the order that it belongs to."""
         lines, grouped = 0, True
-        current: tuple[bytes, bytes] | None = None
-        parts: dict[bytes, tuple[bytes, bytes]] = {}  # of a refund that is a line of its own: whose it is
+        current: Node | None = None
+        parts: dict[bytes, Node] = {}  # of a refund that is a line of its own: whose it is
         with self._path.open("rb") as file:
             for line in file:
                 lines += 1
-                if (parent := _PARENT.search(line)) is None:
-                    if own := _OWN.search(line):
-                        current = own[1], own[2]
+                own, root = _nodes(line.removeprefix(_BOM))
+                if root is None:
+                    current = own or current
                     continue
-                root = parent[1], parent[2]
-                if (own := _OWN.search(line)) and own[1] == b"Refund":
+                if own is not None and own[0] == b"Refund":
                     self._has_refunds = True
-                    if grouped:
-                        parts[own[2]] = root
+                    parts[own[1]] = root
                 if root[0] == b"Refund":
                     root = parts.get(root[1], root)
-                if root != current and root[0] in (b"Order", b"Customer"):
-                    grouped = False
+                grouped = grouped and root == current
         self._grouped = grouped
         return lines
 
@@ -98,11 +101,11 @@ class BulkFile:
                     yield Problem(held.line, "the file breaks off where more may belong to it")
                     held = None
                 continue
-            own = _OWN.search(lines[0])
-            if own is not None and own[1] in _ROOTS:
-                before = seen.setdefault(2 * int(own[2]) + (own[1] == b"Customer"), number)
+            own, _ = _nodes(lines[0])
+            if own is not None and own[0] in _ROOTS:
+                before = seen.setdefault(2 * int(own[1]) + (own[0] == b"Customer"), number)
                 if before != number:
-                    yield Problem(number, f"its {own[1].decode().lower()} stands in line {before} already")
+                    yield Problem(number, f"its {own[0].decode().lower()} stands in line {before} already")
                     continue
             elif own is not None:
                 continue  # a shop, a product: somebody asked for more
@@ -132,7 +135,8 @@ class BulkFile:
         at, lines = 0, list[bytes]()
         with self._path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                if b"__parentId" in line and _PARENT.search(line):
+                line = line.removeprefix(_BOM) if number == 1 else line
+                if b'"__parentId"' in line and _nodes(line)[1] is not None:
                     if lines:
                         lines.append(line)
                     else:
@@ -140,28 +144,27 @@ class BulkFile:
                 elif line.strip():
                     if lines:
                         yield at, lines
-                    at, lines = number, [line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line]
+                    at, lines = number, [line]
         if lines:
             yield at, lines
 
     def _sorted(self) -> Iterator[tuple[int, list[bytes]] | Problem]:
         """The same of a file whose lines are anywhere: an index of where each object's lines begin, in their order."""
         roots, numbers, starts = array("q"), array("q"), array("q")
-        order: dict[tuple[bytes, bytes], int] = {}
-        waiting: list[tuple[tuple[bytes, bytes], int, int]] = []  # parents may come later
-        refunds: dict[bytes, tuple[bytes, bytes]] = {}
+        order: dict[Node, int] = {}
+        waiting: list[tuple[Node, int, int]] = []  # parents may come later
+        refunds: dict[bytes, Node] = {}
         at = 0
         with self._path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                own = _OWN.search(line)
-                if (parent := _PARENT.search(line)) is not None:
-                    root = parent[1], parent[2]
-                    if own and own[1] == b"Refund":
-                        refunds[own[2]] = root
+                own, root = _nodes(line.removeprefix(_BOM))
+                if root is not None:
+                    if own is not None and own[0] == b"Refund":
+                        refunds[own[1]] = root
                     waiting.append((root, number, at))
                 elif line.strip():
                     if own is not None:
-                        order.setdefault((own[1], own[2]), number)  # a second one stands for itself, and is told
+                        order.setdefault(own, number)  # a second one stands for itself, and is told
                     roots.append(number)
                     numbers.append(number)
                     starts.append(at)
@@ -196,7 +199,7 @@ class BulkFile:
                     if lines:
                         yield current, lines
                     current, lines = root_at, []
-                lines.append(line.removeprefix(b"\xef\xbb\xbf"))
+                lines.append(line.removeprefix(_BOM))
             if lines:
                 yield current, lines
 
@@ -252,6 +255,25 @@ class BulkFile:
 
 
 # --- pieces ------------------------------------------------------------------------------------------------------
+
+
+def _nodes(line: bytes) -> tuple[Node | None, Node | None]:
+    """Whose line it is, and what it belongs to; None for what it does not tell."""
+    own, parent = _OWN.match(line), _PARENT.search(line[-_TAIL:])
+    if own is None or (parent is None and b'"__parentId"' in line):
+        try:
+            found = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            return own and (own[1], own[2]), None
+        if not isinstance(found, dict):
+            return None, None
+        return _node(found.get("id")), _node(found.get("__parentId"))
+    return (own[1], own[2]), parent and (parent[1], parent[2])
+
+
+def _node(value: Any) -> Node | None:
+    found = _GID.fullmatch(value) if isinstance(value, str) else None
+    return None if found is None else (found[1].encode(), found[2].encode())
 
 
 def _whole(line: bytes) -> bool:

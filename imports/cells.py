@@ -41,9 +41,7 @@ def parse_time(text: str) -> tuple[int, bool]:
     except (ValueError, BadEvent):
         pass
     if _SERIAL.fullmatch(plain):
-        raise CellError(
-            "is a spreadsheet's number of days: export the file anew, and do not save it from a spreadsheet"
-        )
+        raise CellError("is a spreadsheet's number of days: export anew, and do not save it from a spreadsheet")
     if _DAY_FIRST.fullmatch(plain):
         raise CellError("is a date whose day and month cannot be told apart: write it as 2026-01-31")
     raise CellError("is not a time such as 2026-01-31 or 2026-01-31T08:30:00Z")
@@ -131,5 +129,5 @@ def resource(text: str) -> str | None:
     if found := _FLOAT.fullmatch(plain):
         return found[1]
     if _ROUNDED.fullmatch(plain):
-        raise CellError("was rounded by a spreadsheet: export the file anew, and do not save it from a spreadsheet")
+        raise CellError("was rounded by a spreadsheet: export anew, and do not save it from a spreadsheet")
     raise CellError("is not an id")

@@ -3,6 +3,9 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
+# Every process of a stack, and of a test, would compile all of the house anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 BIN := .venv/bin
 # What runtime and dev packages stand in .venv: a stamp each, so that `make demo` does not wait for the test tools.

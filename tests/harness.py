@@ -13,13 +13,12 @@ positions committed. A frozen worker is one that a successor took over from, and
 import asyncio
 import json
 import random
-import weakref
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from faust.types import TP
 
@@ -125,6 +124,35 @@ class _Known:
     async def catch_up(self, missed: Any) -> None: ...
 
 
+class _Loop:
+    """Stands for the event loop: keeps what delivery reports ask for until the one that asked has returned.
+
+    A real one that is started for each record and stopped again takes longer than all that is tested on it.
+    """
+
+    def __init__(self) -> None:
+        self._asked: deque[Callable[[], Any]] = deque()
+
+    def is_closed(self) -> bool:
+        return False
+
+    def call_soon_threadsafe(self, function: Callable[..., Any], *args: Any) -> None:
+        self._asked.append(partial(function, *args))
+
+    def run(self) -> None:
+        while self._asked:
+            self._asked.popleft()()
+
+
+def _at_once(doing: Coroutine[Any, Any, Any]) -> None:
+    """Runs what has nothing to wait for."""
+    try:
+        doing.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("it waits for something")
+
+
 class _Worker:
     """A worker's memory, around the very parts that a real one has; all of it is lost in a crash."""
 
@@ -135,7 +163,7 @@ class _Worker:
         self.producer = _Producer(stream.partitions)
         self.failures: list[Exception] = []
         self.guard = Guard(self.producer, str, self.failures.append)
-        self.guard.attach(stream.loop)
+        self.guard.attach(cast(asyncio.AbstractEventLoop, stream.loop))
         self.sequence = Sequence()
         self.folder = Folder(stream.reference, _Known(), self.guard, self.sequence)
 
@@ -176,8 +204,7 @@ class Stream:
         self.partitions = partitions
         self.most = most
         self.losses = losses
-        self.loop = asyncio.new_event_loop()
-        weakref.finalize(self, self.loop.close)
+        self.loop = _Loop()
         self.logs: dict[Place, list[Received]] = defaultdict(list)
         self.changelogs: dict[Place, list[_Sent]] = defaultdict(list)
         self.committed: dict[Place, int] = defaultdict(int)
@@ -272,7 +299,7 @@ class Stream:
         piece = worker.pieces[tp].popleft()
         if not worker.pieces[tp]:
             del worker.pieces[tp]
-        self.loop.run_until_complete(worker.folder.fold(worker.tables[TABLES[tp.topic]], tp, piece))
+        _at_once(worker.folder.fold(worker.tables[TABLES[tp.topic]], tp, piece))
 
     def _deliver(self, worker: _Worker, place: Place) -> None:
         """One record of the outbox reaches the broker."""
@@ -286,8 +313,7 @@ class Stream:
         else:
             offset = self.put(place[0], sent.key, sent.value, place[1])
         sent.report(None, _Message(place[0], offset))
-        self.loop.call_soon(self.loop.stop)
-        self.loop.run_forever()
+        self.loop.run()
 
     def _commit(self, worker: _Worker) -> None:
         self.committed.update({(tp.topic, tp.partition): at for tp, at in worker.guard.positions.items()})

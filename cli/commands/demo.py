@@ -22,7 +22,6 @@ from cli.commands.batch import bar, run_segments
 from cli.commands.common import CommandError, Data
 from cli.commands.processes import Port
 from cli.shop import store_maker
-from cli.shop.player import Player
 from cli.stack import embedded, home, settled
 from cli.stack.supervisor import Stack
 from events import instants
@@ -114,6 +113,8 @@ class _Demo:
         return shops.create_key(self.settings, SHOP, "demo", ["read", "export", "pii", "admin"])
 
     def play(self, until: int, seed: int, customers: int, webhooks: int) -> None:
+        from cli.shop.player import Player
+
         secret = embedded.webhook_secrets(self.settings)[0].get_secret_value()
         store = store_maker.make_store(until, seed=seed, customers=customers, webhooks=webhooks)
         posted = player.post(Player(self.stack.api, SHOP, secret), store, webhooks, f"{webhooks:,} webhooks")

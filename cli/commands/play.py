@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,6 @@ from cli.commands.batch import bar
 from cli.commands.common import CommandError, Data, Database, Kafka
 from cli.shop import transactions
 from cli.shop.deliveries import Outgoing
-from cli.shop.player import Player, Posted
 from cli.stack import embedded, home
 from events.programs import Program
 from imports import transactions as reading
@@ -23,6 +22,9 @@ from imports.items import NOTES
 from imports.transactions import Transaction
 from runtime import database
 from runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from cli.shop.player import Player, Posted
 
 #: Seconds that an `up` which is just starting its processes again may take to answer.
 _PATIENCE = 60.0
@@ -33,7 +35,7 @@ class Format(StrEnum):
     cdnow = "cdnow"
 
 
-def post(player: Player, deliveries: Iterable[Outgoing], total: int, what: str) -> Posted:
+def post(player: "Player", deliveries: Iterable[Outgoing], total: int, what: str) -> "Posted":
     """Post under a progress bar."""
     with bar() as progress:
         task = progress.add_task(f"posting {what}", total=total)
@@ -115,6 +117,9 @@ def play(
     settings = common.read_settings(kafka=kafka, database=database, data=data)
     read = reading.read(file, form.value, currency.upper())
     address, key = _address(settings, url), _secret(settings, secret)
+    # Here, not above: every process of ours would load its HTTP client.
+    from cli.shop.player import Player
+
     player = Player(address, name, key)
     here = home.running(settings.data) is not None
     asyncio.run(player.greet(_PATIENCE if here else 0.0))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import psycopg
@@ -65,6 +66,23 @@ def add_raw(connection: Connection[Any], envelopes: Sequence[dict[str, Any]]) ->
             )
 
 
+#: Customers as the oracle found them, by all that it was asked: most of these tests ask the same of CDNOW.
+FOUND: dict[bytes, dict[str, oracle.Customer]] = {}
+
+
+def customers_of(
+    shop: str,
+    envelopes: Sequence[dict[str, Any]],
+    plain: dict[str, Any],
+    cut_points: Sequence[dict[str, Any]],
+    t: datetime | None,
+) -> dict[str, oracle.Customer]:
+    asked = sha256(codec.dumps([shop, envelopes, plain, cut_points, t])).digest()
+    if asked not in FOUND:
+        FOUND[asked] = oracle.oracle(envelopes, {shop: plain}, {shop: cut_points}, t)[shop].customers
+    return FOUND[asked]
+
+
 class Stream:
     """Stands in for broker, worker and sink: keeps what is published, and on a rescore writes the oracle's row."""
 
@@ -114,56 +132,54 @@ class Stream:
     def write(self, customers: set[str], as_of: datetime, shop: str) -> None:
         own = self._customers(shop, None)
         scored = self._customers(shop, as_of)
-        for name in customers:
-            if own[name].now > as_of:
-                self._row(shop, name, own[name].now, own[name])
-            else:
-                self._row(shop, name, as_of, scored[name])
+        self.connection.execute(
+            "DELETE FROM customers WHERE shop = %s AND customer_id = ANY(%s)", (shop, sorted(customers))
+        )
+        with (
+            self.connection.cursor() as cursor,
+            cursor.copy(
+                "COPY customers (shop, customer_id, now, currency, balance, recency_days, frequency, monetary,"
+                " last_order_at, r, f, m, score, segment_id, segment, cut_points_version, deleted, redacted) FROM STDIN"
+            ) as copy,
+        ):
+            for name in customers:
+                if own[name].now > as_of:
+                    copy.write_row(self._row(shop, name, own[name].now, own[name]))
+                else:
+                    copy.write_row(self._row(shop, name, as_of, scored[name]))
 
     def _customers(self, shop: str, t: datetime | None) -> dict[str, oracle.Customer]:
         """What the oracle says with what is known by now; kept, since a batch asks in several messages."""
         key = (shop, t, len(self.envelopes), len(self.cut_points))
         if key not in self.scored:
-            made = oracle.oracle(self.envelopes, {shop: self.plain}, {shop: self.cut_points}, t)
-            self.scored[key] = made[shop].customers
+            self.scored[key] = customers_of(shop, self.envelopes, self.plain, self.cut_points, t)
         return self.scored[key]
 
-    def _row(self, shop: str, name: str, now: datetime, row: oracle.Customer) -> None:
-        r, f, m = row.digits or (None, None, None)
-        self.connection.execute("DELETE FROM customers WHERE (shop, customer_id) = (%s, %s)", (shop, name))
-        self.connection.execute(
-            "INSERT INTO customers (shop, customer_id, now, currency, balance, recency_days, frequency, monetary,"
-            " last_order_at, r, f, m, score, segment_id, segment, cut_points_version, deleted, redacted)"
-            " VALUES (%s, %s, %s, 'USD', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, false, false)",
-            (
-                shop,
-                name,
-                now,
-                row.balance + (name in self.wrong),
-                row.recency,
-                row.frequency,
-                row.monetary,
-                row.last_order_at,
-                r,
-                f,
-                m,
-                row.score or None,
-                row.segment_id,
-                row.segment,
-                row.version,
-            ),
-        )
+    def _row(self, shop: str, name: str, now: datetime, row: oracle.Customer) -> tuple[Any, ...]:
+        standing = (*(row.digits or (None, None, None)), row.score or None, row.segment_id, row.segment, row.version)
+        balance = row.balance + (name in self.wrong)
+        measured = (balance, row.recency, row.frequency, row.monetary, row.last_order_at)
+        return (shop, name, now, "USD", *measured, *standing, False, False)
 
 
 PLAIN: dict[str, Any] = {"currency": "USD", "zone": "UTC", "look_back_days": 365, "rules": []}
 
 
-@pytest.fixture
-def cdnow(connection: Connection[Any]) -> Stream:
-    envelopes = cdnow_envelopes()
+def shop_of(connection: Connection[Any], envelopes: list[dict[str, Any]]) -> Stream:
     add_raw(connection, envelopes)
     add_program(connection, CDNOW_SHOP)
     return Stream(connection, envelopes, PLAIN)
+
+
+@pytest.fixture
+def cdnow(connection: Connection[Any]) -> Stream:
+    return shop_of(connection, cdnow_envelopes())
+
+
+@pytest.fixture
+def some(connection: Connection[Any]) -> Stream:
+    """The first of CDNOW's customers, for what does not depend on how many there are."""
+    return shop_of(connection, cdnow_envelopes()[:500])
 
 
 def run(stream: Stream, as_of: datetime, shop: str = CDNOW_SHOP, **more: Any) -> runs.RunReport:
@@ -212,8 +228,8 @@ def test_cdnow(connection: Connection[Any], cdnow: Stream) -> None:
     assert ("reading", 6919, None) in told
 
 
-def test_equal_values_make_an_equal_version(cdnow: Stream) -> None:
-    assert run(cdnow, AS_OF).version == run(cdnow, AS_OF).version
+def test_equal_values_make_an_equal_version(some: Stream) -> None:
+    assert run(some, AS_OF).version == run(some, AS_OF).version
 
 
 def test_an_earlier_as_of_is_a_question(connection: Connection[Any], cdnow: Stream) -> None:
@@ -248,8 +264,8 @@ def test_a_lost_rescore_is_asked_for_again(cdnow: Stream) -> None:
     )
 
 
-def test_runs_of_long_ago_are_let_go(connection: Connection[Any], cdnow: Stream) -> None:
-    reports = [run(cdnow, AS_OF + timedelta(days=days), kept=2) for days in range(4)]
+def test_runs_of_long_ago_are_let_go(connection: Connection[Any], some: Stream) -> None:
+    reports = [run(some, AS_OF + timedelta(days=days), kept=2) for days in range(4)]
     left = connection.execute("SELECT id FROM batch_runs ORDER BY started_at").fetchall()
     assert left == [(each.run_id,) for each in reports[2:]]
     assert one(connection, "SELECT count(DISTINCT run_id) FROM batch_segments") == 2
@@ -395,19 +411,19 @@ def test_main_publishes_through_the_ports_publisher(database: str, cdnow: Stream
     assert parity.main(settings, "cdnow.myshopify.com")[0].startswith("points: ")  # nobody posted any here
 
 
-def test_progress_may_end_a_run(connection: Connection[Any], cdnow: Stream) -> None:
+def test_progress_may_end_a_run(connection: Connection[Any], some: Stream) -> None:
     def end(stage: str, done: int, total: int | None) -> None:
         if stage == "rescoring":
             raise frames.BatchError("told to end")
 
     with pytest.raises(frames.BatchError, match="told to end"):
-        run(cdnow, AS_OF, on_progress=end)
+        run(some, AS_OF, on_progress=end)
     assert one(connection, "SELECT status, detail, published FROM batch_runs") == (
         "failed",
         "BatchError: told to end",
         True,
     )
-    assert run(cdnow, AS_OF).rounds == 1
+    assert run(some, AS_OF).rounds == 1
 
 
 def test_a_shop_without_customers(connection: Connection[Any]) -> None:
@@ -490,16 +506,16 @@ def partial(connection: Connection[Any], size: str, start: str, partition: int, 
     )
 
 
-def test_late_windows_are_rebuilt_and_the_rest_left(connection: Connection[Any], cdnow: Stream) -> None:
+def test_late_windows_are_rebuilt_and_the_rest_left(connection: Connection[Any], some: Stream) -> None:
     for size, start in (("day", "1997-01-01T00:00Z"), ("minute", "1997-01-01T12:00Z"), ("hour", "1980-01-01T00:00Z")):
         note(connection, size, start)
     for partition in range(3):
         partial(connection, "day", "1997-01-01T00:00Z", partition)
         partial(connection, "day", "1997-01-02T00:00Z", partition)
-    report = run(cdnow, AS_OF)
+    report = run(some, AS_OF)
     assert report.windows == 3
     assert one(connection, "SELECT count(*) FROM late_windows") == 0
-    first = [float(each["payload"]["subtotal_price"]) for each in cdnow.envelopes if "19970101" in day_of(each)]
+    first = [float(each["payload"]["subtotal_price"]) for each in some.envelopes if "19970101" in day_of(each)]
     rows = connection.execute(
         "SELECT size, start, partition, orders, net, points_earned, points_reversed FROM points_windows"
         " WHERE partition = -1 ORDER BY start, size"
@@ -513,7 +529,7 @@ def day_of(envelope: dict[str, Any]) -> str:
     return str(envelope["payload"]["processed_at"])[:10].replace("-", "")
 
 
-def test_a_window_noted_again_meanwhile_stays_on_the_list(connection: Connection[Any], cdnow: Stream) -> None:
+def test_a_window_noted_again_meanwhile_stays_on_the_list(connection: Connection[Any], some: Stream) -> None:
     note(connection, "day", "1997-01-01T00:00Z")
     waiting = windows.late(connection, CDNOW_SHOP)
     connection.execute("UPDATE late_windows SET noted_at = clock_timestamp()")
@@ -525,30 +541,30 @@ def test_a_window_noted_again_meanwhile_stays_on_the_list(connection: Connection
     assert one(connection, "SELECT count(*) FROM late_windows") == 1
 
 
-def test_a_fresh_note_waits_for_what_caused_it(connection: Connection[Any], cdnow: Stream) -> None:
+def test_a_fresh_note_waits_for_what_caused_it(connection: Connection[Any], some: Stream) -> None:
     note(connection, "day", "1997-01-01T00:00Z")
-    report = run(cdnow, AS_OF, settled=timedelta(minutes=5))
+    report = run(some, AS_OF, settled=timedelta(minutes=5))
     assert report.windows == 1
     assert one(connection, "SELECT count(*) FROM points_windows WHERE partition = -1") == 1
     assert one(connection, "SELECT count(*) FROM late_windows") == 1
     connection.execute("UPDATE late_windows SET noted_at = noted_at - interval '5 minutes'")
-    assert run(cdnow, AS_OF, settled=timedelta(minutes=5)).windows == 1
+    assert run(some, AS_OF, settled=timedelta(minutes=5)).windows == 1
     assert one(connection, "SELECT count(*) FROM late_windows") == 0
 
 
 def test_what_the_stream_wrote_beside_a_closed_window_is_looked_at_again(
-    connection: Connection[Any], cdnow: Stream
+    connection: Connection[Any], some: Stream
 ) -> None:
     """A sink wrote its row before the batch closed the window, and committed after: neither saw the other."""
     day = "1997-01-01T00:00Z"
     note(connection, "day", day)
     with psycopg.connect(connection.info.dsn, password=connection.info.password) as sink:
         partial(sink, "day", day, 2)  # not yet committed
-        assert run(cdnow, AS_OF).windows == 1
+        assert run(some, AS_OF).windows == 1
         sink.commit()
     assert one(connection, "SELECT count(*) FROM late_windows") == 0
     assert one(connection, "SELECT count(*) FROM points_windows WHERE partition >= 0") == 1
-    report = run(cdnow, AS_OF, settled=timedelta(minutes=5))
+    report = run(some, AS_OF, settled=timedelta(minutes=5))
     assert report.windows == 1
     assert one(connection, "SELECT count(*) FROM points_windows WHERE partition >= 0") == 0
     # Noted when it was found: what caused the row may not be stored yet.
@@ -556,7 +572,7 @@ def test_what_the_stream_wrote_beside_a_closed_window_is_looked_at_again(
 
 
 def test_a_window_that_the_stream_changed_meanwhile_stays_on_the_list(
-    connection: Connection[Any], cdnow: Stream
+    connection: Connection[Any], some: Stream
 ) -> None:
     """A partition whose time is behind still writes a window that another one has noted as late."""
     day = "1997-01-01T00:00Z"
@@ -574,15 +590,15 @@ def test_a_window_that_the_stream_changed_meanwhile_stays_on_the_list(
     assert one(connection, "SELECT count(*) FROM late_windows") == 0
 
 
-def test_a_late_day_is_rebuilt_under_the_zone_it_names(connection: Connection[Any], cdnow: Stream) -> None:
+def test_a_late_day_is_rebuilt_under_the_zone_it_names(connection: Connection[Any], some: Stream) -> None:
     """A note may be of a zone that is no longer, or not yet, in force: its row is right whenever it is."""
     zones = {"UTC": "1997-01-01T00:00Z", "Asia/Kolkata": "1996-12-31T18:30Z", "America/New_York": "1997-01-01T05:00Z"}
     for zone, start in zones.items():
         note(connection, "day", start, zone)
         partial(connection, "day", start, 0, zone)
-    assert run(cdnow, AS_OF).windows == 3
+    assert run(some, AS_OF).windows == 3
     orders_of = dict(connection.execute("SELECT zone, orders FROM points_windows WHERE size = 'day'").fetchall())
-    noons = [sum(day in day_of(each) for each in cdnow.envelopes) for day in ("19970101", "19970102")]
+    noons = [sum(day in day_of(each) for each in some.envelopes) for day in ("19970101", "19970102")]
     assert orders_of == dict.fromkeys(zones, noons[0])  # CDNOW's orders are all of noon, UTC
     for zone in zones:
         connection.execute("UPDATE programs SET program = program || jsonb_build_object('zone', %s::text)", (zone,))

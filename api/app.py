@@ -20,7 +20,7 @@ from runtime.settings import Settings
 
 VERSION = "1.0.0"
 
-#: Connections of one process. Webhooks of orders need none.
+#: Connections of one process. An order's webhook takes one for as long as it reads its customer's key.
 _POOL = 10
 
 _DESCRIPTION = """

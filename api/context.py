@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, NamedTuple
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Request, params
+from fastapi.dependencies.utils import get_flat_params
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from psycopg import sql
 from psycopg.rows import dict_row
@@ -94,6 +95,17 @@ def services_of(request: Request) -> Services:
     return services
 
 
+def _refuse_unknown(request: Request) -> None:
+    """A problem (422) for a parameter that the route does not know: left out unsaid, it would answer something else."""
+    taken = get_flat_params(request.scope["route"].dependant)
+    known = {each.alias for each in taken if isinstance(each.field_info, params.Query)}
+    if not known.issuperset(request.query_params):
+        # Without their names: whoever sends an address as a parameter may have sent one as a name.
+        raise ProblemError(
+            422, "invalid", f"A parameter is not known here; known: {', '.join(sorted(known)) or 'none'}."
+        )
+
+
 class Caller(NamedTuple):
     """Who is asking, for a shop of theirs, and what with."""
 
@@ -123,6 +135,7 @@ def allowed(scope: str) -> Callable[..., Awaitable[Caller]]:
     """The dependency that lets in whoever has a key of the shop with this scope.
 
     401 without a valid key, 403 without the scope; another shop than the key's is a 404, whether it exists or not.
+    422 for a parameter that the route does not know.
     """
 
     async def check(
@@ -140,6 +153,7 @@ def allowed(scope: str) -> Callable[..., Awaitable[Caller]]:
             raise ProblemError(404, "no-shop", "There is no such shop for this API key.")
         if scope not in granted.scopes:
             raise ProblemError(403, "no-scope", f"This API key lacks the scope '{scope}'.")
+        _refuse_unknown(request)
         return Caller(services, granted.shop, granted, given.credentials)
 
     return check

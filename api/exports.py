@@ -22,6 +22,7 @@ from api.models import AsOf, time_text
 from api.problems import ProblemError
 from api.runs import run_at
 from api.slots import Full, Slot
+from books import contacts
 from events import money
 from events.payloads import Contact
 from runtime import database, metrics
@@ -61,7 +62,7 @@ _LEAST_SPEED: Final = 50_000
 _STALLED: Final = "SET idle_in_transaction_session_timeout = '2min'"
 
 _LIVE = sql.SQL("""
-SELECT customer_id, contact, deleted, recency_days, frequency, monetary, currency, r, f, m, score, segment_id,
+SELECT customer_id, contact, consent, deleted, recency_days, frequency, monetary, currency, r, f, m, score, segment_id,
        segment, balance, last_order_at, now AS as_of, cut_points_version
 FROM customers WHERE shop = %(shop)s AND (%(segment)s::text IS NULL OR segment = %(segment)s)
 ORDER BY customer_id
@@ -69,9 +70,9 @@ ORDER BY customer_id
 
 # Consent and address are today's, whatever day is asked for: nobody may be written to by a consent since withdrawn.
 _PAST = sql.SQL("""
-SELECT b.customer_id, c.contact, c.deleted, b.recency_days, b.frequency, b.monetary, %(currency)s AS currency,
-       b.r, b.f, b.m, b.score, b.segment_id, b.segment, b.balance, b.last_order_at, %(as_of)s AS as_of,
-       %(version)s AS cut_points_version
+SELECT b.customer_id, c.contact, c.consent, c.deleted, b.recency_days, b.frequency, b.monetary,
+       %(currency)s AS currency, b.r, b.f, b.m, b.score, b.segment_id, b.segment, b.balance, b.last_order_at,
+       %(as_of)s AS as_of, %(version)s AS cut_points_version
 FROM batch_segments AS b LEFT JOIN customers AS c ON c.shop = b.shop AND c.customer_id = b.customer_id
 WHERE b.run_id = %(run)s AND b.shop = %(shop)s AND (%(segment)s::text IS NULL OR b.segment = %(segment)s)
 ORDER BY b.customer_id
@@ -98,11 +99,18 @@ def _address(contact: Contact | None, shown: bool) -> str | None:
     return csv_cells.safe(email) if shown else sha256(email.encode()).hexdigest()
 
 
+def _consent(contact: Contact | None) -> str | None:
+    """Whose consent nobody told has not given it; of somebody without an address only what was told is said."""
+    if contact is None or (contact.email is None and contact.consent is None):
+        return None
+    return csv_cells.safe(contact.consent or "not_subscribed")
+
+
 def _cells(row: Row, contact: Contact | None, shown: bool) -> Sequence[object]:
     return (
         row["customer_id"],
         _address(contact, shown),
-        None if contact is None else csv_cells.safe(contact.consent or "not_subscribed"),
+        _consent(contact),
         row["recency_days"],
         row["frequency"],
         money.decimal_text(row["monetary"], row["currency"]),
@@ -122,10 +130,11 @@ def _cells(row: Row, contact: Contact | None, shown: bool) -> Sequence[object]:
 
 async def _contacts(export: Export, connection: AsyncConnection[Any], rows: list[Row]) -> Mapping[str, Contact]:
     """Opened anew for each chunk, on the export's own connection; a customer the shop deleted has none."""
-    sealed = {row["customer_id"]: row["contact"] for row in rows if row["contact"] and not row["deleted"]}
-    if not sealed:
+    told = [row for row in rows if (row["contact"] or row["consent"]) and not row["deleted"]]
+    if not told:
         return {}
-    return await export.caller.services.vault.open_many(connection, export.caller.shop, sealed)
+    sealed = {row["customer_id"]: (row["contact"], row["consent"]) for row in told}
+    return await contacts.opened(export.caller.services.vault, connection, export.caller.shop, sealed)
 
 
 async def _written(export: Export, slot: Slot) -> AsyncGenerator[bytes]:
@@ -141,11 +150,11 @@ async def _written(export: Export, slot: Slot) -> AsyncGenerator[bytes]:
                 # Not `within`: it leaves a read behind that holds the connection, and closing the cursor waits for it.
                 async with asyncio.timeout(READ_SECONDS):
                     rows = await cursor.fetchmany(_CHUNK)
-                    contacts = await _contacts(export, connection, rows)
+                    found = await _contacts(export, connection, rows)
                 if not rows:
                     break
                 metrics.EXPORTED_ROWS.inc(len(rows))
-                yield csv_cells.lines(_cells(row, contacts.get(row["customer_id"]), export.addresses) for row in rows)
+                yield csv_cells.lines(_cells(row, found.get(row["customer_id"]), export.addresses) for row in rows)
         finally:
             # The connection first: a cursor of a closed one asks nothing more of a server that may not answer. So
             # nothing is waited for here, and whoever is cancelled once more meanwhile leaves nothing open.
@@ -228,7 +237,8 @@ async def segments_csv(
     """One row per customer. Streamed: any size takes the same memory.
 
     `email_sha256` is the SHA-256 of the trimmed, lowercased address; with the scope `pii` the column is `email`.
-    Both are empty without an address, and after the customer was deleted or redacted. Consent is always today's.
+    It is empty without an address, and like consent after the customer was deleted or redacted. `email_consent` is
+    what was told last, `not_subscribed` for an address without any. Consent is always today's.
     A text cell that a spreadsheet would run as a formula begins with an apostrophe.
     """
     try:

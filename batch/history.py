@@ -12,10 +12,10 @@ from typing import Any
 import polars as pl
 from psycopg import Connection
 
-from events import envelopes, instants, keys, orders, payloads, topics
+from events import contacts, envelopes, instants, keys, orders, payloads, topics
 from events.errors import BadEvent, UnusedTopic
 from events.records import MAX_LETTER
-from events.webhook_topics import NAMING, Kind
+from events.webhook_topics import ARCHIVED, NAMING, TELLING, Kind
 
 #: Webhooks fetched, parsed and laid into columns at a time.
 CHUNK = 5_000
@@ -223,7 +223,7 @@ class _Chunk:
 
     def take(self, stream: str, webhook: envelopes.Webhook) -> None:
         kind = webhook.kind
-        if kind is Kind.MERGE:
+        if kind in ARCHIVED:
             return
         ident = keys.resource_id(payloads.resource_of(webhook.topic, webhook.payload))
         if stream == topics.CUSTOMERS:
@@ -264,8 +264,7 @@ class _Chunk:
 
 
 def _check_customer(webhook: envelopes.Webhook) -> None:
-    """BadEvent where the time that orders a customer's contacts cannot be read: such a webhook is dead-lettered."""
-    if webhook.kind is Kind.CUSTOMER:
-        at = webhook.payload.get("updated_at") or webhook.payload.get("created_at")
-        if at:
-            instants.parse(at)
+    """BadEvent where a time that orders addresses or consents cannot be read: such a webhook is dead-lettered."""
+    if webhook.kind in TELLING:
+        contacts.address_key(webhook)
+        contacts.consent_key(webhook)

@@ -8,12 +8,11 @@ from uuid import UUID, uuid4
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
-from books import schema
+from books import contacts, schema
 from books.vault import Pool, Vault
 from events import codec, instants, keys, money, payloads, topics
 from events.errors import BadEvent
 from events.messages import Message
-from events.payloads import Contact
 from runtime.ports import Publisher
 
 Row = dict[str, Any]
@@ -73,7 +72,7 @@ def _names(value: str | None, customer_id: str) -> bool:
         topic, payload = envelope["topic"], envelope["payload"]
         if topic.startswith("orders/"):
             return str((payload.get("customer") or {}).get("id")) == customer_id
-        named = [payloads.resource_of(topic, payload)] if topic.startswith("customers/") else []
+        named = [payloads.resource_of(topic, payload)] if topic.startswith("customers") else []
         if topic == "customers/merge":
             named.append(str(payload.get("admin_graphql_api_customer_deleted_id")).rpartition("/")[2])
         return customer_id in map(str, named)
@@ -95,20 +94,17 @@ async def _rows(connection: AsyncConnection[Any], query: LiteralString, paramete
     return [{name: _plain(value) for name, value in row.items()} for row in await cursor.fetchall()]
 
 
-def _opened(contact: Contact | None) -> Row | None:
-    return None if contact is None else contact._asdict()
-
-
 async def _event(row: Row, vault: Vault, shop: str, customer_id: str) -> Row:
     """A raw event with its message parsed, and what was sealed in it opened."""
     try:
         message = codec.loads(row["value"].encode())
-        sealed = message["payload"]["contact"] if row["stream"] == topics.CUSTOMERS else None
-        if isinstance(sealed, str):
-            message["payload"]["contact"] = _opened(await vault.open(shop, customer_id, sealed))
+        for name in ("contact", "consent"):
+            if isinstance(sealed := message["payload"].get(name), str):
+                found = await vault.open(shop, customer_id, sealed)
+                message["payload"][name] = found and found._asdict()
     except KeyError:
         pass
-    except (BadEvent, TypeError):
+    except (BadEvent, TypeError, AttributeError):
         message = row["value"]
     return {**row, "value": message}
 
@@ -142,13 +138,16 @@ async def export(pool: Pool, vault: Vault, shop: str, customer_id: str) -> dict[
     ]
     customer = found.pop("customer")
     row = customer[0] if customer else None
-    sealed = None if row is None else row.pop("contact")
+    reached = None
     if row is not None:
+        told = row.pop("contact"), row.pop("consent")
+        async with pool.connection() as connection:
+            reached = (await contacts.opened(vault, connection, shop, {customer_id: told})).get(customer_id)
         row["monetary"] = money.decimal_text(row["monetary"], row["currency"])
     return {
         "shop": shop,
         "customer_id": customer_id,
-        "contact": None if sealed is None else _opened(await vault.open(shop, customer_id, sealed)),
+        "contact": reached and reached._asdict(),
         "customer": row,
         **found,
         "events": events,

@@ -60,7 +60,7 @@ TABLES: Final = (
         "customers",
         _names(
             "shop customer_id now currency balance recency_days frequency monetary last_order_at r f m score"
-            " segment_id segment cut_points_version contact deleted redacted fence"
+            " segment_id segment cut_points_version contact consent deleted redacted fence"
         ),
         _names("stored_at"),
         derived=True,

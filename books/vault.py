@@ -14,7 +14,7 @@ import hmac
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -223,17 +223,17 @@ class Vault:
     async def open(self, shop: str, customer_id: str, sealed: str) -> Contact | None:
         """The contact; None once the key has been destroyed, or if it was not sealed for this customer."""
         async with self._pool.connection() as connection:
-            return (await self.open_many(connection, shop, {customer_id: sealed})).get(customer_id)
+            found = await self.open_many(connection, shop, {customer_id: [sealed]})
+        return next(iter(found.get(customer_id, ())), None)
 
     async def open_many(
-        self, connection: AsyncConnection[Any], shop: str, sealed: Mapping[str, str]
-    ) -> dict[str, Contact]:
+        self, connection: AsyncConnection[Any], shop: str, sealed: Mapping[str, Sequence[str]]
+    ) -> dict[str, list[Contact]]:
         """Contacts by customer id, in one query on the caller's connection; those unreadable are left out."""
-        opened: dict[str, Contact] = {}
+        opened: dict[str, list[Contact]] = {}
         for customer_id, cipher in (await self._read(connection, shop, list(sealed))).items():
-            contact = _contact(open_bytes(cipher, shop, customer_id, sealed[customer_id]))
-            if contact is not None:
-                opened[customer_id] = contact
+            found = [_contact(open_bytes(cipher, shop, customer_id, each)) for each in sealed[customer_id]]
+            opened[customer_id] = [each for each in found if each is not None]
         return opened
 
     async def open_body(self, shop: str, sealed: str) -> bytes | None:

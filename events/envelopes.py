@@ -66,14 +66,14 @@ def explain(error: ValidationError) -> str:
 
 
 class Opened(NamedTuple):
-    """A webhook's body that has been read: minimised, its Kafka key, and the contact that it told, in clear.
+    """A webhook's body that has been read: minimised, its Kafka key, and what it told of a contact, in clear.
 
     Nothing stands in it yet under the names of webhook_topics.OURS: books/contacts.py puts it there.
     """
 
     payload: dict[str, Any]
     key: str
-    contact: payloads.Contact | None
+    told: payloads.Told
 
 
 def of_body(topic: str, shop: str, body: bytes, *, page: bool = True) -> Opened:
@@ -85,7 +85,7 @@ def of_body(topic: str, shop: str, body: bytes, *, page: bool = True) -> Opened:
     small = checked(topic, shop, payload, lambda: codec.loads_exact(body), page=page)
     for name in webhook_topics.OURS:
         small.pop(name, None)
-    return Opened(small, payloads.key_of(topic, shop, small), payloads.contact_of(topic, payload))
+    return Opened(small, payloads.key_of(topic, shop, small), payloads.told_of(topic, payload))
 
 
 def checked(

@@ -147,7 +147,7 @@ def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refun
             webhook.triggered_at,
             webhook.webhook_id,
             # One delivery that came twice was sealed twice, each time to other bytes: it is the same all the same.
-            codec.digest({name: value for name, value in payload.items() if name != "contact"})[:16],
+            codec.digest({name: value for name, value in payload.items() if name not in ("contact", "consent")})[:16],
         ],
         "customer": keys.resource_id(customer["id"]) if customer and customer.get("id") is not None else None,
         "status": (status or "unknown").lower(),

@@ -11,7 +11,7 @@ import re
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from events import keys
+from events import instants, keys
 from events.errors import BadEvent, UnusedTopic
 from events.webhook_topics import TOPICS, WORD, Kind, Leaf, Spare, WebhookTopic
 
@@ -27,10 +27,22 @@ class InexactNumber(BadEvent):
 
 
 class Contact(NamedTuple):
-    """A customer's e-mail, trimmed and lowercased, and whether marketing may be sent to it; None: not told."""
+    """A customer's e-mail, normalised, and whether marketing may be sent to it; None: not told here.
+
+    Consent is `subscribed`, `pending`, `unsubscribed`, `not_subscribed`, or another of Shopify's states.
+    """
 
     email: str | None
     consent: str | None
+
+
+class Told(NamedTuple):
+    """What one payload tells: an e-mail, or that there is none any more (`removed`); a consent, and its own time."""
+
+    email: str | None = None
+    removed: bool = False
+    consent: str | None = None
+    consent_at: str | None = None
 
 
 #: In place of a spare field that is not of its type: it is left out.
@@ -175,52 +187,66 @@ def normalised(email: str) -> str:
     return email.strip().lower()
 
 
-def _email(value: Any) -> str | None:
-    """The address, normalised; None for what is none."""
-    return normalised(value) if isinstance(value, str) and value.strip() and len(value) <= 320 else None
-
-
-def contact_of(topic: str, payload: dict[str, Any]) -> Contact | None:
-    """E-mail and consent as a payload tells them; None where there is no e-mail.
+def told_of(topic: str, payload: dict[str, Any]) -> Told:
+    """What a payload as it came tells of address and consent.
 
     An order tells its customer's address, else its own, and of consent only that it was given; customers/redact tells
-    whose address is to be forgotten. A customer's consent is `subscribed`, `pending`, `unsubscribed`, `not_subscribed`
-    (or another of Shopify's states), from `email_marketing_consent`, or from `accepts_marketing` in older versions.
-    BadEvent for half a surrogate pair in a customer's e-mail; in an order's it is none.
+    whose address is to be forgotten. BadEvent for half a surrogate pair in a customer's e-mail: in an order's it is
+    none.
     """
     kind = _known(topic).kind
     if kind is Kind.SNAPSHOT:
-        email = next(
-            filter(_encodes, (_email((payload.get("customer") or {}).get("email")), _email(payload.get("email")))), None
-        )
-        consent = "subscribed" if payload.get("buyer_accepts_marketing") is True else None
-        return None if email is None else Contact(email, consent)
+        email = _email(_customer(payload).get("email"), spare=True) or _email(payload.get("email"), spare=True)
+        agreed = email is not None and payload.get("buyer_accepts_marketing") is True
+        return Told(email, consent="subscribed" if agreed else None)
     if kind is Kind.REDACT:
-        email = _email((payload.get("customer") or {}).get("email"))
-        return Contact(email, None) if _encodes(email) else None
-    if kind is not Kind.CUSTOMER:
-        return None
-    email = _email(payload.get("email"))
-    if email is None:
-        return None
-    if not _encodes(email):
-        raise BadEvent("bad_json", "half a surrogate pair in an e-mail")
-    return Contact(email, _consent(payload))
+        return Told(_email(_customer(payload).get("email"), spare=True))
+    if kind is Kind.CONSENT:
+        return Told(_email(payload.get("email_address")), False, *_consent(payload))
+    if kind is Kind.CUSTOMER:
+        removed = "email" in payload and payload["email"] in (None, "")
+        return Told(_email(payload.get("email")), removed, *_consent(payload))
+    return Told()
 
 
-def _encodes(email: str | None) -> bool:
+def _customer(payload: dict[str, Any]) -> dict[str, Any]:
+    return payload.get("customer") or {}
+
+
+def _email(value: Any, spare: bool = False) -> str | None:
+    """The address, normalised; None for what is none."""
+    if not isinstance(value, str) or not value.strip() or len(value) > 320:
+        return None
     try:
-        return email is not None and bool(email.encode())
+        value.encode()
     except UnicodeEncodeError:
-        return False
+        if spare:
+            return None
+        raise BadEvent("bad_json", "half a surrogate pair in an e-mail") from None
+    return normalised(value)
 
 
-def _consent(payload: dict[str, Any]) -> str:
+def _consent(payload: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Consent and its own time: from `email_marketing_consent`, or from `accepts_marketing` in older versions."""
     marketing = payload.get("email_marketing_consent")
-    state = marketing.get("state") if isinstance(marketing, dict) else None
+    marketing = marketing if isinstance(marketing, dict) else {}
+    state, accepts = marketing.get("state"), payload.get("accepts_marketing")
     if isinstance(state, str) and WORD.matches(state):
-        return state
-    return "subscribed" if payload.get("accepts_marketing") is True else "not_subscribed"
+        consent = state.lower()  # who reads GraphQL writes SUBSCRIBED
+    elif isinstance(accepts, bool):
+        consent = "subscribed" if accepts else "not_subscribed"
+    else:
+        return None, None
+    times = marketing.get("consent_updated_at"), payload.get("accepts_marketing_updated_at")
+    return consent, next(filter(None, map(_time, times)), None)
+
+
+def _time(value: Any) -> str | None:
+    """The instant as we write it; None for what is none, so that nobody's consent is lost for it."""
+    try:
+        return instants.text(instants.parse(value))
+    except BadEvent:
+        return None
 
 
 def resource_of(topic: str, payload: dict[str, Any]) -> Any:

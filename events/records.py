@@ -7,7 +7,7 @@ Every value is bounded here, in length, in characters and in size: whatever is o
 in a column, an index or a key. events.fields has the bounds.
 """
 
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, NotRequired, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
@@ -50,6 +50,23 @@ _STRICT = ConfigDict(extra="forbid")
 
 
 @with_config(_STRICT)
+class OrderContact(TypedDict):
+    """An address that an order told of this customer, sealed with the customer's own key."""
+
+    sealed: Sealed
+    placed_at: Annotated[Instant, Field(description="when the order was placed")]
+    updated_at: Annotated[Instant, Field(description="of the snapshot that told it")]
+
+
+@with_config(_STRICT)
+class OrderConsent(TypedDict):
+    """That the order's buyer agreed to marketing, sealed likewise."""
+
+    sealed: Sealed
+    placed_at: Annotated[Instant, Field(description="when the order was placed")]
+
+
+@with_config(_STRICT)
 class OrderFact(TypedDict):
     """What one order now contributes to one customer: absolute. A higher revision replaces a lower one.
 
@@ -72,6 +89,8 @@ class OrderFact(TypedDict):
     gross: Annotated[
         int, Field(ge=0, le=MAX_MINOR, description="minor units: net before refunds, cancellation or deletion")
     ]
+    contact: NotRequired[Annotated[OrderContact, Field(description="may grow without the revision")]]
+    consent: NotRequired[Annotated[OrderConsent, Field(description="may grow without the revision")]]
 
 
 @with_config(_STRICT)
@@ -122,7 +141,8 @@ class CustomerRow(TypedDict):
     monetary: Minor
     last_order_at: Instant | None
     standing: Standing
-    contact: Annotated[Sealed | None, Field(description="e-mail and consent, sealed with the customer's own key")]
+    contact: Annotated[Sealed | None, Field(description="the e-mail, sealed with the customer's own key")]
+    consent: Annotated[Sealed | None, Field(description="whether marketing may be sent to it, sealed likewise")]
     deleted: bool
     redacted: bool
     fence: Fence

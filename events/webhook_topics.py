@@ -67,7 +67,12 @@ _WORD: Final = WORD._replace(spare=True)
 _NAME: Final = _leaf(r"[^@\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,64}", "wrong_type", spare=True)
 
 #: What the front door puts into a payload: whatever else Shopify's has under these names is not ours.
-OURS: Final[Spec] = {"address": _ADDRESS, "contact": _SEALED}
+OURS: Final[Spec] = {
+    "address": _ADDRESS,
+    "contact": _SEALED,
+    "consent": _SEALED,
+    "consent_at": TIME._replace(spare=True),
+}
 
 _MONEY: Spec = {"shop_money": {"amount": AMOUNT, "currency_code": WORD}}
 
@@ -137,6 +142,8 @@ class Kind(Enum):
     ORDER_GONE = "an order was deleted"
     CUSTOMER = "a whole customer"
     CUSTOMER_GONE = "a customer was deleted"
+    CONSENT = "whether a customer may be written to by e-mail"
+    SMS_CONSENT = "whether a customer may be written to by SMS"
     MERGE = "two customers were made one"
     REDACT = "a customer is to be forgotten"
     DATA_REQUEST = "a customer asks what is kept"
@@ -145,7 +152,13 @@ class Kind(Enum):
 
 
 #: What makes a customer known, beside being named in an order.
-NAMING: Final = frozenset({Kind.CUSTOMER, Kind.CUSTOMER_GONE})
+NAMING: Final = frozenset({Kind.CUSTOMER, Kind.CUSTOMER_GONE, Kind.CONSENT})
+
+#: What of customers is only archived: it tells nobody anything yet.
+ARCHIVED: Final = frozenset({Kind.MERGE, Kind.SMS_CONSENT})
+
+#: What may tell of an address or a consent.
+TELLING: Final = frozenset({Kind.SNAPSHOT, Kind.CUSTOMER, Kind.CONSENT})
 
 
 class WebhookTopic(NamedTuple):
@@ -199,6 +212,12 @@ TOPICS: Final[dict[str, WebhookTopic]] = {
             {"id", "admin_graphql_api_id", "phone", "addresses", "tax_exemptions"}
             | {"email_marketing_consent", "sms_marketing_consent"}
         ),
+    ),
+    "customers_email_marketing_consent/update": WebhookTopic(
+        topics.CUSTOMERS, Kind.CONSENT, {"customer_id": ID, **OURS}, key=("customer_id",)
+    ),
+    "customers_sms_marketing_consent/update": WebhookTopic(
+        topics.CUSTOMERS, Kind.SMS_CONSENT, {"customer_id": ID}, key=("customer_id",)
     ),
     "customers/merge": WebhookTopic(
         topics.CUSTOMERS,

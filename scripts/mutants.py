@@ -311,9 +311,23 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     Mutant(
         "of two sealed contacts the last that came wins",
         "tables/customers.py",
-        '(have, state["contact"] or "") < (key, sealed or "")',
-        "have <= key",
+        '(have, state["contact"] or "") < (address_key, sealed or "")',
+        "have <= address_key",
         (CUSTOMERS,),
+    ),
+    Mutant(
+        "an order's consent is as new as its last update",
+        "tables/orders.py",
+        "    placed_at = contacts.placed_at(webhook)",
+        '    placed_at = snapshot["key"][0]',
+        (GOLDEN,),
+    ),
+    Mutant(
+        "whoever took their address away is found by an order's",
+        "tables/customers.py",
+        'state["contact"] is not None or state["addressed"] or state["order_contact"] is None',
+        'state["contact"] is not None or state["order_contact"] is None',
+        (GOLDEN,),
     ),
     Mutant(
         "a redaction holds until the next update",

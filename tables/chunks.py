@@ -83,7 +83,7 @@ class OrderChunk(_Base):
         state = self._states.get(key)
         if state is None:
             kept = self._table.get(key)
-            state = order_fold.initial() if kept is None else codec.loads(kept)
+            state = order_fold.initial() if kept is None else {**order_fold.initial(), **codec.loads(kept)}
         currency = shop.program.currency
         self._states[key] = state = order_fold.apply(state, webhook, currency)
         for fact in order_fold.facts(webhook.shop, order_id, currency, state):
@@ -228,7 +228,8 @@ class CustomerChunk(_Base):
         if found is None:
             key = keys.join(*ident)
             kept = self._table.get(key)
-            state = customers.initial() if kept is None else codec.loads(kept)
+            # What an older version kept lacks what came later.
+            state = customers.initial() if kept is None else {**customers.initial(), **codec.loads(kept)}
             found = self._open[ident] = (state, _Nodes(self._table, key, state))
         return found
 

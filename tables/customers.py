@@ -1,7 +1,8 @@
 """The customer fold: what orders, customer webhooks and rescores make of one customer.
 
-Contributions are a join by (order, home), the highest revision winning; `now` is a maximum; the contact is the
-newest by its key. The standing (digits, segment) is a cache of (contributions, now, cut-point version).
+Contributions are a join by (order, home), the highest revision winning; `now` is a maximum; address and consent are
+each the newest by its key (events/contacts.py). The standing (digits, segment) is a cache of (contributions, now,
+cut-point version).
 """
 
 import re
@@ -10,10 +11,10 @@ from typing import Any, NamedTuple
 
 from typing_extensions import TypedDict
 
-from events import instants, keys
+from events import contacts, instants, keys
 from events.envelopes import Webhook
 from events.records import CustomerRow, OrderFact, PointsRecord, RfmUpdated, Standing
-from events.webhook_topics import NAMING, Kind
+from events.webhook_topics import ARCHIVED, NAMING, TELLING, Kind
 from tables import contributions, rfm
 from tables.ids import change_id
 from tables.reference import ShopReference
@@ -29,8 +30,11 @@ class CustomerState(TypedDict):
     known: bool
     deleted: bool
     redacted: bool
-    contact: str | None
-    contact_key: list[Any] | None
+    contact: str | None  # the newest address that a customer's own webhook told, sealed
+    contact_key: contacts.Key | None
+    addressed: bool  # one of them told an address, ever
+    order_contact: contacts.Key | None  # of the newest order: [placed_at, updated_at, sealed]
+    consent: contacts.Key | None  # the newest of all: [its own time, triggered_at, webhook_id, sealed]
     standing: Standing | None
     tree: contributions.Node
     next_node: int
@@ -52,6 +56,9 @@ def initial() -> CustomerState:
         "redacted": False,
         "contact": None,
         "contact_key": None,
+        "addressed": False,
+        "order_contact": None,
+        "consent": None,
         "standing": None,
         "tree": contributions.empty(),
         "next_node": 0,
@@ -67,6 +74,7 @@ def file(state: CustomerState, nodes: contributions.Nodes, fact: OrderFact, shop
     homes = sorted({*map(instants.parse, fact["homes"]), processed_at})
     state["now"] = max(state["now"], now)
     state["known"] = state["known"] or not keys.is_guest(fact["customer_id"])
+    _take_order(state, fact)
     for home in homes:
         entry = _entry(fact, home, home == processed_at, shop)
         before = contributions.find(nodes, state["tree"], home, fact["order_id"])
@@ -94,34 +102,64 @@ def _entry(fact: OrderFact, home: int, stands: bool, shop: ShopReference) -> con
 
 
 def apply(state: CustomerState, webhook: Webhook) -> None:
-    """A webhook about the customer. customers/merge is only archived; a redaction holds for ever."""
+    """A webhook about the customer. Some are only archived; a redaction holds for ever."""
     kind = webhook.kind
-    if kind is Kind.MERGE:
+    if kind in ARCHIVED:
         return
-    if kind is Kind.CUSTOMER:
+    if kind in TELLING:
         _take_contact(state, webhook)
     state["now"] = max(state["now"], webhook.event_time)
     state["known"] = state["known"] or kind in NAMING
     state["deleted"] = state["deleted"] or kind is Kind.CUSTOMER_GONE
     state["redacted"] = state["redacted"] or kind is Kind.REDACT
-    if state["redacted"] or state["deleted"]:
-        state["contact"] = None
+    _forget(state)
 
 
 def _take_contact(state: CustomerState, webhook: Webhook) -> None:
-    """The newest contact by (updated_at, triggered_at, webhook_id); it comes sealed, or not at all.
+    """The newest address and the newest consent, each by its own key; what a payload lacks it says nothing of.
 
-    One delivery that came twice may have been sealed twice, each time to other bytes: those decide last.
+    They come sealed, or not at all. One delivery that came twice may have been sealed twice, each time to other bytes:
+    those decide last.
     """
-    payload = webhook.payload
-    at = payload.get("updated_at") or payload.get("created_at")
-    key = [instants.parse(at) if at else webhook.triggered_at, webhook.triggered_at, webhook.webhook_id]
-    contact = payload.get("contact")
-    sealed = contact if isinstance(contact, str) and _SEALED.fullmatch(contact) else None
-    have = state["contact_key"]
-    if have is None or (have, state["contact"] or "") < (key, sealed or ""):
-        state["contact_key"] = key
-        state["contact"] = sealed
+    address_key, consent_key = contacts.address_key(webhook), contacts.consent_key(webhook)
+    if "contact" in webhook.payload:
+        sealed = _sealed(webhook.payload["contact"])
+        have = state["contact_key"]
+        if have is None or (have, state["contact"] or "") < (address_key, sealed or ""):
+            state["contact_key"] = address_key
+            state["contact"] = sealed
+        state["addressed"] = state["addressed"] or sealed is not None
+    consent = _sealed(webhook.payload.get("consent"))
+    if consent is not None:
+        state["consent"] = max(state["consent"] or [], [*consent_key, consent])
+
+
+def _take_order(state: CustomerState, fact: OrderFact) -> None:
+    """What an order told of the customer's address and consent; of one time, what they told themselves comes first."""
+    contact, consent = fact.get("contact"), fact.get("consent")
+    if contact is not None:
+        key = [instants.parse(contact["placed_at"]), instants.parse(contact["updated_at"]), contact["sealed"]]
+        state["order_contact"] = max(state["order_contact"] or [], key)
+    if consent is not None:
+        state["consent"] = max(state["consent"] or [], [instants.parse(consent["placed_at"]), 0, "", consent["sealed"]])
+    _forget(state)
+
+
+def _sealed(value: Any) -> str | None:
+    return value if isinstance(value, str) and _SEALED.fullmatch(value) else None
+
+
+def _forget(state: CustomerState) -> None:
+    if state["redacted"] or state["deleted"]:
+        state["contact"] = state["order_contact"] = state["consent"] = None
+
+
+def _address(state: CustomerState) -> str | None:
+    """An order's only while no webhook of the customer's own has told one, be it that they took it away since."""
+    if state["contact"] is not None or state["addressed"] or state["order_contact"] is None:
+        return state["contact"]
+    sealed: str = state["order_contact"][-1]
+    return sealed
 
 
 class Measured(NamedTuple):
@@ -188,7 +226,8 @@ def row(
         "monetary": found.monetary,
         "last_order_at": instants.text(measured.latest) if measured.latest else None,
         "standing": state["standing"],
-        "contact": state["contact"],
+        "contact": _address(state),
+        "consent": state["consent"][-1] if state["consent"] else None,
         "deleted": state["deleted"],
         "redacted": state["redacted"],
         "fence": fence,

@@ -1,6 +1,7 @@
 """The order fold: an order's state is a join of everything its webhooks said, so arrival order cannot matter.
 
     state = newest snapshot  x  union of refunds  x  cancelled  x  deleted  x  owners ever  x  homes ever  x  now
+            x  newest address and consent told of each owner
 
 Each part only grows (the newest by a total order, a union, a maximum), so merging is commutative, associative and
 idempotent. What leaves is a function of the state alone: one fact for each customer the order ever had.
@@ -10,7 +11,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from events import instants, keys, orders
+from events import contacts, instants, keys, orders
 from events.envelopes import Webhook
 from events.records import OrderFact
 from events.webhook_topics import Kind
@@ -25,6 +26,8 @@ class OrderState(TypedDict):
     deleted_at: int  # 0: not deleted
     owners: list[str]  # customer ids and guest keys, sorted
     homes: list[int]  # every processed_at it ever had, sorted
+    contacts: dict[str, contacts.Key]  # by owner, the newest address told: [placed_at, updated_at, sealed]
+    consents: dict[str, contacts.Key]  # by owner, that they agreed: [placed_at, sealed]
     now: int  # the greatest event time seen
 
 
@@ -36,6 +39,8 @@ def initial() -> OrderState:
         "deleted_at": 0,
         "owners": [],
         "homes": [],
+        "contacts": {},
+        "consents": {},
         "now": 0,
     }
 
@@ -46,6 +51,7 @@ def apply(state: OrderState, webhook: Webhook, currency: str) -> OrderState:
     if kind is Kind.SNAPSHOT:
         snapshot, refunds = orders.snapshot(webhook, currency)
         newer = _with_refunds(state, refunds)
+        newer = _with_contact(newer, snapshot, webhook)
         return _with_snapshot(newer, snapshot, keys.resource_id(webhook.payload.get("id")), webhook.event_time)
     if kind is Kind.REFUND:
         refund_id, refund = orders.refund(webhook.payload, currency)
@@ -71,14 +77,32 @@ def _with_snapshot(state: OrderState, snapshot: orders.Snapshot, order_id: str, 
     have = state["snapshot"]
     owner = snapshot["customer"] or keys.guest(order_id)
     return {
+        **state,
         "snapshot": snapshot if have is None or have["key"] < snapshot["key"] else have,
-        "refunds": state["refunds"],
         "cancelled": state["cancelled"] or snapshot["cancelled"],
-        "deleted_at": state["deleted_at"],
         "owners": _added(state["owners"], owner),
         "homes": _added(state["homes"], snapshot["processed_at"]),
         "now": max(state["now"], event_time),
     }
+
+
+def _with_contact(state: OrderState, snapshot: orders.Snapshot, webhook: Webhook) -> OrderState:
+    """What the snapshot told of its customer, or of whom its address alone names: the newest that is told stands."""
+    contact, consent = webhook.payload.get("contact"), webhook.payload.get("consent")
+    owner = snapshot["customer"] or webhook.payload.get("address")
+    if owner is None or not (contact or consent):
+        return state
+    placed_at = contacts.placed_at(webhook)
+    newer: OrderState = {**state}
+    if contact:
+        newer["contacts"] = _newer(state["contacts"], owner, [placed_at, snapshot["key"][0], contact])
+    if consent:
+        newer["consents"] = _newer(state["consents"], owner, [placed_at, consent])
+    return newer
+
+
+def _newer(have: dict[str, contacts.Key], owner: str, key: contacts.Key) -> dict[str, contacts.Key]:
+    return {**have, owner: max(have.get(owner, []), key)}
 
 
 def _added(have: list[Any], value: Any) -> list[Any]:
@@ -150,7 +174,22 @@ def facts(shop: str, order_id: str, currency: str, state: OrderState) -> list[Or
         "net": value if counted else 0,
         "gross": max(value, snapshot["gross"]) if paid else 0,
     }
-    if state["owners"] == [owner]:
-        return [base]
     nothing: OrderFact = {**base, "counted": False, "paid": False, "net": 0, "gross": 0}
-    return [base if each == owner else {**nothing, "customer_id": each} for each in state["owners"]]
+    return [
+        _reaching(base if each == owner else {**nothing, "customer_id": each}, state, each) for each in state["owners"]
+    ]
+
+
+def _reaching(fact: OrderFact, state: OrderState, owner: str) -> OrderFact:
+    """The fact with what the order told of this customer's address and consent."""
+    if owner in state["contacts"]:
+        placed_at, updated_at, sealed = state["contacts"][owner]
+        fact["contact"] = {
+            "sealed": sealed,
+            "placed_at": instants.text(placed_at),
+            "updated_at": instants.text(updated_at),
+        }
+    if owner in state["consents"]:
+        placed_at, sealed = state["consents"][owner]
+        fact["consent"] = {"sealed": sealed, "placed_at": instants.text(placed_at)}
+    return fact

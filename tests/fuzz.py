@@ -28,6 +28,21 @@ _OTHERS: dict[str, dict[str, Any]] = {
     "orders/delete": {"id": 1001},
     "customers/create": _CUSTOMER,
     "customers/update": _CUSTOMER,
+    "customers_email_marketing_consent/update": {
+        "customer_id": 7,
+        "email_address": EMAIL,
+        "email_marketing_consent": {
+            "state": "unsubscribed",
+            "opt_in_level": "single_opt_in",
+            "consent_updated_at": "2026-11-21T10:00:00Z",
+            "consent_collected_from": "OTHER",
+        },
+    },
+    "customers_sms_marketing_consent/update": {
+        "customer_id": 7,
+        "phone_number": "+15550100",
+        "sms_marketing_consent": {"state": "subscribed", "consent_updated_at": "2026-11-21T10:00:00Z"},
+    },
     "customers/delete": {"id": 7, "phone": None, "addresses": []},
     "customers/merge": {
         "admin_graphql_api_customer_kept_id": "gid://shopify/Customer/7",

@@ -19,7 +19,8 @@ Json = Mapping[str, Any]
 SNAPSHOTS = {
     f"orders/{what}" for what in ("create", "paid", "updated", "cancelled", "fulfilled", "partially_fulfilled")
 }
-CUSTOMERS = {"customers/create", "customers/update", "customers/delete"}
+CONSENT = "customers_email_marketing_consent/update"
+CUSTOMERS = {"customers/create", "customers/update", "customers/delete", CONSENT}
 PRIVACY = {"customers/redact", "customers/data_request"}
 DECIMALS = {"CLP": 0, "JPY": 0, "KRW": 0, "VND": 0, "BHD": 3, "JOD": 3, "KWD": 3, "TND": 3}  # else 2
 GRID = {  # R: the names for FM 5, 4, 3, 2, 1
@@ -65,6 +66,8 @@ class Customer:
     segment: str = "Prospects"
     version: str = "default"  # of the cut points in use
     last_order_at: datetime | None = None  # the latest order inside the look-back with net > 0
+    contact: str | None = None  # the address, and the consent, as sealed
+    consent: str | None = None
 
 
 @dataclass
@@ -157,7 +160,7 @@ def updated_at(snapshot: Json) -> datetime:
 
 
 def snapshot_key(envelope: Json) -> tuple[datetime, datetime, str, str]:
-    payload = {name: value for name, value in envelope["payload"].items() if name != "contact"}
+    payload = {name: value for name, value in envelope["payload"].items() if name not in ("contact", "consent")}
     canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"), default=str)
     digest = sha256(canonical.encode()).hexdigest()
     return updated_at(payload), moment(envelope["triggered_at"]), envelope["webhook_id"], digest
@@ -265,6 +268,43 @@ def score(customer: Customer, at: datetime, cut_points: Sequence[Json], currency
     customer.segment_id, customer.segment = f"seg_{r}{f}{m}", GRID[r][5 - (f + m + 1) // 2]
 
 
+def about(envelope: Json) -> str:
+    """The customer of a webhook of theirs."""
+    payload = envelope["payload"]
+    if envelope["topic"] in PRIVACY:
+        payload = payload["customer"]
+    return str(payload["customer_id"] if envelope["topic"] == CONSENT else payload["id"])
+
+
+def reached(envelopes: Iterable[Json]) -> tuple[str | None, str | None]:
+    """A customer's address and consent, as sealed: each as told last, and an order's address only without their own."""
+    own: list[tuple[Any, ...]] = []  # when, its webhook, the sealed address, or "" where there is none any more
+    ordered: list[tuple[Any, ...]] = []
+    consents: list[tuple[Any, ...]] = []
+    for e in envelopes:
+        payload, latest = e["payload"], moment(e["received_at"]) + timedelta(minutes=5)
+        triggered_at = moment(e["triggered_at"])
+        if e["topic"] in SNAPSHOTS:
+            placed_at = min(moment(payload.get("processed_at") or payload["created_at"]), moment(payload["created_at"]))
+            placed_at = min(placed_at, latest)
+            if payload.get("contact"):
+                ordered.append((placed_at, updated_at(payload), payload["contact"]))
+            if payload.get("consent"):
+                consents.append((placed_at, moment("0001-01-01T00:00:00Z"), "", payload["consent"]))
+        elif e["topic"] in ("customers/delete", "customers/redact"):
+            return None, None
+        elif e["topic"] in CUSTOMERS:
+            at = payload.get("updated_at") or payload.get("created_at") or e["triggered_at"]
+            if "contact" in payload:
+                own.append((moment(at), triggered_at, e["webhook_id"], payload["contact"] or ""))
+            if payload.get("consent"):
+                given = min(moment(payload.get("consent_at") or at), latest)
+                consents.append((given, triggered_at, e["webhook_id"], payload["consent"]))
+    addresses = own if any(each[-1] for each in own) else ordered
+    newest = [max(each)[-1] if each else None for each in (addresses, consents)]
+    return newest[0] or None, newest[1]
+
+
 def window_starts(at: datetime, zone: str) -> list[tuple[str, datetime]]:
     hour = at.replace(minute=0, second=0, microsecond=0)
     day = datetime.combine(at.astimezone(ZoneInfo(zone)).date(), time(), ZoneInfo(zone)).astimezone(UTC)
@@ -306,17 +346,23 @@ def shop_of(envelopes: list[Json], program: Json, cut_points: Sequence[Json], t:
             of_order[order_id].append(envelope)
     shop.orders = {order_id: order_of(found, program) for order_id, found in of_order.items()}
 
-    seen = [(str(e["payload"]["id"]), event_time(e)) for e in envelopes if e["topic"] in CUSTOMERS]
+    seen = [(about(e), event_time(e)) for e in envelopes if e["topic"] in CUSTOMERS]
     seen += [(customer_id, order.now) for order in shop.orders.values() for customer_id in order.ever]
     for customer_id, at in seen:
         known = shop.customers.setdefault(customer_id, Customer(now=at))
         known.now = max(known.now, at)
     for envelope in envelopes:
         if envelope["topic"] in PRIVACY:  # an event of whoever is known, but it makes nobody known
-            found = shop.customers.get(str(envelope["payload"]["customer"]["id"]))
+            found = shop.customers.get(about(envelope))
             if found is not None:
                 found.now = max(found.now, event_time(envelope))
 
+    of_customer: dict[str | None, list[Json]] = defaultdict(list)
+    for envelope in envelopes:
+        if envelope["topic"] in SNAPSHOTS:
+            of_customer[customer_of(envelope["payload"])].append(envelope)
+        elif envelope["topic"] in CUSTOMERS | PRIVACY:
+            of_customer[about(envelope)].append(envelope)
     theirs: dict[str, list[Order]] = defaultdict(list)
     for order in shop.orders.values():
         if order.customer is not None:
@@ -324,6 +370,7 @@ def shop_of(envelopes: list[Json], program: Json, cut_points: Sequence[Json], t:
     for customer_id, customer in shop.customers.items():
         measure(customer, theirs[customer_id], t or customer.now, program["look_back_days"])
         score(customer, t or customer.now, cut_points, program["currency"])
+        customer.contact, customer.consent = reached(of_customer[customer_id])
     if t is not None:
         shop.cut_points = find_cut_points(shop.customers.values(), program["currency"])
     shop.windows = windows_of(shop.orders.values(), program["zone"])

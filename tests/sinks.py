@@ -178,6 +178,7 @@ def customer(ident: str, segment: str = "Champions", **more: Any) -> dict[str, A
         "last_order_at": "2026-11-18T09:30:00Z",
         "standing": standing(segment),
         "contact": None,
+        "consent": None,
         "deleted": False,
         "redacted": False,
         "fence": 0,

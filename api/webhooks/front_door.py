@@ -151,8 +151,8 @@ class FrontDoor:
         kind, at = TOPICS[sent.topic].kind, instants.to_datetime(sent.received_at)
         if kind is Kind.REDACT:
             await self._vault.destroy(shop, customer_id, at)
-            if opened.contact is not None and opened.contact.email is not None:
-                address = await self._vault.address(shop, opened.contact.email)
+            if opened.told.email is not None:
+                address = await self._vault.address(shop, opened.told.email)
                 if address is not None:  # who is known by it alone is the same person
                     await self._vault.destroy(shop, address, at)
         elif kind is Kind.SHOP_REDACT:

@@ -144,12 +144,12 @@ class Rows:
             if row["fence"] == kept[-1] and now != kept[2] and instants.parse(now) < instants.parse(kept[2]):
                 return  # a replay begins before what it repeats
         standing = row["standing"]
-        contact = None if row["redacted"] else row["contact"]
+        contact, consent = (None, None) if row["redacted"] else (row["contact"], row["consent"])
         self.customers[shop, customer_id] = (
             *(shop, customer_id, now, row["currency"], row["balance"], row["recency_days"], row["frequency"]),
             *(row["monetary"], row["last_order_at"], standing["r"], standing["f"], standing["m"]),
             *(standing["score"], standing["segment_id"], standing["segment"], standing["cut_points_version"]),
-            *(contact, row["deleted"], row["redacted"], row["fence"]),
+            *(contact, consent, row["deleted"], row["redacted"], row["fence"]),
         )
         self.shops.add(shop)
 

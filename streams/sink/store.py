@@ -274,16 +274,19 @@ def _ledger(cursor: psycopg.Cursor[Any], rows: Rows) -> tuple[list[ledger.Entry]
     return ledger.post(stored, rows.points)
 
 
+_UNREACHED: Final = "UPDATE customers SET contact = NULL, consent = NULL WHERE shop = %s"
+
+
 def _redact(cursor: psycopg.Cursor[Any], rows: Rows) -> None:
     """Destroy keys; what was sealed with them cannot be read any more, wherever it has been copied."""
     for (shop, customer_id), asked in sorted(rows.redacted.items()):
         cursor.execute(vault.DESTROY, [shop, customer_id])
         cursor.execute(vault.FORGET_BODIES, [shop, _until(asked)])
-        cursor.execute("UPDATE customers SET contact = NULL WHERE shop = %s AND customer_id = %s", [shop, customer_id])
+        cursor.execute(f"{_UNREACHED} AND customer_id = %s", [shop, customer_id])
     for shop, asked in sorted(rows.redacted_shops.items()):
         for statement in (vault.FORGET_BODIES, vault.FORGET_ADDRESSES, vault.DESTROY_SHOP):
             cursor.execute(statement, [shop, _until(asked)])
-        cursor.execute("UPDATE customers SET contact = NULL WHERE shop = %s AND contact IS NOT NULL", [shop])
+        cursor.execute(f"{_UNREACHED} AND (contact IS NOT NULL OR consent IS NOT NULL)", [shop])
 
 
 def _until(asked: str) -> datetime:

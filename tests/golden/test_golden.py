@@ -78,7 +78,7 @@ def check_now(golden: Json, sink: Sink) -> None:
     """What a customer's row says before any batch asks."""
     for key, wanted in golden["expected"]["customers"].items():
         row: Any = sink.rows[keys.split(key)]
-        for name in {"now", "contact", "redacted", "deleted"} & wanted.keys():
+        for name in {"now", "contact", "consent", "redacted", "deleted"} & wanted.keys():
             assert row[name] == wanted[name], name
 
 
@@ -188,6 +188,8 @@ def test_the_oracle_makes_the_same_of_it(path: Path) -> None:
         assert (None if row.digits is None else list(row.digits)) == wanted["digits"]
         if "now" in wanted:
             assert row.now == datetime.fromisoformat(wanted["now"])
+        for name in {"contact", "consent"} & wanted.keys():
+            assert getattr(row, name) == wanted[name], name
     for name, wanted in golden["expected"]["windows"].items():
         shop, size, start = name.split()
         at = datetime.fromisoformat(start).astimezone(UTC)

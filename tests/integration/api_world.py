@@ -144,7 +144,7 @@ class World:
         self.insert("batch_runs", id=run_id, shop=SHOP, as_of=as_of, **row)
         for customer_id, segment in standings.items():
             whole = customer_row(customer_id, segment=segment)
-            left_out = ("now", "currency", "cut_points_version", "contact", "deleted", "redacted")
+            left_out = ("now", "currency", "cut_points_version", "contact", "consent", "deleted", "redacted")
             kept = {name: value for name, value in whole.items() if name not in left_out}
             self.insert("batch_segments", run_id=run_id, **kept)
         return run_id
@@ -188,6 +188,7 @@ def customer_row(customer_id: str, **changes: object) -> dict[str, Any]:
         "segment": "Active",
         "cut_points_version": "default",
         "contact": None,
+        "consent": None,
         "deleted": False,
         "redacted": False,
     }

@@ -17,6 +17,7 @@ import pytest
 
 from api import exports
 from api.context import EXPORTS, EXPORTS_OF_SHOP
+from events.payloads import Contact
 from tests.integration.api_world import NOW, OTHER, SHOP, World, customer_row, opened, prospect
 
 COLUMNS = (
@@ -86,6 +87,33 @@ def test_who_was_deleted_or_redacted_has_no_address(world: World) -> None:
         world.customer(number, contact=world.contact(number, f"{number}@x.com"), **changes)
     world.run(world.services.vault.destroy(SHOP, "2", NOW))
     assert [row["email"] for row in export(world, "pii")] == ["", "", "3@x.com"]
+
+
+def test_address_and_consent_may_come_of_two_messages(world: World) -> None:
+    def sealed(customer_id: str, email: str | None, consent: str | None) -> str:
+        found: str = world.run(world.services.vault.seal(SHOP, customer_id, Contact(email, consent)))
+        return found
+
+    told = {
+        "1": (sealed("1", "1@x.com", None), sealed("1", None, "unsubscribed")),
+        "2": (sealed("2", "2@x.com", None), None),
+        "3": (None, sealed("3", None, "unsubscribed")),
+        "4": (sealed("4", "4@x.com", "subscribed"), None),  # as they were sealed together once
+        "5": (sealed("5", "5@x.com", "subscribed"), sealed("5", None, "unsubscribed")),
+        "6": (sealed("7", "7@x.com", None), sealed("6", None, "subscribed")),
+        "8": (None, None),
+    }
+    for customer_id, (contact, consent) in told.items():
+        world.customer(customer_id, contact=contact, consent=consent)
+    assert [(row["email"], row["email_consent"]) for row in export(world, "pii")] == [
+        ("1@x.com", "unsubscribed"),
+        ("2@x.com", "not_subscribed"),
+        ("", "unsubscribed"),
+        ("4@x.com", "subscribed"),
+        ("5@x.com", "unsubscribed"),
+        ("", "subscribed"),
+        ("", ""),
+    ]
 
 
 def test_an_address_sealed_for_somebody_else_is_not_shown(world: World) -> None:

@@ -127,6 +127,8 @@ def test_headers_in_any_case(world: World) -> None:
             topics.CUSTOMERS,
             "12",
         ),
+        ("customers_email_marketing_consent/update", {"customer_id": 13}, topics.CUSTOMERS, "13"),
+        ("customers_sms_marketing_consent/update", {"customer_id": 14}, topics.CUSTOMERS, "14"),
         ("app/uninstalled", {"id": 1, "domain": None}, topics.SHOPS, None),
         ("shop/redact", {"shop_id": 1, "shop_domain": SHOP}, topics.SHOPS, None),
     ],
@@ -210,15 +212,76 @@ def test_what_could_not_be_made_durable_is_not_acknowledged_and_not_remembered(w
 def test_a_contact_travels_sealed(world: World) -> None:
     assert world.webhook("customers/update", CUSTOMER).status_code == 200
     payload = only(world, topics.CUSTOMERS)["payload"]
-    assert set(payload) == {"id", "updated_at", "address", "contact"}
+    assert set(payload) == {"id", "updated_at", "address", "contact", "consent"}
     assert "bob." not in json.dumps(payload).lower()
-    customer_id = str(CUSTOMER["id"])
-    opened_again = world.run(world.services.vault.open(SHOP, customer_id, payload["contact"]))
-    assert opened_again == ("bob.norman@example.com", "subscribed")
+    assert "subscribed" not in json.dumps(payload)
+    assert told(world, str(CUSTOMER["id"]), payload) == ("bob.norman@example.com", "subscribed")
 
 
-def opened_contact(world: World, customer_id: str, payload: dict[str, Any]) -> Any:
-    return world.run(world.services.vault.open(SHOP, customer_id, payload["contact"]))
+def told(world: World, customer_id: str, payload: dict[str, Any]) -> tuple[str | None, str | None]:
+    """E-mail and consent as they stand sealed in a payload."""
+    sealed = [payload.get("contact"), payload.get("consent")]
+    email, consent = (each and world.run(world.services.vault.open(SHOP, customer_id, each)) for each in sealed)
+    assert email is None or email.consent is None
+    assert consent is None or consent.email is None
+    return email and email.email, consent and consent.consent
+
+
+@pytest.mark.parametrize(
+    ("changes", "contact", "consent", "consent_at"),
+    [
+        ({"email": None}, None, None, None),
+        ({"email": ""}, None, None, None),
+        ({"email": 5}, "absent", None, None),
+        ({"email": "x" * 321}, "absent", None, None),
+        ({"email_marketing_consent": {"state": "UNSUBSCRIBED"}}, "absent", "unsubscribed", None),
+        (
+            {"email_marketing_consent": {"state": "pending", "consent_updated_at": "2026-11-20T05:00:05-05:00"}},
+            *("absent", "pending", "2026-11-20T10:00:05Z"),
+        ),
+        (
+            {"email_marketing_consent": {"state": "subscribed", "consent_updated_at": "once"}},
+            *("absent", "subscribed", None),
+        ),
+        (
+            {"accepts_marketing": True, "accepts_marketing_updated_at": "2026-11-20T10:00:05Z"},
+            *("absent", "subscribed", "2026-11-20T10:00:05Z"),
+        ),
+        ({"accepts_marketing": False}, "absent", "not_subscribed", None),
+        ({"accepts_marketing": "yes", "email_marketing_consent": {"state": "<b>"}}, "absent", None, None),
+        ({"email_marketing_consent": "subscribed"}, "absent", None, None),
+        ({"email_marketing_consent": None, "accepts_marketing": None}, "absent", None, None),
+        ({"consent_at": "2026-11-20T10:00:05Z", "consent": "v1.AAAA"}, "absent", None, None),
+    ],
+)
+def test_a_customer_tells_what_their_payload_holds_and_nothing_of_what_it_lacks(
+    world: World, changes: dict[str, Any], contact: str | None, consent: str | None, consent_at: str | None
+) -> None:
+    assert world.webhook("customers/update", {"id": 7, "updated_at": "2026-11-21T09:29:57Z", **changes}).is_success
+    payload = only(world, topics.CUSTOMERS)["payload"]
+    assert payload.get("contact", "absent") == contact
+    assert (told(world, "7", {**payload, "contact": None})[1], payload.get("consent_at")) == (consent, consent_at)
+
+
+def test_a_consent_by_its_own_topic(world: World) -> None:
+    marketing = {
+        "state": "unsubscribed",
+        "opt_in_level": "single_opt_in",
+        "consent_updated_at": "2026-11-21T09:29:57Z",
+        "consent_collected_from": "OTHER",
+    }
+    said = {"customer_id": 7, "email_address": " Bob.Norman@Example.com", "email_marketing_consent": marketing}
+    assert world.webhook("customers_email_marketing_consent/update", said).status_code == 200
+    payload = only(world, topics.CUSTOMERS)["payload"]
+    assert set(payload) == {"customer_id", "address", "contact", "consent", "consent_at"}
+    assert told(world, "7", payload) == ("bob.norman@example.com", "unsubscribed")
+    assert payload["consent_at"] == "2026-11-21T09:29:57Z"
+
+
+def test_a_consent_for_sms_is_archived_without_its_number(world: World) -> None:
+    said = {"customer_id": 7, "phone_number": "+15550100", "sms_marketing_consent": {"state": "subscribed"}}
+    assert world.webhook("customers_sms_marketing_consent/update", said).status_code == 200
+    assert only(world, topics.CUSTOMERS)["payload"] == {"customer_id": 7}
 
 
 @pytest.mark.parametrize(
@@ -240,7 +303,7 @@ def test_an_orders_contact_is_sealed_for_its_customer(
 ) -> None:
     assert world.webhook("orders/paid", {**ORDER, **changes}).status_code == 200
     payload = only(world, topics.ORDERS)["payload"]
-    assert opened_contact(world, str(payload["customer"]["id"]), payload) == (email, consent)
+    assert told(world, str(payload["customer"]["id"]), payload) == (email, consent)
     assert payload["address"] == world.run(world.services.vault.address(SHOP, email))
     assert email.encode() not in world.publisher.messages[0].value.lower()
 
@@ -249,14 +312,14 @@ def test_an_orders_contact_is_sealed_for_its_customer(
 def test_an_order_without_a_customer_is_sealed_for_whom_its_address_names(world: World, customer: object) -> None:
     assert world.webhook("orders/paid", {**ORDER, "customer": customer}).status_code == 200
     payload = only(world, topics.ORDERS)["payload"]
-    assert opened_contact(world, payload["address"], payload) == ("bob.norman@example.com", None)
+    assert told(world, payload["address"], payload) == ("bob.norman@example.com", None)
 
 
 @pytest.mark.parametrize("email", [None, "", " ", 5, ["a@b.c"], "x" * 321, "\ud800@b.c"])
 def test_an_order_without_an_address_says_nothing_of_one(world: World, email: object) -> None:
     order = {**ORDER, "customer": {"id": 7, "email": email}, "email": email, "buyer_accepts_marketing": True}
     assert world.webhook("orders/paid", order).status_code == 200
-    assert not {"address", "contact"} & set(only(world, topics.ORDERS)["payload"])
+    assert not {"address", "contact", "consent"} & set(only(world, topics.ORDERS)["payload"])
 
 
 def test_an_address_has_one_id_in_a_shop_and_another_in_each(world: World) -> None:
@@ -278,7 +341,8 @@ def test_an_address_has_one_id_in_a_shop_and_another_in_each(world: World) -> No
 
 @pytest.mark.parametrize(("topic", "payload"), [("orders/paid", ORDER), ("customers/update", CUSTOMER)])
 def test_what_shopify_calls_as_we_do_is_not_ours(world: World, topic: str, payload: dict[str, Any]) -> None:
-    theirs = {"address": "mail-" + "0" * 32, "contact": world.contact("1", "eve@example.com")}
+    sealed = world.contact("1", "eve@example.com")
+    theirs = {"address": "mail-" + "0" * 32, "contact": sealed, "consent": sealed, "consent_at": "2026-11-21T09:00:00Z"}
     assert world.webhook(topic, {**payload, **theirs}).status_code == 200
     assert world.webhook(topic, {**payload, **theirs, "email": None, "customer": None}).status_code == 200
     for each in world.publisher.values():
@@ -288,10 +352,10 @@ def test_what_shopify_calls_as_we_do_is_not_ours(world: World, topic: str, paylo
 def test_a_redaction_reaches_whom_the_address_names(world: World) -> None:
     world.webhook("orders/paid", {**ORDER, "customer": None})
     payload = world.publisher.values()[0]["payload"]
-    assert opened_contact(world, payload["address"], payload) is not None
+    assert told(world, payload["address"], payload) == ("bob.norman@example.com", None)
     whose = {"id": CUSTOMER["id"], "email": " BOB.norman@example.com"}
     assert world.webhook("customers/redact", {"shop_domain": SHOP, "customer": whose}).status_code == 200
-    assert opened_contact(world, payload["address"], payload) is None
+    assert told(world, payload["address"], payload) == (None, None)
     kept = world.publisher.values()[-1]["payload"]
     assert kept == {"shop_domain": SHOP, "customer": {"id": CUSTOMER["id"]}}
     world.webhook("orders/updated", {**ORDER, "customer": None})

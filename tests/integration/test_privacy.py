@@ -85,7 +85,7 @@ def exported(world: World, customer: int = CUSTOMER) -> dict[str, Any]:
 def test_an_export_holds_everything_of_theirs_and_nothing_of_anybody_else(world: World) -> None:
     play(world)
     found = exported(world)
-    assert found["contact"] == {"email": EMAIL.lower(), "consent": "not_subscribed"}
+    assert found["contact"] == {"email": EMAIL.lower(), "consent": None}
     assert found["customer"]["monetary"] == "129.90"
     assert [each["webhook_topic"] for each in found["events"]] == ["customers/create", "orders/paid", "refunds/create"]
     assert found["events"][0]["value"]["payload"]["contact"]["email"] == EMAIL.lower()

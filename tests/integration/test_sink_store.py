@@ -458,7 +458,7 @@ OTHER = "other.myshopify.com"
 
 def test_customers_redact_destroys_the_key_and_the_contact(settings: Settings, feed: Feed) -> None:
     _make_keys(settings, (SHOP, "7"), (SHOP, "8"), (SHOP, "dead-letters"), (OTHER, "7"))
-    feed(row("7", contact="v1.sealed"), row("8", contact="v1.sealed"))
+    feed(row("7", contact="v1.sealed", consent="v1.yes"), row("8", contact="v1.sealed", consent="v1.yes"))
     feed(
         (
             topics.CUSTOMERS,
@@ -467,8 +467,8 @@ def test_customers_redact_destroys_the_key_and_the_contact(settings: Settings, f
         )
     )
     assert keys_of(settings) == {(SHOP, "7"): (False, True), (SHOP, "8"): (True, False), (OTHER, "7"): (True, False)}
-    contacts = rows(settings, "SELECT customer_id, contact FROM customers ORDER BY customer_id")
-    assert contacts == [("7", None), ("8", "v1.sealed")]
+    contacts = rows(settings, "SELECT customer_id, contact, consent FROM customers ORDER BY customer_id")
+    assert contacts == [("7", None, None), ("8", "v1.sealed", "v1.yes")]
     assert rows(settings, "SELECT count(*) FROM raw_events WHERE value LIKE '%%ann%%'") == [(0,)]
 
 
@@ -481,17 +481,18 @@ def test_a_redaction_of_somebody_without_a_key_forbids_one(settings: Settings, f
 
 
 def test_a_redacted_row_has_no_contact(settings: Settings, feed: Feed) -> None:
-    feed(row("7", contact="v1.sealed", redacted=True))
-    assert rows(settings, "SELECT contact, redacted FROM customers") == [(None, True)]
+    feed(row("7", contact="v1.sealed", consent="v1.yes", redacted=True))
+    assert rows(settings, "SELECT contact, consent, redacted FROM customers") == [(None, None, True)]
 
 
 def test_shop_redact_destroys_every_key_of_the_shop(settings: Settings, feed: Feed) -> None:
-    _make_keys(settings, (SHOP, "7"), (SHOP, "8"), (SHOP, "dead-letters"), (OTHER, "7"))
-    feed(row("7", contact="v1.sealed"), row("8", contact="v1.sealed"))
+    _make_keys(settings, (SHOP, "7"), (SHOP, "8"), (SHOP, "dead-letters"), (SHOP, "addresses"), (OTHER, "7"))
+    feed(row("7", contact="v1.sealed"), row("8", consent="v1.yes"))
     feed((topics.SHOPS, SHOP, envelope("shop/redact", {"shop_id": 1, "shop_domain": SHOP})))
     assert not any(has for (shop, _), (has, _) in keys_of(settings).items() if shop == SHOP)
+    assert (SHOP, "addresses") not in keys_of(settings), "whoever comes back begins anew"
     assert keys_of(settings)[OTHER, "7"] == (True, False)
-    assert rows(settings, "SELECT DISTINCT contact FROM customers") == [(None,)]
+    assert rows(settings, "SELECT DISTINCT contact, consent FROM customers") == [(None, None)]
 
 
 # --- dead letters ------------------------------------------------------------------------------------------------

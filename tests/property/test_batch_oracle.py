@@ -10,16 +10,15 @@ import pytest
 
 from batch import orders, rfm, windows
 from batch.history import History
-from events import instants, topics
+from events import instants, webhook_topics
 from events.programs import CutPoints, Program
 from tests import oracle, stores
 
 SEEDS = range(24)
-_TOPICS = {"orders": topics.ORDERS, "refunds": topics.ORDERS, "customers": topics.CUSTOMERS}
 
 
 def _message(envelope: dict[str, Any]) -> tuple[str, bytes]:
-    return _TOPICS[envelope["topic"].partition("/")[0]], json.dumps(envelope).encode()
+    return webhook_topics.stream_of(envelope["topic"]), json.dumps(envelope).encode()
 
 
 def _history(envelopes: list[dict[str, Any]], currency: str, chunk: int) -> History:

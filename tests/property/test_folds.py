@@ -30,7 +30,7 @@ def webhooks_of_one_order(sent: list[Json]) -> list[envelopes.Webhook]:
     """All that are an order's, told about one order, without those that concern customers."""
     found = []
     for each in sent:
-        if each["topic"].startswith("customers/"):
+        if each["topic"].startswith("customers"):
             continue
         payload = {name: value for name, value in each["payload"].items() if name not in ("id", "order_id")}
         name = {"refunds/create": "order_id"}.get(each["topic"], "id")
@@ -64,7 +64,8 @@ def covered(state: orders.OrderState) -> Any:
 def worth(state: orders.OrderState) -> dict[str, Any]:
     """What the order tells each customer, but for what may change under one revision."""
     told = orders.facts(SHOP, str(ORDERS[0]), "USD", state)
-    return {fact["customer_id"]: {**fact, "now": None, "homes": None} for fact in told}
+    growing = ("now", "homes", "contact", "consent")
+    return {fact["customer_id"]: {**fact, **dict.fromkeys(growing)} for fact in told}
 
 
 @thorough(300)

@@ -45,6 +45,7 @@ SNAPSHOT_TOPICS = [
 CUSTOMER_TOPICS = [
     *["customers/create", "customers/update"] * 2,
     *["customers/delete", "customers/redact", "customers/data_request", "customers/merge"],
+    *["customers_email_marketing_consent/update"] * 2,
 ]
 STATUSES = ["paid"] * 5 + ["PAID", "partially_paid", "partially_refunded", "refunded", "pending", "voided", "mystified"]
 AMOUNTS = ["0.00", "0.99", "10.00", "99.99"]
@@ -145,6 +146,8 @@ _SHAPE = st.fixed_dictionaries(
         "test": st.sampled_from([False, False, False, True]),
         "line_items": st.lists(st.builds(_gift_card, st.integers(0, 2), st.integers(0, 2)), max_size=1),
         "refunds": st.lists(REFUND, max_size=2, unique_by=lambda refund: refund["id"]),
+        "contact": st.sampled_from(["v1.three", "v1.four"]),
+        "consent": st.just("v1.agreed"),
     },
 )
 
@@ -168,10 +171,20 @@ def _about(topic: str, customer: int, more: Json) -> tuple[str, Json]:
             "admin_graphql_api_customer_deleted_id": gone,
             "status": "completed",
         }
+    if topic == "customers_email_marketing_consent/update":
+        return topic, {"customer_id": customer, **{name: each for name, each in more.items() if name != "updated_at"}}
     return topic, {"id": customer, **more}
 
 
-_told = st.fixed_dictionaries({}, optional={"updated_at": _at, "contact": st.sampled_from(["v1.one", "v1.two"])})
+_told = st.fixed_dictionaries(
+    {},
+    optional={
+        "updated_at": _at,
+        "contact": st.sampled_from(["v1.one", "v1.two", None]),
+        "consent": st.sampled_from(["v1.yes", "v1.no"]),
+        "consent_at": _at,
+    },
+)
 
 
 def _whole(topic: str, snapshot: Json, at: _At) -> tuple[str, Json]:

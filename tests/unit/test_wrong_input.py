@@ -41,7 +41,12 @@ REFERENCE = harness.reference(
 
 
 #: What the front door puts into a payload.
-SEALED: Json = {"address": "mail-" + "0f" * 16, "contact": "v1.c2VhbGVk"}
+SEALED: Json = {
+    "address": "mail-" + "0f" * 16,
+    "contact": "v1.c2VhbGVk",
+    "consent": "v1.c2VhbGVk",
+    "consent_at": AT,
+}
 
 
 def bag(amount: Any = "100.00") -> Json:
@@ -113,6 +118,8 @@ PAYLOADS: dict[str, Json] = {
     "refunds/create": refund(),
     "customers/create": {"id": 7, "created_at": AT, "updated_at": AT, **SEALED, **PERSONAL},
     "customers/update": {"id": 7, "created_at": AT, "updated_at": AT, **SEALED, **PERSONAL},
+    "customers_email_marketing_consent/update": {"customer_id": 7, **SEALED, "email_address": SECRET},
+    "customers_sms_marketing_consent/update": {"customer_id": 7, "phone_number": "+15550199"},
     "customers/delete": {"id": 7},
     "customers/merge": {
         "admin_graphql_api_customer_kept_id": "gid://shopify/Customer/7",

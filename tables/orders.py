@@ -175,13 +175,13 @@ def facts(shop: str, order_id: str, currency: str, state: OrderState) -> list[Or
         "gross": max(value, snapshot["gross"]) if paid else 0,
     }
     nothing: OrderFact = {**base, "counted": False, "paid": False, "net": 0, "gross": 0}
-    return [
-        _reaching(base if each == owner else {**nothing, "customer_id": each}, state, each) for each in state["owners"]
-    ]
+    told = [base if each == owner else {**nothing, "customer_id": each} for each in state["owners"]]
+    return [_reaching(fact, state) for fact in told]
 
 
-def _reaching(fact: OrderFact, state: OrderState, owner: str) -> OrderFact:
-    """The fact with what the order told of this customer's address and consent."""
+def _reaching(fact: OrderFact, state: OrderState) -> OrderFact:
+    """The fact with what the order told of its customer's address and consent."""
+    owner = fact["customer_id"]
     if owner in state["contacts"]:
         placed_at, updated_at, sealed = state["contacts"][owner]
         fact["contact"] = {

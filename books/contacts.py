@@ -15,25 +15,38 @@ from events.payloads import Contact
 from events.webhook_topics import TELLING, TOPICS, Kind
 
 
+async def owner(vault: Vault, shop: str, topic: str, opened: Opened) -> str | None:
+    """With whose key what a webhook told is sealed; None where it told nothing, or nobody is to have it.
+
+    A customer's own is with theirs, an order's with its customer's, or without one with that of whoever is known by the
+    address alone.
+    """
+    kind, told = TOPICS[topic].kind, opened.told
+    if kind not in TELLING or (told.email is None and told.consent is None):
+        return None
+    if kind is not Kind.SNAPSHOT:
+        return keys.split(opened.key)[1]
+    customer_id = (opened.payload.get("customer") or {}).get("id")
+    if customer_id is not None:
+        return keys.resource_id(customer_id)
+    return None if told.email is None else await vault.address(shop, told.email)
+
+
 async def seal(vault: Vault, shop: str, topic: str, opened: Opened) -> None:
     """Puts into the payload what it told: `contact` and `consent`, sealed, and `address`, the keyed id of the e-mail.
 
-    A customer's are sealed with their own key; so are an order's with its customer's, or without one with that of
-    whoever is known by the address alone. A `contact` of null says that there is no address any more.
+    A `contact` of null says that there is no address any more.
     """
-    kind, told, payload = TOPICS[topic].kind, opened.told, opened.payload
-    if kind not in TELLING:
+    if TOPICS[topic].kind not in TELLING:
         return
+    told, payload = opened.told, opened.payload
+    whose = await owner(vault, shop, topic, opened)
     if told.email is not None:
         payload["address"] = await vault.address(shop, told.email)
-    owner: str | None = keys.split(opened.key)[1]
-    if kind is Kind.SNAPSHOT:
-        customer_id = (payload.get("customer") or {}).get("id")
-        owner = payload.get("address") if customer_id is None else keys.resource_id(customer_id)
     if told.email is not None or told.removed:
-        payload["contact"] = told.email and owner and await vault.seal(shop, owner, Contact(told.email, None))
+        payload["contact"] = told.email and whose and await vault.seal(shop, whose, Contact(told.email, None))
     if told.consent is not None:
-        payload["consent"] = owner and await vault.seal(shop, owner, Contact(None, told.consent))
+        payload["consent"] = whose and await vault.seal(shop, whose, Contact(None, told.consent))
         if told.consent_at is not None:
             payload["consent_at"] = told.consent_at
 

@@ -20,7 +20,7 @@ from psycopg import AsyncConnection
 from books import contacts
 from books import imports as book
 from books.vault import Vault
-from events import codec, instants, keys
+from events import codec, instants
 from events.messages import Message
 from events.webhook_topics import TOPICS, Kind
 from imports import files, making
@@ -158,19 +158,10 @@ class Bringing:
                 noted = monotonic()
                 await book.move(connection, found.id, tally.progress(maker.reader.notes.counts))
 
-    async def _owner(self, made: Made) -> str | None:
-        """With whose key its contact is sealed, as books/contacts.py has it; None where there is none."""
-        contact = made.opened.contact
-        if contact is None or contact.email is None:
-            return None
-        if TOPICS[made.topic].kind is Kind.CUSTOMER:
-            return keys.split(made.opened.key)[1]
-        customer_id = (made.opened.payload.get("customer") or {}).get("id")
-        return str(customer_id) if customer_id is not None else await self.vault.address(self.shop, contact.email)
-
     async def _sealed(self, made: list[Made], received_at: str) -> list[Message]:
         """As messages, e-mail and consent sealed."""
-        await self.vault.prepare(self.shop, {owner for each in made if (owner := await self._owner(each)) is not None})
+        owners = [await contacts.owner(self.vault, self.shop, each.topic, each.opened) for each in made]
+        await self.vault.prepare(self.shop, {owner for owner in owners if owner is not None})
         messages = []
         for each in made:
             await contacts.seal(self.vault, self.shop, each.topic, each.opened)

@@ -34,7 +34,7 @@ def _judged(item: Item, shop: str, currency: str) -> Judged:
     small = envelopes.checked(item.topic, shop, payload, item.exact or (lambda: payload))
     for name in OURS:
         small.pop(name, None)
-    opened = Opened(small, payloads.key_of(item.topic, shop, small), payloads.contact_of(item.topic, payload))
+    opened = Opened(small, payloads.key_of(item.topic, shop, small), payloads.told_of(item.topic, payload))
     if TOPICS[item.topic].kind is not Kind.SNAPSHOT:
         for name in ("created_at", "updated_at"):
             if small.get(name) is not None:
@@ -75,7 +75,7 @@ class Summary:
             return
         order = found.order
         self.orders += 1
-        who = order["customer"] or (found.opened.contact and found.opened.contact.email)
+        who = order["customer"] or found.opened.told.email
         if who:
             self._people.add(hash(who))
         else:

@@ -323,6 +323,13 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
         (GOLDEN,),
     ),
     Mutant(
+        "an order's agreement is newer than a no whose time nobody knows",
+        "tables/customers.py",
+        "0 < own[0] < ordered[0]",
+        "own[0] < ordered[0]",
+        (GOLDEN,),
+    ),
+    Mutant(
         "whoever took their address away is found by an order's",
         "tables/customers.py",
         'state["contact"] is not None or state["addressed"] or state["order_contact"] is None',

@@ -34,7 +34,8 @@ class CustomerState(TypedDict):
     contact_key: contacts.Key | None
     addressed: bool  # one of them told an address, ever
     order_contact: contacts.Key | None  # of the newest order: [placed_at, updated_at, sealed]
-    consent: contacts.Key | None  # the newest of all: [its own time, triggered_at, webhook_id, sealed]
+    consent: contacts.Key | None  # the newest likewise: [its own time, triggered_at, webhook_id, sealed]
+    order_consent: contacts.Key | None  # of the newest order whose buyer agreed: [placed_at, sealed]
     standing: Standing | None
     tree: contributions.Node
     next_node: int
@@ -59,6 +60,7 @@ def initial() -> CustomerState:
         "addressed": False,
         "order_contact": None,
         "consent": None,
+        "order_consent": None,
         "standing": None,
         "tree": contributions.empty(),
         "next_node": 0,
@@ -135,13 +137,15 @@ def _take_contact(state: CustomerState, webhook: Webhook) -> None:
 
 
 def _take_order(state: CustomerState, fact: OrderFact) -> None:
-    """What an order told of the customer's address and consent; of one time, what they told themselves comes first."""
+    """What an order told of the customer's address and consent."""
     contact, consent = fact.get("contact"), fact.get("consent")
     if contact is not None:
         key = [instants.parse(contact["placed_at"]), instants.parse(contact["updated_at"]), contact["sealed"]]
         state["order_contact"] = max(state["order_contact"] or [], key)
     if consent is not None:
-        state["consent"] = max(state["consent"] or [], [instants.parse(consent["placed_at"]), 0, "", consent["sealed"]])
+        state["order_consent"] = max(
+            state["order_consent"] or [], [instants.parse(consent["placed_at"]), consent["sealed"]]
+        )
     _forget(state)
 
 
@@ -151,7 +155,7 @@ def _sealed(value: Any) -> str | None:
 
 def _forget(state: CustomerState) -> None:
     if state["redacted"] or state["deleted"]:
-        state["contact"] = state["order_contact"] = state["consent"] = None
+        state["contact"] = state["order_contact"] = state["consent"] = state["order_consent"] = None
 
 
 def _address(state: CustomerState) -> str | None:
@@ -160,6 +164,16 @@ def _address(state: CustomerState) -> str | None:
         return state["contact"]
     sealed: str = state["order_contact"][-1]
     return sealed
+
+
+def _consent(state: CustomerState) -> str | None:
+    """The newest consent; an order's only where it is newer than one of their own that has a time.
+
+    An export of customers tells none: who said no in it must not be taken at their word of an old order.
+    """
+    own, ordered = state["consent"], state["order_consent"]
+    newest = ordered if own is None or (ordered is not None and 0 < own[0] < ordered[0]) else own
+    return newest[-1] if newest else None
 
 
 class Measured(NamedTuple):
@@ -227,7 +241,7 @@ def row(
         "last_order_at": instants.text(measured.latest) if measured.latest else None,
         "standing": state["standing"],
         "contact": _address(state),
-        "consent": state["consent"][-1] if state["consent"] else None,
+        "consent": _consent(state),
         "deleted": state["deleted"],
         "redacted": state["redacted"],
         "fence": fence,

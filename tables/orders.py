@@ -175,7 +175,7 @@ def facts(shop: str, order_id: str, currency: str, state: OrderState) -> list[Or
         "gross": max(value, snapshot["gross"]) if paid else 0,
     }
     nothing: OrderFact = {**base, "counted": False, "paid": False, "net": 0, "gross": 0}
-    told = [base if each == owner else {**nothing, "customer_id": each} for each in state["owners"]]
+    told: list[OrderFact] = [base if each == owner else {**nothing, "customer_id": each} for each in state["owners"]]
     return [_reaching(fact, state) for fact in told]
 
 

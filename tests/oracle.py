@@ -280,6 +280,7 @@ def reached(envelopes: Iterable[Json]) -> tuple[str | None, str | None]:
     """A customer's address and consent, as sealed: each as told last, and an order's address only without their own."""
     own: list[tuple[Any, ...]] = []  # when, its webhook, the sealed address, or "" where there is none any more
     ordered: list[tuple[Any, ...]] = []
+    agreed: list[tuple[datetime, str]] = []
     consents: list[tuple[Any, ...]] = []
     for e in envelopes:
         payload, latest = e["payload"], moment(e["received_at"]) + timedelta(minutes=5)
@@ -290,7 +291,7 @@ def reached(envelopes: Iterable[Json]) -> tuple[str | None, str | None]:
             if payload.get("contact"):
                 ordered.append((placed_at, updated_at(payload), payload["contact"]))
             if payload.get("consent"):
-                consents.append((placed_at, moment("0001-01-01T00:00:00Z"), "", payload["consent"]))
+                agreed.append((placed_at, payload["consent"]))
         elif e["topic"] in ("customers/delete", "customers/redact"):
             return None, None
         elif e["topic"] in CUSTOMERS:
@@ -301,8 +302,13 @@ def reached(envelopes: Iterable[Json]) -> tuple[str | None, str | None]:
                 given = min(moment(payload.get("consent_at") or at), latest)
                 consents.append((given, triggered_at, e["webhook_id"], payload["consent"]))
     addresses = own if any(each[-1] for each in own) else ordered
-    newest = [max(each)[-1] if each else None for each in (addresses, consents)]
-    return newest[0] or None, newest[1]
+    address = max(addresses)[-1] or None if addresses else None
+    consent: tuple[Any, ...] | None = max(consents, default=None)
+    order = max(agreed, default=None)
+    # Of a consent whose time nobody knows (1970), no order is known to be newer.
+    if order and (consent is None or moment("1970-01-01T00:00:00Z") < consent[0] < order[0]):
+        consent = order
+    return address, consent[-1] if consent else None
 
 
 def window_starts(at: datetime, zone: str) -> list[tuple[str, datetime]]:

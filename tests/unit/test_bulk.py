@@ -75,7 +75,7 @@ def test_an_order_is_told_as_a_webhook_would(tmp_path: Path) -> None:
     assert seen.order
     assert (seen.order["customer"], seen.order["base"], seen.order["gross"]) == ("7", 3000, 4000)
     assert (seen.order["status"], seen.order["refund_ids"]) == ("partially_refunded", [])
-    assert seen.opened.contact == ("ada@example.com", None)
+    assert (seen.opened.told.email, seen.opened.told.consent) == ("ada@example.com", None)
     assert seen.opened.payload["discount_codes"] == [{"code": "WELCOME"}]
     assert (seen.opened.payload["total_tax"], seen.opened.payload["taxes_included"]) == ("4.0", False)
     assert "ada" not in str(seen.opened.payload)

@@ -25,7 +25,7 @@ def test_a_customer_ranks_below_every_webhook(tmp_path: Path) -> None:
     assert found == Item(2, "customers/update", 0, "import-csv-0000000000000005-7210448301122", payload)
     seen = judging.judge(found, SHOP, "USD")
     assert isinstance(seen, Judged)
-    assert seen.opened.contact == ("ada@example.com", "subscribed")
+    assert (seen.opened.told.email, seen.opened.told.consent) == ("ada@example.com", "subscribed")
     assert seen.opened.payload == {"id": "7210448301122"}
 
 

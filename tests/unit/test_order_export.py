@@ -107,7 +107,9 @@ def test_an_order_is_told_as_a_webhook_would(tmp_path: Path) -> None:
         },
     )
     seen = judged(found)
-    assert (seen.order and seen.order["base"], seen.opened.contact) == (4000, ("ada@example.com", "subscribed"))
+    assert seen.order
+    assert seen.order["base"] == 4000
+    assert (seen.opened.told.email, seen.opened.told.consent) == ("ada@example.com", "subscribed")
     assert "ada" not in str(seen.opened.payload)
 
 

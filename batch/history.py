@@ -36,12 +36,22 @@ _SNAPSHOT = {
     "processed_at": pl.Int64,
     "base": pl.Int64,
     "gift": pl.Int64,
+    "tax": pl.Int64,
     "gross": pl.Int64,
+    "gross_tax": pl.Int64,
     "status": pl.String,
     "test": pl.Boolean,
     "refund_ids": pl.List(pl.String),
 }
-_REFUND = {"order_id": pl.String, "refund_id": pl.String, "created_at": pl.Int64, "amount": pl.Int64}
+_REFUND = {
+    "order_id": pl.String,
+    "refund_id": pl.String,
+    "created_at": pl.Int64,
+    "goods": pl.Int64,
+    "goods_tax": pl.Int64,
+    "beyond": pl.Int64,
+    "paid": pl.Int64,  # orders.UNTOLD: nobody said
+}
 _EVENT = {"order_id": pl.String, "cancelled": pl.Boolean, "deleted": pl.Boolean, "now": pl.Int64}
 _OWNER = {"order_id": pl.String, "customer_id": pl.String}
 _PERSON = {"customer_id": pl.String, "now": pl.Int64, "known": pl.Boolean}
@@ -251,7 +261,9 @@ class _Chunk:
                 found["processed_at"],
                 max(found["base"], -_LIMIT),
                 min(found["gift"], _LIMIT),
+                found["tax"],
                 max(found["gross"], -_LIMIT),
+                found["gross_tax"],
                 found["status"],
                 found["test"],
                 found["refund_ids"],
@@ -259,8 +271,7 @@ class _Chunk:
         )
 
     def _refund(self, order_id: str, refund_id: str, refund: orders.Refund) -> None:
-        created_at, amount = refund
-        self.refunds.append((order_id, refund_id, created_at, min(amount, _LIMIT)))
+        self.refunds.append((order_id, refund_id, *refund))
 
 
 def _check_customer(webhook: envelopes.Webhook) -> None:

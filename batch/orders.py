@@ -3,13 +3,14 @@
 Written apart from the stream's folds on purpose: the two are compared customer by customer.
 """
 
+from datetime import datetime
 from fractions import Fraction
 
 import polars as pl
 
 from batch.history import History
 from events import instants, money
-from events.orders import COUNTING, PAID_ONCE
+from events.orders import COUNTING, PAID_ONCE, UNTOLD
 from events.programs import Program
 
 _SINCE_EVER = -(1 << 63)
@@ -23,16 +24,21 @@ def worth(history: History, program: Program) -> pl.DataFrame:
     back, `total` what the order now deserves, `reversed` their difference. Amounts in minor units; net and gross say
     nothing of an order that neither counts nor was ever paid.
     """
-    unknown = _refunds_unknown_to_snapshot(history)
+    states = history.order_states()
+    states = states.with_columns(_policies(program, states["processed_at"]))
     paid = pl.col("status").is_in(COUNTING)
     alive = ~(pl.col("test") | pl.col("cancelled") | pl.col("deleted"))
     owned = pl.col("customer_id").is_not_null()
-    net = (pl.col("base") - pl.col("unknown").fill_null(0) - pl.col("gift")).clip(lower_bound=0)
+    left = pl.col("base") - pl.col("gift") - pl.col("unknown").fill_null(0)
     frame = (
-        history.order_states()
-        .join(unknown, on="order_id", how="left")
-        # A refunded order has none, whatever amounts it shows.
-        .with_columns(net=pl.when(pl.col("status") == "refunded").then(0).otherwise(net))
+        states.join(_refunds(history, states), on="order_id", how="left")
+        .with_columns(left=left, tax=pl.col("tax") - pl.col("unknown_tax").fill_null(0))
+        .with_columns(priced=(left - pl.col("beyond").fill_null(0)).clip(0, money.MAX_MINOR))
+        .with_columns(
+            # A refunded order has none, whatever amounts it shows.
+            net=pl.when(pl.col("status") == "refunded").then(0).otherwise(pl.col("priced") - _tax_in("priced")),
+            gross=pl.col("gross") - pl.col("gross_tax") * pl.col("excluded"),
+        )
         .select(
             "order_id",
             "customer_id",
@@ -51,18 +57,55 @@ def worth(history: History, program: Program) -> pl.DataFrame:
     ).with_columns(reversed=pl.col("earned") - pl.col("total"))
 
 
-def _refunds_unknown_to_snapshot(history: History) -> pl.DataFrame:
-    """By order, the refunds that its newest snapshot has not taken off yet."""
-    snapshots = history.snapshots.frame().select("order_id", "updated_at", "refund_ids")
+def _policies(program: Program, at: pl.Series) -> list[pl.Series]:
+    """For an order of each instant: `refunds`, what one takes off, and whether tax is `excluded`."""
+    starts, refunds, excluded = [_SINCE_EVER], ["goods"], [False]
+    # Of two of one instant the last holds, as the program lists them.
+    for policy in program.policies:
+        starts.append(_start(policy.effective_from))
+        refunds.append(policy.refunds)
+        excluded.append(policy.taxes == "excluded")
+    found = pl.Series(starts, dtype=pl.Int64).search_sorted(at, side="right") - 1
+    return [pl.Series("refunds", refunds)[found], pl.Series("excluded", excluded)[found]]
+
+
+def _refunds(history: History, states: pl.DataFrame) -> pl.DataFrame:
+    """By order: the goods (`unknown`, `unknown_tax`) that its newest snapshot has not taken off yet, and what all its
+    refunds take `beyond` their goods; that may be below 0.
+    """
     listed = pl.col("refund_id").is_in(pl.col("refund_ids"))
     earlier = pl.col("created_at") <= pl.col("updated_at")
+    known = pl.when(pl.col("refund_ids").is_null()).then(earlier).otherwise(listed)
+    told = pl.col("paid") != UNTOLD
+    taken = (
+        pl.when(pl.col("refunds") == "goods")
+        .then("goods")
+        .when((pl.col("refunds") == "money") & told)
+        .then("paid")
+        .otherwise(pl.col("goods") + pl.col("beyond"))
+    )
     return (
         history.refunds.frame()
-        .join(snapshots, on="order_id", how="inner")
-        .filter(~pl.when(pl.col("refund_ids").is_null()).then(earlier).otherwise(listed))
+        .join(states.select("order_id", "updated_at", "refund_ids", "refunds"), on="order_id", how="inner")
+        .with_columns(known=known, beyond=taken - pl.col("goods"))
         .group_by("order_id")
-        .agg(unknown=pl.col("amount").sum())
+        .agg(
+            unknown=pl.col("goods").filter(~pl.col("known")).sum(),
+            unknown_tax=pl.col("goods_tax").filter(~pl.col("known")).sum(),
+            beyond=pl.col("beyond").sum(),
+        )
     )
+
+
+def _tax_in(amount: str) -> pl.Expr:
+    """The tax in an amount at the order's prices, where it is excluded: the goods' share, as they are left or were."""
+    none_left = pl.col("left") <= 0
+    whole = pl.when(none_left).then(pl.col("gross").clip(lower_bound=0)).otherwise(pl.col("left"))
+    tax = pl.when(none_left).then("gross_tax").otherwise(pl.col("tax").clip(lower_bound=0))
+    # Products of two amounts leave 64 bits.
+    tax, part = pl.min_horizontal(tax, whole).cast(pl.Int128), pl.col(amount).cast(pl.Int128)
+    share = (2 * tax * part + whole) // (2 * whole)
+    return pl.when(pl.col("excluded") & (whole > 0)).then(share).otherwise(0).cast(pl.Int64)
 
 
 def points(amounts: pl.Series, at: pl.Series, program: Program) -> pl.Series:
@@ -86,7 +129,7 @@ def _rules(program: Program) -> tuple[list[int], list[Fraction]]:
     rules = sorted(
         (
             (
-                _SINCE_EVER if rule.effective_from is None else instants.from_datetime(rule.effective_from),
+                _start(rule.effective_from),
                 Fraction(rule.points_per_unit) / unit,
             )
             for rule in program.rules
@@ -94,6 +137,10 @@ def _rules(program: Program) -> tuple[list[int], list[Fraction]]:
         key=lambda rule: rule[0],
     )
     return [start for start, _ in rules], [rate for _, rate in rules]
+
+
+def _start(effective_from: datetime | None) -> int:
+    return _SINCE_EVER if effective_from is None else instants.from_datetime(effective_from)
 
 
 def _floor(amounts: pl.Series, rate: Fraction) -> pl.Series:

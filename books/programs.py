@@ -65,7 +65,7 @@ async def announce(
     async with connection.transaction():
         await connection.execute(_LOCK, {"shop": shop})
         before = await known_async(connection, shop)
-        newer = _dated(change(before), before)
+        newer = _dated(announcements.completed(before, change(before)), before)
         announcements.succeed(before, newer)
         await publisher.publish([Message(topics.PROGRAMS, shop, newer.model_dump_json().encode())])
         await connection.execute(_JUDGED, {"shop": shop})

@@ -1,6 +1,6 @@
 """What a Shopify order or refund says, in our terms: amounts in minor units, instants in microseconds."""
 
-from typing import Any
+from typing import Any, Final
 
 from typing_extensions import TypedDict
 
@@ -18,8 +18,8 @@ class Snapshot(TypedDict):
     """One order as one webhook described it.
 
     Amounts are minor units of the shop's currency, instants microseconds. `base` is the goods' value after the
-    refunds that the snapshot itself knows of; `gift` what of it is gift cards; `gross` the goods' value before any
-    refund, without gift cards.
+    refunds that the snapshot itself knows of; `gift` what of it is gift cards, `tax` what tax; `gross` the goods' value
+    before any refund, without gift cards, `gross_tax` the tax in that. Where prices hold no tax both are 0.
     """
 
     key: list[Any]  # [updated_at, triggered_at, webhook_id, sha256's first 16 hex digits]: a total order
@@ -30,12 +30,21 @@ class Snapshot(TypedDict):
     processed_at: int
     base: int
     gift: int
+    tax: int
     gross: int
+    gross_tax: int
     refund_ids: list[str] | None  # None: the payload had no such field
 
 
-#: A refund: [created_at in microseconds, amount in minor units].
+#: A refund: [created_at in microseconds; goods, their tax, what was given beyond the goods, money paid back], the last
+#: four in minor units, none below 0, but for UNTOLD.
 Refund = list[int]
+
+#: The money of a refund of which nobody said, in the shop's currency, what was paid back.
+UNTOLD: Final = -1
+
+#: An adjustment that is goodwill (below 0) or a fee (above); newer API versions tell it by its reason alone.
+_DISCREPANCY: Final = "refund_discrepancy"
 
 
 def _amount(source: dict[str, Any], name: str, currency: str) -> int | None:
@@ -73,10 +82,15 @@ def _flag(source: dict[str, Any], name: str) -> bool:
     raise BadEvent("wrong_type", f"{name} is a {type(value).__name__}, not a boolean")
 
 
-def _refund_line(line: dict[str, Any], currency: str) -> int:
-    item = line.get("line_item") or {}
-    if _flag(item, "gift_card"):
-        return 0  # net never holds gift cards, so giving one back takes nothing off
+def _spare_amount(source: dict[str, Any], name: str, currency: str) -> int | None:
+    """As `_amount`; None too for what cannot be read: an order can do without it."""
+    try:
+        return _amount(source, name, currency)
+    except BadEvent:
+        return None
+
+
+def _refund_line(line: dict[str, Any], item: dict[str, Any], currency: str) -> int:
     amount = _amount(line, "subtotal", currency)
     if amount is None:  # before API version 2016: price and quantity are all there is
         price = _amount(item, "price", currency)
@@ -89,10 +103,64 @@ def _refund_line(line: dict[str, Any], currency: str) -> int:
 
 
 def refund(payload: dict[str, Any], currency: str) -> tuple[str, Refund]:
-    """(id, [created_at, amount]) of a refund, by the goods it takes back; gift-card lines weigh nothing."""
-    amount = sum(_refund_line(line, currency) for line in payload.get("refund_line_items") or [] if line)
-    _not_negative(amount, "a refund")
-    return keys.resource_id(payload.get("id")), [instants.parse(payload.get("created_at")), amount]
+    """(id, refund), with all that any policy asks for. Gift cards are in no net: giving one back takes nothing off."""
+    goods = tax = gift = 0
+    for line in payload.get("refund_line_items") or []:
+        if not line:
+            continue
+        item = line.get("line_item") or {}
+        if _flag(item, "gift_card"):
+            gift += max(_spare_amount(line, "subtotal", currency) or 0, 0)
+        else:
+            goods += _refund_line(line, item, currency)
+            tax += max(_spare_amount(line, "total_tax", currency) or 0, 0)
+    _not_negative(goods, "a refund")
+    paid = _paid_back(payload, currency)
+    money_back = UNTOLD if paid is None else _within(paid - gift)
+    created_at = instants.parse(payload.get("created_at"))
+    return keys.resource_id(payload.get("id")), [
+        created_at,
+        goods,
+        _within(tax),
+        _goodwill(payload, currency),
+        money_back,
+    ]
+
+
+def _within(value: int) -> int:
+    return min(max(value, 0), money.MAX_MINOR)
+
+
+def _goodwill(payload: dict[str, Any], currency: str) -> int:
+    """What was given back beyond the goods; a fee that was kept of them buys none, and postage is no goods."""
+    adjustments = [each for each in payload.get("order_adjustments") or [] if each and _is_discrepancy(each)]
+    return _within(-sum(_spare_amount(each, "amount", currency) or 0 for each in adjustments))
+
+
+def _is_discrepancy(adjustment: dict[str, Any]) -> bool:
+    said = adjustment.get("kind") or adjustment.get("reason")
+    return isinstance(said, str) and said.lower().replace(" ", "_") == _DISCREPANCY
+
+
+def _paid_back(payload: dict[str, Any], currency: str) -> int | None:
+    """The sum of the refund's successful transactions; None if untold, or not all of it in the shop's currency."""
+    transactions = payload.get("transactions")
+    if transactions is None:
+        return None
+    total = 0
+    for each in transactions:
+        if not each or _word(each, "kind") != "refund" or _word(each, "status") != "success":
+            continue
+        amount = _spare_amount(each, "amount", currency)
+        if amount is None or _word(each, "currency") not in ("", currency.lower()):
+            return None
+        total += amount
+    return total
+
+
+def _word(source: dict[str, Any], name: str) -> str:
+    value = source.get(name)
+    return value.lower() if isinstance(value, str) else ""
 
 
 def _gift_lines(payload: dict[str, Any], currency: str) -> tuple[int, int]:
@@ -111,6 +179,35 @@ def _gift_lines(payload: dict[str, Any], currency: str) -> tuple[int, int]:
         now += max(price * _count(line, "current_quantity", quantity) - discount, 0)
         first += max(price * quantity - discount, 0)
     return _not_negative(now, "gift cards"), _not_negative(first, "gift cards")
+
+
+def share(amount: int, part: int, whole: int) -> int:
+    """amount x part / whole, half of a minor unit rounded up; 0 of nothing. None of the three is below 0."""
+    return (2 * amount * part + whole) // (2 * whole) if whole else 0
+
+
+def _taxes(payload: dict[str, Any], currency: str, base: int, subtotal: int, refunds: list[Refund]) -> tuple[int, int]:
+    """The tax that the goods' prices hold: (in what they are worth now, in what they were as placed).
+
+    Each line's by its pieces that are left, or less the refunds' where lines do not tell of those. Where no line tells
+    its tax it is the order's, postage's share and all, in proportion.
+    """
+    if payload.get("taxes_included") is not True:
+        return 0, 0
+    lines = [line for line in payload.get("line_items") or [] if line and not _flag(line, "gift_card")]
+    if all(line.get("tax_lines") is None for line in lines):
+        first = _within(_spare_amount(payload, "total_tax", currency) or 0)
+        return share(first, max(base, 0), subtotal), first
+    now = first = 0
+    for line in lines:
+        taxes = [_spare_amount(each, "price", currency) or 0 for each in line.get("tax_lines") or [] if each]
+        tax = _within(sum(taxes))
+        quantity = _count(line, "quantity", 1)
+        first += tax
+        now += share(tax, _count(line, "current_quantity", quantity), quantity)
+    if any(line.get("current_quantity") is None for line in lines):
+        now = first - sum(tax for _, _, tax, *_ in refunds)
+    return _within(now), _within(first)
 
 
 def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refund]]:
@@ -137,10 +234,12 @@ def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refun
         raise BadEvent("missing_amount", "neither current_subtotal_price nor subtotal_price")
     if subtotal is None:
         subtotal = current or 0
-    base = subtotal - sum(amount for _, amount in refunds.values()) if current is None else current
+    base = subtotal - sum(goods for _, goods, *_ in refunds.values()) if current is None else current
     gift_now, gift_first = _gift_lines(payload, currency)
     if current is not None:
         _not_negative(current, "current_subtotal_price")
+    _not_negative(subtotal, "subtotal_price")
+    tax, gross_tax = _taxes(payload, currency, base, subtotal, list(refunds.values()))
     return {
         "key": [
             instants.parse(updated_at) if updated_at is not None else created_at,
@@ -156,6 +255,8 @@ def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refun
         "processed_at": instants.parse(processed_at) if processed_at is not None else created_at,
         "base": base,
         "gift": gift_now,
-        "gross": _not_negative(subtotal, "subtotal_price") - gift_first,
+        "tax": tax,
+        "gross": subtotal - gift_first,
+        "gross_tax": gross_tax,
         "refund_ids": None if listed is None else sorted(refunds),
     }, refunds

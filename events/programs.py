@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -17,7 +17,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from events import instants, money
 from events.fields import Count, Name, Shop, Version
 
-#: Rules of one program at most, and languages: what Shopify lets a shop publish. A program stays below 1 MB.
+#: Rules of one program at most, policies, and languages: what Shopify lets a shop publish. A program stays below 1 MB.
 MAX_RULES: Final = 1000
 MAX_LANGUAGES: Final = 20
 
@@ -49,16 +49,26 @@ def _instant(when: datetime) -> datetime:
 Instant = Annotated[AwareDatetime, AfterValidator(_instant)]
 
 
-class Rule(BaseModel):
+class _Since(BaseModel):
+    """Something that holds for the orders processed from an instant on; `effective_from` null is "since ever"."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    effective_from: Instant | None = None
+
+    @property
+    def since(self) -> int:
+        """When it takes effect (microseconds); below every instant for "since ever"."""
+        return _SINCE_EVER if self.effective_from is None else instants.from_datetime(self.effective_from)
+
+
+class Rule(_Since):
     """How many points an order earns, from an instant on.
 
     `points_per_unit` is points per 1.00 of the currency, as a decimal string. `effective_from` null is "since ever":
     version 0 of every program. A rule is what these two say: equal ones are one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    effective_from: Instant | None = None
     points_per_unit: Annotated[
         Decimal, Field(ge=0, le=10_000, max_digits=12, decimal_places=6, examples=["1", "1.5"])
     ] = Decimal(1)
@@ -69,10 +79,32 @@ class Rule(BaseModel):
         whole = rate.to_integral_value()
         return abs(whole.quantize(Decimal(1)) if rate == whole else rate.normalize())
 
-    @property
-    def since(self) -> int:
-        """When it takes effect (microseconds); below every instant for "since ever"."""
-        return _SINCE_EVER if self.effective_from is None else instants.from_datetime(self.effective_from)
+
+Refunds = Literal["goods", "goods_and_adjustments", "money"]
+Taxes = Literal["as_priced", "excluded"]
+
+
+class Policy(_Since):
+    """What an order's net is, from an instant on.
+
+    A refund takes off the `goods` given back, `goods_and_adjustments` (goodwill beyond them too), or the `money` that was
+    paid back. Of prices that hold their tax net holds it too, `as_priced`, or not.
+    """
+
+    refunds: Refunds
+    taxes: Taxes
+
+
+#: What holds before a program's first policy, and without any.
+BEFORE_POLICIES: Final = Policy(refunds="goods", taxes="as_priced")
+
+#: What a new shop begins with, unless it is told another.
+FIRST_POLICY: Final = Policy(refunds="goods_and_adjustments", taxes="as_priced")
+
+
+def ordered_policies(policies: Iterable[Policy]) -> tuple[Policy, ...]:
+    """Each once, by when it takes effect; of two at one instant the last by its words holds (`money`, `excluded`)."""
+    return tuple(sorted(set(policies), key=lambda each: (each.since, each.refunds, each.taxes)))
 
 
 def ordered(rules: Iterable[Rule]) -> tuple[Rule, ...]:
@@ -81,8 +113,9 @@ def ordered(rules: Iterable[Rule]) -> tuple[Rule, ...]:
 
 
 class Program(BaseModel):
-    """A shop's program. Its rules are append-only; the rest takes effect at the next batch.
+    """A shop's program. Its rules and policies are append-only; the rest takes effect at the next batch.
 
+    Without a policy since ever, and before the first, refunds are `goods` and taxes `as_priced`.
     `look_back_days` null is a customer's whole life. `batch_at` is the local time of the nightly batch, null for none.
     `announced_at` and `id` are made when a program is announced; where a record lacks them its own time stands in.
     """
@@ -95,6 +128,7 @@ class Program(BaseModel):
     look_back_days: Annotated[int | None, Field(ge=1, le=36_500)] = 365
     batch_at: Annotated[str | None, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "01:00"
     rules: Annotated[tuple[Rule, ...], Field(min_length=1, max_length=MAX_RULES)] = (Rule(),)
+    policies: Annotated[tuple[Policy, ...], Field(max_length=MAX_RULES)] = ()
     grid: Annotated[
         tuple[tuple[Name, Name, Name, Name, Name], ...],
         Field(min_length=5, max_length=5, description="segment names by R 5..1 (rows) and FM 5..1 (columns)"),
@@ -131,6 +165,26 @@ class Program(BaseModel):
         if sum(rule.effective_from is None for rule in found) != 1:
             raise ValueError("exactly one rule must hold since ever (effective_from null)")
         return found
+
+    @field_validator("policies")
+    @classmethod
+    def _at_most_one_since_ever(cls, policies: tuple[Policy, ...]) -> tuple[Policy, ...]:
+        found = ordered_policies(policies)
+        if sum(policy.effective_from is None for policy in found) > 1:
+            raise ValueError("at most one policy holds since ever (effective_from null)")
+        return found
+
+
+class Policies:
+    """A program's policies made ready for the fold: which one holds at an instant."""
+
+    def __init__(self, program: Program) -> None:
+        self._policies = (BEFORE_POLICIES, *program.policies)
+        self._from = [policy.since for policy in self._policies]
+
+    def at(self, processed_at: int) -> Policy:
+        """The policy with the latest effective_from not after `processed_at` (microseconds)."""
+        return self._policies[bisect_right(self._from, processed_at) - 1]
 
 
 class Rates:

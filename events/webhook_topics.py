@@ -18,8 +18,8 @@ Spec = dict[str, Any]
 class Leaf(NamedTuple):
     """A field that is copied: text that `matches`, an integer or a boolean where such may stand.
 
-    A value of another type is a BadEvent of this `reason`; of a field that no fold reads (`spare`) it is left out
-    instead, since nobody's order is worth losing for it. Decimal numbers become text.
+    A value of another type is a BadEvent of this `reason`; of a field that an order can do without (`spare`) it is left
+    out instead, since nobody's order is worth losing for it. Decimal numbers become text.
     """
 
     matches: Callable[[str], re.Match[str] | None]
@@ -31,7 +31,7 @@ class Leaf(NamedTuple):
 
 
 class Spare(NamedTuple):
-    """A list or an object that no fold reads: left out if it is none."""
+    """A list or an object that an order can do without: left out if it is none."""
 
     spec: Any
 
@@ -58,7 +58,8 @@ _SEALED: Final = _leaf(re.escape(SEALED) + r"[0-9A-Za-z_=-]{1,4096}", "wrong_typ
 #: A customer known by their address alone (books/vault.py: address).
 _ADDRESS: Final = _leaf(r"mail-[0-9a-f]{32}", "bad_id", spare=True)
 
-# What no fold reads yet, kept because what the front door drops can never be replayed.
+# Kept because what the front door drops can never be replayed: taxes, adjustments and transactions, which say nothing
+# where they cannot be read, and what no fold reads yet.
 _ID: Final = ID._replace(spare=True)
 _AMOUNT: Final = AMOUNT._replace(spare=True)
 _FLAG: Final = FLAG._replace(spare=True)
@@ -75,11 +76,14 @@ OURS: Final[Spec] = {
 }
 
 _MONEY: Spec = {"shop_money": {"amount": AMOUNT, "currency_code": WORD}}
+_SPARE_MONEY: Spec = {"shop_money": Spare({"amount": _AMOUNT, "currency_code": _WORD})}
 
 _REFUND_LINE: Spec = {
     "quantity": COUNT,
     "subtotal": AMOUNT,
     "subtotal_set": _MONEY,
+    "total_tax": _AMOUNT,
+    "total_tax_set": Spare(_SPARE_MONEY),
     "line_item": {"gift_card": FLAG, "price": AMOUNT, "quantity": COUNT, "total_discount": AMOUNT},
 }
 
@@ -103,6 +107,7 @@ _LINE: Spec = {
     "current_quantity": COUNT,
     "total_discount": AMOUNT,
     "discount_allocations": [{"amount": AMOUNT, "amount_set": _MONEY}],
+    "tax_lines": Spare([{"price": _AMOUNT}]),
 }
 
 ORDER: Spec = {

@@ -72,7 +72,7 @@ CURSORS = "tests/integration/test_api_cursors.py"
 WRONG = "tests/unit/test_wrong_input.py"
 
 EMIT_FACTS = """        self._states[key] = state = order_fold.apply(state, webhook, currency)
-        for fact in order_fold.facts(webhook.shop, order_id, currency, state):
+        for fact in order_fold.facts(webhook.shop, order_id, currency, state, shop.policies):
 """
 ADVANCE = """            if flight.pending:
                 break
@@ -152,7 +152,7 @@ MUTANTS = [
         EMIT_FACTS,
         """        before = state
         self._states[key] = state = order_fold.apply(state, webhook, currency)
-        told = order_fold.facts(webhook.shop, order_id, currency, state)
+        told = order_fold.facts(webhook.shop, order_id, currency, state, shop.policies)
         for fact in [] if state == before else told:
 """,
         (EMISSION,),

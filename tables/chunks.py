@@ -86,7 +86,7 @@ class OrderChunk(_Base):
             state = order_fold.initial() if kept is None else {**order_fold.initial(), **codec.loads(kept)}
         currency = shop.program.currency
         self._states[key] = state = order_fold.apply(state, webhook, currency)
-        for fact in order_fold.facts(webhook.shop, order_id, currency, state):
+        for fact in order_fold.facts(webhook.shop, order_id, currency, state, shop.policies):
             self._emit(topics.ORDER_FACTS, keys.join(webhook.shop, fact["customer_id"]), fact)
 
     def finish(self) -> Writes:

@@ -11,8 +11,9 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from events import contacts, instants, keys, orders
+from events import contacts, instants, keys, money, orders
 from events.envelopes import Webhook
+from events.programs import Policies, Policy
 from events.records import OrderFact
 from events.webhook_topics import Kind
 
@@ -67,9 +68,10 @@ def apply(state: OrderState, webhook: Webhook, currency: str) -> OrderState:
 def _with_refunds(state: OrderState, refunds: dict[str, orders.Refund]) -> OrderState:
     known = dict(state["refunds"])
     for refund_id, refund in refunds.items():
-        # Copies of one refund are equal; should two differ, the greater stands, so that order cannot matter.
+        # Copies of one refund are equal, or one says less; where two differ the greater stands, so that order cannot
+        # matter.
         have = known.get(refund_id)
-        known[refund_id] = refund if have is None else [max(have[0], refund[0]), max(have[1], refund[1])]
+        known[refund_id] = refund if have is None else [max(pair) for pair in zip(have, refund, strict=True)]
     return {**state, "refunds": known}
 
 
@@ -109,27 +111,56 @@ def _added(have: list[Any], value: Any) -> list[Any]:
     return have if value in have else sorted([*have, value])
 
 
-def net(state: OrderState, snapshot: orders.Snapshot) -> int:
+def net(state: OrderState, snapshot: orders.Snapshot, policy: Policy) -> int:
     """The newest snapshot's value less the refunds it does not know of and less gift cards; minor units, >= 0.
 
-    A refunded order has none, whatever amounts it shows.
+    A refund takes what the policy says, and so do taxes. A refunded order has none, whatever amounts it shows.
     """
     if snapshot["status"] == "refunded":
         return 0
+    goods_left, tax, beyond = snapshot["base"] - snapshot["gift"], snapshot["tax"], 0
+    for refund_id, refund in state["refunds"].items():
+        created_at, goods, goods_tax, *_ = refund
+        if not _knows(snapshot, refund_id, created_at):
+            goods_left -= goods
+            tax -= goods_tax
+        beyond += _taken(refund, policy) - goods
+    value = min(max(goods_left - beyond, 0), money.MAX_MINOR)
+    if policy.taxes == "as_priced":
+        return value
+    if goods_left <= 0:  # what is left is no goods' price: it holds tax as the order did when it was placed
+        goods_left, tax = max(snapshot["gross"], 0), snapshot["gross_tax"]
+    return value - orders.share(min(max(tax, 0), goods_left), value, goods_left)
+
+
+def _knows(snapshot: orders.Snapshot, refund_id: str, created_at: int) -> bool:
+    """Whether a refund's goods are off the snapshot's value already."""
     known = snapshot["refund_ids"]
     if known is None:
-        updated_at = snapshot["key"][0]
-        unknown = sum(amount for created_at, amount in state["refunds"].values() if created_at > updated_at)
-    else:
-        unknown = sum(amount for refund_id, (_, amount) in state["refunds"].items() if refund_id not in known)
-    value: int = snapshot["base"] - unknown - snapshot["gift"]
-    return max(value, 0)
+        updated_at: int = snapshot["key"][0]
+        return created_at <= updated_at
+    return refund_id in known
+
+
+def _taken(refund: orders.Refund, policy: Policy) -> int:
+    """What a refund takes off an order's net; minor units."""
+    _, goods, _, beyond, paid = refund
+    if policy.refunds == "goods":
+        return goods
+    if policy.refunds == "money" and paid != orders.UNTOLD:
+        return paid
+    return goods + beyond
+
+
+def gross(snapshot: orders.Snapshot, policy: Policy) -> int:
+    """The order's value as it was placed; minor units."""
+    return snapshot["gross"] - (snapshot["gross_tax"] if policy.taxes == "excluded" else 0)
 
 
 def changed_at(state: OrderState, snapshot: orders.Snapshot) -> int:
     """When the state came about (microseconds): the latest of snapshot, refunds and deletion."""
     latest: int = max(snapshot["key"][0], state["deleted_at"])
-    for created_at, _ in state["refunds"].values():
+    for created_at, *_ in state["refunds"].values():
         latest = max(latest, created_at)
     return latest
 
@@ -141,15 +172,15 @@ def revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     sorts before anything a webhook id may hold, so that one id being another's beginning does no harm.
     """
     updated_at, triggered_at, webhook_id, digest = snapshot["key"]
-    # With their number, all that a join can change of refunds: each of the two only grows.
-    refunds = sum(created_at + amount for created_at, amount in state["refunds"].values())
+    # With their number, all that a join can change of refunds: each part only grows.
+    refunds = sum(map(sum, state["refunds"].values()))
     return (
         f"{updated_at:015x}{triggered_at:015x} {webhook_id} {digest}{len(state['refunds']):04x}{refunds:016x}"
         f"{state['cancelled']:d}{state['deleted_at'] > 0:d}{changed_at(state, snapshot):015x}"
     )
 
 
-def facts(shop: str, order_id: str, currency: str, state: OrderState) -> list[OrderFact]:
+def facts(shop: str, order_id: str, currency: str, state: OrderState, policies: Policies) -> list[OrderFact]:
     """What the order now contributes to each customer it ever had; nothing before its first snapshot."""
     snapshot = state["snapshot"]
     if snapshot is None:
@@ -158,7 +189,8 @@ def facts(shop: str, order_id: str, currency: str, state: OrderState) -> list[Or
     alive = not (snapshot["test"] or state["cancelled"] or state["deleted_at"])
     counted = alive and snapshot["status"] in orders.COUNTING
     paid = not snapshot["test"] and snapshot["status"] in orders.PAID_ONCE
-    value = net(state, snapshot)
+    policy = policies.at(snapshot["processed_at"])
+    value = net(state, snapshot, policy)
     base: OrderFact = {
         "shop": shop,
         "order_id": order_id,
@@ -172,7 +204,7 @@ def facts(shop: str, order_id: str, currency: str, state: OrderState) -> list[Or
         "counted": counted,
         "paid": paid,
         "net": value if counted else 0,
-        "gross": max(value, snapshot["gross"]) if paid else 0,
+        "gross": max(value, gross(snapshot, policy)) if paid else 0,
     }
     nothing: OrderFact = {**base, "counted": False, "paid": False, "net": 0, "gross": 0}
     told: list[OrderFact] = [base if each == owner else {**nothing, "customer_id": each} for each in state["owners"]]

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from events import instants
 from events.announcements import accept
 from events.errors import BadEvent
-from events.programs import CutPoints, Program, Rates, default_cut_points
+from events.programs import CutPoints, Policies, Program, Rates, default_cut_points
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class ShopReference:
 
     program: Program
     rates: Rates
+    policies: Policies
     zone: ZoneInfo
     look_back: int | None  # microseconds; None is a customer's whole life
     versions: tuple[tuple[int, CutPoints], ...]  # by as_of; of two with one as_of the later published is the newer
@@ -31,6 +32,7 @@ class ShopReference:
         return cls(
             program,
             Rates(program),
+            Policies(program),
             ZoneInfo(program.zone),
             None if program.look_back_days is None else program.look_back_days * instants.DAY,
             versions,

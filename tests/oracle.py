@@ -112,6 +112,7 @@ def money(holder: Json, name: str, currency: str) -> int | None:
 
 
 def refund_amount(refund: Json, currency: str) -> int:
+    """What goods were given back."""
     total = 0
     for row in refund["refund_line_items"]:
         line = row.get("line_item") or {}
@@ -123,6 +124,86 @@ def refund_amount(refund: Json, currency: str) -> int:
             subtotal = minor(line["price"], currency) * row["quantity"] - discount
         total += subtotal
     return total
+
+
+def if_readable(holder: Json, name: str, currency: str) -> int | None:
+    """As `money`, of what an order can do without."""
+    try:
+        return money(holder, name, currency)
+    except ValueError:
+        return None
+
+
+def told_of_refund(refund: Json, currency: str) -> dict[str, Any]:
+    """Everything that one copy of a refund says."""
+    lines = refund["refund_line_items"]
+    goods = [row for row in lines if not (row.get("line_item") or {}).get("gift_card")]
+    cards = sum(if_readable(row, "subtotal", currency) or 0 for row in lines if row not in goods)
+    adjustments = [
+        if_readable(each, "amount", currency) or 0
+        for each in refund.get("order_adjustments") or []
+        if (each.get("kind") or each.get("reason") or "").lower().replace(" ", "_") == "refund_discrepancy"
+    ]
+    paid: int | None = None
+    if refund.get("transactions") is not None:
+        back = [
+            each
+            for each in refund["transactions"]
+            if (each["kind"].lower(), each["status"].lower()) == ("refund", "success")
+        ]
+        amounts = [if_readable(each, "amount", currency) for each in back]
+        if all(each.get("currency") in (None, currency) for each in back) and None not in amounts:
+            paid = max(0, sum(amount for amount in amounts if amount is not None) - cards)
+    return {
+        "created_at": moment(refund["created_at"]),
+        "goods": refund_amount(refund, currency),
+        "tax": sum(if_readable(row, "total_tax", currency) or 0 for row in goods),
+        "goodwill": max(0, -sum(adjustments)),
+        "paid": paid,
+    }
+
+
+def taken_by_refund(told: Mapping[str, Any], how: str) -> int:
+    goods: int = told["goods"]
+    goodwill: int = told["goodwill"]
+    paid: int | None = told["paid"]
+    if how == "goods":
+        return goods
+    if how == "money" and paid is not None:
+        return paid
+    return goods + goodwill
+
+
+def half_up(amount: Fraction) -> int:
+    return floor(amount + Fraction(1, 2))
+
+
+def tax_of_goods(snapshot: Json, worth: int, placed: int, refunds: list[Json], currency: str) -> tuple[int, int]:
+    """The tax in the goods' prices, as they are worth now and as they were placed."""
+    if snapshot.get("taxes_included") is not True:
+        return 0, 0
+    lines = [line for line in snapshot.get("line_items") or [] if not line.get("gift_card")]
+    if not any(line.get("tax_lines") is not None for line in lines):
+        whole = if_readable(snapshot, "total_tax", currency) or 0
+        return half_up(Fraction(whole * max(0, worth), placed)) if placed else 0, whole
+    taxes = [sum(if_readable(tax, "price", currency) or 0 for tax in line.get("tax_lines") or []) for line in lines]
+    left = 0
+    for line, tax in zip(lines, taxes, strict=True):
+        pieces = line["quantity"] if line.get("current_quantity") is None else line["current_quantity"]
+        left += half_up(Fraction(tax * pieces, line["quantity"])) if line["quantity"] else 0
+    if any(line.get("current_quantity") is None for line in lines):
+        left = sum(taxes) - sum(told_of_refund(refund, currency)["tax"] for refund in refunds)
+    return max(0, left), sum(taxes)
+
+
+def policy_of(at: datetime, program: Json) -> tuple[str, str]:
+    ever = moment("0001-01-01T00:00:00Z")
+    policies = [(ever, "", "goods", "as_priced")]
+    for each in program.get("policies", ()):
+        since = moment(each["effective_from"]) if each["effective_from"] else ever
+        policies.append((since, "said", each["refunds"], each["taxes"]))
+    _, _, refunds, taxes = max(policy for policy in policies if policy[0] <= at)
+    return refunds, taxes
 
 
 def gift_cards(snapshot: Json, quantity: str, currency: str) -> int:
@@ -172,17 +253,19 @@ def order_of(envelopes: Sequence[Json], program: Json) -> Order:
     snapshots = [e for e in envelopes if e["topic"] in SNAPSHOTS]
     copies = [e["payload"] for e in envelopes if e["topic"] == "refunds/create"]
     copies += [refund for e in snapshots for refund in e["payload"].get("refunds") or []]
-    refunds: dict[str, tuple[int, datetime]] = {}
+    refunds: dict[str, dict[str, Any]] = {}
     for refund in copies:
-        amount, created_at = refund_amount(refund, currency), moment(refund["created_at"])
-        have = refunds.get(str(refund["id"]), (amount, created_at))
-        refunds[str(refund["id"])] = max(amount, have[0]), max(created_at, have[1])
+        told = told_of_refund(refund, currency)
+        have = refunds.setdefault(str(refund["id"]), told)
+        for name, value in told.items():  # what one copy says and another does not, and of two the greater
+            if value is not None and (have[name] is None or value > have[name]):
+                have[name] = value
     order = Order(
         now=max(map(event_time, envelopes)),
         ever={customer for e in snapshots if (customer := customer_of(e["payload"])) is not None},
         cancelled=any(e["topic"] == "orders/cancelled" or e["payload"].get("cancelled_at") for e in snapshots),
         deleted=any(e["topic"] == "orders/delete" for e in envelopes),
-        refunds={refund_id: amount for refund_id, (amount, _) in refunds.items()},
+        refunds={refund_id: told["goods"] for refund_id, told in refunds.items()},
     )
     if not snapshots:
         return order
@@ -195,17 +278,29 @@ def order_of(envelopes: Sequence[Json], program: Json) -> Order:
 
     own = {str(refund["id"]): refund_amount(refund, currency) for refund in newest.get("refunds") or []}
     if newest.get("refunds") is None:
-        later = [amount for amount, created in refunds.values() if created > updated_at(newest)]
+        later = [told for told in refunds.values() if told["created_at"] > updated_at(newest)]
     else:
-        later = [amount for refund_id, (amount, _) in refunds.items() if refund_id not in own]
+        later = [told for refund_id, told in refunds.items() if refund_id not in own]
     original = money(newest, "subtotal_price", currency) or 0
     current = money(newest, "current_subtotal_price", currency)
     if current is None:
         current = original - sum(own.values())
-    order.net = max(0, current - sum(later) - gift_cards(newest, "current_quantity", currency))
+    how, taxes = policy_of(order.processed_at, program)
+    goods = current - sum(told["goods"] for told in later) - gift_cards(newest, "current_quantity", currency)
+    given = sum(taken_by_refund(told, how) - told["goods"] for told in refunds.values())
+    order.net = min(10**13, max(0, goods - given))
+    placed = original - gift_cards(newest, "quantity", currency)
+    tax, tax_placed = tax_of_goods(newest, current, original, newest.get("refunds") or [], currency)
+    if taxes == "excluded":
+        tax = max(0, tax - sum(told["tax"] for told in later))
+        if goods <= 0:
+            goods, tax = max(0, placed), tax_placed
+        if goods > 0:
+            order.net -= half_up(Fraction(order.net * min(tax, goods), goods))
+        placed -= tax_placed
     if order.status == "refunded":
         order.net = 0
-    order.gross = max(order.net, original - gift_cards(newest, "quantity", currency))
+    order.gross = max(order.net, placed)
 
     alive = not (order.test or order.cancelled or order.deleted)
     paid = order.status in ("paid", "partially_paid", "partially_refunded")
@@ -391,7 +486,8 @@ def oracle(
 ) -> dict[str, Shop]:
     """By shop, everything that section 3 gives a number to.
 
-    `programs`: by shop, {currency, zone, look_back_days or None, rules: [{effective_from, points_per_unit}]}.
+    `programs`: by shop, {currency, zone, look_back_days or None, rules: [{effective_from, points_per_unit}]}, and
+    perhaps policies: [{effective_from, refunds, taxes}].
     `cut_points`: by shop, [{version, as_of, recency, frequency, monetary}], money in minor units.
     `t`: when to measure customers; without it each is measured at its own now, and no cut points are found.
     Windows hold every order, also one processed after t. ValueError at what ought to be a dead letter.

@@ -133,7 +133,7 @@ class _Store:
 
     # Payloads
 
-    def line(self, line: _Line, modern: bool) -> Json:
+    def line(self, line: _Line, modern: bool, taxed: bool) -> Json:
         found: Json = {
             "id": line.id,
             "product_id": self.chance.choice([None, 632_910_392]),
@@ -143,6 +143,9 @@ class _Store:
             "gift_card": line.gift_card,
             **self.money("price", line.price, modern),
         }
+        if taxed:
+            tax = 0 if line.gift_card else line.worth(line.quantity) * 4 // 25
+            found["tax_lines"] = [{"price": self.text(part), "rate": 0.19} for part in (tax // 3, tax - tax // 3)]
         if modern:
             found["current_quantity"] = line.current_quantity
         if modern and line.discount:
@@ -184,6 +187,8 @@ class _Store:
             else:
                 row["subtotal_set"] = self.bag(amount)
                 row["subtotal"] = self.text(amount + (form == "set and nonsense"))
+            if self.chance.random() < 0.7:
+                row |= self.money("total_tax", amount * 4 // 25, self.chance.random() < 0.5)
             items.append(row)
         at = self.chance.choice(self.moments)
         return {
@@ -196,15 +201,42 @@ class _Store:
             "duties": [],
             "return": None,
             "refund_shipping_lines": [],
-            "order_adjustments": [],
             "refund_line_items": items,
-            "transactions": [],
+            **self.paid_back(sum(amount for *_, amount in rows)),
         }
+
+    def paid_back(self, goods: int) -> Json:
+        """Adjustments and transactions: none, as much as the goods, more by goodwill, less by a fee, or postage."""
+        if self.chance.random() < 0.2:
+            return {}
+        beyond = self.chance.choice([0, 0, 0, 150, 999, -min(goods, 100)])
+        adjustments: list[Json] = []
+        if beyond:
+            amount = {"amount": self.text(-beyond), "tax_amount": self.text(0), "reason": "Refund discrepancy"}
+            adjustments.append(amount | self.chance.choice([{}, {"kind": "refund_discrepancy"}]))
+        if postage := self.chance.choice([0, 0, 499]):
+            adjustments.append({"kind": "shipping_refund", "reason": "Shipping refund", "amount": self.text(-postage)})
+        parts = [goods + beyond, postage] if self.chance.random() < 0.5 else [goods + beyond + postage]
+        currency: Json = self.chance.choice([{}, {"currency": None}, {"currency": self.currency}])
+        transactions = [
+            {
+                "kind": "refund",
+                "status": self.chance.choice(["success"] * 4 + ["pending", "failure"]),
+                "amount": self.text(part),
+                "gateway": "bogus",
+                **currency,
+            }
+            for part in parts
+        ]
+        if self.chance.random() < 0.1:  # paid back in the money of who bought
+            transactions = [{**each, "currency": "EUR", "amount": "7.77"} for each in transactions]
+        return {"order_adjustments": adjustments, "transactions": transactions}
 
     def snapshot(self, order: _Order, updated_at: datetime) -> Json:
         """The order in today's shape, or older: no `*_set`, then no `current_*`, then no `refunds[]`."""
         age = self.chance.choice(["modern", "modern", "modern", "plain", "old", "oldest"])
         modern = age == "modern"
+        taxed = self.chance.random() < 0.8
         original = sum(line.worth(line.quantity) for line in order.lines if line.original)
         current = sum(line.worth(line.current_quantity) for line in order.lines)
         found: Json = {
@@ -223,7 +255,9 @@ class _Store:
             "customer": None if order.customer is None else {"id": order.customer, "currency": "EUR"},
             "source_name": "web",
             "tags": "",
-            "line_items": [self.line(line, modern) for line in order.lines],
+            "line_items": [self.line(line, modern, taxed) for line in order.lines],
+            "taxes_included": order.id % 3 > 0,
+            **self.money("total_tax", original * 4 // 25, modern),
             **self.money("subtotal_price", original, modern),
             **self.money("total_price", original + 500, modern),
         }
@@ -425,4 +459,12 @@ def program(seed: int, currency: str = "USD") -> Json:
         "zone": chance.choice([ZONE, "UTC", "Asia/Kolkata"]),
         "look_back_days": chance.choice([365, 365, 30, None]),
         "rules": [{"effective_from": start, "points_per_unit": chance.choice(rates)} for start in chosen],
+        "policies": [
+            {
+                "effective_from": start,
+                "refunds": chance.choice(["goods", "goods_and_adjustments", "money"]),
+                "taxes": chance.choice(["as_priced", "excluded"]),
+            }
+            for start in chance.sample([None, *starts], chance.randint(0, 3))
+        ],
     }

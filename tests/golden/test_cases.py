@@ -20,6 +20,7 @@ import pytest
 from cli.commands import play
 from cli.shop.transactions import order_paid
 from events import instants, keys, money, topics
+from events.programs import FIRST_POLICY
 from imports import transactions
 from imports.items import FileError
 from runtime import kafka
@@ -48,7 +49,9 @@ def read(path: Path) -> Json:
 
 
 def program(case: Json) -> Json:
-    return {"currency": case.get("shop", {}).get("currency", "USD"), "zone": "UTC", "look_back_days": 365, "rules": []}
+    """As a shop that is added today has it."""
+    currency, policies = case.get("shop", {}).get("currency", "USD"), [FIRST_POLICY.model_dump(mode="json")]
+    return {"currency": currency, "zone": "UTC", "look_back_days": 365, "rules": [], "policies": policies}
 
 
 def shop_of(case: Json) -> str:

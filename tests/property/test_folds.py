@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from events import envelopes, instants, money, topics
 from events.announcements import succeed, tag
 from events.errors import BadEvent
-from events.programs import CutPoints, Program, Rates, Rule, default_cut_points
+from events.programs import CutPoints, Policies, Program, Rates, Rule, default_cut_points
 from tables import contributions, customers, orders, rfm
 from tables.reference import ShopReference
 from tests import oracle
@@ -24,6 +24,8 @@ from tests.property.webhooks import ORDERS, SHOP, thorough
 Json = dict[str, Any]
 
 # Orders
+
+GOODS = Policies(Program(shop=SHOP, currency="USD"))
 
 
 def webhooks_of_one_order(sent: list[Json]) -> list[envelopes.Webhook]:
@@ -61,9 +63,9 @@ def covered(state: orders.OrderState) -> Any:
     )
 
 
-def worth(state: orders.OrderState) -> dict[str, Any]:
+def worth(state: orders.OrderState, policies: Policies = GOODS) -> dict[str, Any]:
     """What the order tells each customer, but for what may change under one revision."""
-    told = orders.facts(SHOP, str(ORDERS[0]), "USD", state)
+    told = orders.facts(SHOP, str(ORDERS[0]), "USD", state, policies)
     growing = ("now", "homes", "contact", "consent")
     return {fact["customer_id"]: {**fact, **dict.fromkeys(growing)} for fact in told}
 
@@ -124,7 +126,9 @@ def test_only_the_owner_gets_something_and_all_that_ever_were_get_a_fact() -> No
     assert {customer: fact["net"] for customer, fact in found.items()} == {"7": 100, "8": 0, "guest-55": 0}
     assert len({fact["revision"] for fact in found.values()}) == 1
     assert found["7"]["homes"] is None
-    assert orders.facts(SHOP, "1", "USD", state)[0]["homes"] == [f"2026-01-0{day}T00:00:00Z" for day in (1, 2, 3)]
+    assert orders.facts(SHOP, "1", "USD", state, GOODS)[0]["homes"] == [
+        f"2026-01-0{day}T00:00:00Z" for day in (1, 2, 3)
+    ]
 
 
 # Customers: a home has the entry of the highest revision, whatever came first.
@@ -149,7 +153,7 @@ def test_facts_of_an_order_may_come_in_any_order(sent: list[Json], data: st.Data
     told, state = [], orders.initial()
     for each in webhooks_of_one_order(sent):
         state = orders.apply(state, each, "USD")
-        told += [fact for fact in orders.facts(SHOP, "1", "USD", state) if fact["customer_id"] == "7"]
+        told += [fact for fact in orders.facts(SHOP, "1", "USD", state, GOODS) if fact["customer_id"] == "7"]
     shop = shop_reference()
     nodes: Any = Flat()
     found = []

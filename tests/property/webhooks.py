@@ -6,6 +6,7 @@ and the oracle takes the digest of what is there.
 
 import os
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
@@ -94,8 +95,8 @@ def _bag(amount: str) -> Json:
 def _refund_line(amount: str, form: int) -> Json:
     """As a set beside nonsense, as a plain amount, by price alone, or a gift card's."""
     forms: list[Json] = [
-        {"quantity": 1, "subtotal": "0.01", "subtotal_set": _bag(amount)},
-        {"quantity": 1, "subtotal": amount},
+        {"quantity": 1, "subtotal": "0.01", "subtotal_set": _bag(amount), "total_tax": "0.16"},
+        {"quantity": 1, "subtotal": amount, "total_tax": "0.01", "total_tax_set": _bag("1.60")},
         {"quantity": 2, "line_item": {"price": "3.33", "quantity": 3, "total_discount": "0.50"}},
         {"quantity": 1, "subtotal": amount, "line_item": {"gift_card": True}},
     ]
@@ -117,6 +118,13 @@ def _gift_card(current: int, form: int) -> Json:
     return {"gift_card": True, "price": "3.00", "quantity": 2, "current_quantity": current, **forms[form]}
 
 
+def _goods(quantity: int, current: int | None, taxes: list[str] | None) -> Json:
+    """A line that is no gift card: how many pieces are left, and its taxes, or neither."""
+    line: Json = {"price": "9.00", "quantity": quantity}
+    line |= {} if current is None else {"current_quantity": min(current, quantity)}
+    return line | ({} if taxes is None else {"tax_lines": [{"price": tax} for tax in taxes]})
+
+
 # The strategies stand here once and for all: making them anew for each example takes most of the time there is.
 
 _at = st.integers(0, 2).map(_At)
@@ -124,13 +132,42 @@ _amount = st.sampled_from(AMOUNTS)
 _order = st.sampled_from(ORDERS)
 _customer = st.sampled_from(CUSTOMERS)
 
+_ADJUSTMENT = st.builds(
+    lambda amount, named: {"amount": amount, **named},
+    st.sampled_from(["-0.01", "-10.00", "-99.99", "0.00", "2.50", "-1e"]),
+    st.sampled_from(
+        [
+            {"kind": "refund_discrepancy", "reason": "Refund discrepancy"},
+            {"reason": "Refund discrepancy"},
+            {"kind": None, "reason": "REFUND_DISCREPANCY"},
+            {"kind": "shipping_refund", "reason": "Shipping refund"},
+            {"reason": None},
+        ]
+    ),
+)
+_TRANSACTION = st.builds(
+    lambda kind, status, amount, currency: {"kind": kind, "status": status, "amount": amount, **currency},
+    st.sampled_from(["refund"] * 3 + ["REFUND", "void"]),
+    st.sampled_from(["success"] * 3 + ["SUCCESS", "pending"]),
+    st.sampled_from([*AMOUNTS, "0.001"]),
+    st.sampled_from([{}, {}, {"currency": "USD"}, {"currency": None}, {"currency": "EUR"}]),
+)
+
 REFUND = st.fixed_dictionaries(
     {
         "id": st.sampled_from([51, 52]),
         "created_at": _at,
         "refund_line_items": st.lists(st.builds(_refund_line, _amount, st.integers(0, 3)), max_size=2),
-    }
+    },
+    optional={
+        "order_adjustments": st.lists(_ADJUSTMENT, max_size=2),
+        "transactions": st.none() | st.lists(_TRANSACTION, max_size=2),
+    },
 )
+
+_CARD = st.builds(_gift_card, st.integers(0, 2), st.integers(0, 2))
+_TAXES = st.none() | st.lists(st.sampled_from(["0.05", "1.91", "12.00"]), max_size=2)
+_GOODS = st.builds(_goods, st.integers(0, 3), st.none() | st.integers(0, 3), _TAXES)
 
 _SHAPE = st.fixed_dictionaries(
     {
@@ -144,7 +181,9 @@ _SHAPE = st.fixed_dictionaries(
         "updated_at": st.none() | _at,
         "cancelled_at": st.one_of(st.none(), st.none(), st.none(), _at),
         "test": st.sampled_from([False, False, False, True]),
-        "line_items": st.lists(st.builds(_gift_card, st.integers(0, 2), st.integers(0, 2)), max_size=1),
+        "line_items": st.lists(st.one_of(_CARD, _GOODS, _GOODS), max_size=3),
+        "taxes_included": st.sampled_from([True, True, False, None]),
+        "total_tax": st.sampled_from(["0.00", "1.60", "16.00"]),
         "refunds": st.lists(REFUND, max_size=2, unique_by=lambda refund: refund["id"]),
         "contact": st.sampled_from(["v1.three", "v1.four"]),
         "consent": st.just("v1.agreed"),
@@ -248,18 +287,27 @@ def envelopes(draw: st.DrawFn) -> list[Json]:
     return placed
 
 
+#: (refunds, taxes)
+POLICIES = st.sampled_from(list(product(("goods", "goods_and_adjustments", "money"), ("as_priced", "excluded"))))
+
 _RATE = st.sampled_from(["0", "0.333", "1", "1.5", "10"])
 
 #: A shop's program, as the oracle takes it; its rules change at the instants at which orders are processed.
 PROGRAM = st.builds(
-    lambda ever, rules, zone, look_back: {
+    lambda ever, rules, policies, zone, look_back: {
         "currency": "USD",
         "zone": zone,
         "look_back_days": look_back,
         "rules": [{"effective_from": start, "points_per_unit": rate} for start, rate in [(None, ever), *rules]],
+        "policies": [
+            {"effective_from": start, "refunds": refunds, "taxes": taxes} for start, (refunds, taxes) in policies
+        ],
     },
     _RATE,
     st.lists(st.tuples(st.sampled_from(POOL).map(text), _RATE), max_size=2),
+    st.lists(
+        st.tuples(st.none() | st.sampled_from(POOL).map(text), POLICIES), max_size=3, unique_by=lambda each: each[0]
+    ),
     st.sampled_from(ZONES),
     st.sampled_from([365, 1, None]),
 )

@@ -24,6 +24,7 @@ _EXAMPLE = {
         {"effective_from": None, "points_per_unit": "1"},
         {"effective_from": "2026-11-27T05:00:00Z", "points_per_unit": "2"},
     ],
+    "policies": [{"effective_from": None, "refunds": "goods_and_adjustments", "taxes": "as_priced"}],
 }
 
 
@@ -37,7 +38,7 @@ _CONFLICTS: dict[int | str, dict[str, Any]] = {
 
 @router.get("", summary="The shop's program", responses={200: {"headers": _ETAG}})
 async def get_program(caller: ReadAccess, response: Response) -> Program:
-    """The program in force, with every rule there ever was. Its ETag is what a PUT names in If-Match."""
+    """The program in force, with every rule and policy there ever was. Its ETag is what a PUT names in If-Match."""
     found = await caller.program()
     response.headers["ETag"] = _etag(found)
     return found
@@ -61,8 +62,10 @@ async def put_program(
     To change a program, GET it, and name its ETag in If-Match: 412 says that somebody else has changed it since, 428
     that If-Match is missing. A shop's first program needs neither.
 
-    Rules are append-only: send all of those there are, and new ones that take effect in 15 minutes or later. The
-    currency cannot change. The zone takes effect at once, look-back and grid with a customer's next event or batch.
+    Rules and policies are append-only: send all of those there are, and new ones that take effect in 15 minutes or
+    later. Without the field `policies` those stay as they are, and a first program begins with `goods_and_adjustments`
+    and `as_priced`. The currency cannot change. The zone takes effect at once, look-back and grid with a customer's
+    next event or batch.
     `announced_at` and `id` are made here, whatever is sent.
     """
     if newer.shop != caller.shop:

@@ -116,15 +116,8 @@ def refund(payload: dict[str, Any], currency: str) -> tuple[str, Refund]:
             tax += max(_spare_amount(line, "total_tax", currency) or 0, 0)
     _not_negative(goods, "a refund")
     paid = _paid_back(payload, currency)
-    money_back = UNTOLD if paid is None else _within(paid - gift)
-    created_at = instants.parse(payload.get("created_at"))
-    return keys.resource_id(payload.get("id")), [
-        created_at,
-        goods,
-        _within(tax),
-        _goodwill(payload, currency),
-        money_back,
-    ]
+    given = [goods, _within(tax), _goodwill(payload, currency), UNTOLD if paid is None else _within(paid - gift)]
+    return keys.resource_id(payload.get("id")), [instants.parse(payload.get("created_at")), *given]
 
 
 def _within(value: int) -> int:

@@ -87,8 +87,8 @@ Taxes = Literal["as_priced", "excluded"]
 class Policy(_Since):
     """What an order's net is, from an instant on.
 
-    A refund takes off the `goods` given back, `goods_and_adjustments` (goodwill beyond them too), or the `money` that was
-    paid back. Of prices that hold their tax net holds it too, `as_priced`, or not.
+    A refund takes off the `goods` given back, `goods_and_adjustments` (goodwill beyond them too), or the `money` that
+    was paid back. Of prices that hold their tax net holds it too, `as_priced`, or not.
     """
 
     refunds: Refunds

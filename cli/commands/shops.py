@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,14 +14,30 @@ import typer
 from books import api_keys, programs, unknown_shops
 from cli.commands import common, show
 from cli.commands.common import AsJson, CommandError, Data, Database, Kafka, Shop
+from events import instants
 from events.errors import BadEvent
-from events.programs import Program
+from events.programs import FIRST_POLICY, Policies, Program
 from runtime import database
 from runtime.settings import Settings
 
 shops_app = typer.Typer(no_args_is_help=True, help="The shops LoyalNest keeps.")
 programs_app = typer.Typer(no_args_is_help=True, help="A shop's program: point rules, look-back, grid, zone.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys, each for one shop.")
+
+
+class _Refunds(StrEnum):
+    """How a refund counts."""
+
+    GOODS = "goods"
+    GOODS_AND_ADJUSTMENTS = "goods_and_adjustments"
+    MONEY = "money"
+
+
+class _Taxes(StrEnum):
+    """Whether net holds the tax that prices hold."""
+
+    AS_PRICED = "as_priced"
+    EXCLUDED = "excluded"
 
 
 def _say_when(settings: Settings) -> None:
@@ -91,6 +108,12 @@ def add(
     ] = 365,
     batch_at: Annotated[str, typer.Option("--batch-at", help="Local time of the nightly batch, HH:MM.")] = "01:00",
     no_batch: Annotated[bool, typer.Option("--no-batch", help="No nightly batch.")] = False,
+    refunds: Annotated[
+        _Refunds, typer.Option("--refunds", help="What a refund takes off an order.")
+    ] = _Refunds.GOODS_AND_ADJUSTMENTS,
+    taxes: Annotated[
+        _Taxes, typer.Option("--taxes", help="Whether tax that the prices hold counts.")
+    ] = _Taxes.AS_PRICED,
     kafka: Kafka = None,
     database: Database = None,
     data: Data = None,
@@ -104,6 +127,7 @@ def add(
             "look_back_days": look_back_days or None,
             "batch_at": None if no_batch else batch_at,
             "rules": [{"points_per_unit": points_per_unit}],
+            "policies": [FIRST_POLICY.model_dump() | {"refunds": refunds.value, "taxes": taxes.value}],
         }
     )
     settings = common.read_settings(kafka=kafka, database=database, data=data)
@@ -175,7 +199,14 @@ def set_program(
         str | None, typer.Option("--points-per-unit", help="Append a rule: points per 1.00 of the currency.")
     ] = None,
     effective_from: Annotated[
-        str | None, typer.Option("--from", help="When that rule takes effect: RFC 3339, 15 minutes ahead or more.")
+        str | None,
+        typer.Option("--from", help="When what is appended takes effect: RFC 3339, 15 minutes ahead at least."),
+    ] = None,
+    refunds: Annotated[
+        _Refunds | None, typer.Option("--refunds", help="Append a policy: what a refund takes off an order.")
+    ] = None,
+    taxes: Annotated[
+        _Taxes | None, typer.Option("--taxes", help="Append a policy: whether tax that the prices hold counts.")
     ] = None,
     zone: Annotated[str | None, typer.Option("--zone", help="IANA time zone.")] = None,
     look_back_days: Annotated[
@@ -187,15 +218,16 @@ def set_program(
     database: Database = None,
     data: Data = None,
 ) -> None:
-    """Change a shop's program: from a file, or one thing by its option. Rules are only ever appended."""
+    """Change a shop's program: from a file, or by options. Rules and policies are only ever appended."""
     changes: dict[str, Any] = {"zone": zone, "batch_at": batch_at}
     changes = {name: value for name, value in changes.items() if value is not None}
     if look_back_days is not None:
         changes["look_back_days"] = look_back_days or None
     if no_batch:
         changes["batch_at"] = None
-    if (points_per_unit is None) != (effective_from is None):
-        raise typer.BadParameter("a new rule needs both --points-per-unit and --from")
+    policy = {name: each.value for name, each in (("refunds", refunds), ("taxes", taxes)) if each is not None}
+    if (points_per_unit is None and not policy) != (effective_from is None):
+        raise typer.BadParameter("a rule (--points-per-unit) or a policy (--refunds, --taxes) needs --from")
     name = common.shop_name(shop)
     given = _read(file) if file is not None else None
 
@@ -208,6 +240,11 @@ def set_program(
         if points_per_unit is not None:
             rule = {"effective_from": common.instant(effective_from), "points_per_unit": points_per_unit}
             wanted["rules"] = [*wanted["rules"], rule]
+        if policy:
+            at = common.instant(effective_from)
+            before_it = Policies(before).at(instants.from_datetime(at)).model_dump(mode="json")
+            listed = wanted.get("policies", before.model_dump(mode="json")["policies"])
+            wanted["policies"] = [*listed, before_it | policy | {"effective_from": at}]
         newer = Program.model_validate(wanted)
         if newer.shop != name:
             raise CommandError(f"the program is that of {newer.shop}, not of {name}")

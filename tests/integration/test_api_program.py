@@ -54,6 +54,15 @@ def rules(*later: timedelta) -> list[dict[str, Any]]:
     ]
 
 
+def policies(*starts: timedelta | None, taxes: str = "as_priced") -> list[dict[str, Any]]:
+    now = datetime.now(UTC)
+    words = ["money", "goods"]
+    return [
+        {"effective_from": start and (now + start).isoformat(), "refunds": refunds, "taxes": taxes}
+        for start, refunds in zip(starts, words, strict=False)
+    ]
+
+
 HOUR = timedelta(hours=1)
 
 
@@ -97,6 +106,12 @@ def test_the_first_program_is_published_and_shown_at_once(worlds: tuple[World, W
         ({"rules": rules(timedelta(minutes=10))}, 409),
         ({"rules": rules(-timedelta(days=1))}, 409),
         ({"rules": [{"points_per_unit": "3"}]}, 409),
+        ({"policies": policies(timedelta(hours=3))}, 202),
+        ({"policies": policies(timedelta(minutes=10))}, 409),
+        ({"policies": policies(None)}, 409),
+        ({"policies": [{"effective_from": None, "refunds": "goods"}]}, 422),
+        ({"policies": policies(None, None, taxes="excluded")}, 422),
+        ({"policies": policies(None, taxes="mine")}, 422),
         ({"currency": "EUR"}, 409),
         ({"currency": "XXX"}, 422),
         ({"zone": "Mars/Olympus"}, 422),
@@ -115,6 +130,22 @@ def test_what_may_follow(world: World, changes: dict[str, Any], status: int) -> 
     assert len(world.publisher.messages) == (status == 202)
     if status == 202:
         assert abs(datetime.now(UTC) - datetime.fromisoformat(answer.json()["announced_at"])) < timedelta(minutes=1)
+
+
+def test_policies_stay_where_a_put_says_nothing_of_them(world: World) -> None:
+    first = put(world).json()["policies"]
+    assert first == [{"effective_from": None, "refunds": "goods_and_adjustments", "taxes": "as_priced"}]
+    sink(world)
+    assert put(world, zone="Europe/Berlin").json()["policies"] == first
+    sink(world)
+    more = [*first, *policies(timedelta(hours=3))]
+    assert [each["refunds"] for each in put(world, policies=more).json()["policies"]] == [
+        "goods_and_adjustments",
+        "money",
+    ]
+    sink(world)
+    assert put(world, policies=first).status_code == 409
+    assert put(world, policies=[]).status_code == 409
 
 
 WRONG = ("a\\u0000b", "\\ud800", "x" * 101, "", "a\\nb", "a\\u0085b")

@@ -10,11 +10,12 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from events import instants
-from events.announcements import accept, fold, join, read, read_cut_points, succeed, tag
+from events.announcements import accept, completed, fold, join, read, read_cut_points, succeed, tag
 from events.errors import BadEvent
-from events.programs import MAX_RULES, Program, Rates, Rule, default_cut_points
+from events.programs import FIRST_POLICY, MAX_RULES, Policies, Policy, Program, Rates, Rule, default_cut_points
 from tests.property.webhooks import thorough
 
 SHOP = "nest.myshopify.com"
@@ -26,6 +27,12 @@ RULES = st.builds(
     effective_from=st.none() | st.integers(0, 4).map(lambda hours: T + timedelta(hours=hours)),
     points_per_unit=st.sampled_from(["1", "2", "2.5", "10"]),
 )
+POLICIES = st.builds(
+    Policy,
+    effective_from=st.none() | st.integers(0, 2).map(lambda hours: T + timedelta(hours=hours)),
+    refunds=st.sampled_from(["goods", "goods_and_adjustments", "money"]),
+    taxes=st.sampled_from(["as_priced", "excluded"]),
+)
 PROGRAMS = st.builds(
     Program,
     shop=st.just(SHOP),
@@ -36,6 +43,7 @@ PROGRAMS = st.builds(
     rules=st.lists(RULES.filter(lambda rule: rule.effective_from is not None), max_size=4).flatmap(
         lambda later: st.sampled_from(["1", "3"]).map(lambda rate: (Rule(points_per_unit=rate), *later))
     ),
+    policies=st.lists(POLICIES, max_size=3, unique_by=lambda policy: policy.effective_from).map(tuple),
     announced_at=st.none() | st.integers(0, 2).map(lambda late: T + late * MINUTE),
     id=st.none() | st.integers(0, 2).map(lambda number: UUID(int=number)),
 )
@@ -44,6 +52,11 @@ PROGRAMS = st.builds(
 def program(*later: Rule, at: datetime = T, **changes: Any) -> Program:
     rules = (changes.pop("ever", Rule()), *later)
     return Program(shop=SHOP, currency="USD", rules=rules, announced_at=at, id=UUID(int=1)).model_copy(update=changes)
+
+
+def policy(minutes: int | None, refunds: str = "money", taxes: str = "as_priced") -> Policy:
+    at = None if minutes is None else T + minutes * MINUTE
+    return Policy.model_validate({"effective_from": at, "refunds": refunds, "taxes": taxes})
 
 
 def rule(minutes: int, rate: str = "2") -> Rule:
@@ -70,6 +83,10 @@ def test_what_is_joined_is_a_program_with_every_rule(several: list[Program], cha
     ever = {found for each in several for found in each.rules if found.effective_from is None}
     later = {found for each in several for found in each.rules} - ever
     assert set(joined.rules) == later | {max(ever, key=lambda found: found.points_per_unit)}
+    of_ever = {found for each in several for found in each.policies if found.effective_from is None}
+    of_later = {found for each in several for found in each.policies} - of_ever
+    most = sorted(of_ever, key=lambda found: (found.refunds, found.taxes))[-1:]
+    assert set(joined.policies) == of_later | set(most)
 
 
 def test_of_two_rules_at_one_instant_the_higher_holds() -> None:
@@ -108,6 +125,8 @@ def test_two_shops_or_two_currencies_cannot_be_joined() -> None:
         (program(ever=Rule.model_validate({"points_per_unit": "1000"})), "rules_rewritten"),
         (program(rule(14)), "rule_too_soon"),
         (program(rule(-60 * 24)), "rule_too_soon"),
+        (program(policies=(policy(None),)), "rules_rewritten"),
+        (program(policies=(policy(14),)), "rule_too_soon"),
     ],
 )
 def test_what_is_refused(newer: Program, reason: str) -> None:
@@ -145,6 +164,48 @@ def test_two_that_were_made_from_one_lose_nothing() -> None:
 def test_who_means_the_whole_program_names_every_rule() -> None:
     with pytest.raises(BadEvent, match="append-only"):
         succeed(program(rule(20)), program(at=T + MINUTE))
+
+
+# Policies
+
+
+def test_a_policy_may_follow_as_a_rule_may_and_what_says_nothing_changes_none() -> None:
+    goods = Policy(refunds="goods", taxes="as_priced")
+    older, made_today = program(), program(policies=(FIRST_POLICY,))
+    assert accept(older, program(policies=(policy(15),))).policies == (policy(15),)
+    assert accept(older, program(policies=(goods,))).policies == (goods,), "it says what holds already"
+    for said in ((), (FIRST_POLICY,)):
+        assert accept(made_today, program(policies=said, at=T + MINUTE)).policies == (FIRST_POLICY,)
+    with pytest.raises(BadEvent, match="append-only"):
+        accept(made_today, program(policies=(goods,)))
+    with pytest.raises(BadEvent, match="append-only"):
+        succeed(made_today, program(policies=()))
+    many = tuple(policy(number) for number in range(15, 15 + MAX_RULES))
+    with pytest.raises(BadEvent, match="as many policies"):
+        accept(made_today, program(policies=many))
+
+
+def test_a_new_shop_takes_goodwill_back_and_an_older_one_keeps_goods() -> None:
+    unsaid = Program.model_validate({"shop": SHOP, "currency": "USD"})
+    said = Program.model_validate({"shop": SHOP, "currency": "USD", "policies": []})
+    assert Policies(unsaid).at(0) == Policy(refunds="goods", taxes="as_priced")
+    assert completed(None, unsaid).policies == (FIRST_POLICY,)
+    assert completed(None, said).policies == ()
+    assert completed(program(policies=(policy(60),)), unsaid).policies == (policy(60),)
+    assert completed(program(), unsaid).policies == ()
+
+
+def test_the_policy_of_an_order_holds_from_its_very_microsecond() -> None:
+    later = [policy(60, "goods_and_adjustments", "excluded"), policy(60), policy(60, "goods", "excluded")]
+    found = Policies(Program.model_validate(program(policies=tuple(later)).model_dump()))
+    at = instants.from_datetime(T + 60 * MINUTE)
+    assert found.at(at - 1) == Policy(refunds="goods", taxes="as_priced")
+    assert found.at(at) == policy(60), "of one instant the last by its words"
+
+
+def test_at_most_one_policy_holds_since_ever() -> None:
+    with pytest.raises(ValidationError, match="at most one"):
+        Program(shop=SHOP, currency="USD", policies=(policy(None), FIRST_POLICY))
 
 
 # What is read

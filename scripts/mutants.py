@@ -222,7 +222,7 @@ MUTANTS = [
         (POLICIES, ANNOUNCED),
     ),
     Mutant(
-        "of two policies of one instant the first holds",
+        "policies stand in no order",
         "events/programs.py",
         "(each.since, each.refunds, each.taxes)",
         "(-each.since, each.refunds, each.taxes)",
@@ -290,6 +290,13 @@ MUTANTS = [
         '.search_sorted(at, side="right") - 1\n    return [pl',
         '.search_sorted(at - 1, side="right") - 1\n    return [pl',
         ("tests/property/test_batch_oracle.py",),
+    ),
+    Mutant(
+        "a new shop's program is announced as it was said",
+        "books/programs.py",
+        "announcements.completed(before, change(before))",
+        "change(before)",
+        ("tests/integration/test_api_program.py::test_policies_stay_where_a_put_says_nothing_of_them",),
     ),
     # A batch run
     Mutant(

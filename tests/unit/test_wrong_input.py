@@ -58,6 +58,8 @@ def refund(**changes: Any) -> Json:
         "quantity": 1,
         "subtotal": "30.00",
         "subtotal_set": bag("30.00"),
+        "total_tax": "4.80",
+        "total_tax_set": bag("4.80"),
         "line_item": {"gift_card": False, "price": "30.00", "quantity": 1, "total_discount": "0.00"},
     }
     kept = {
@@ -82,6 +84,7 @@ def order(**changes: Any) -> Json:
         "current_quantity": 1,
         "total_discount": "0.00",
         "discount_allocations": [{"amount": "1.00", "amount_set": bag("1.00")}],
+        "tax_lines": [{"price": "0.80"}],
     }
     made = {
         "id": 1001,
@@ -99,7 +102,7 @@ def order(**changes: Any) -> Json:
         "subtotal_price_set": bag(),
         "current_total_price": "110.00",
         "total_tax": "10.00",
-        "taxes_included": False,
+        "taxes_included": True,
         "source_name": "web",
         "discount_codes": [{"code": "TEN"}],
         "line_items": [card],

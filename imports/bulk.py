@@ -115,6 +115,11 @@ class BulkFile:
         if held is not None:
             yield held
 
+    def name_of(self, chunk: Chunk) -> str | None:
+        """The object's GID; None where it tells none."""
+        own, _ = _nodes(chunk.read[0])
+        return None if own is None else f"gid://shopify/{own[0].decode()}/{own[1].decode()}"
+
     def item(self, chunk: Chunk) -> Item | Problem:
         lines: list[bytes] = chunk.read
         try:

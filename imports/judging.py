@@ -65,6 +65,24 @@ class Summary:
         """Customers by id, and addresses without one."""
         return len(self._people)
 
+    def add_plain(self, status: str, count: int, minor: int, guests: int, first: int, last: int) -> None:
+        """Orders of one status, neither tests nor cancelled, of which so many have no customer."""
+        self.orders += count
+        self.guests += guests
+        self.by_status[status] += count
+        if minor:
+            self.money[status] += minor
+        self._span(first)
+        self._span(last)
+
+    def add_people(self, people: Iterable[str]) -> None:
+        """Customers by id, or addresses, normalised."""
+        self._people.update(map(hash, people))
+
+    def _span(self, at: int) -> None:
+        self.first = at if self.first is None or at < self.first else self.first
+        self.last = at if self.last is None or at > self.last else self.last
+
     def add(self, found: Judged | Problem) -> None:
         if isinstance(found, Problem):
             self.problems.append(found)
@@ -80,19 +98,9 @@ class Summary:
             self._people.add(hash(who))
         else:
             self.guests += 1
-        at = order["processed_at"]
-        self.first = at if self.first is None or at < self.first else self.first
-        self.last = at if self.last is None or at > self.last else self.last
+        self._span(order["processed_at"])
         self.tests += order["test"]
         self.cancelled += order["cancelled"]
         self.by_status[order["status"]] += 1
         if order["status"] in orders.COUNTING and not order["test"] and not order["cancelled"]:
             self.money[order["status"]] += max(order["base"] - order["gift"], 0)
-
-
-def summary(items: Iterable[Item | Problem], shop: str, currency: str) -> Summary:
-    """What the items would bring in."""
-    found = Summary()
-    for item in items:
-        found.add(item if isinstance(item, Problem) else judge(item, shop, currency))
-    return found

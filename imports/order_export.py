@@ -82,7 +82,7 @@ class OrderExport:
     def __init__(self, path: Path, shop: str, currency: str) -> None:
         self._path, self._shop, self._currency = path, shop, currency
         self._header, self._delimiter = text.header_of(path)
-        self._columns = columns(self._header)
+        self.columns = columns(self._header)
         self._marks = cells.Marks(comma=self._delimiter == ";", semicolons=self._delimiter == ";")
         self._newest = 0
         self.notes = Notes()
@@ -90,8 +90,8 @@ class OrderExport:
     def scan(self) -> int:
         """How many lines there are; and the newest instant that any cell names: which of two exports is the later."""
         lines = 1
-        times = [self._columns[name] for name in ("created", "paid", "fulfilled", "cancelled") if name in self._columns]
-        subtotal = self._columns["subtotal"]
+        times = [self.columns[name] for name in ("created", "paid", "fulfilled", "cancelled") if name in self.columns]
+        subtotal = self.columns["subtotal"]
         for row in text.rows(self._path, Notes()):
             lines = row.line
             if isinstance(row, Problem) or not row.cells[subtotal].strip():
@@ -107,6 +107,10 @@ class OrderExport:
         for found in self._orders():
             yield found if isinstance(found, Problem) else Chunk(found.line, found)
 
+    def name_of(self, chunk: Chunk) -> str | None:
+        name: str = chunk.read.cell["name"]
+        return name
+
     def item(self, chunk: Chunk) -> Item | Problem:
         try:
             return self._item(chunk.read)
@@ -121,7 +125,7 @@ class OrderExport:
         taken: dict[str, tuple[int, int]] = {}  # by id, else name: the line, and what its cells hash to
         known: set[int] = set()
         strays: list[tuple[int, int]] = []
-        places = self._columns.items()
+        places = self.columns.items()
         for row in text.rows(self._path, self.notes):
             if isinstance(row, Problem):
                 yield row
@@ -209,7 +213,7 @@ class OrderExport:
         if subtotal is None:
             raise CellError("Subtotal is empty")
         refunded = self._amount(cell, "refunded", "Refunded Amount", currency) or 0
-        if "refunded" not in self._columns and status == "partially_refunded":
+        if "refunded" not in self.columns and status == "partially_refunded":
             self.notes("no_refunds")
         found: Json = {
             "subtotal_price": money.decimal_text(subtotal, currency),

@@ -106,8 +106,13 @@ class _Feed:
 
 def header_of(path: Path) -> tuple[list[str], str]:
     """The names of a CSV's columns as they stand there, and what parts them. (A first line `sep=;` is Excel's.)"""
+    return header_lines(path)[:2]
+
+
+def header_lines(path: Path) -> tuple[list[str], str, int]:
+    """As `header_of`, and how many lines the header's end is from the file's beginning."""
     with opened(path, head_of(path)) as file:
-        return _header(file)[:2]
+        return _header(file)
 
 
 def _header(file: IO[str]) -> tuple[list[str], str, int]:

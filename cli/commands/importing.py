@@ -21,7 +21,7 @@ from cli.commands import common, show
 from cli.commands.batch import run_segments
 from cli.commands.common import AsJson, CommandError, Data, Database, Kafka
 from events import instants, money
-from imports import files, items, judging
+from imports import files
 from imports.importing import Bringing, ImportingError, Tally
 from imports.items import NOTES, FileError, Problem
 from imports.judging import Summary
@@ -97,12 +97,13 @@ def _currency(settings: Settings, shop: str) -> str:
 
 def _try(path: Path, shop: str, currency: str, *, as_json: bool) -> bool:
     """Print what a file would bring in; False if it cannot be read."""
+    from imports import quick  # here: DuckDB takes a while to load
+
     began = datetime.now(UTC)
     try:
         with common.err.status(f"reading {path.name}"):
             reader = files.reader(path, shop, currency, instants.from_datetime(began))
-            lines = reader.scan()
-            found = judging.summary(items.items(reader), shop, currency)
+            lines, found = quick.summary(reader, path, shop, currency)
     except FileError as error:
         _refused(path, error)
         return False

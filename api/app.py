@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
-from api import customers, exports, health, points, problems, program, segments
+from api import customers, exports, health, imports, points, problems, program, segments
 from api.context import Services
 from api.limits import READ_SECONDS, Limits
 from api.live import routes as live
@@ -43,6 +43,7 @@ _TAGS = [
     {"name": "points", "description": "For merchants: the ledger, and points by minute, hour and day."},
     {"name": "exports", "description": "For marketers: segments as CSV."},
     {"name": "program", "description": "For whoever runs the program: rules, look-back, grid, zone."},
+    {"name": "imports", "description": "For whoever brings a store's past in: files, and how far they are."},
     {"name": "live", "description": "For dashboards: changes as they happen."},
     {"name": "webhooks", "description": "For integrators: the way in."},
     {"name": "health", "description": "For operators."},
@@ -82,14 +83,17 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     """
     pool = database.pool(settings.database_url(), "loyalnest-api", size=_POOL, statement_seconds=READ_SECONDS)
     services = Services(settings, publisher, pool, Vault(master_key(settings), pool))
+    services.importer = imports.Importer(services)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await pool.open()  # without waiting: /readyz tells when the database is there
         services.live.start()
+        services.importer.start()
         try:
             yield
         finally:
+            await services.importer.stop()
             await services.live.stop()
             await pool.close()
             await publisher.close()  # here, because its connections belong to this loop
@@ -99,11 +103,11 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
         app = FastAPIOffline(lifespan=lifespan, **about)
     else:
         app = FastAPI(lifespan=lifespan, docs_url=None, openapi_url=None, **about)
-    app.add_middleware(Limits, unbounded=webhooks.PATH)
+    app.add_middleware(Limits, unbounded=webhooks.PATH, files=imports.PATH)
     app.state.services = services
     problems.install(app)
     app.include_router(webhooks.router, responses=_WEBHOOK_ERRORS)
-    for module in (segments, customers, points, exports, program, live):
+    for module in (segments, customers, points, exports, program, imports, live):
         app.include_router(module.router, responses=_ERRORS)
     app.include_router(health.router)
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from fastapi import Depends, Path, Request, params
 from fastapi.dependencies.utils import get_flat_params
@@ -22,6 +22,9 @@ from events import instants
 from events.programs import Program
 from runtime.ports import Publisher
 from runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from api.imports import Importer
 
 Row = dict[str, Any]
 
@@ -50,6 +53,8 @@ class Services:
         self.bodies = Reader([secret.get_secret_value().encode() for secret in settings.shopify_secrets])
         self.front_door = FrontDoor(publisher, keys, now_us)
         self.live = LiveHub(settings.database_url())
+        #: Set by the app, which starts and stops it.
+        self.importer: Importer
         #: CSV exports that are running now: each holds a connection for as long as its client takes.
         self.exports = Slots(EXPORTS, EXPORTS_OF_SHOP)
         #: Who announces a program keeps a connection until it is durable: never more than one of the pool's.

@@ -1,6 +1,7 @@
 """What a request may cost: the time and size of its body, the time we wait for others; and its answer's headers."""
 
 import asyncio
+import re
 from collections.abc import Coroutine
 from time import perf_counter
 from typing import Any, Final, TypeVar
@@ -18,6 +19,10 @@ BODY_SECONDS: Final = 15.0
 
 #: Bodies of everything but webhooks, which have a limit of their own (bytes).
 BODY_BYTES: Final = 1024 * 1024
+
+#: A file of an import, and how long it may take to come (bytes, seconds).
+IMPORT_BYTES: Final = 4 * 1024**3
+IMPORT_SECONDS: Final = 3600.0
 
 #: Shopify gives up after 5 s; a 503 before that is heard.
 WEBHOOK_SECONDS: Final = 4.0
@@ -62,15 +67,21 @@ def _gone(task: "asyncio.Task[Any]") -> None:
 class Limits:
     """ASGI middleware: bodies in time and of bounded size, safe headers, and a metric for each answer."""
 
-    def __init__(self, app: ASGIApp, unbounded: str) -> None:
+    def __init__(self, app: ASGIApp, unbounded: str, files: re.Pattern[str]) -> None:
         self._app = app
         self._unbounded = unbounded
+        self._files = files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _Body(receive, None if scope["path"] == self._unbounded else BODY_BYTES)
+        if scope["path"] == self._unbounded:
+            body = _Body(receive, None, BODY_SECONDS)
+        elif scope["method"] == "POST" and self._files.fullmatch(scope["path"]):
+            body = _Body(receive, IMPORT_BYTES, IMPORT_SECONDS)
+        else:
+            body = _Body(receive, BODY_BYTES, BODY_SECONDS)
         began, status = perf_counter(), "none"
 
         async def headed(message: Message) -> None:
@@ -96,10 +107,11 @@ def _protect(headers: MutableHeaders) -> None:
 class _Body:
     """A request's body, in time and no larger than `most` bytes (None: whoever reads it looks after that)."""
 
-    def __init__(self, receive: Receive, most: int | None) -> None:
+    def __init__(self, receive: Receive, most: int | None, seconds: float) -> None:
         self._receive = receive
         self._most = most
-        self._until = asyncio.get_running_loop().time() + BODY_SECONDS
+        self._until = asyncio.get_running_loop().time() + seconds
+        self._seconds = seconds
         self._read = 0
         self._whole = False
 
@@ -110,7 +122,7 @@ class _Body:
             async with asyncio.timeout_at(self._until):
                 message = await self._receive()
         except TimeoutError:
-            detail = f"The body was not here after {BODY_SECONDS:.0f} s."
+            detail = f"The body was not here after {self._seconds:.0f} s."
             raise HTTPException(408, detail, {"Connection": "close"}) from None
         self._whole = not message.get("more_body", False)
         self._read += len(message.get("body", b""))

@@ -20,7 +20,7 @@ from apscheduler.triggers.base import BaseTrigger
 from batch import frames, segments
 from batch.publishing import Publish, publishing
 from batch.runs import RunReport
-from books import unknown_shops
+from books import imports, unknown_shops
 from events.programs import Program
 from runtime import health
 from runtime.ports import Publisher, PublishError
@@ -66,6 +66,7 @@ def main(settings: Settings, publisher: Publisher, stop: threading.Event | None 
             while not ending.is_set() and publisher.failed() is None:
                 schedule.look()
                 bring_in(settings, publish)
+                schedule.run_due()
                 pulse.beat()
                 pulse.waiting = schedule.waiting
                 ending.wait(LOOK)
@@ -119,6 +120,17 @@ class Schedule:
         except psycopg.Error as error:
             self.waiting = ["the database does not answer"]
             log.warning("the schedule could not read the programs: %s", error)
+
+    def run_due(self) -> None:
+        """The batch, once, of each shop whose past has come in."""
+        try:
+            with frames.connect(self._settings) as connection:
+                due = imports.batches_due(connection)
+        except psycopg.Error as error:
+            log.warning("whether a batch is due cannot be read: %s", error)
+            return
+        for shop in due:
+            self._scheduler.add_job(self._batch, args=(shop,), id=f"{shop} once", replace_existing=True)
 
     def follow(self, programs: list[Program]) -> None:
         """Adds, moves and removes jobs so that each shop with a `batch_at` has one, at that local time."""

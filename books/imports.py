@@ -81,7 +81,8 @@ SELECT {_COLUMNS} FROM imports WHERE shop = %s AND sha256 = %s ORDER BY started_
 """  # noqa: S608
 
 _LIST: Final = f"SELECT {_COLUMNS} FROM imports WHERE shop = %s ORDER BY started_at DESC, id LIMIT %s"  # noqa: S608
-_FIND: Final = f"SELECT {_COLUMNS} FROM imports WHERE shop = %s AND id = %s"  # noqa: S608
+_FIND: Final = f"SELECT {_COLUMNS} FROM imports WHERE id = %s AND shop = coalesce(%s, shop)"  # noqa: S608
+_OPEN: Final = f"SELECT {_COLUMNS} FROM imports WHERE shop = %s AND status IN ('waiting', 'running')"  # noqa: S608
 
 _BEGIN: Final = """
 UPDATE imports SET status = 'running', detail = NULL, format = %s, lines = %s, from_line = line, started_at = %s,
@@ -143,9 +144,16 @@ async def end(
     await connection.execute(_END, (status, detail, batch_due, ident))
 
 
-async def find(connection: AsyncConnection[Any], shop: str, ident: UUID) -> Import | None:
+async def find(connection: AsyncConnection[Any], ident: UUID, shop: str | None = None) -> Import | None:
+    """An import, if it is of this shop (None: of any)."""
     cursor = connection.cursor(row_factory=class_row(Import))
-    return await (await cursor.execute(_FIND, (shop, ident))).fetchone()
+    return await (await cursor.execute(_FIND, (ident, shop))).fetchone()
+
+
+async def open_imports(connection: AsyncConnection[Any], shop: str) -> list[Import]:
+    """The shop's imports that are not over."""
+    cursor = connection.cursor(row_factory=class_row(Import))
+    return await (await cursor.execute(_OPEN, (shop,))).fetchall()
 
 
 async def listing(connection: AsyncConnection[Any], shop: str, most: int = 100) -> list[Import]:

@@ -90,7 +90,10 @@ class Tally:
 
 @dataclass
 class Bringing:
-    """One file on its way in. `rejected` is told of each line that cannot be read, `moved` how far it is."""
+    """One file on its way in. `rejected` is told of each line that cannot be read, `moved` how far it is.
+
+    `batch` messages are published at once; with `batch_due` the schedule runs the shop's batch once it is in.
+    """
 
     path: Path
     shop: str
@@ -99,6 +102,7 @@ class Bringing:
     publisher: Publisher
     pace: Waits | None
     batch: int
+    batch_due: bool
     rejected: Callable[[list[Problem]], None] = lambda _: None
     moved: Callable[[Tally, int], None] = lambda *_: None
 
@@ -128,7 +132,7 @@ class Bringing:
             said = str(error) if isinstance(error, FileError | ImportingError) else type(error).__name__
             await _failed(connection, found, said)
             raise
-        await book.end(connection, found.id, "done", batch_due=True)
+        await book.end(connection, found.id, "done", batch_due=self.batch_due and tally.position > 0)
         return tally
 
     async def _pass(

@@ -6,10 +6,12 @@ from time import perf_counter
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
+from api import imports
 from api.context import services_of
 from api.limits import WEBHOOK_SECONDS, within
 from api.problems import ProblemError
 from api.webhooks import signatures
+from events import keys
 from runtime import metrics
 
 log = logging.getLogger(__name__)
@@ -94,6 +96,8 @@ async def take(request: Request) -> Response:
     except Exception:
         metrics.WEBHOOKS.labels("any", "unavailable").inc()
         raise
+    if outcome == "accepted" and topic in ("customers/redact", "shop/redact"):
+        await imports.forget(request, keys.shop_domain(request.headers.get("x-shopify-shop-domain")))
     metrics.WEBHOOKS.labels(topic, outcome).inc()
     metrics.WEBHOOK_SECONDS.observe(perf_counter() - began)
     return Response()

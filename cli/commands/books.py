@@ -18,6 +18,7 @@ from cli.commands import common, show
 from cli.commands.common import AsJson, CommandError, Data, Database, Kafka, Shop
 from events import keys
 from events.errors import BadEvent
+from imports import spool
 from runtime import database
 from runtime.settings import Settings
 
@@ -194,7 +195,10 @@ def redact(
     async def redacting(settings: Settings) -> None:
         async with _pool(settings) as pool, common.publishing(settings) as publisher:
             vault = Vault(master_key(settings), pool)
-            await privacy.redact(vault, publisher, common.shop_name(shop), ident, datetime.now(UTC))
+            name = common.shop_name(shop)
+            await privacy.redact(vault, publisher, name, ident, datetime.now(UTC))
+            async with pool.connection() as connection:
+                await spool.forget(connection, settings.data / spool.FOLDER, name)
 
     settings = common.read_settings(kafka=kafka, database=database_url, data=data)
     with common.attached(settings) as complete:

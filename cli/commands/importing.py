@@ -279,6 +279,7 @@ async def _bring(
                 publisher=publisher,
                 pace=pace,
                 batch=_AT_ONCE if pace is None else BATCH,
+                batch_due=settings.kafka is None,
                 rejected=rejected.write,
                 moved=moved,
             ).run(connection, found)

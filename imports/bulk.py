@@ -236,7 +236,8 @@ class BulkFile:
             payload["line_items"] = [_line(each) for each in [*_list(root.get("lineItems")), *goods]]
         if "refunds" in root or refunds or self._has_refunds:
             payload["refunds"] = [_refund(each, parts.get(ident, [])) for ident, each in refunds.items()]
-            _pay_back(payload["refunds"], transactions)
+            if "transactions" in root or transactions:
+                _pay_back(payload["refunds"], transactions)
         return payload
 
     def _customer(self, lines: list[bytes], loads: Loads) -> Json:
@@ -405,6 +406,9 @@ def _line(line: Json) -> Json:
         found["discount_allocations"] = [{"amount_set": each} for each in amounts if each is not None]
     if (discount := _money(line.get("totalDiscountSet"))) is not None:
         found["total_discount"] = discount["shop_money"]["amount"]
+    if "taxLines" in line:
+        amounts = [_money(each.get("priceSet", each.get("price"))) for each in _list(line["taxLines"])]
+        found["tax_lines"] = [{"price": each["shop_money"]["amount"]} for each in amounts if each is not None]
     for ours, theirs in (("product_id", "product"), ("variant_id", "variant")):
         owner = line.get(theirs)
         if isinstance(owner, dict) and isinstance(ident := owner.get("id"), str) and (gid := _GID.fullmatch(ident)):
@@ -438,6 +442,8 @@ def _refund_line(line: Json) -> Json:
     found: Json = {"quantity": line.get("quantity")}
     if (subtotal := _money(line.get("subtotalSet", line.get("subtotal")))) is not None:
         found["subtotal_set"] = subtotal
+    if (tax := _money(line.get("totalTaxSet", line.get("totalTax")))) is not None:
+        found["total_tax_set"] = tax
     if isinstance(item := line.get("lineItem"), dict):
         kept = _line(item)
         found["line_item"] = {

@@ -21,6 +21,13 @@ def _bag(holder: Json, name: str) -> Json | None:
     return None if plain is None else {"shopMoney": {"amount": str(plain)}}
 
 
+_AMOUNTS = (
+    ("current_subtotal_price", "currentSubtotalPriceSet"),
+    ("subtotal_price", "subtotalPriceSet"),
+    ("total_tax", "totalTaxSet"),
+)
+
+
 def _line(line: Json) -> Json:
     found: Json = {"quantity": line.get("quantity"), "isGiftCard": line.get("gift_card", False)}
     if "current_quantity" in line:
@@ -30,6 +37,8 @@ def _line(line: Json) -> Json:
     if line.get("discount_allocations") is not None:
         bags = [_bag(each, "amount") for each in line["discount_allocations"]]
         found["discountAllocations"] = [{"allocatedAmountSet": each} for each in bags]
+    if line.get("tax_lines") is not None:
+        found["taxLines"] = [{"priceSet": _bag(each, "price")} for each in line["tax_lines"]]
     if (discount := _bag(line, "total_discount")) is not None:
         found["totalDiscountSet"] = discount
     return found
@@ -39,8 +48,30 @@ def _refund_line(line: Json) -> Json:
     found: Json = {"quantity": line.get("quantity")}
     if (subtotal := _bag(line, "subtotal")) is not None:
         found["subtotalSet"] = subtotal
+    if (tax := _bag(line, "total_tax")) is not None:
+        found["totalTaxSet"] = tax
     if line.get("line_item") is not None:
         found["lineItem"] = _line(line["line_item"])
+    return found
+
+
+def _transaction(paid: Json) -> Json:
+    found: Json = {name: paid[name].upper() for name in ("kind", "status") if isinstance(paid.get(name), str)}
+    if paid.get("amount") is not None:
+        money = {"amount": paid["amount"]}
+        if paid.get("currency") is not None:
+            money["currencyCode"] = paid["currency"]
+        found["amountSet"] = {"shopMoney": money}
+    if "gateway" in paid:
+        found["gateway"] = paid["gateway"]
+    return found
+
+
+def _adjustment(kept: Json) -> Json:
+    found: Json = {name: kept[name] for name in ("kind", "reason") if name in kept}
+    for name, theirs in (("amount", "amountSet"), ("tax_amount", "taxAmountSet")):
+        if (amount := _bag(kept, name)) is not None:
+            found[theirs] = amount
     return found
 
 
@@ -49,12 +80,13 @@ def order(payload: Json, chance: random.Random, *, apart: bool) -> list[Json]:
     ident = payload["id"]
     names = {"created_at": "createdAt", "updated_at": "updatedAt", "processed_at": "processedAt"}
     names |= {"cancelled_at": "cancelledAt", "test": "test", "currency": "currencyCode", "email": "email"}
+    names |= {"taxes_included": "taxesIncluded"}
     names |= {"buyer_accepts_marketing": "customerAcceptsMarketing"}
     found: Json = {"id": gid("Order", ident), "name": f"#{ident}"}
     found |= {theirs: payload[ours] for ours, theirs in names.items() if ours in payload}
     if payload.get("financial_status"):
         found["displayFinancialStatus"] = payload["financial_status"].upper()
-    for name, theirs in (("current_subtotal_price", "currentSubtotalPriceSet"), ("subtotal_price", "subtotalPriceSet")):
+    for name, theirs in _AMOUNTS:
         if (amount := _bag(payload, name)) is not None:
             found[theirs] = amount
     if "customer" in payload:
@@ -69,6 +101,10 @@ def order(payload: Json, chance: random.Random, *, apart: bool) -> list[Json]:
         refunds = []
         for each in payload["refunds"]:
             refund: Json = {"id": gid("Refund", each["id"]), "createdAt": each["created_at"]}
+            if each.get("transactions") is not None:
+                refund["transactions"] = [_transaction(paid) for paid in each["transactions"]]
+            if each.get("order_adjustments") is not None:
+                refund["orderAdjustments"] = {"nodes": [_adjustment(kept) for kept in each["order_adjustments"]]}
             lines = [_refund_line(line) for line in each["refund_line_items"]]
             if apart:
                 parts.append({**refund, "__parentId": found["id"]})

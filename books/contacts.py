@@ -4,11 +4,13 @@ Address and consent are sealed apart, for each is joined by itself, and whoever 
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from psycopg import AsyncConnection
+from psycopg.rows import tuple_row
 
-from books.vault import Vault
+from books.vault import Vault, VaultError
 from events import keys
 from events.envelopes import Opened
 from events.payloads import Contact
@@ -69,3 +71,29 @@ async def opened(
         email = next((each.email for each in contacts if each.email is not None), None)
         joined[customer_id] = Contact(email, told[0] if told else None)
     return joined
+
+
+async def forget(vault: Vault, shop: str, customer_id: str, told: str | None, asked_at: datetime) -> None:
+    """Destroys a customer's key, and that of whoever is known by their address alone, who is the same person.
+
+    The address is the one that is told, and the one that is stored of the customer.
+    """
+    stored = await _stored(vault, shop, customer_id)
+    await vault.destroy(shop, customer_id, asked_at)
+    for email in filter(None, {told, stored}):
+        address = await vault.address(shop, email)
+        if address is not None:
+            await vault.destroy(shop, address, asked_at)
+
+
+async def _stored(vault: Vault, shop: str, customer_id: str) -> str | None:
+    """The e-mail that is stored of a customer; None where nobody can read it: their key goes all the same."""
+    async with vault.connection() as connection:
+        cursor = connection.cursor(row_factory=tuple_row)
+        await cursor.execute("SELECT contact FROM customers WHERE shop = %s AND customer_id = %s", (shop, customer_id))
+        row = await cursor.fetchone()
+        try:
+            found = await opened(vault, connection, shop, {customer_id: (row[0] if row else None, None)})
+        except VaultError:
+            return None
+    return found[customer_id].email if customer_id in found else None

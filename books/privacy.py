@@ -166,7 +166,7 @@ async def redact(vault: Vault, publisher: Publisher, shop: str, customer_id: str
     ValueError for a shop or an id that is none; PublishError when the rest could not be told (do it again).
     """
     shop, customer_id = keys.shop_domain(shop), keys.resource_id(customer_id)
-    await vault.destroy(shop, customer_id, now)
+    await contacts.forget(vault, shop, customer_id, None, now)
     at = instants.text(instants.from_datetime(now))
     envelope = {
         "topic": "customers/redact",

@@ -8,6 +8,7 @@ Opening always reads the table: a destroyed key opens nothing from the commit on
 (for KEY_SECONDS at most), and what is sealed with a destroyed key nobody can read.
 """
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -15,6 +16,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -64,6 +66,19 @@ DELETE FROM customer_keys WHERE shop = %s AND created_at <= %s AND customer_id =
 FORGET_ADDRESSES = """
 DELETE FROM customer_keys WHERE shop = %s AND created_at <= %s AND customer_id = 'addresses'
 """
+
+_FIND = """
+SELECT shop, customer_id, wrapped FROM customer_keys
+JOIN unnest(%s::text[], %s::text[]) AS asked (shop, customer_id) USING (shop, customer_id)
+"""
+
+_ADD = """
+INSERT INTO customer_keys (shop, customer_id, wrapped) SELECT * FROM unnest(%s::text[], %s::text[], %s::bytea[])
+ON CONFLICT (shop, customer_id) DO NOTHING RETURNING shop, customer_id, wrapped
+"""
+
+#: Whose key it is: shop and customer.
+_Name = tuple[str, str]
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
@@ -176,7 +191,9 @@ class Vault:
         self._remembered = remembered
         self._seconds = seconds
         self._clock = clock
-        self._keys: OrderedDict[tuple[str, str], _Known] = OrderedDict()
+        self._keys: OrderedDict[_Name, _Known] = OrderedDict()
+        self._asked: dict[_Name, asyncio.Future[_Known | None]] = {}
+        self._reading: asyncio.Task[None] | None = None
 
     async def seal(self, shop: str, customer_id: str, contact: Contact) -> str | None:
         """The contact sealed with the customer's key; None if that key has been destroyed.
@@ -192,29 +209,17 @@ class Vault:
         return None if known is None else address_id(known.key, email)
 
     async def prepare(self, shop: str, customer_ids: Collection[str]) -> None:
-        """Has many customers' keys at hand for `seal`, made where there are none: a statement or three for all.
+        """Has many customers' keys at hand for `seal`, made where there are none: a statement or two for all.
 
         At most `remembered` of them; destroyed ones are left out.
         """
-        now = self._clock()
-        known = ((each, self._keys.get((shop, each))) for each in customer_ids)
-        unknown = [each for each, key in known if key is None or key.until <= now]
-        if not unknown:
-            return
-        async with self._pool.connection() as connection:
-            found = await self._stored(connection, shop, unknown)
-            fresh = [each for each in unknown if each not in found]
-            if fresh:
-                made = [wrap(self._master, shop, each, AESGCM.generate_key(256)) for each in fresh]
-                await connection.execute(
-                    "INSERT INTO customer_keys (shop, customer_id, wrapped)"
-                    " SELECT %s, * FROM unnest(%s::text[], %s::bytea[]) ON CONFLICT (shop, customer_id) DO NOTHING",
-                    (shop, fresh, made),
-                )
-                found |= await self._stored(connection, shop, fresh)
-        for customer_id, wrapped in found.items():
-            if wrapped is not None:
-                self._remember(shop, customer_id, wrapped)
+        names = [(shop, each) for each in customer_ids]
+        for found in await self._ask([each for each in names if self._remembers(each) is None]):
+            found.result()
+
+    def connection(self) -> AbstractAsyncContextManager[AsyncConnection[Any]]:
+        """A connection of the pool's, for what is asked beside the keys."""
+        return self._pool.connection()
 
     async def seal_body(self, shop: str, body: bytes) -> str | None:
         """A body that could not be parsed, sealed with the shop's own key; None if that is destroyed."""
@@ -264,50 +269,80 @@ class Vault:
 
     async def _key(self, shop: str, customer_id: str) -> _Known | None:
         """The key to seal or hash with, made on first use; None if it has been destroyed."""
-        known = self._keys.get((shop, customer_id))
-        if known is not None and known.until > self._clock():
-            return known
-        wrapped = await self._wrapped(shop, customer_id)
-        if wrapped is None:
-            self._keys.pop((shop, customer_id), None)
-            return None
-        return self._remember(shop, customer_id, wrapped)
+        name = (shop, customer_id)
+        return self._remembers(name) or (await self._ask([name]))[0].result()
 
-    def _remember(self, shop: str, customer_id: str, wrapped: bytes) -> _Known:
-        key = unwrap(self._master, shop, customer_id, wrapped)
-        known = self._keys[shop, customer_id] = _Known(self._clock() + self._seconds, key, AESGCM(key))
-        self._keys.move_to_end((shop, customer_id))
+    def _remembers(self, name: _Name) -> _Known | None:
+        known = self._keys.get(name)
+        return known if known is not None and known.until > self._clock() else None
+
+    async def _ask(self, names: Sequence[_Name]) -> list[asyncio.Future[_Known | None]]:
+        """Keys from the table; what is asked for while it is being read is read together, next."""
+        if not names:
+            return []
+        loop = asyncio.get_running_loop()
+        for name in names:
+            if name not in self._asked:
+                self._asked[name] = loop.create_future()
+        asked = [self._asked[name] for name in names]
+        if self._reading is None:
+            self._reading = loop.create_task(self._read_asked())
+        await asyncio.wait(asked)  # not gathered: whoever is cancelled must not cancel what others wait for
+        return asked
+
+    async def _read_asked(self) -> None:
+        try:
+            while self._asked:
+                asked, self._asked = self._asked, {}
+                try:
+                    stored = await self._stored_or_made(sorted(asked))
+                except Exception as error:
+                    for future in asked.values():
+                        future.set_exception(error)
+                    continue
+                for name, future in asked.items():
+                    try:
+                        future.set_result(self._remember(name, stored[name]))
+                    except VaultError as error:
+                        future.set_exception(error)
+        finally:
+            self._reading = None
+
+    def _remember(self, name: _Name, wrapped: bytes | None) -> _Known | None:
+        if wrapped is None:
+            self._keys.pop(name, None)
+            return None
+        key = unwrap(self._master, *name, wrapped)
+        known = self._keys[name] = _Known(self._clock() + self._seconds, key, AESGCM(key))
+        self._keys.move_to_end(name)
         if len(self._keys) > self._remembered:
             self._keys.popitem(last=False)
         return known
 
-    async def _stored(
-        self, connection: AsyncConnection[Any], shop: str, customer_ids: list[str]
-    ) -> dict[str, bytes | None]:
-        cursor = connection.cursor(row_factory=tuple_row)
-        await cursor.execute(
-            "SELECT customer_id, wrapped FROM customer_keys WHERE shop = %s AND customer_id = ANY(%s)",
-            (shop, customer_ids),
-        )
-        return {customer_id: wrapped and bytes(wrapped) async for customer_id, wrapped in cursor}
+    async def _stored_or_made(self, names: list[_Name]) -> dict[_Name, bytes | None]:
+        """Stored keys, made where there are none; of one that two make at once, what was stored.
 
-    async def _wrapped(self, shop: str, customer_id: str) -> bytes | None:
-        """The stored key. Two processes that make one at once both go on with the one that was stored."""
-        find = "SELECT wrapped FROM customer_keys WHERE shop = %s AND customer_id = %s"
-        add = (
-            "INSERT INTO customer_keys (shop, customer_id, wrapped) VALUES (%s, %s, %s)"
-            " ON CONFLICT (shop, customer_id) DO NOTHING"
-        )
+        `names` are in order, so that no two processes wait for each other.
+        """
+        stored: dict[_Name, bytes | None] = {}
         async with self._pool.connection() as connection:
             cursor = connection.cursor(row_factory=tuple_row)
-            for _ in range(3):  # the row may be made, or let go with the shop's bodies, between two statements
-                row = await (await cursor.execute(find, (shop, customer_id))).fetchone()
-                if row is not None:
-                    return row[0] and bytes(row[0])
-                wrapped = wrap(self._master, shop, customer_id, AESGCM.generate_key(256))
-                await cursor.execute(add, (shop, customer_id, wrapped))
-                if cursor.rowcount == 1:
-                    return wrapped
+            for _ in range(3):  # a row may be made, or let go with its shop's bodies, between two statements
+                missing = [name for name in names if name not in stored]
+                if not missing:
+                    return stored
+                await cursor.execute(_FIND, [list(column) for column in zip(*missing, strict=True)])
+                stored |= {(shop, ident): wrapped and bytes(wrapped) async for shop, ident, wrapped in cursor}
+                made = [
+                    (*name, wrap(self._master, *name, AESGCM.generate_key(256)))
+                    for name in missing
+                    if name not in stored
+                ]
+                if made:
+                    await cursor.execute(_ADD, [list(column) for column in zip(*made, strict=True)])
+                    stored |= {(shop, ident): bytes(wrapped) async for shop, ident, wrapped in cursor}
+        if len(stored) == len(names):
+            return stored
         raise VaultError("a customer's key could not be made")
 
     async def _read(self, connection: AsyncConnection[Any], shop: str, customer_ids: list[str]) -> dict[str, AESGCM]:

@@ -150,11 +150,7 @@ class FrontDoor:
         shop, customer_id = keys.split(opened.key)
         kind, at = TOPICS[sent.topic].kind, instants.to_datetime(sent.received_at)
         if kind is Kind.REDACT:
-            await self._vault.destroy(shop, customer_id, at)
-            if opened.told.email is not None:
-                address = await self._vault.address(shop, opened.told.email)
-                if address is not None:  # who is known by it alone is the same person
-                    await self._vault.destroy(shop, address, at)
+            await contacts.forget(self._vault, shop, customer_id, opened.told.email, at)
         elif kind is Kind.SHOP_REDACT:
             await self._vault.destroy_shop(shop, at)
         else:

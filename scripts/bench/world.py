@@ -220,7 +220,7 @@ class World:
         unique = f"bench-{uuid4().hex[:8]}"
         folder = self.folder / f"{name}-{unique}"
         folder.mkdir()
-        url = self._create(unique.replace("-", "_"))
+        url = create(self.database, unique.replace("-", "_"))
         made = Settings(
             _env_file=None,
             kafka=self.kafka,
@@ -240,25 +240,29 @@ class World:
         finally:
             if run is not None:
                 run.close()
-            self._drop(unique.replace("-", "_"))
+            drop(self.database, unique.replace("-", "_"))
 
-    def _create(self, name: str) -> str:
-        with psycopg.connect(_sibling(self.database, "postgres"), autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        return _sibling(self.database, name)
 
-    def _drop(self, name: str) -> None:
-        # Not by force: that fails when a superuser's autovacuum is inside, which plain DROP sends away.
-        drop = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name))
-        with psycopg.connect(_sibling(self.database, "postgres"), autocommit=True) as connection:
-            for pause in (0.2, 0.5, 1, 2, 4, None):
-                try:
-                    connection.execute(drop)
-                    return
-                except psycopg.errors.ObjectInUse:
-                    if pause is None:
-                        raise
-                    time.sleep(pause)
+def create(url: str, name: str) -> str:
+    """Makes a database on the server of a URL; its own URL."""
+    with psycopg.connect(_sibling(url, "postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return _sibling(url, name)
+
+
+def drop(url: str, name: str) -> None:
+    """Drops it, once nobody is in it any more."""
+    # Not by force: that fails when a superuser's autovacuum is inside, which plain DROP sends away.
+    statement = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name))
+    with psycopg.connect(_sibling(url, "postgres"), autocommit=True) as connection:
+        for pause in (0.2, 0.5, 1, 2, 4, None):
+            try:
+                connection.execute(statement)
+                return
+            except psycopg.errors.ObjectInUse:
+                if pause is None:
+                    raise
+                time.sleep(pause)
 
 
 def _sibling(url: str, name: str) -> str:

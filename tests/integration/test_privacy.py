@@ -14,6 +14,7 @@ from psycopg import sql
 from books import dead_letters, privacy
 from books.vault import Vault, VaultError
 from events import topics
+from events.payloads import Contact
 from tests.integration.api_world import MASTER, NOW, OTHER, SHOP, World, opened
 
 EMAIL = "Bob.Norman@Example.com"
@@ -119,9 +120,12 @@ def test_after_a_redaction_no_byte_of_the_address_or_its_digest_is_anywhere(worl
 
 def test_an_operators_redaction_is_told_to_everybody(world: World) -> None:
     play(world)
+    address = world.run(world.services.vault.address(SHOP, EMAIL))
+    guest = world.contact(address, EMAIL)
     world.run(privacy.redact(world.services.vault, world.publisher, SHOP, str(CUSTOMER), NOW))
     (message,) = world.publisher.messages
     assert (message.topic, message.key) == (topics.CUSTOMERS, f"{SHOP}/{CUSTOMER}")
+    assert world.run(world.services.vault.open(SHOP, address, guest)) is None, "known by the address that is stored"
     envelope = json.loads(message.value)
     assert (envelope["topic"], envelope["payload"]) == (
         "customers/redact",
@@ -142,6 +146,45 @@ def test_many_who_seal_at_once_make_one_key(world: World) -> None:
     for sealed in world.run(race()):
         assert world.run(world.services.vault.open_body(SHOP, sealed)) == b"body"
     assert len(world.sql("SELECT 1 FROM customer_keys")) == 1
+
+
+def test_who_seal_at_once_have_their_keys_read_together(world: World) -> None:
+    world.run(world.services.vault.destroy(SHOP, "3", NOW))
+    vault = Vault(MASTER, world.services.pool)
+    known = world.contact("1", "1@x.com")
+    reads = []
+
+    async def counted(names: list[tuple[str, str]]) -> dict[tuple[str, str], bytes | None]:
+        reads.append(len(names))
+        return await Vault._stored_or_made(vault, names)
+
+    async def race() -> list[str | None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(vault, "_stored_or_made", counted)
+            sealing = [vault.seal(SHOP, str(each % 20), Contact(f"{each % 20}@x.com", None)) for each in range(100)]
+            tasks = [asyncio.ensure_future(each) for each in sealing]
+            await asyncio.sleep(0)
+            tasks[0].cancel()  # who gives up takes the key from nobody
+            return await asyncio.gather(*tasks[1:])
+
+    sealed = world.run(race())
+    assert reads == [20]
+    assert [at for at, each in enumerate(sealed, 1) if each is None] == [3, 23, 43, 63, 83]
+    for at in (4, 20, 21):
+        assert world.run(world.services.vault.open(SHOP, str(at % 20), sealed[at - 1])) == (f"{at % 20}@x.com", None)
+    assert world.run(world.services.vault.open(SHOP, "1", known)) == ("1@x.com", "subscribed")
+
+
+def test_keys_that_cannot_be_read_are_an_error_for_all_who_wait(world: World) -> None:
+    vault = Vault(MASTER, world.services.pool)
+    world.sql("ALTER TABLE customer_keys RENAME TO hidden")
+
+    async def race() -> list[str | BaseException | None]:
+        return await asyncio.gather(*[vault.seal_body(SHOP, b"x") for _ in range(3)], return_exceptions=True)
+
+    assert [type(each) for each in world.run(race())] == [psycopg.errors.UndefinedTable] * 3
+    world.sql("ALTER TABLE hidden RENAME TO customer_keys")
+    assert world.run(vault.seal_body(SHOP, b"x")) is not None
 
 
 def test_a_key_destroyed_elsewhere_opens_nothing_from_then_on(world: World) -> None:

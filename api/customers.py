@@ -17,7 +17,12 @@ from api.runs import cut_points_by_version
 router = APIRouter(prefix="/v1/shops/{shop}/customers", tags=["customers"])
 
 CustomerPath = Annotated[
-    str, Path(description="Shopify's customer id", pattern="^[0-9]{1,20}$", examples=["207119551"])
+    str,
+    Path(
+        description="Shopify's customer id, or `mail-...` for somebody known by an address alone",
+        pattern="^([0-9]{1,20}|mail-[0-9a-f]{32})$",
+        examples=["207119551"],
+    ),
 ]
 SegmentQuery = Annotated[
     str | None, Query(description="only this segment, by name", pattern=r"^[^\x00]{1,100}$", examples=["Loyal"])
@@ -80,11 +85,12 @@ class Customer(Standing):
     last_order_at: Time | None
     deleted: bool = Field(description="the shop has deleted this customer")
     redacted: bool = Field(description="the customer's personal data has been erased")
+    merged_into: str | None = Field(description="whom all that was theirs went to; such a customer is in no list")
     stored_at: Time
 
     @classmethod
     def fields_of(cls, row: Row) -> dict[str, Any]:
-        own = ("customer_id", "now", "last_order_at", "deleted", "redacted", "stored_at")
+        own = ("customer_id", "now", "last_order_at", "deleted", "redacted", "merged_into", "stored_at")
         return {
             **Standing.values(row, row["currency"]),
             **{name: row[name] for name in own},
@@ -126,7 +132,7 @@ def _page(sort: Sort, segment: str | None, cursor: str | None) -> tuple[sql.Comp
     With a segment it costs as many rows as there are of all segments between its first and its last; PostgreSQL
     sorts the segment instead where that is small.
     """
-    where: list[Statement] = [sql.SQL("shop = %(shop)s")]
+    where: list[Statement] = [sql.SQL("shop = %(shop)s AND merged_into IS NULL")]
     parameters: Row = {"segment": segment}
     if segment is not None:
         where.append(sql.SQL("segment = %(segment)s"))

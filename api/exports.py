@@ -64,7 +64,7 @@ _STALLED: Final = "SET idle_in_transaction_session_timeout = '2min'"
 _LIVE = sql.SQL("""
 SELECT customer_id, contact, consent, deleted, recency_days, frequency, monetary, currency, r, f, m, score, segment_id,
        segment, balance, last_order_at, now AS as_of, cut_points_version
-FROM customers WHERE shop = %(shop)s AND (%(segment)s::text IS NULL OR segment = %(segment)s)
+FROM customers WHERE shop = %(shop)s AND merged_into IS NULL AND (%(segment)s::text IS NULL OR segment = %(segment)s)
 ORDER BY customer_id
 """)
 

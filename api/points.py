@@ -49,6 +49,12 @@ class Entry(Answer):
     source: Literal["order"] = Field(description="what the points come from; others may follow")
     source_id: str = Field(description="the order's id", examples=["450789469"])
     processed_at: Time = Field(description="the order's time: its points are filed under it")
+    via: str | None = Field(description="whose it was before they were merged into this customer; null: their own")
+
+    @classmethod
+    def of(cls, row: Row) -> "Entry":
+        """From its row."""
+        return cls(**{**{name: row[name] for name in cls.model_fields}, "via": row["via"] or None})
 
 
 class Ledger(Answer):
@@ -96,7 +102,7 @@ async def ledger(
     return Ledger(
         customer_id=customer_id,
         points_balance=row["balance"],
-        items=[Entry(**{name: each[name] for name in Entry.model_fields}) for each in rows[:limit]],
+        items=[Entry.of(each) for each in rows[:limit]],
         next=None if last is None else cursors.write(last["posted_at"], str(last["id"])),
     )
 

@@ -32,7 +32,7 @@ FROM batch_segments WHERE run_id = %(run)s AND shop = %(shop)s GROUP BY segment
 """)
 
 _CURRENT = {
-    "customers": sql.SQL("SELECT customer_id, segment FROM customers WHERE shop = %(shop)s"),
+    "customers": sql.SQL("SELECT customer_id, segment FROM customers WHERE shop = %(shop)s AND merged_into IS NULL"),
     "run": sql.SQL("SELECT customer_id, segment FROM batch_segments WHERE run_id = %(to)s AND shop = %(shop)s"),
 }
 

@@ -12,7 +12,8 @@ from typing import Any
 import polars as pl
 from psycopg import Connection
 
-from events import contacts, envelopes, instants, keys, orders, payloads, topics
+from batch import identity
+from events import contacts, envelopes, instants, keys, links, orders, payloads, topics
 from events.errors import BadEvent, UnusedTopic
 from events.records import MAX_LETTER
 from events.webhook_topics import ARCHIVED, NAMING, TELLING, Kind
@@ -55,6 +56,8 @@ _REFUND = {
 _EVENT = {"order_id": pl.String, "cancelled": pl.Boolean, "deleted": pl.Boolean, "now": pl.Int64}
 _OWNER = {"order_id": pl.String, "customer_id": pl.String}
 _PERSON = {"customer_id": pl.String, "now": pl.Int64, "known": pl.Boolean}
+_LINK = {"customer_id": pl.String, "into": pl.String, "rank": pl.String}
+_KEPT = {"customer_id": pl.String, "rank": pl.String}
 
 _STREAMS = [topics.ORDERS, topics.CUSTOMERS]
 
@@ -143,6 +146,8 @@ class History:
         self.events = Kept(_EVENT, _greatest("order_id"))
         self.owners = Kept(_OWNER, lambda rows: rows.unique())
         self.people = Kept(_PERSON, _greatest("customer_id"))
+        self.links = Kept(_LINK, _greatest("customer_id", "into"))
+        self.kept = Kept(_KEPT, _greatest("customer_id"))
         self._xid: str | None = None
         self._read_to = "-infinity"
 
@@ -196,20 +201,37 @@ class History:
         self.events.add(chunk.events)
         self.owners.add(chunk.owners)
         self.people.add(chunk.people)
+        self.links.add(chunk.links)
+        self.kept.add(chunk.kept)
 
     def order_states(self) -> pl.DataFrame:
         """One row per order that has a snapshot: the newest, with cancelled, deleted and `now` (the order's own)."""
         return self.snapshots.frame().join(self.events.frame(), on="order_id", how="left")
 
+    def merged(self) -> pl.DataFrame:
+        """customer_id, into: of everybody who is somebody else now."""
+        return identity.holding(self.links.frame(), self.kept.frame())
+
     def customers(self) -> pl.DataFrame:
-        """Every known customer, with `now`: the greatest event time of anything that was about them."""
+        """Every known customer: customer_id, now, merged_into.
+
+        `now` is the greatest event time of anything that was about them, or about somebody who is or was said to be
+        them; `merged_into` whom they are now, if they are not themselves.
+        """
         named = (
             self.owners.frame()
             .join(self.events.frame().select("order_id", "now"), on="order_id", how="left")
             .select("customer_id", "now", known=pl.lit(True))
         )
         everyone = _greatest("customer_id")(pl.concat([self.people.frame(), named]))
-        return everyone.filter("known").select("customer_id", "now").sort("customer_id")
+        told = identity.told(everyone, self.links.frame())
+        return (
+            everyone.filter("known")
+            .select("customer_id")
+            .join(told, on="customer_id", how="left")
+            .join(self.merged().rename({"into": "merged_into"}), on="customer_id", how="left")
+            .sort("customer_id")
+        )
 
 
 def _oldest_in_flight(connection: Connection[Any]) -> str:
@@ -230,15 +252,20 @@ class _Chunk:
         self.events: list[tuple[Any, ...]] = []
         self.owners: list[tuple[Any, ...]] = []
         self.people: list[tuple[Any, ...]] = []
+        self.links: list[tuple[Any, ...]] = []
+        self.kept: list[tuple[Any, ...]] = []
 
     def take(self, stream: str, webhook: envelopes.Webhook) -> None:
         kind = webhook.kind
         if kind in ARCHIVED:
             return
         ident = keys.resource_id(payloads.resource_of(webhook.topic, webhook.payload))
-        if stream == topics.CUSTOMERS:
+        if kind is Kind.MERGE:
+            self._merge(webhook)
+        elif stream == topics.CUSTOMERS:
             _check_customer(webhook)
             self.people.append((ident, webhook.event_time, kind in NAMING))
+            self._claim(ident, webhook.payload.get("address"))
         elif kind is Kind.SNAPSHOT:
             self._snapshot(ident, webhook)
         else:
@@ -252,6 +279,7 @@ class _Chunk:
             self._refund(order_id, refund_id, refund)
         if found["customer"] is not None:
             self.owners.append((order_id, found["customer"]))
+            self._claim(found["customer"], webhook.payload.get("address"))
         self.events.append((order_id, found["cancelled"], False, webhook.event_time))
         self.snapshots.append(
             (
@@ -269,6 +297,20 @@ class _Chunk:
                 found["refund_ids"],
             )
         )
+
+    def _claim(self, customer_id: str, address: Any) -> None:
+        if keys.is_by_address(address) and not keys.is_by_address(customer_id):
+            self.links.append((address, customer_id, links.claim_rank(customer_id)))
+
+    def _merge(self, webhook: envelopes.Webhook) -> None:
+        found = links.merged(webhook.payload)
+        if found is None:
+            return
+        kept, deleted = found
+        rank = links.merge_rank(webhook.triggered_at, webhook.webhook_id, kept)
+        self.links.append((deleted, kept, rank))
+        self.kept.append((kept, rank))
+        self.people += [(kept, webhook.event_time, True), (deleted, webhook.event_time, False)]
 
     def _refund(self, order_id: str, refund_id: str, refund: orders.Refund) -> None:
         self.refunds.append((order_id, refund_id, *refund))

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import polars as pl
 
+from batch import identity
 from batch.history import History
 from events import instants, money
 from events.orders import COUNTING, PAID_ONCE, UNTOLD
@@ -19,6 +20,8 @@ _MOST = (1 << 63) - 1
 
 def worth(history: History, program: Program) -> pl.DataFrame:
     """One row per order: order_id, customer_id (null: a guest's), processed_at, net, gross, counted, guest, and points.
+
+    The customer is whom the order's owner is in the end, with all merges.
 
     `guest` is an order that would count but for its missing customer. Points: `earned` before anything was taken
     back, `total` what the order now deserves, `reversed` their difference. Amounts in minor units; net and gross say
@@ -50,6 +53,7 @@ def worth(history: History, program: Program) -> pl.DataFrame:
             paid=pl.col("status").is_in(PAID_ONCE) & ~pl.col("test") & owned,
         )
     )
+    frame = identity.owned(frame, identity.resolved(history.merged()))
     at = frame["processed_at"]
     return frame.with_columns(
         earned=points(frame["gross"], at, program) * frame["paid"],

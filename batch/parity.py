@@ -83,7 +83,7 @@ def _customers(
         times.filter(pl.col("now") != pl.col("now_should")).select("customer_id", "now", "now_should").iter_rows()
     ):
         yield f"{customer} stands at {instants.text(now)}, not {instants.text(should)}"
-    should_be = standing.expected(rows, worth, frames.published(connection, program.shop), program)
+    should_be = standing.expected(rows, worth, history.merged(), frames.published(connection, program.shop), program)
     for row in standing.differences(rows, should_be).iter_rows(named=True):
         told = ", ".join(f"{name} {row[name]} not {row[f'{name}_should']}" for name in row["differs"])
         yield f"{row['customer_id']}: {told}"
@@ -103,9 +103,9 @@ def _points(
 ) -> Iterator[str]:
     """Each order's posted total and ledger against what it deserves, then each customer's balance against both."""
     posted = _posted(connection, program.shop)
+    owners = pl.concat([history.owners.frame(), worth.select("order_id", "customer_id").drop_nulls()]).unique()
     deserved = (
-        history.owners.frame()
-        .join(worth.select("order_id", "customer_id", "total"), on=["order_id", "customer_id"], how="left")
+        owners.join(worth.select("order_id", "customer_id", "total"), on=["order_id", "customer_id"], how="left")
         .with_columns(should=pl.col("total").fill_null(0))
         .select("order_id", "customer_id", "should")
     )
@@ -131,10 +131,11 @@ def _posted(connection: Connection[Any], shop: str) -> pl.DataFrame:
     """By order and customer: the stored total, and the sum of the ledger's entries."""
     return frames.fetch(
         connection,
-        "SELECT source_id, customer_id, coalesce(t.total, 0),"
+        "SELECT source_id, customer_id, coalesce(t.total, 0)::bigint,"
         " (extract(epoch FROM coalesce(t.processed_at, l.processed_at)) * 1000000)::bigint,"
         " coalesce(l.points, 0)::bigint"
-        " FROM (SELECT * FROM points_totals WHERE shop = %s AND source = 'order') AS t"
+        " FROM (SELECT source_id, customer_id, sum(total) AS total, max(processed_at) AS processed_at"
+        "  FROM points_totals WHERE shop = %s AND source = 'order' GROUP BY source_id, customer_id) AS t"
         " FULL JOIN (SELECT source_id, customer_id, sum(points) AS points, max(processed_at) AS processed_at"
         "  FROM points_transactions WHERE shop = %s AND source = 'order' GROUP BY source_id, customer_id) AS l"
         "  USING (source_id, customer_id)"
@@ -173,10 +174,14 @@ def _counts(connection: Connection[Any], rows: pl.DataFrame, program: Program) -
         (program.shop,),
         _COUNTS,
     )
-    counted = rows.group_by("segment").agg(
-        *(pl.col(name).cast(pl.Int64).sum() for name in _SUMS),
-        customers=pl.len().cast(pl.Int64),
-        recent=pl.col("recency_days").count().cast(pl.Int64),
+    counted = (
+        rows.filter(pl.col("merged_into").is_null())
+        .group_by("segment")
+        .agg(
+            *(pl.col(name).cast(pl.Int64).sum() for name in _SUMS),
+            customers=pl.len().cast(pl.Int64),
+            recent=pl.col("recency_days").count().cast(pl.Int64),
+        )
     )
     both = stored.join(counted, on="segment", how="full", coalesce=True, suffix="_should").fill_null(0)
     for row in both.sort("segment").iter_rows(named=True):

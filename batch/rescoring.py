@@ -122,7 +122,7 @@ class Rescoring:
     def _behind(self, known: int) -> int:
         """At least so many rows have not come as far as as_of; cheap, and 0 does not yet mean that all are right."""
         row = self._connection.execute(
-            "SELECT count(*) FROM customers WHERE shop = %s AND now >= %s",
+            "SELECT count(*) FROM customers WHERE shop = %s AND now >= %s AND merged_into IS NULL",
             (self._program.shop, self._cut_points.as_of),
         ).fetchone()
         assert row is not None
@@ -133,7 +133,7 @@ class Rescoring:
         # The rows first, then the history: what a row already knows must not be missing from what it is held against.
         if self._history.read(self._connection) or self._worth is None:
             self._worth = orders.worth(self._history, self._program)
-        should_be = standing.expected(rows, self._worth, self._published, self._program)
+        should_be = standing.expected(rows, self._worth, self._history.merged(), self._published, self._program)
         wrong = standing.differences(rows, should_be)["customer_id"]
         arrived = rows["customer_id"]
         return customers.filter(~customers.is_in(arrived.implode()) | customers.is_in(wrong.implode()))

@@ -203,7 +203,11 @@ class _Run:
         self.history.read(self.connection, at, lambda done: self.on_progress("reading", done, None))
         self.on_progress("scoring", 0, None)
         worth = orders.worth(self.history, self.program)
-        customers = self.history.customers().with_columns(now=pl.lit(at, dtype=pl.Int64))
+        customers = (
+            self.history.customers()
+            .filter(pl.col("merged_into").is_null())
+            .select("customer_id", now=pl.lit(at, dtype=pl.Int64))
+        )
         found = rfm.values(customers, worth, self.program.look_back_days)
         cut_points = rfm.find_cut_points(found, self.program, self.as_of)
         return rfm.standings(found, cut_points, self.program), cut_points

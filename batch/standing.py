@@ -23,6 +23,7 @@ COMPARED: Final = (
     "segment_id",
     "segment",
     "cut_points_version",
+    "merged_into",
 )
 
 _SCHEMA = {
@@ -40,6 +41,7 @@ _SCHEMA = {
     "segment_id": pl.String,
     "segment": pl.String,
     "cut_points_version": pl.String,
+    "merged_into": pl.String,
 }
 _INSTANTS = ("now", "last_order_at")
 
@@ -56,10 +58,14 @@ def stored(connection: Connection[Any], shop: str) -> pl.DataFrame:
 
 
 def expected(
-    customers: pl.DataFrame, worth: pl.DataFrame, published: Sequence[CutPoints], program: Program
+    customers: pl.DataFrame, worth: pl.DataFrame, merged: pl.DataFrame, published: Sequence[CutPoints], program: Program
 ) -> pl.DataFrame:
-    """What the rows of `customers` (customer_id, now) should be, each as of its own `now`."""
-    found = rfm.values(customers.select("customer_id", "now"), worth, program.look_back_days)
+    """What the rows of `customers` (customer_id, now) should be, each as of its own `now`.
+
+    `merged` (customer_id, into) is who each merged customer is now.
+    """
+    told = customers.select("customer_id", "now").join(merged, on="customer_id", how="left", maintain_order="left")
+    found = rfm.values(told.rename({"into": "merged_into"}), worth, program.look_back_days)
     return rfm.standings_at_now(found, published, program)
 
 

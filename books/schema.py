@@ -60,7 +60,7 @@ TABLES: Final = (
         "customers",
         _names(
             "shop customer_id now currency balance recency_days frequency monetary last_order_at r f m score"
-            " segment_id segment cut_points_version contact consent deleted redacted fence"
+            " segment_id segment cut_points_version contact consent deleted redacted merged_into fence"
         ),
         _names("stored_at"),
         derived=True,
@@ -75,14 +75,14 @@ TABLES: Final = (
     ),
     Table(
         "points_totals",
-        _names("shop source source_id customer_id revision total processed_at"),
+        _names("shop source source_id customer_id via revision total processed_at"),
         derived=True,
         sink=True,
         personal="customer",
     ),
     Table(
         "points_transactions",
-        _names("posted_at id shop customer_id source source_id kind points revision processed_at"),
+        _names("posted_at id shop customer_id source source_id kind points revision processed_at via"),
         derived=True,
         sink=True,
         hypertable=Hypertable("posted_at", 90, 365, "customer_id, posted_at"),

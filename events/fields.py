@@ -57,12 +57,23 @@ Partition = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 Shop = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com$")]
 ResourceId = Annotated[str, Field(pattern="^[0-9]{1,20}$", description="a Shopify id")]
-CustomerId = Annotated[str, Field(pattern="^([0-9]{1,20}|guest-[0-9]{2})$", description="a Shopify id, or a guest key")]
+CustomerId = Annotated[
+    str,
+    Field(
+        pattern="^([0-9]{1,20}|guest-[0-9]{2}|mail-[0-9a-f]{32})$",
+        description="a Shopify id, the keyed hash of an address that is all we know of somebody, or a guest key",
+    ),
+]
+#: Orders links between customers (events/links.py).
+Rank = Annotated[str, Field(pattern="^[0-9a-f]{20,24}~?$")]
 Currency = Annotated[str, Field(pattern="^[A-Z]{3}$", examples=["USD"])]
 Uuid = Annotated[str, Field(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 
-#: Longer than any that we make: two times, a webhook's id of 128, a digest, counts and flags.
-Revision = Annotated[str, Field(pattern="^[ -~]{1,400}$")]
+#: Longer than any that we make: two times, a webhook's id of 128, a digest, counts and flags, and MAX_HOPS ranks.
+Revision = Annotated[str, Field(pattern="^[ -~]{1,600}$")]
+
+#: Through so many merges an order follows its customer.
+MAX_HOPS = 12
 
 #: A version of cut points: also a part of a key.
 Version = Annotated[str, Field(pattern="^[0-9A-Za-z.:_+-]{1,64}$", examples=["default"])]

@@ -16,6 +16,7 @@ GUEST_KEYS = 64
 
 _SHOP = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com")
 _ID = re.compile(r"[0-9]{1,20}")
+_BY_ADDRESS = re.compile(r"mail-[0-9a-f]{32}")
 
 
 def shop_domain(name: object) -> str:
@@ -51,6 +52,11 @@ def guest(order_id: str) -> str:
 
 def is_guest(customer_id: str) -> bool:
     return customer_id.startswith("guest-")
+
+
+def is_by_address(customer_id: object) -> bool:
+    """Whether it is the id of a customer known by an address alone: `mail-` and a keyed hash (books/vault.py)."""
+    return isinstance(customer_id, str) and _BY_ADDRESS.fullmatch(customer_id) is not None
 
 
 # The keys of what is just being folded: more would cost some 250 bytes each and save next to nothing.

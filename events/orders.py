@@ -23,7 +23,7 @@ class Snapshot(TypedDict):
     """
 
     key: list[Any]  # [updated_at, triggered_at, webhook_id, sha256's first 16 hex digits]: a total order
-    customer: str | None
+    customer: str | None  # by id, else by address
     status: str
     test: bool
     cancelled: bool
@@ -203,6 +203,22 @@ def _taxes(payload: dict[str, Any], currency: str, base: int, subtotal: int, ref
     return _within(now), _within(first)
 
 
+def owner(payload: dict[str, Any]) -> str | None:
+    """Whose an order is: the customer's id, else the keyed hash of the address it names; None for a guest's."""
+    customer, address = payload.get("customer"), payload.get("address")
+    if customer and customer.get("id") is not None:
+        return keys.resource_id(customer["id"])
+    return address if keys.is_by_address(address) else None
+
+
+def claim(payload: dict[str, Any]) -> tuple[str, str] | None:
+    """(customer, address) where a payload of an order tells that the two are one."""
+    customer, address = owner(payload), str(payload.get("address"))
+    if customer is None or not keys.is_by_address(address) or keys.is_by_address(customer):
+        return None
+    return customer, address
+
+
 def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refund]]:
     """The order's snapshot and the refunds it carries; BadEvent for what cannot be an order of this shop."""
     payload = webhook.payload
@@ -218,7 +234,6 @@ def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refun
     if status is not None and not isinstance(status, str):
         raise BadEvent("wrong_type", "financial_status is not text")
     status = status and status.lower()  # who reads GraphQL writes PAID
-    customer = payload.get("customer")
     listed = payload.get("refunds")
     refunds = dict(refund(each, currency) for each in listed or [] if each)
     current = _amount(payload, "current_subtotal_price", currency)
@@ -241,7 +256,7 @@ def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refun
             # One delivery that came twice was sealed twice, each time to other bytes: it is the same all the same.
             codec.digest({name: value for name, value in payload.items() if name not in ("contact", "consent")})[:16],
         ],
-        "customer": keys.resource_id(customer["id"]) if customer and customer.get("id") is not None else None,
+        "customer": owner(payload),
         "status": (status or "unknown").lower(),
         "test": _flag(payload, "test"),
         "cancelled": webhook.topic == "orders/cancelled" or cancelled_at is not None,

@@ -16,6 +16,7 @@ from events import instants
 from events.envelopes import explain
 from events.errors import BadEvent
 from events.fields import (
+    MAX_HOPS,
     Code,
     Count,
     Currency,
@@ -24,6 +25,7 @@ from events.fields import (
     Int64,
     Name,
     Partition,
+    Rank,
     ResourceId,
     Revision,
     Sealed,
@@ -74,6 +76,7 @@ class OrderFact(TypedDict):
     customer goes to one of the shop's guest keys (`guest-07`).
     """
 
+    type: Literal["order.fact"]
     shop: Shop
     order_id: ResourceId
     customer_id: CustomerId
@@ -91,13 +94,61 @@ class OrderFact(TypedDict):
     ]
     contact: NotRequired[Annotated[OrderContact, Field(description="may grow without the revision")]]
     consent: NotRequired[Annotated[OrderConsent, Field(description="may grow without the revision")]]
+    addresses: NotRequired[
+        Annotated[
+            list[CustomerId],
+            Field(max_length=100, description="the addresses that the customer was seen with; may grow likewise"),
+        ]
+    ]
+
+
+@with_config(_STRICT)
+class CustomerLink(TypedDict):
+    """`customer_id` is `into` from now on: by a merge, or because an address is theirs. The greatest rank holds."""
+
+    type: Literal["customer.link"]
+    shop: Shop
+    customer_id: CustomerId
+    into: CustomerId
+    rank: Rank
+    now: Annotated[Instant, Field(description="the event time of what said so; 1970 for a claim")]
+
+
+#: A step of a way from one customer to another: [the link's rank, whom it leads to ("": nobody any more)].
+Hop = Annotated[list[Annotated[str, Field(pattern="^[0-9a-z~-]{0,40}$")]], Field(min_length=2, max_length=2)]
+
+
+@with_config(_STRICT)
+class CustomerForward(TypedDict):
+    """What a merged customer has of one order, or only their `now`, to whom they are now, `customer_id`.
+
+    `origin` is whose it was at first, `hops` the way from there. A later way replaces an earlier one, on one way the
+    higher revision holds; `gone` takes back what came by an earlier way.
+    """
+
+    type: Literal["customer.forward"]
+    shop: Shop
+    customer_id: CustomerId
+    origin: CustomerId
+    hops: Annotated[list[Hop], Field(min_length=1, max_length=MAX_HOPS)]
+    gone: bool
+    now: Instant
+    order_id: ResourceId | None
+    revision: Revision | None
+    entries: Annotated[
+        list[Annotated[list[Int64], Field(min_length=6, max_length=6)]],
+        Field(
+            description="at each home: [processed_at in microseconds, net, earned, reversed, counted, whether the"
+            " order stands there]"
+        ),
+    ]
 
 
 @with_config(_STRICT)
 class PointsRecord(TypedDict):
     """What one source (an order) has posted in all to one customer's account. Never a delta: keep the highest revision.
 
-    Its key is (shop, source, source_id, customer_id). `points.reversed` once something of what was earned has been
+    Its key is (shop, source, source_id, customer_id, via). `points.reversed` once something of what was earned has been
     taken back; the balance counts earned - reversed, from `processed_at` on.
     """
 
@@ -106,6 +157,7 @@ class PointsRecord(TypedDict):
     customer_id: CustomerId
     source: Annotated[Literal["order"], Field(description="what the points come from; others may follow")]
     source_id: Annotated[ResourceId, Field(description="an order's id")]
+    via: Annotated[CustomerId | None, Field(description="whose it was before they were merged; null: their own")]
     revision: Revision
     changed_at: Instant
     processed_at: Annotated[Instant, Field(description="the order's time: its points are filed under it")]
@@ -145,6 +197,9 @@ class CustomerRow(TypedDict):
     consent: Annotated[Sealed | None, Field(description="whether marketing may be sent to it, sealed likewise")]
     deleted: bool
     redacted: bool
+    merged_into: Annotated[
+        CustomerId | None, Field(description="whom all that is theirs went to; such a row counts nowhere")
+    ]
     fence: Fence
     cause: Annotated[Cause, Field(description="what brought this row about")]
 
@@ -236,6 +291,12 @@ class DeadLetter(TypedDict):
 
 
 ORDER_FACT = TypeAdapter(OrderFact)
+CUSTOMER_LINK = TypeAdapter(CustomerLink)
+CUSTOMER_FORWARD = TypeAdapter(CustomerForward)
+#: What stands on loyalnest.order-facts.
+ACCOUNT_RECORD: TypeAdapter[OrderFact | CustomerLink | CustomerForward] = TypeAdapter(
+    Annotated[OrderFact | CustomerLink | CustomerForward, Field(discriminator="type")]
+)
 POINTS_RECORD = TypeAdapter(PointsRecord)
 CUSTOMER_ROW = TypeAdapter(CustomerRow)
 RFM_UPDATED = TypeAdapter(RfmUpdated)

@@ -160,7 +160,7 @@ class Kind(Enum):
 NAMING: Final = frozenset({Kind.CUSTOMER, Kind.CUSTOMER_GONE, Kind.CONSENT})
 
 #: What of customers is only archived: it tells nobody anything yet.
-ARCHIVED: Final = frozenset({Kind.MERGE, Kind.SMS_CONSENT})
+ARCHIVED: Final = frozenset({Kind.SMS_CONSENT})
 
 #: What may tell of an address or a consent.
 TELLING: Final = frozenset({Kind.SNAPSHOT, Kind.CUSTOMER, Kind.CONSENT})

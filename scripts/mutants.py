@@ -379,8 +379,10 @@ MUTANTS = [
     Mutant(
         "the customers an order has left are told nothing",
         "tables/orders.py",
-        'for each in state["owners"]]',
-        'for each in state["owners"] if each == owner]',
+        """        for each in state["owners"]
+    ]""",
+        """        for each in state["owners"] if each == owner
+    ]""",
         (ORDER_FREE, GOLDEN),
     ),
     Mutant(
@@ -516,15 +518,15 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     Mutant(
         "a lower revision replaces a higher one",
         "tables/customers.py",
-        "if before is not None and before[contributions.REVISION] >= entry[contributions.REVISION]:",
-        "if before is not None and before[contributions.REVISION] == entry[contributions.REVISION]:",
+        'if before is not None and merging.own_revision(before) >= fact["revision"]:',
+        'if before is not None and merging.own_revision(before) == fact["revision"]:',
         (FACTS,),
     ),
     Mutant(
         "a home that an order has left keeps it",
         "tables/customers.py",
-        "entry = _entry(fact, home, home == processed_at, shop)",
-        "entry = _entry(fact, home, True, shop)",
+        "own = _part(fact, home, home == processed_at, shop)",
+        "own = _part(fact, home, True, shop)",
         (FACTS,),
     ),
     Mutant(
@@ -734,6 +736,42 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
         "at = bisect_right(self.versions, now + 1,",
         (VERSIONS,),
     ),
+    # Customers who are one
+    Mutant(
+        "who was kept after a merge stays merged",
+        "tables/merging.py",
+        "return Link(rank, into) if rank > kept else",
+        "return Link(rank, into) if rank else",
+        (GOLDEN,),
+    ),
+    Mutant(
+        "who is no longer led to is told nothing",
+        "tables/merging.py",
+        "gone = into != link.into or not alive",
+        "gone = not alive",
+        (ORDER_FREE,),
+    ),
+    Mutant(
+        "an order that Shopify moves too counts twice",
+        "tables/merging.py",
+        "return part[_REVISION] == revision and (",
+        "return (",
+        (GOLDEN, ORDER_FREE),
+    ),
+    Mutant(
+        "an address is the newest account's",
+        "events/links.py",
+        'return f"{_MOST_ID - int(customer_id):020d}"',
+        'return f"{int(customer_id):020d}"',
+        (GOLDEN,),
+    ),
+    Mutant(
+        "a later way does not replace an earlier one",
+        "tables/merging.py",
+        "return part[_HOPS], part[_ALIVE], part[_REVISION]",
+        "return part[_REVISION], part[_ALIVE]",
+        (ORDER_FREE,),
+    ),
     # The tree
     Mutant(
         "sums that are not worked out again",
@@ -831,8 +869,8 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     Mutant(
         "windows are noted when all homes are filed",
         "tables/chunks.py",
-        "in customers.file(state, nodes, fact, shop):",
-        "in list(customers.file(state, nodes, fact, shop)):",
+        "for filed in steps:",
+        "for filed in list(steps):",
         (ORDER_FREE, WINDOWS),
     ),
     Mutant(

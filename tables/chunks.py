@@ -4,16 +4,17 @@ Nothing here does I/O. What a chunk changes is gathered beside the tables and ha
 must be durable first, then `writes`, the new values of the tables' keys in the order in which they must be kept.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
-from events import codec, envelopes, instants, keys, letters, payloads, records, topics
+from events import codec, envelopes, instants, keys, letters, links, payloads, records, topics
 from events.errors import BadEvent, UnusedTopic
 from events.messages import Message
-from tables import contributions, customers, windows
+from events.webhook_topics import Kind
+from tables import contributions, customers, merging, windows
 from tables import orders as order_fold
-from tables.reference import Reference
+from tables.reference import Reference, ShopReference
 from tables.state import Values, Writes
 
 
@@ -168,29 +169,57 @@ class CustomerChunk(_Base):
 
     def take(self, received: Received) -> None:
         if received.topic == topics.ORDER_FACTS:
-            self._take_fact(received, records.read(records.ORDER_FACT, received.value))
+            self._take_account(received, records.read(records.ACCOUNT_RECORD, received.value))
         elif received.topic == topics.RESCORE:
             self._take_rescore(records.read_rescore(received.value, received.timestamp))
         else:
             self._take_webhook(received, envelopes.read(received.value, received.topic, received.timestamp))
 
-    def _take_fact(self, received: Received, fact: records.OrderFact) -> None:
-        shop = self._reference[fact["shop"]]
-        ident = (fact["shop"], fact["customer_id"])
+    def _take_account(
+        self, received: Received, record: records.OrderFact | records.CustomerLink | records.CustomerForward
+    ) -> None:
+        shop = self._reference[record["shop"]]
+        ident = (record["shop"], record["customer_id"])
         if not self._is_ours(received, keys.join(*ident)):
             return
+        if record["type"] == "order.fact":
+            self._take_fact(ident, record, shop)
+        elif record["type"] == "customer.link":
+            self._take_link(ident, record)
+        else:
+            self._take_forward(ident, record)
+
+    def _take_fact(self, ident: tuple[str, str], fact: records.OrderFact, shop: ShopReference) -> None:
         state, nodes = self._state(ident)
-        filed = []
-        for each in customers.file(state, nodes, fact, shop):
-            filed.append(each)
-            # At once: an order may move between two homes of one window, and either may be the customer's only one.
-            self._note_windows(ident, state, nodes, each)
-        if keys.is_guest(fact["customer_id"]):
+        was = state["now"]
+        found = self._noted(ident, customers.file(state, nodes, fact, shop))
+        if keys.is_guest(ident[1]):
             return
-        record = customers.points_record(fact, filed)
-        if record is not None:
-            self._emit(topics.POINTS, keys.join(*ident), record, self._partition)
+        if all(merging.own_revision(entry) == fact["revision"] for entry in found):
+            self._post(ident, found, {merging.OWN})
+            self._forward(ident, found, {merging.OWN})
+        self._claim(ident, fact.get("addresses", ()))
         self._score(ident, f"order {fact['order_id']}")
+        self._tell_now(ident, was)
+
+    def _take_forward(self, ident: tuple[str, str], forward: records.CustomerForward) -> None:
+        state, nodes = self._state(ident)
+        was, origin = state["now"], forward["origin"]
+        found = self._noted(ident, customers.file_forward(state, nodes, ident[1], forward))
+        if found:
+            self._post(ident, found, {origin})
+            self._forward(ident, found, {origin})
+        self._score(ident, f"merged {origin}")
+        self._tell_now(ident, was)
+
+    def _take_link(self, ident: tuple[str, str], link: records.CustomerLink) -> None:
+        state, _ = self._state(ident)
+        was = customers.decided(state)
+        state["now"] = max(state["now"], instants.parse(link["now"]))
+        state["links"] = merging.added(state["links"], link["into"], link["rank"])
+        self._stand(ident, was)
+        if state["known"]:
+            self._score(ident, f"merged into {link['into']}")
 
     def _take_webhook(self, received: Received, webhook: envelopes.Webhook) -> None:
         self._reference[webhook.shop]
@@ -199,9 +228,109 @@ class CustomerChunk(_Base):
         if not self._is_ours(received, keys.join(*ident)):
             return
         state, _ = self._state(ident)
+        now, was = state["now"], customers.decided(state)
         customers.apply(state, webhook)
+        if webhook.kind is Kind.MERGE:
+            self._link(ident, webhook)
+            if customers.decided(state) != was:
+                self._stand(ident, was)
+        address = webhook.payload.get("address")
+        if address is not None and keys.is_by_address(address):
+            self._claim(ident, [address])
         if state["known"]:
             self._score(ident, webhook.topic)
+        self._tell_now(ident, now)
+
+    # --- customers who are one (tables/merging.py) ---
+
+    def _link(self, ident: tuple[str, str], webhook: envelopes.Webhook) -> None:
+        """Tells the one who was deleted by a merge whom they are now."""
+        found = links.merged(webhook.payload)
+        if found is not None:
+            rank = links.merge_rank(webhook.triggered_at, webhook.webhook_id, ident[1])
+            self._emit_link(ident, found[1], rank, webhook.event_time)
+
+    def _claim(self, ident: tuple[str, str], addresses: Iterable[str]) -> None:
+        """Tells an address whose it is: somebody's who has an id."""
+        if keys.is_by_address(ident[1]):
+            return
+        for address in customers.claim(self._state(ident)[0], addresses):
+            self._emit_link(ident, address, links.claim_rank(ident[1]), 0)
+
+    def _emit_link(self, ident: tuple[str, str], of: str, rank: str, now: int) -> None:
+        link: records.CustomerLink = {
+            "type": "customer.link",
+            "shop": ident[0],
+            "customer_id": of,
+            "into": ident[1],
+            "rank": rank,
+            "now": instants.text(now),
+        }
+        self._emit(topics.ORDER_FACTS, keys.join(ident[0], of), link)
+
+    def _stand(self, ident: tuple[str, str], was: merging.Link | None) -> None:
+        """After a link has come: everybody it ever led to hears what of each order is theirs now, and what is not."""
+        state, nodes = self._state(ident)
+        if customers.decided(state) == was:
+            found = list(contributions.entries(nodes, state["tree"]))
+        else:
+            found = self._noted(ident, customers.restate(state, nodes))
+        orders: dict[str, list[contributions.Entry]] = {}
+        for entry in found:
+            orders.setdefault(entry[contributions.ORDER], []).append(entry)
+        for entries in orders.values():
+            origins = {origin for entry in entries for origin in merging.parts(entry)}
+            self._post(ident, entries, origins)
+            self._forward(ident, entries, origins)
+        self._tell_now(ident, -1)
+
+    def _post(self, ident: tuple[str, str], found: list[contributions.Entry], origins: set[str]) -> None:
+        """What these origins have posted of an order."""
+        link, order_id = customers.decided(self._state(ident)[0]), found[0][contributions.ORDER]
+        for posting in merging.postings(found, link, origins):
+            record = customers.points_record(*ident, order_id, posting)
+            self._emit(topics.POINTS, keys.join(*ident), record, self._partition)
+
+    def _forward(self, ident: tuple[str, str], found: list[contributions.Entry], origins: set[str]) -> None:
+        """What these origins have of an order, to everybody whom the customer was ever led to."""
+        state, _ = self._state(ident)
+        link = customers.decided(state)
+        if link is None:
+            return
+        for each in merging.forwarded(ident[1], found, state["links"], link, origins):
+            self._emit_forward(ident, each, state["now"])
+
+    def _tell_now(self, ident: tuple[str, str], was: int) -> None:
+        """A customer's event time is of whoever they are, or once were said to be."""
+        state, _ = self._state(ident)
+        link = customers.decided(state)
+        if link is None or state["now"] == was:
+            return
+        for into in sorted(state["links"]):
+            told = merging.Forwarded(into, ident[1], [link.hop], into != link.into, None, None, [])
+            self._emit_forward(ident, told, state["now"])
+
+    def _emit_forward(self, ident: tuple[str, str], of: merging.Forwarded, now: int) -> None:
+        record = {
+            "type": "customer.forward",
+            "shop": ident[0],
+            "customer_id": of.into,
+            **{name: getattr(of, name) for name in ("origin", "hops", "gone", "order_id", "revision", "entries")},
+            "now": instants.text(now),
+        }
+        self._emit(topics.ORDER_FACTS, keys.join(ident[0], of.into), record)
+
+    def _noted(self, ident: tuple[str, str], steps: Iterable[customers.Filed]) -> list[contributions.Entry]:
+        """The entries after each step, noted in the windows.
+
+        At once: an order may move between two homes of one window, and either may be the customer's only one.
+        """
+        state, nodes = self._state(ident)
+        found = []
+        for filed in steps:
+            self._note_windows(ident, state, nodes, filed)
+            found.append(filed.after)
+        return found
 
     def _take_rescore(self, request: records.Rescore) -> None:
         """The customers of a slice, each as of the run's time; whoever is named later begins there too."""

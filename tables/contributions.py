@@ -19,10 +19,11 @@ from typing_extensions import TypedDict
 LEAF = 32
 FAN = 32
 
-#: One order at one of its homes: [processed_at, order_id, revision, net, earned, reversed, counted].
-#: Instants in microseconds, net in minor units, earned and reversed in points, counted 0 or 1.
+#: One order at one of its homes: [processed_at, order_id, revision, net, earned, reversed, counted, parts].
+#: Instants in microseconds, net in minor units, earned and reversed in points, counted 0 or 1: what it comes to.
+#: `parts` is tables/merging.py's; where there is nothing but the customer's own, 1 at the home where the order stands.
 Entry = list[Any]
-PROCESSED, ORDER, REVISION, NET, EARNED, REVERSED, COUNTED = range(7)
+PROCESSED, ORDER, REVISION, NET, EARNED, REVERSED, COUNTED, PARTS = range(8)
 
 _FOR_EVER = 1 << 62
 
@@ -80,7 +81,7 @@ def _sum_lines(found: Sequence[Sequence[int]]) -> Sums:
 
 def _sum_entries(entries: list[Entry], start: int = 0, end: int = _FOR_EVER) -> Sums:
     counted = active = net = points = latest = 0
-    for processed_at, _, _, value, earned, taken_back, counts in entries:
+    for processed_at, _, _, value, earned, taken_back, counts, _ in entries:
         if not start <= processed_at < end:
             continue
         points += earned - taken_back

@@ -6,16 +6,16 @@ cut-point version).
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from typing_extensions import TypedDict
 
-from events import contacts, instants, keys
+from events import contacts, instants, keys, links
 from events.envelopes import Webhook
-from events.records import CustomerRow, OrderFact, PointsRecord, RfmUpdated, Standing
+from events.records import CustomerForward, CustomerRow, OrderFact, PointsRecord, RfmUpdated, Standing
 from events.webhook_topics import ARCHIVED, NAMING, TELLING, Kind
-from tables import contributions, rfm
+from tables import contributions, merging, rfm
 from tables.ids import change_id
 from tables.reference import ShopReference
 
@@ -37,16 +37,23 @@ class CustomerState(TypedDict):
     consent: contacts.Key | None  # the newest likewise: [its own time, triggered_at, webhook_id, sealed]
     order_consent: contacts.Key | None  # of the newest order whose buyer agreed: [placed_at, sealed]
     standing: Standing | None
+    links: dict[str, str]  # whom they ever were merged into, or claimed by: the greatest rank of each
+    kept: str  # the greatest rank of a merge that kept them
+    claimed: list[str]  # the addresses of which it has been told that they are theirs
     tree: contributions.Node
     next_node: int
 
 
 class Filed(NamedTuple):
-    """What filing a fact did at one home: the entry before and after."""
+    """What filing did at one home: the entry before and after."""
 
     home: int
     before: contributions.Entry | None
     after: contributions.Entry
+
+
+#: Addresses that a customer is remembered to have claimed; what is not remembered is only told again.
+MOST_CLAIMED = 64
 
 
 def initial() -> CustomerState:
@@ -62,6 +69,9 @@ def initial() -> CustomerState:
         "consent": None,
         "order_consent": None,
         "standing": None,
+        "links": {},
+        "kept": "",
+        "claimed": [],
         "tree": contributions.empty(),
         "next_node": 0,
     }
@@ -77,37 +87,86 @@ def file(state: CustomerState, nodes: contributions.Nodes, fact: OrderFact, shop
     state["now"] = max(state["now"], now)
     state["known"] = state["known"] or not keys.is_guest(fact["customer_id"])
     _take_order(state, fact)
+    link = decided(state)
     for home in homes:
-        entry = _entry(fact, home, home == processed_at, shop)
         before = contributions.find(nodes, state["tree"], home, fact["order_id"])
-        if before is not None and before[contributions.REVISION] >= entry[contributions.REVISION]:
-            entry = before
-        else:
+        if before is not None and merging.own_revision(before) >= fact["revision"]:
+            yield Filed(home, before, before)
+            continue
+        own = _part(fact, home, home == processed_at, shop)
+        entry = merging.composed(home, fact["order_id"], merging.with_own(before, own), link)
+        state["tree"] = contributions.put(nodes, state["tree"], entry)
+        yield Filed(home, before, entry)
+
+
+def file_forward(
+    state: CustomerState, nodes: contributions.Nodes, customer_id: str, forward: CustomerForward
+) -> Iterator[Filed]:
+    """As `file`, what came from somebody who is this customer now. What came round to where it has been is let fall."""
+    state["now"] = max(state["now"], instants.parse(forward["now"]))
+    state["known"] = True
+    order_id, revision = forward["order_id"], forward["revision"]
+    named = {forward["origin"], *(into for _, into in forward["hops"][:-1])}
+    if order_id is None or revision is None or customer_id in named:
+        return
+    link = decided(state)
+    hops = [list(hop) for hop in forward["hops"]]
+    for home, *values in sorted(forward["entries"]):
+        before = contributions.find(nodes, state["tree"], home, order_id)
+        parts = merging.with_part(before, forward["origin"], [revision, *values, hops, not forward["gone"]])
+        entry = before if parts is None else merging.composed(home, order_id, parts, link)
+        assert entry is not None, "where there is no entry there is no later part"
+        if entry is not before:
             state["tree"] = contributions.put(nodes, state["tree"], entry)
         yield Filed(home, before, entry)
 
 
-def _entry(fact: OrderFact, home: int, stands: bool, shop: ShopReference) -> contributions.Entry:
+def decided(state: CustomerState) -> merging.Link | None:
+    """What holds of the customer's links."""
+    return merging.decided(state["links"], state["kept"])
+
+
+def restate(state: CustomerState, nodes: contributions.Nodes) -> Iterator[Filed]:
+    """Every entry anew, one at each step, after what holds of the links has changed."""
+    link = decided(state)
+    for before in list(contributions.entries(nodes, state["tree"])):
+        home, order_id = before[contributions.PROCESSED], before[contributions.ORDER]
+        entry = merging.composed(home, order_id, merging.parts(before), link)
+        state["tree"] = contributions.put(nodes, state["tree"], entry)
+        yield Filed(home, before, entry)
+
+
+def claim(state: CustomerState, addresses: Iterable[str]) -> list[str]:
+    """Those of the addresses that the customer has not claimed yet; from now on they have."""
+    newly = sorted(set(addresses) - set(state["claimed"]))
+    state["claimed"] = sorted({*state["claimed"], *newly})[:MOST_CLAIMED]
+    return newly
+
+
+def _part(fact: OrderFact, home: int, stands: bool, shop: ShopReference) -> merging.Part:
     earned = due = 0
     if stands and not keys.is_guest(fact["customer_id"]):
         earned = shop.rates.points(fact["gross"], home) if fact["paid"] else 0
         due = shop.rates.points(fact["net"], home) if fact["counted"] else 0
-    return [
-        home,
-        fact["order_id"],
-        fact["revision"],
-        fact["net"] if stands else 0,
-        earned,
-        earned - due,
-        int(stands and fact["counted"]),
-    ]
+    net, counted = fact["net"] if stands else 0, int(stands and fact["counted"])
+    return [fact["revision"], net, earned, earned - due, counted, int(stands)]
 
 
 def apply(state: CustomerState, webhook: Webhook) -> None:
-    """A webhook about the customer. Some are only archived; a redaction holds for ever."""
+    """A webhook about the customer: of a merge, the one who is kept. A redaction holds for ever.
+
+    A merge that is not completed is only archived, as other topics are.
+    """
     kind = webhook.kind
     if kind in ARCHIVED:
         return
+    if kind is Kind.MERGE:
+        found = links.merged(webhook.payload)
+        if found is None:
+            return
+        rank = links.merge_rank(webhook.triggered_at, webhook.webhook_id, found[0])
+        state["kept"] = max(state["kept"], rank)
+        state["known"] = True
     if kind in TELLING:
         _take_contact(state, webhook)
     state["now"] = max(state["now"], webhook.event_time)
@@ -244,31 +303,31 @@ def row(
         "consent": _consent(state),
         "deleted": state["deleted"],
         "redacted": state["redacted"],
+        "merged_into": merged_into(state),
         "fence": fence,
         "cause": cause,
     }
 
 
-def points_record(fact: OrderFact, filed: list[Filed]) -> PointsRecord | None:
-    """What the order has posted in all to the customer, after its fact was filed.
+def merged_into(state: CustomerState) -> str | None:
+    """Whom all that is the customer's went to; None for who is themselves."""
+    link = decided(state)
+    return link.into or None if link is not None else None
 
-    None where a higher revision stands: its record left before that state was kept, and says more.
-    """
-    processed_at = instants.parse(fact["processed_at"])
-    entry = next(each.after for each in filed if each.home == processed_at)
-    if entry[contributions.REVISION] != fact["revision"]:
-        return None
-    earned, taken_back = entry[contributions.EARNED], entry[contributions.REVERSED]
+
+def points_record(shop: str, customer_id: str, order_id: str, posting: merging.Posting) -> PointsRecord:
+    """What an order has posted in all to the customer, of their own or by way of somebody they were merged with."""
     return {
-        "type": "points.reversed" if taken_back else "points.earned",
-        "shop": fact["shop"],
-        "customer_id": fact["customer_id"],
+        "type": "points.reversed" if posting.reversed else "points.earned",
+        "shop": shop,
+        "customer_id": customer_id,
         "source": "order",
-        "source_id": fact["order_id"],
-        "revision": fact["revision"],
-        "changed_at": fact["changed_at"],
-        "processed_at": fact["processed_at"],
-        "earned": earned,
-        "reversed": taken_back,
-        "total": earned - taken_back,
+        "source_id": order_id,
+        "via": posting.origin or None,
+        "revision": posting.revision,
+        "changed_at": instants.text(posting.changed_at),
+        "processed_at": instants.text(posting.home),
+        "earned": posting.earned,
+        "reversed": posting.reversed,
+        "total": posting.earned - posting.reversed,
     }

@@ -1,6 +1,6 @@
 """The order fold: an order's state is a join of everything its webhooks said, so arrival order cannot matter.
 
-    state = newest snapshot  x  union of refunds  x  cancelled  x  deleted  x  owners ever  x  homes ever  x  now
+    state = newest snapshot  x  union of refunds  x  cancelled  x  deleted  x  owners, claims, homes ever  x  now
             x  newest address and consent told of each owner
 
 Each part only grows (the newest by a total order, a union, a maximum), so merging is commutative, associative and
@@ -17,6 +17,9 @@ from events.programs import Policies, Policy
 from events.records import OrderFact
 from events.webhook_topics import Kind
 
+#: Of one order with one customer; it has one, or two when somebody mended it.
+MAX_ADDRESSES = 100
+
 
 class OrderState(TypedDict):
     """What is kept of one order. Instants in microseconds, amounts in minor units."""
@@ -26,6 +29,7 @@ class OrderState(TypedDict):
     cancelled: bool
     deleted_at: int  # 0: not deleted
     owners: list[str]  # customer ids and guest keys, sorted
+    claims: list[list[str]]  # every [customer, address] that a snapshot named together, sorted
     homes: list[int]  # every processed_at it ever had, sorted
     contacts: dict[str, contacts.Key]  # by owner, the newest address told: [placed_at, updated_at, sealed]
     consents: dict[str, contacts.Key]  # by owner, that they agreed: [placed_at, sealed]
@@ -39,6 +43,7 @@ def initial() -> OrderState:
         "cancelled": False,
         "deleted_at": 0,
         "owners": [],
+        "claims": [],
         "homes": [],
         "contacts": {},
         "consents": {},
@@ -53,6 +58,9 @@ def apply(state: OrderState, webhook: Webhook, currency: str) -> OrderState:
         snapshot, refunds = orders.snapshot(webhook, currency)
         newer = _with_refunds(state, refunds)
         newer = _with_contact(newer, snapshot, webhook)
+        claim = orders.claim(webhook.payload)
+        if claim is not None:
+            newer["claims"] = _added(state["claims"], list(claim))
         return _with_snapshot(newer, snapshot, keys.resource_id(webhook.payload.get("id")), webhook.event_time)
     if kind is Kind.REFUND:
         refund_id, refund = orders.refund(webhook.payload, currency)
@@ -180,6 +188,11 @@ def revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     )
 
 
+def changed_at_of(revision: str) -> int:
+    """`changed_at` as a revision ends with it (microseconds)."""
+    return int(revision[-15:], 16)
+
+
 def facts(shop: str, order_id: str, currency: str, state: OrderState, policies: Policies) -> list[OrderFact]:
     """What the order now contributes to each customer it ever had; nothing before its first snapshot."""
     snapshot = state["snapshot"]
@@ -192,6 +205,7 @@ def facts(shop: str, order_id: str, currency: str, state: OrderState, policies: 
     policy = policies.at(snapshot["processed_at"])
     value = net(state, snapshot, policy)
     base: OrderFact = {
+        "type": "order.fact",
         "shop": shop,
         "order_id": order_id,
         "customer_id": owner,
@@ -212,8 +226,11 @@ def facts(shop: str, order_id: str, currency: str, state: OrderState, policies: 
 
 
 def _reaching(fact: OrderFact, state: OrderState) -> OrderFact:
-    """The fact with what the order told of its customer's address and consent."""
+    """The fact with what the order told of its customer: addresses by their ids, the newest sealed, and consent."""
     owner = fact["customer_id"]
+    addresses = [address for of, address in state["claims"] if of == owner][:MAX_ADDRESSES]
+    if addresses:
+        fact["addresses"] = addresses
     if owner in state["contacts"]:
         placed_at, updated_at, sealed = state["contacts"][owner]
         fact["contact"] = {

@@ -462,7 +462,7 @@ class Sink:
     """What a consumer of every topic holds in the end, by the rules of the contract."""
 
     facts: dict[tuple[str, str, str], OrderFact] = field(default_factory=dict)
-    points: dict[tuple[str, str, str], PointsRecord] = field(default_factory=dict)
+    points: dict[tuple[str, str, str, str | None], PointsRecord] = field(default_factory=dict)
     entries: dict[Any, ledger.Entry] = field(default_factory=dict)
     totals: dict[ledger.Key, ledger.Total] = field(default_factory=dict)
     rows: dict[tuple[str, str], CustomerRow] = field(default_factory=dict)
@@ -477,7 +477,8 @@ class Sink:
     def of(cls, stream: Stream) -> "Sink":
         sink = cls()
         for fact in stream.outputs(topics.ORDER_FACTS):
-            _keep_highest(sink.facts, fact)
+            if fact["type"] == "order.fact":
+                _keep_highest(sink.facts, (fact["shop"], fact["customer_id"], fact["order_id"]), fact)
         for record in stream.outputs(topics.POINTS):
             sink._take_points(record)
         for row in stream.outputs(topics.CUSTOMER_ROWS):
@@ -497,7 +498,8 @@ class Sink:
         return sink
 
     def _take_points(self, record: PointsRecord) -> None:
-        _keep_highest(self.points, record)
+        key = record["shop"], record["customer_id"], record["source_id"], record["via"]
+        _keep_highest(self.points, key, record)
         entries, totals = ledger.post(self.totals, [record])
         self.totals.update(totals)
         for entry in entries:
@@ -524,9 +526,14 @@ class Sink:
     def balances(self) -> dict[tuple[str, str], int]:
         """By customer, the sum of what orders have posted in all, whenever they were processed."""
         found: dict[tuple[str, str], int] = defaultdict(int)
-        for (shop, customer_id, _), record in self.points.items():
+        for (shop, customer_id, _, _), record in self.points.items():
             found[shop, customer_id] += record["total"]
         return dict(found)
+
+    def posted(self, shop: str, customer_id: str, order_id: str) -> tuple[int, int]:
+        """(earned, reversed) of an order to a customer, by whatever way."""
+        found = [record for key, record in self.points.items() if key[:3] == (shop, customer_id, order_id)]
+        return sum(each["earned"] for each in found), sum(each["reversed"] for each in found)
 
     def ledger_sums(self) -> dict[tuple[str, str], int]:
         """By customer, the sum of the ledger's entries."""
@@ -536,8 +543,7 @@ class Sink:
         return dict(found)
 
 
-def _keep_highest(kept: dict[tuple[str, str, str], Any], record: Any) -> None:
-    key = record["shop"], record["customer_id"], record.get("order_id") or record["source_id"]
+def _keep_highest(kept: dict[Any, Any], key: tuple[Any, ...], record: Any) -> None:
     have = kept.get(key)
     if have is None or have["revision"] < record["revision"]:
         kept[key] = record

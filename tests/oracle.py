@@ -40,7 +40,8 @@ class Order:
     deleted: bool
     refunds: dict[str, int]  # amount by refund id
     # Of the newest snapshot; the rest stays as it is while no snapshot has come.
-    customer: str | None = None
+    customer: str | None = None  # as the snapshot says, by id or else by address
+    whose: str | None = None  # whom that is in the end, with all merges
     processed_at: datetime | None = None
     test: bool = False
     status: str | None = None
@@ -68,6 +69,7 @@ class Customer:
     last_order_at: datetime | None = None  # the latest order inside the look-back with net > 0
     contact: str | None = None  # the address, and the consent, as sealed
     consent: str | None = None
+    merged_into: str | None = None
 
 
 @dataclass
@@ -233,7 +235,7 @@ def points_of(amount: int, at: datetime, program: Json) -> int:
 
 def customer_of(snapshot: Json) -> str | None:
     customer_id = (snapshot.get("customer") or {}).get("id")
-    return None if customer_id is None else str(customer_id)
+    return snapshot.get("address") if customer_id is None else str(customer_id)
 
 
 def updated_at(snapshot: Json) -> datetime:
@@ -422,7 +424,7 @@ def windows_of(orders: Iterable[Order], zone: str) -> dict[tuple[str, datetime],
             if order.counts and order.customer is not None:
                 windows[key]["orders"] += 1
                 windows[key]["net"] += order.net
-                customers[key].add(order.customer)
+                customers[key].add(order.whose or order.customer)
                 windows[key]["customers"] = len(customers[key])
             if order.guest:
                 windows[key]["guest_orders"] += 1
@@ -437,6 +439,54 @@ def order_id_of(envelope: Json) -> str | None:
     if topic in ("refunds/create", "orders/edited"):
         return str((payload.get("order_edit") or payload)["order_id"])
     return None
+
+
+def digits(gid: str) -> str:
+    return gid.rpartition("/")[2]
+
+
+@dataclass
+class Identity:
+    """Who is whom: every link there ever was, and of each customer the one that holds."""
+
+    ever: set[tuple[str, str]] = field(default_factory=set)
+    into: dict[str, str] = field(default_factory=dict)
+
+    def end(self, customer: str) -> str:
+        while customer in self.into:
+            customer = self.into[customer]
+        return customer
+
+
+def identity_of(envelopes: Iterable[Json]) -> Identity:
+    """A completed merge leads from the deleted customer to the kept one, the newest holds, unless they were kept later;
+    an address leads to the lowest id that was seen with it."""
+    found = Identity()
+    merges: dict[str, list[tuple[datetime, str, str]]] = defaultdict(list)
+    kept_at: dict[str, tuple[datetime, str]] = {}
+    claims: dict[str, set[str]] = defaultdict(set)
+    for envelope in envelopes:
+        payload, topic = envelope["payload"], envelope["topic"]
+        if topic == "customers/merge" and (payload.get("status") or "").lower() == "completed":
+            kept = digits(payload["admin_graphql_api_customer_kept_id"])
+            deleted = digits(payload["admin_graphql_api_customer_deleted_id"])
+            tie = sha256(f"{envelope['webhook_id']}/{kept}".encode()).hexdigest()[:8]
+            when = moment(envelope["triggered_at"]), tie
+            if kept != deleted:
+                merges[deleted].append((*when, kept))
+                kept_at[kept] = max(kept_at.get(kept, when), when)
+        customer = about(envelope) if topic in CUSTOMERS else customer_of(payload) if topic in SNAPSHOTS else None
+        if customer and payload.get("address") and not customer.startswith("mail-"):
+            claims[payload["address"]].add(customer)
+    for address, customers in claims.items():
+        found.ever |= {(address, customer) for customer in customers}
+        found.into[address] = min(customers, key=int)
+    for deleted, several in merges.items():
+        found.ever |= {(deleted, kept) for _, _, kept in several}
+        at, tie, kept = max(several)
+        if deleted not in kept_at or (at, tie) > kept_at[deleted]:
+            found.into[deleted] = kept
+    return found
 
 
 def shop_of(envelopes: list[Json], program: Json, cut_points: Sequence[Json], t: datetime | None) -> Shop:
@@ -464,16 +514,38 @@ def shop_of(envelopes: list[Json], program: Json, cut_points: Sequence[Json], t:
             of_customer[customer_of(envelope["payload"])].append(envelope)
         elif envelope["topic"] in CUSTOMERS | PRIVACY:
             of_customer[about(envelope)].append(envelope)
+    identity = identity_of(envelopes)
+    times = {customer_id: customer.now for customer_id, customer in shop.customers.items()}
+    for envelope in envelopes:
+        if envelope["topic"] in PRIVACY:
+            customer_id = about(envelope)
+            times[customer_id] = max(times.get(customer_id, event_time(envelope)), event_time(envelope))
+        if envelope["topic"] == "customers/merge" and envelope["payload"].get("status") == "completed":
+            kept = digits(envelope["payload"]["admin_graphql_api_customer_kept_id"])
+            deleted = digits(envelope["payload"]["admin_graphql_api_customer_deleted_id"])
+            if kept != deleted:
+                shop.customers.setdefault(kept, Customer(now=event_time(envelope)))
+                for one in (kept, deleted):
+                    times[one] = max(times.get(one, event_time(envelope)), event_time(envelope))
+    for _ in times.keys() | {into for _, into in identity.ever}:  # what time it is one tells the other, on and on
+        for customer_id, into in identity.ever:
+            if customer_id in times:
+                times[into] = max(times.get(into, times[customer_id]), times[customer_id])
+    for customer_id, customer in shop.customers.items():
+        customer.now = times[customer_id]
+        customer.merged_into = identity.into.get(customer_id)
+
     theirs: dict[str, list[Order]] = defaultdict(list)
     for order in shop.orders.values():
         if order.customer is not None:
-            theirs[order.customer].append(order)
+            order.whose = identity.end(order.customer)
+            theirs[order.whose].append(order)
     for customer_id, customer in shop.customers.items():
         measure(customer, theirs[customer_id], t or customer.now, program["look_back_days"])
         score(customer, t or customer.now, cut_points, program["currency"])
         customer.contact, customer.consent = reached(of_customer[customer_id])
     if t is not None:
-        shop.cut_points = find_cut_points(shop.customers.values(), program["currency"])
+        shop.cut_points = find_cut_points(shop.customers.values(), program["currency"])  # who is merged has no values
     shop.windows = windows_of(shop.orders.values(), program["zone"])
     return shop
 

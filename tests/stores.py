@@ -268,7 +268,13 @@ class _Store:
             found["refunds"] = copy.deepcopy(order.refunds)
         if order.customer is None and self.chance.random() < 0.5:
             del found["customer"]
+        if self.chance.random() < 0.3:
+            found["address"] = self.address(order.customer or self.chance.choice(self.customers))
         return found
+
+    def address(self, customer: int) -> str:
+        """Mostly their own; two of them share one."""
+        return f"mail-{max(customer, self.customers[0] + 1):032x}"
 
     # Deliveries
 
@@ -402,14 +408,17 @@ class _Store:
         strangers = [self.customers[-1] + 1 + number for number in range(2)]  # who never order
         for customer in self.customers + strangers:
             at = self.instant(self.chance.choice(self.moments))
-            payload = {"id": customer, "created_at": at, "updated_at": at, "state": "enabled", "tags": ""}
+            payload: Json = {"id": customer, "created_at": at, "updated_at": at, "state": "enabled", "tags": ""}
+            if self.chance.random() < 0.3:
+                payload["address"] = self.address(customer)
             for topic in ("customers/create", "customers/update"):
                 if self.chance.random() < 0.4:
                     self.send(topic, payload)
             if self.chance.random() < 0.15:
                 self.send("customers/delete", {"id": customer})
-        kept, gone = self.chance.choice(self.customers), strangers[0] + 10  # nobody is known by a merge alone
-        for status in self.chance.sample(["failed", "completed"], self.chance.randint(0, 2)):
+        for status in self.chance.sample(["failed", "completed", "completed"], self.chance.randint(0, 3)):
+            kept = self.chance.choice(self.customers)
+            gone = self.chance.choice([*self.customers, strangers[0], strangers[0] + 10])
             merge: Json = {
                 "admin_graphql_api_customer_kept_id": f"gid://shopify/Customer/{kept}",
                 "admin_graphql_api_customer_deleted_id": f"gid://shopify/Customer/{gone}",

@@ -13,8 +13,9 @@ from events.records import PointsRecord
 #: The namespace of the entries' ids. Never to be changed: a replay would write every entry anew.
 NAMESPACE: Final = UUID("5d0f7e0a-6f0c-5b0e-9a55-2f6c1c1b7a10")
 
-#: (shop, source, source_id, customer_id): what an order has posted to each customer is a fact of its own.
-Key = tuple[str, str, str, str]
+#: (shop, source, source_id, customer_id, via): what an order has posted to each customer, by way of whom they were
+#: merged with ("": their own), is a fact of its own.
+Key = tuple[str, str, str, str, str]
 
 
 class Total(NamedTuple):
@@ -38,16 +39,18 @@ class Entry(NamedTuple):
     points: int
     revision: str
     processed_at: str
+    via: str
 
 
 def key_of(record: PointsRecord) -> Key:
     """What the record is the total of."""
-    return record["shop"], record["source"], record["source_id"], record["customer_id"]
+    return record["shop"], record["source"], record["source_id"], record["customer_id"], record["via"] or ""
 
 
 def entry_id(key: Key, kind: str, revision: str) -> UUID:
     """The id of a ledger entry: the same whenever the same change is posted again."""
-    return uuid5(NAMESPACE, "\n".join((*key, kind, revision)))
+    *whose, via = key
+    return uuid5(NAMESPACE, "\n".join((*whose, *([via] if via else []), kind, revision)))
 
 
 def post(stored: Mapping[Key, Total], records: Iterable[PointsRecord]) -> tuple[list[Entry], dict[Key, Total]]:
@@ -83,4 +86,5 @@ def _entry(record: PointsRecord, delta: int) -> Entry:
         delta,
         record["revision"],
         record["processed_at"],
+        record["via"] or "",
     )

@@ -149,7 +149,7 @@ class Rows:
             *(shop, customer_id, now, row["currency"], row["balance"], row["recency_days"], row["frequency"]),
             *(row["monetary"], row["last_order_at"], standing["r"], standing["f"], standing["m"]),
             *(standing["score"], standing["segment_id"], standing["segment"], standing["cut_points_version"]),
-            *(contact, consent, row["deleted"], row["redacted"], row["fence"]),
+            *(contact, consent, row["deleted"], row["redacted"], row["merged_into"], row["fence"]),
         )
         self.shops.add(shop)
 

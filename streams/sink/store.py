@@ -98,12 +98,12 @@ def _columns(places: Iterable[Place]) -> tuple[list[str], list[int]]:
 #: Raw events go straight into their table: nothing of theirs can meet a row that is there. Programs are joined.
 _STAGED: Final = tuple(name for name in COLUMNS if name not in ("raw_events", "programs"))
 
-_TOTALS_KEY: Final = "shop, source, source_id, customer_id"
+_TOTALS_KEY: Final = "shop, source, source_id, customer_id, via"
 _TOTALS: Final = """
-SELECT t.shop, t.source, t.source_id, t.customer_id, t.revision, t.total, t.processed_at::text
+SELECT t.shop, t.source, t.source_id, t.customer_id, t.via, t.revision, t.total, t.processed_at::text
 FROM points_totals t
-JOIN unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS k (shop, source, source_id, customer_id)
-    USING (shop, source, source_id, customer_id)
+JOIN unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) AS k (shop, source, source_id, customer_id, via)
+    USING (shop, source, source_id, customer_id, via)
 """
 
 
@@ -126,18 +126,20 @@ def _replace(table: str, key: str) -> str:
 
 
 # Counts follow by difference, in one statement: `before` sees the rows as they were. A row that stays (its `now` is
-# older than the stored one's) is not returned, and so not counted.
+# older than the stored one's) is not returned, and so not counted; one of a merged customer counts nowhere.
 _CUSTOMERS: Final = f"""
 WITH stored AS (
     {_insert("customers", _replace("customers", "shop, customer_id"), "shop, customer_id")},
         stored_at = clock_timestamp()
     WHERE (excluded.fence, excluded.now) >= (t.fence, t.now)
-    RETURNING t.shop, t.customer_id, t.segment, t.monetary, t.balance, t.frequency, t.recency_days
+    RETURNING t.shop, t.customer_id, t.segment, t.monetary, t.balance, t.frequency, t.recency_days, t.merged_into
 ), before AS (
     SELECT c.shop, c.segment, c.monetary, c.balance, c.frequency, c.recency_days
-    FROM customers c JOIN stored USING (shop, customer_id)
+    FROM customers c JOIN stored USING (shop, customer_id) WHERE c.merged_into IS NULL
+), after AS (
+    SELECT shop, segment, monetary, balance, frequency, recency_days FROM stored WHERE merged_into IS NULL
 ), moved AS (
-    SELECT 1 AS sign, * FROM (SELECT shop, segment, monetary, balance, frequency, recency_days FROM stored) AS after
+    SELECT 1 AS sign, * FROM after
     UNION ALL
     SELECT -1, * FROM before
 )
@@ -270,7 +272,7 @@ def _ledger(cursor: psycopg.Cursor[Any], rows: Rows) -> tuple[list[ledger.Entry]
         return [], {}
     keys = {ledger.key_of(each) for each in rows.points}
     cursor.execute(_TOTALS, [list(column) for column in zip(*keys, strict=True)])
-    stored = {(row[0], row[1], row[2], row[3]): ledger.Total(*row[4:]) for row in cursor}
+    stored = {(row[0], row[1], row[2], row[3], row[4]): ledger.Total(*row[5:]) for row in cursor}
     return ledger.post(stored, rows.points)
 
 

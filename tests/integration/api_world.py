@@ -144,7 +144,8 @@ class World:
         self.insert("batch_runs", id=run_id, shop=SHOP, as_of=as_of, **row)
         for customer_id, segment in standings.items():
             whole = customer_row(customer_id, segment=segment)
-            left_out = ("now", "currency", "cut_points_version", "contact", "consent", "deleted", "redacted")
+            told = ("contact", "consent", "deleted", "redacted", "merged_into")
+            left_out = ("now", "currency", "cut_points_version", *told)
             kept = {name: value for name, value in whole.items() if name not in left_out}
             self.insert("batch_segments", run_id=run_id, **kept)
         return run_id
@@ -191,6 +192,7 @@ def customer_row(customer_id: str, **changes: object) -> dict[str, Any]:
         "consent": None,
         "deleted": False,
         "redacted": False,
+        "merged_into": None,
     }
     return row | changes
 

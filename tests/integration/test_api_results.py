@@ -196,6 +196,7 @@ def test_customers_by_segment(world: World, headers: dict[str, str]) -> None:
         "last_order_at": "2026-11-09T09:30:00Z",
         "deleted": False,
         "redacted": False,
+        "merged_into": None,
         "stored_at": found["stored_at"],
     }
     assert pages(world, headers, "/customers", segment="No such") == []

@@ -26,6 +26,7 @@ def _record(account: tuple[str, str, str], total: int) -> PointsRecord:
         "customer_id": customer,
         "source": "order",
         "source_id": order,
+        "via": None,
         "revision": revision,
         "changed_at": "2026-11-21T09:30:00Z",
         "processed_at": "2026-11-20T08:00:00Z",

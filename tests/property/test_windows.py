@@ -104,13 +104,14 @@ def test_a_window_is_written_until_its_retention_ends(size: windows.Size) -> Non
 # What a partition keeps of them
 
 
-def fact(order: int, at: datetime, revision: str = "r1", **changes: Any) -> OrderFact:
+def fact(order: int, at: datetime, revision: str = "1", **changes: Any) -> OrderFact:
     when = instants.text(instants.from_datetime(at))
     made: OrderFact = {
+        "type": "order.fact",
         "shop": SHOP,
         "order_id": str(order),
         "customer_id": "7",
-        "revision": revision,
+        "revision": f"{revision}{0:015x}",
         "now": "2026-11-01T12:00:00Z",
         "changed_at": "2026-11-01T12:00:00Z",
         "processed_at": when,
@@ -181,7 +182,7 @@ def test_a_customer_is_counted_once_in_every_window() -> None:
     assert found["minute", "2026-11-01T12:00:00Z"] == (2, 1)
     assert found["hour", "2026-11-01T12:00:00Z"] == (3, 1)
     assert found["day", "2026-11-01T04:00:00Z"] == (4, 1)
-    partition.take([fact(1, T, "r2", counted=False, net=0), fact(2, T, "r2", counted=False, net=0)])
+    partition.take([fact(1, T, "2", counted=False, net=0), fact(2, T, "2", counted=False, net=0)])
     found = {(row["size"], row["start"]): (row["orders"], row["customers"]) for row in partition.windows()}
     assert found["minute", "2026-11-01T12:00:00Z"] == (0, 0)
     assert found["hour", "2026-11-01T12:00:00Z"] == (1, 1)
@@ -223,7 +224,7 @@ FACTS = st.lists(
         lambda order, homes, revision, customer, counted, now: fact(
             order,
             homes[0],
-            f"r{revision}",
+            str(revision),
             customer_id=customer,
             counted=counted,
             net=(100 * order + revision) * counted,

@@ -45,13 +45,17 @@ SNAPSHOT_TOPICS = [
 ]
 CUSTOMER_TOPICS = [
     *["customers/create", "customers/update"] * 2,
-    *["customers/delete", "customers/redact", "customers/data_request", "customers/merge"],
+    *["customers/delete", "customers/redact", "customers/data_request"],
+    *["customers/merge"] * 3,
     *["customers_email_marketing_consent/update"] * 2,
 ]
 STATUSES = ["paid"] * 5 + ["PAID", "partially_paid", "partially_refunded", "refunded", "pending", "voided", "mystified"]
 AMOUNTS = ["0.00", "0.99", "10.00", "99.99"]
 ORDERS = [2**60, 2**60 + 1]
 CUSTOMERS = [7, 8]
+#: Who is deleted by a merge: one of the two, or somebody else, through whom chains and circles lead.
+GONE = [7, 8, 9, 9]
+ADDRESSES = ["mail-" + "a" * 32, "mail-" + "b" * 32]
 
 
 def thorough(examples: int) -> settings:
@@ -187,6 +191,7 @@ _SHAPE = st.fixed_dictionaries(
         "refunds": st.lists(REFUND, max_size=2, unique_by=lambda refund: refund["id"]),
         "contact": st.sampled_from(["v1.three", "v1.four"]),
         "consent": st.just("v1.agreed"),
+        "address": st.sampled_from(ADDRESSES),
     },
 )
 
@@ -204,24 +209,30 @@ def _about(topic: str, customer: int, more: Json) -> tuple[str, Json]:
     if topic == "customers/delete":
         return topic, {"id": customer}
     if topic == "customers/merge":
-        kept, gone = (f"gid://shopify/Customer/{each}" for each in (customer, 99))
+        kept = more["kept"] or customer
         return topic, {
-            "admin_graphql_api_customer_kept_id": kept,
-            "admin_graphql_api_customer_deleted_id": gone,
-            "status": "completed",
+            "admin_graphql_api_customer_kept_id": f"gid://shopify/Customer/{kept}",
+            "admin_graphql_api_customer_deleted_id": f"gid://shopify/Customer/{more['gone']}",
+            "status": more["status"],
         }
+    more = {name: each for name, each in more.items() if name not in ("kept", "gone", "status")}
     if topic == "customers_email_marketing_consent/update":
         return topic, {"customer_id": customer, **{name: each for name, each in more.items() if name != "updated_at"}}
     return topic, {"id": customer, **more}
 
 
 _told = st.fixed_dictionaries(
-    {},
+    {
+        "kept": st.sampled_from([None, None, 9]),
+        "gone": st.sampled_from(GONE),
+        "status": st.sampled_from(["completed", "completed", "completed", "failed"]),
+    },
     optional={
         "updated_at": _at,
         "contact": st.sampled_from(["v1.one", "v1.two", None]),
         "consent": st.sampled_from(["v1.yes", "v1.no"]),
         "consent_at": _at,
+        "address": st.sampled_from(ADDRESSES),
     },
 )
 

@@ -17,6 +17,7 @@ def points(total: int, revision: str, *, order: str = "1", customer: str = "7", 
         "customer_id": customer,
         "source": "order",
         "source_id": order,
+        "via": None,
         "revision": revision,
         "changed_at": "2026-11-21T09:30:00Z",
         "processed_at": "2026-11-20T08:00:00Z",
@@ -27,7 +28,7 @@ def points(total: int, revision: str, *, order: str = "1", customer: str = "7", 
     return {**record, **more}  # type: ignore[typeddict-item]
 
 
-KEY: Key = (SHOP, "order", "1", "7")
+KEY: Key = (SHOP, "order", "1", "7", "")
 
 
 def test_a_first_total_is_earned_whole() -> None:
@@ -85,5 +86,7 @@ def test_revisions_compare_by_code_point() -> None:
 def test_an_id_is_a_function_of_the_change_alone_and_never_moves() -> None:
     assert str(entry_id(KEY, "earned", "a")) == "c50346b1-7ac5-5751-8ced-bacfa3bb5649"
     assert entry_id(KEY, "earned", "a") != entry_id(KEY, "reversed", "a")
-    assert entry_id((SHOP, "order", "1", "17"), "earned", "a") != entry_id((SHOP, "order", "11", "7"), "earned", "a")
-    assert entry_id((SHOP, "award", "1", "7"), "earned", "a") != entry_id(KEY, "earned", "a")
+    one, other = (SHOP, "order", "1", "17", ""), (SHOP, "order", "11", "7", "")
+    assert entry_id(one, "earned", "a") != entry_id(other, "earned", "a")
+    assert entry_id((SHOP, "award", "1", "7", ""), "earned", "a") != entry_id(KEY, "earned", "a")
+    assert entry_id((SHOP, "order", "1", "7", "8"), "earned", "a") != entry_id(KEY, "earned", "a")

@@ -15,7 +15,7 @@ from tests.harness import Stream
 from tests.sinks import unstorable
 
 MODELS: dict[str, Any] = {
-    topics.ORDER_FACTS: records.ORDER_FACT,
+    topics.ORDER_FACTS: records.ACCOUNT_RECORD,
     topics.POINTS: records.POINTS_RECORD,
     topics.CUSTOMER_ROWS: records.CUSTOMER_ROW,
     topics.RFM: records.RFM_UPDATED,

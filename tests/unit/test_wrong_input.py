@@ -207,7 +207,7 @@ class Outcome:
         return str(self.letters[0]["error"])
 
     def facts(self) -> list[Json]:
-        return [value for name, value in self.outputs if name == topics.ORDER_FACTS and value["order_id"] == "1001"]
+        return [value for name, value in self.outputs if name == topics.ORDER_FACTS and value.get("order_id") == "1001"]
 
 
 def _without_text(value: bytes) -> bytes:

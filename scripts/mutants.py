@@ -379,10 +379,8 @@ MUTANTS = [
     Mutant(
         "the customers an order has left are told nothing",
         "tables/orders.py",
-        """        for each in state["owners"]
-    ]""",
-        """        for each in state["owners"] if each == owner
-    ]""",
+        "for fact in told]",
+        'for fact in told if fact["customer_id"] == owner]',
         (ORDER_FREE, GOLDEN),
     ),
     Mutant(

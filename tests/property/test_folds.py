@@ -204,7 +204,7 @@ def measured(processed_at: list[datetime], look_back: int | None = LOOK_BACK) ->
     state = customers.initial()
     nodes: Any = Flat()
     for number, at in enumerate(processed_at):
-        entry = [instants.from_datetime(at), str(number), "r", 100, 1, 0, 1]
+        entry = [instants.from_datetime(at), str(number), "r", 100, 1, 0, 1, 1]
         state["tree"] = contributions.put(nodes, state["tree"], entry)
     state["now"] = instants.from_datetime(T)
     return customers.measure(state, nodes, look_back)

@@ -76,7 +76,7 @@ class Kept:
 
 
 def entry(at: int, order: int, revision: int = 1, net: int = 0, counted: bool = True) -> contributions.Entry:
-    return [at, str(order), f"r{revision}", net * counted, net + 3, 3, int(counted)]
+    return [at, str(order), f"r{revision}", net * counted, net + 3, 3, int(counted), 1]
 
 
 # Few instants and few orders: ties of processed_at are the rule, and so are entries put again.
@@ -157,7 +157,9 @@ def test_no_value_grows_with_history() -> None:
     state, nodes = kept.open()
     for number in range(20_000):
         at = 1_700_000_000_000_000 + (number * 7919) % 20_000
-        state["tree"] = contributions.put(nodes, state["tree"], [at, str(10**18 + number), "r" * 120, 1000, 10, 0, 1])
+        state["tree"] = contributions.put(
+            nodes, state["tree"], [at, str(10**18 + number), "r" * 120, 1000, 10, 0, 1, 1]
+        )
     kept.lay([*nodes.below_the_root().items(), (KEY, codec.dumps(state)), *nodes.removed().items()])
     assert max(map(len, kept.table.values())) < 8192
     state, nodes = kept.open()

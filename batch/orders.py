@@ -77,9 +77,17 @@ def _refunds(history: History, states: pl.DataFrame) -> pl.DataFrame:
     """By order: the goods (`unknown`, `unknown_tax`) that its newest snapshot has not taken off yet, and what all its
     refunds take `beyond` their goods; that may be below 0.
     """
-    listed = pl.col("refund_id").is_in(pl.col("refund_ids"))
+    # A row for each id: looking for each refund in its order's list takes the square of an order's refunds.
+    listed = (
+        states.select("order_id", refund_id="refund_ids")
+        .explode("refund_id")
+        .drop_nulls("refund_id")
+        .unique()
+        .with_columns(listed=pl.lit(value=True))
+    )
     earlier = pl.col("created_at") <= pl.col("updated_at")
-    known = pl.when(pl.col("refund_ids").is_null()).then(earlier).otherwise(listed)
+    named = pl.col("listed").fill_null(value=False)
+    known = pl.when(pl.col("refund_ids").is_null()).then(earlier).otherwise(named)
     told = pl.col("paid") != UNTOLD
     taken = (
         pl.when(pl.col("refunds") == "goods")
@@ -91,6 +99,7 @@ def _refunds(history: History, states: pl.DataFrame) -> pl.DataFrame:
     return (
         history.refunds.frame()
         .join(states.select("order_id", "updated_at", "refund_ids", "refunds"), on="order_id", how="inner")
+        .join(listed, on=["order_id", "refund_id"], how="left")
         .with_columns(known=known, beyond=taken - pl.col("goods"))
         .group_by("order_id")
         .agg(

@@ -291,7 +291,7 @@ def read_options(words: Sequence[str] | None = None) -> Options:
     parser.add_argument("--output", type=Path, help="the file to write; docs/benchmarks.md, and none with --quick")
     found = parser.parse_args(words)
     if found.quick:
-        return Options(2000, 1, 500, 200, 2.0, not found.without_quix, found.output)
+        return Options(500, 1, 200, 100, 1.0, not found.without_quix, found.output)
     output = found.output or ROOT / "docs" / "benchmarks.md"
     return Options(found.orders, found.rounds, 50_000, 20_000, 30.0, not found.without_quix, output)
 

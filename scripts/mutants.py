@@ -25,7 +25,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = (
-    *("events", "tables", "runtime", "books", "streams", "batch", "api", "cli"),
+    *("events", "tables", "runtime", "books", "imports", "streams", "batch", "api", "cli"),
     *("sql", "tests", "pyproject.toml"),
 )
 #: A mutant that hangs the tests is noticed too.

@@ -39,6 +39,13 @@ _FIELDS: Final = {
     "customer": _WHO,
 }
 
+#: Refunds of which nothing but the total is told, on days that every month has.
+_REFUNDS: Final = (
+    r'\[(\{"id":"gid://shopify/Refund/[0-9]{1,20}","createdAt":"2[0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T'
+    r'([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z","totalRefundedSet":\{"shopMoney":\{"amount":"[0-9.]{1,20}",'
+    r'"currencyCode":"[A-Z]{3}"\}\}\},?)+\]'
+)
+
 _BULK: Final = r"""
 CREATE TEMP TABLE lines AS SELECT * FROM read_json(
     $path, format = 'newline_delimited', ignore_errors = true, maximum_object_size = 67108864, columns = {fields});
@@ -69,7 +76,7 @@ CREATE TEMP TABLE found AS SELECT
         AND lower("displayFinancialStatus") IN {statuses}
         AND "currencyCode" = '{currency}' AND "lineItems" IS NULL
         AND coalesce("cancelledAt", 'null') = 'null' AND coalesce(test, 'false') IN ('false', 'null')
-        AND coalesce(refunds, '[]') IN ('[]', 'null')
+        AND (coalesce(refunds, '[]') IN ('[]', 'null') OR regexp_full_match(refunds, '{refunds}'))
         AND regexp_full_match("currentSubtotalPriceSet"."shopMoney".amount, '{amount}')
         AND regexp_full_match("subtotalPriceSet"."shopMoney".amount, '{amount}')
         AND coalesce("currentSubtotalPriceSet"."shopMoney"."currencyCode", '{currency}') = '{currency}'
@@ -187,6 +194,7 @@ def _statements(reader: BulkFile | OrderExport, path: Path, currency: str) -> st
     known = {
         "amount": rf"[0-9]{{1,10}}(\.[0-9]{{1,{places}}}0*)?" if places else r"[0-9]{1,10}(\.0+)?",
         "time": r"(19[7-9][0-9]|2[0-9]{3})-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})",
+        "refunds": _REFUNDS,
         "local": r"(19[7-9][1-9]|2[0-9]{3})-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}",
         "statuses": "(" + ", ".join(f"'{each}'" for each in sorted(orders.KNOWN_STATUSES)) + ")",
         "currency": currency,

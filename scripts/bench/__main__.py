@@ -17,7 +17,7 @@ import psutil
 import psycopg
 
 from scripts import servers
-from scripts.bench import alone, data, folds, peers, report, through, web
+from scripts.bench import alone, data, folds, past, peers, report, through, web
 from scripts.bench.report import Floor, number, table
 from scripts.bench.world import ROOT, BenchError, World, world
 
@@ -25,6 +25,7 @@ FAUST, QUIX, OURS = "plain Faust", "Quix Streams", "LoyalNest"
 
 #: Floors of docs and issues; a figure may be better, and says so itself.
 WEBHOOKS, DELAY, RECOVERY = 500, 1.0, 100_000
+TRIED, BROUGHT_IN = 50_000, 5_000
 
 
 class Options(NamedTuple):
@@ -33,6 +34,7 @@ class Options(NamedTuple):
     history: int  # orders of the one customer
     webhooks: int
     seconds: float  # at RATE orders a second
+    past: int  # orders of the file that is brought in
     quix: bool
     output: Path | None
 
@@ -149,6 +151,40 @@ def webhooks(place: World, options: Options) -> Section:
         f" {found.client_cpu / found.seconds:.0%}: it is not the client that is measured.",
         [Floor("webhooks/s accepted by one API process", rate, WEBHOOKS, "/s")],
     )
+
+
+def store_with_a_past(place: World, options: Options) -> Section:
+    say("a store with a past")
+    file = place.folder / "past.jsonl"
+    past.write(file, options.past)
+    lines, seconds = past.tried(file)
+    rows, found = [], {}
+    for where, journal in (("Kafka", False), ("the raw history (embedded)", True)):
+        say(f"bringing it in to {where}")
+        each = found[where] = past.brought_in(place, file, journal=journal)
+        cpu = f"{each.cpu / each.orders * 1e6:,.0f}"
+        rows.append([f"durable in {where}", number(each.orders / each.seconds), cpu])
+    say("delay from accepted to visible, while it is brought in")
+    late = report.spread(web.delay(place, RATE, options.seconds, file).seen)
+    return Section(
+        "A store with a past",
+        f"A bulk operation's file of {options.past:,} orders ({lines:,} lines, {file.stat().st_size / 2**20:,.0f} MiB)."
+        f" The **dry run** reads {number(lines / seconds)} lines a second. Brought in with nothing else running"
+        " (`--at-once`), e-mail sealed with each customer's key:\n\n"
+        + table(["until it is", "orders/s", "CPU of the import, µs an order"], rows)
+        + f"\n\nBrought in beside {RATE:.0f} live webhooks a second through API, Kafka, worker and sink, at the pace"
+        " that it takes then, a webhook's customer can be seen after"
+        f" {report.seconds(late[0])} (median), {report.seconds(late[1])} (95 %), {report.seconds(late[2])} (99 %).",
+        [
+            Floor("lines/s of a dry run", lines / seconds, TRIED, "/s"),
+            Floor("orders/s brought in until durable", _slowest(found), BROUGHT_IN, "/s"),
+            Floor("delay from accepted to visible while a past comes in, 95 %", late[1], DELAY, "s", True, 2),
+        ],
+    )
+
+
+def _slowest(found: dict[str, past.Brought]) -> float:
+    return min(each.orders / each.seconds for each in found.values())
 
 
 def delays(place: World, options: Options) -> Section:
@@ -274,6 +310,7 @@ def measure(options: Options) -> str:
             orders_a_second(place, options),
             webhooks(place, options),
             delays(place, options),
+            store_with_a_past(place, options),
             parts(place, options),
             where(options),
         ]
@@ -285,15 +322,16 @@ def measure(options: Options) -> str:
 def read_options(words: Sequence[str] | None = None) -> Options:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--orders", type=int, default=100_000, help="orders of each run through it all")
+    parser.add_argument("--past", type=int, default=100_000, help="orders of the file that is brought in")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant")
     parser.add_argument("--quick", action="store_true", help="everything small, to see that it works")
     parser.add_argument("--without-quix", action="store_true", help="leave out Quix Streams, which is installed apart")
     parser.add_argument("--output", type=Path, help="the file to write; docs/benchmarks.md, and none with --quick")
     found = parser.parse_args(words)
     if found.quick:
-        return Options(500, 1, 200, 100, 1.0, not found.without_quix, found.output)
+        return Options(500, 1, 200, 100, 1.0, 1000, not found.without_quix, found.output)
     output = found.output or ROOT / "docs" / "benchmarks.md"
-    return Options(found.orders, found.rounds, 50_000, 20_000, 30.0, not found.without_quix, output)
+    return Options(found.orders, found.rounds, 50_000, 20_000, 30.0, found.past, not found.without_quix, output)
 
 
 def main() -> int:

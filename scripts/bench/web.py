@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from books import api_keys
 from cli.shop import deliveries, store_maker
 from cli.shop.deliveries import Outgoing
+from cli.stack import home
 from events import instants
 from scripts import servers
 from scripts.bench import data
@@ -150,8 +151,11 @@ def accepted(world: World, number: int) -> Accepted:
 # --- delay -------------------------------------------------------------------------------------------------------
 
 
-def delay(world: World, rate: float, seconds: float) -> Delay:
-    """API, worker and sink at a steady rate; a row is seen on the sink's own notice of its commit."""
+def delay(world: World, rate: float, seconds: float, past: Path | None = None) -> Delay:
+    """API, worker and sink at a steady rate; a row is seen on the sink's own notice of its commit.
+
+    `past`: while that file is being brought in.
+    """
     number = int(rate * seconds)
     with world.run("delay") as run:
         api, port = _api(run)
@@ -159,8 +163,12 @@ def delay(world: World, rate: float, seconds: float) -> Delay:
         sink = run.sink()
         worker = run.worker()
         sink.go_on()
-        load = _load(run, port, list(requests(number, _SAMPLE)), rate, key)
-        seen = _watch(run, number, [api, sink, worker], time.monotonic() + seconds + 120)
+        if past is not None:
+            _bring_in(run, past)
+        wanted = list(requests(number, _SAMPLE))
+        load = _load(run, port, wanted, rate, key)
+        customers = {customer for customer, _, _ in wanted}
+        seen = _watch(run, customers, [api, sink, worker], time.monotonic() + seconds + 120)
         outcome = _outcome(load, number)
     accepted_at = outcome["accepted"]
     return Delay(
@@ -175,22 +183,34 @@ async def _key(run: Run) -> str:
         return await api_keys.create(connection, data.SHOP, "bench", ["read"], datetime.now(UTC))
 
 
-def _watch(run: Run, number: int, processes: list[Process], until: float) -> dict[str, float]:
-    """When each customer's row was there: looked up whenever the sink tells of a commit."""
+def _bring_in(run: Run, past: Path) -> None:
+    """`loyalnest import`, until some of it is durable."""
+    known = "SELECT count(*) FROM programs"
+    wait("the program", lambda: run.number(known) > 0, seconds=60)
+    words = [sys.executable, "-m", "cli.main", "import", str(past), "--shop", data.SHOP]
+    master = SecretStr(base64.b64encode(bytes(32)).decode())
+    importing = run.spawn("import", words, home.environment(home.changed(run.settings, master_key=master)))
+    begun = "SELECT coalesce(max(position), 0) FROM imports"
+    wait("the import", lambda: importing.check() and run.number(begun) > 0, seconds=120)
+
+
+def _watch(run: Run, wanted: set[str], processes: list[Process], until: float) -> dict[str, float]:
+    """When each of these customers' row was there: looked up whenever the sink tells of a commit."""
     seen: dict[str, float] = {}
     since = datetime.fromtimestamp(0, UTC)
     with psycopg.connect(run.settings.database_url(), autocommit=True) as listening:
         listening.execute(f"LISTEN {CHANNEL}")
-        while len(seen) < number:
+        while len(seen) < len(wanted):
             list(listening.notifies(timeout=0.5, stop_after=1))
             now = time.time()
             rows = run.database.execute(
                 "SELECT customer_id, stored_at FROM customers WHERE stored_at > %s ORDER BY stored_at", [since]
             ).fetchall()
             for customer, stored_at in rows:
-                seen.setdefault(customer, now)
+                if customer in wanted:
+                    seen.setdefault(customer, now)
                 since = stored_at
             if time.monotonic() > until:
-                raise BenchError(f"{number - len(seen)} of {number} orders were never seen")
+                raise BenchError(f"{len(wanted) - len(seen)} of {len(wanted)} orders were never seen")
             all(process.check() for process in processes)
     return seen

@@ -20,6 +20,7 @@ HEADINGS = [
     "## Orders a second, from the topic through both agents and the sink",
     "## Webhooks a second",
     "## From accepted to visible",
+    "## A store with a past",
     "## The parts alone",
     "## Where the time goes",
     "### What was tried",
@@ -37,7 +38,8 @@ def test_quick_bench_measures_everything(real_kafka: str, tmp_path: Path) -> Non
     text = output.read_text(encoding="utf-8")
     assert [line for line in text.splitlines() if line.startswith("#")] == HEADINGS
     assert text in done.stdout
-    for figure in ("orders/s through all of it", "webhooks/s accepted", "delay from accepted", "recovery of tables"):
+    figures = ("orders/s through all of it", "webhooks/s accepted", "delay from accepted", "recovery of tables")
+    for figure in (*figures, "lines/s of a dry run", "orders/s brought in"):
         line = next(line for line in text.splitlines() if line.startswith(f"| {figure}"))
         assert line.rstrip(" |").endswith(("held", "**not held**"))
 

@@ -248,8 +248,8 @@ class BulkFile:
                 payload[ours] = root[theirs]
         default = root.get("defaultEmailAddress") or {}
         email = root.get("email") or default.get("emailAddress")
-        if email:
-            payload["email"] = email
+        if "email" in root or "defaultEmailAddress" in root:
+            payload["email"] = email or None  # none any more
         consent = root.get("emailMarketingConsent") or default
         if isinstance(state := consent.get("marketingState"), str):
             payload["email_marketing_consent"] = {
@@ -399,14 +399,15 @@ def _line(line: Json) -> Json:
             found[ours] = line[theirs]
     found["gift_card"] = line.get("isGiftCard", line.get("giftCard"))
     if (price := _money(line.get("originalUnitPriceSet", line.get("originalUnitPrice")))) is not None:
-        found["price_set"] = price
         found["price"] = price["shop_money"]["amount"]
-    if "discountAllocations" in line:
+        if found["gift_card"]:  # of any other line the price alone is kept
+            found["price_set"] = price
+    if line.get("discountAllocations"):
         amounts = [_money(each.get("allocatedAmountSet")) for each in _list(line["discountAllocations"])]
         found["discount_allocations"] = [{"amount_set": each} for each in amounts if each is not None]
     if (discount := _money(line.get("totalDiscountSet"))) is not None:
         found["total_discount"] = discount["shop_money"]["amount"]
-    if "taxLines" in line:
+    if line.get("taxLines") is not None:
         amounts = [_money(each.get("priceSet", each.get("price"))) for each in _list(line["taxLines"])]
         found["tax_lines"] = [{"price": each["shop_money"]["amount"]} for each in amounts if each is not None]
     for ours, theirs in (("product_id", "product"), ("variant_id", "variant")):

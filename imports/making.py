@@ -1,5 +1,6 @@
 """Pieces of a file into what can be published, in processes of their own: that is most of an import's work."""
 
+import gc
 import os
 import threading
 from collections import Counter
@@ -66,6 +67,9 @@ _maker: Maker | None = None
 def _begin(maker: Maker, parent: int) -> None:
     global _maker
     _maker = maker
+    # Nothing here lives long or refers to itself: looking for it takes a tenth of the time.
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 20)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

@@ -19,10 +19,11 @@ import pytest
 
 from cli.commands import play
 from cli.shop.transactions import order_paid
-from events import instants, keys, money, topics
+from events import instants, keys, money, orders, topics
 from events.programs import FIRST_POLICY
-from imports import transactions
-from imports.items import FileError
+from imports import files, items, judging, transactions
+from imports.items import FileError, Item, Reader
+from imports.judging import Judged
 from runtime import kafka
 from streams.sink import store as sink_store
 from streams.sink.rows import Rows
@@ -39,6 +40,8 @@ WEBHOOKS = [path for path in CASES if json.loads(path.read_text(encoding="utf-8"
 FILES = [path for path in CASES if path not in WEBHOOKS]
 #: What is expected of these is told in words; each has a test of its own.
 IN_WORDS = {path for path in FILES if isinstance(json.loads(path.read_text(encoding="utf-8"))["expect"], str)}
+#: What the admin of Shopify exports is brought in, not played.
+EXPORTS = {path for path in FILES if path.stem[:3] == "241"}
 FILE_SHOP = "nest-case.myshopify.com"
 AS_OF = datetime(2026, 11, 25, tzinfo=UTC)
 
@@ -163,7 +166,7 @@ def test_the_oracle_and_the_batch_agree(path: Path, world: World) -> None:
     compare([{**each, "shop": SHOP} for each in published], {**program(case), "rules": rules})
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path not in IN_WORDS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in FILES if path not in IN_WORDS | EXPORTS], ids=lambda path: path.stem)
 def test_a_file_of_transactions_is_read_as_it_is_meant(path: Path) -> None:
     """Each of a case's files played in turn; what was posted before is the same delivery."""
     case = read(path)
@@ -200,6 +203,34 @@ def test_a_comma_is_the_decimal_sign_where_semicolons_part_the_columns() -> None
     assert [row.amount for row in transactions.read(path, "csv", "USD").found] == [12_50]
 
 
+def test_the_admins_orders_export_is_brought_in() -> None:
+    case = read(*EXPORTS)
+    reader = files.reader(Path(__file__).parent / "cases" / case["files"][0], FILE_SHOP, "USD", 0)
+    reader.scan()
+    found: dict[str | None, list[Any]] = {}
+    for item in items.items(reader):
+        judged = judging.judge(item, FILE_SHOP, "USD") if isinstance(item, Item) else item
+        assert isinstance(judged, Judged)
+        told = judged.opened.told
+        found.setdefault(told.email, []).append(judged)
+        assert told.consent == ("subscribed" if told.email else None)
+    assert len(found.pop(None)) == case["expect"]["guest_orders"]
+    for email, wanted in case["expect"]["customers_by_email"].items():
+        judgements = [each.order for each in found.pop(email)]
+        net = [each["base"] for each in judgements if each["status"] in orders.COUNTING and not each["cancelled"]]
+        assert len(net) == wanted["orders"]
+        if "net" in wanted:
+            assert money.decimal_text(sum(net), "USD") == wanted["net"]
+    assert not found
+    newest = max(each["processed_at"] for each in told_of(reader))
+    assert instants.text(newest) == case["expect"]["time_of_1006"]
+
+
+def told_of(reader: Reader) -> list[Any]:
+    judged = (judging.judge(each, FILE_SHOP, "USD") for each in items.items(reader) if isinstance(each, Item))
+    return [each.order for each in judged if isinstance(each, Judged)]
+
+
 def test_rows_in_another_currency_are_told() -> None:
     path = Path(__file__).parent / "cases" / "258-two-currencies.csv"
     rows = transactions.read(path, "csv", "USD").found
@@ -224,7 +255,7 @@ def test_every_file_names_its_source_and_expects_what_is_looked_at() -> None:
         assert case["name"] == path.stem
         assert case["source"]
         assert case["symptom"]
-        if path not in IN_WORDS:
+        if path not in IN_WORDS | EXPORTS:
             assert set(case["expect"]) <= looked_at
             assert set(case["expect"]) - {"wanted_too"}
     assert {path.stem[:3] for path in IN_WORDS} == {"246", "250", "252", "257", "258", "265"}

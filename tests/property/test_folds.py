@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from events import envelopes, instants, money, topics
 from events.announcements import succeed, tag
 from events.errors import BadEvent
-from events.programs import CutPoints, Policies, Program, Rates, Rule, default_cut_points
+from events.programs import CutPoints, Policies, Policy, Program, Rates, Rule, default_cut_points
 from tables import contributions, customers, orders, rfm
 from tables.reference import ShopReference
 from tests import oracle
@@ -85,6 +85,9 @@ def test_an_orders_state_is_a_join(sent: list[Json], data: st.DataObject) -> Non
 @thorough(400)
 @given(sent=webhooks.envelopes(), data=st.data())
 def test_a_revision_grows_with_the_state_and_stands_for_it(sent: list[Json], data: st.DataObject) -> None:
+    refunds, taxes = data.draw(webhooks.POLICIES)
+    policy = Policy(refunds=refunds, taxes=taxes)
+    policies = Policies(Program(shop=SHOP, currency="USD", policies=(policy,)))
     state, before = orders.initial(), None
     for each in data.draw(st.permutations(webhooks_of_one_order(sent))):
         state = orders.apply(state, each, "USD")
@@ -96,8 +99,9 @@ def test_a_revision_grows_with_the_state_and_stands_for_it(sent: list[Json], dat
             assert (revision > old_revision) == (covered(state) != covered(old))
             assert revision >= old_revision
             if revision == old_revision:
-                known = worth(old)
-                assert {customer: fact for customer, fact in worth(state).items() if customer in known} == known
+                known = worth(old, policies)
+                now = worth(state, policies)
+                assert {customer: fact for customer, fact in now.items() if customer in known} == known
         before = state, revision
 
 

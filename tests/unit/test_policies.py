@@ -184,6 +184,7 @@ def test_where_prices_hold_no_tax_nothing_is_taken() -> None:
         # One cup edited away: half of its line's tax, a third of one rounded half up.
         ({"line_items": [{**CUPS, "current_quantity": 1}, PLATE]}, 95_20 - 7_60 - 3_80, 100_00),
         ({"line_items": [{**CUPS, "quantity": 3, "current_quantity": 2}, PLATE]}, 95_20 - 10_13 - 3_80, 100_00),
+        ({"line_items": [line("47.60", 2, "0.05", 1), PLATE]}, 95_20 - 3 - 3_80, 119_00 - 5 - 3_80),
         # A tax that cannot be read is none.
         (
             {"line_items": [{**CUPS, "tax_lines": [{"price": "0.001"}]}, {**PLATE, "current_quantity": 0}]},
@@ -218,10 +219,12 @@ def test_the_policy_is_that_of_the_orders_time() -> None:
         {"shop": SHOP, "currency": "USD", "policies": [{**each, "taxes": "as_priced"} for each in (before, at)]}
     )
     for processed_at, net in ((PAID, 79_00), ("2026-11-20T09:59:59.999999Z", 119_00)):
-        state = orders.initial()
+        state, history = orders.initial(), History(SHOP, "USD")
         for each in told(order("119.00", processed_at=processed_at), refund([], "40.00")):
             state = orders.apply(state, envelopes.read(json.dumps(each).encode(), topics.ORDERS), "USD")
+            history.absorb([(topics.ORDERS, json.dumps(each).encode())])
         assert [each["net"] for each in orders.facts(SHOP, "1", "USD", state, Policies(program))] == [net]
+        assert batch_orders.worth(history, program)["net"].to_list() == [net]
 
 
 def test_sums_stay_within_bounds() -> None:

@@ -7,7 +7,7 @@ again after a crash, or wanted again, is the same message and changes nothing.
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -42,7 +42,13 @@ class ImportingError(RuntimeError):
 
 
 class Waits(Protocol):
-    async def wait(self, on_wait: Callable[[float], None] = ...) -> None: ...
+    """Says when how much may be published (imports/pace.py)."""
+
+    size: int
+
+    async def wait(self) -> None: ...
+
+    def sent(self, messages: Sequence[Message]) -> None: ...
 
 
 @dataclass
@@ -92,7 +98,8 @@ class Tally:
 class Bringing:
     """One file on its way in. `rejected` is told of each line that cannot be read, `moved` how far it is.
 
-    `batch` messages are published at once; with `batch_due` the schedule runs the shop's batch once it is in.
+    Without a `pace`, `batch` messages are published at once; with `batch_due` the schedule runs the shop's batch once
+    it is in.
     """
 
     path: Path
@@ -148,12 +155,10 @@ class Bringing:
         cut = making.batches(maker.reader, self.batch, tally.position)
         noted = monotonic()
         async for batch, noticed in _ahead(cut, make):
-            if self.pace is not None:
-                await self.pace.wait()
             if (why := self.publisher.failed()) is not None:
                 raise ImportingError(why)
             made = [each for each in batch if isinstance(each, Made)]
-            await self.publisher.publish(await self._sealed(made, received_at))
+            await self._publish(await self._sealed(made, received_at))
             self.rejected([each for each in batch if isinstance(each, Problem)])
             tally.add(batch)
             tally.notes += noticed
@@ -161,6 +166,20 @@ class Bringing:
             if monotonic() - noted > _NOTE:
                 noted = monotonic()
                 await book.move(connection, found.id, tally.progress(maker.reader.notes.counts))
+
+    async def _publish(self, messages: list[Message]) -> None:
+        """Returns when all are durable."""
+        at = 0
+        while at < len(messages):
+            if self.pace is None:
+                part = messages
+            else:
+                await self.pace.wait()
+                part = messages[at : at + self.pace.size]
+            await self.publisher.publish(part)
+            if self.pace is not None:
+                self.pace.sent(part)
+            at += len(part)
 
     async def _sealed(self, made: list[Made], received_at: str) -> list[Message]:
         """As messages, e-mail and consent sealed."""

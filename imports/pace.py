@@ -1,35 +1,50 @@
-"""An import's pace: it goes on only while the readers of the topics are hardly behind, so that webhooks pass it by.
+"""An import's pace: what it publishes is worked off before more is, in parts small enough for that to take a moment.
 
-What is published waits in one line with the live webhooks. So that line is kept short: while worker, sink and journal
-together are further behind than what they read in a fraction of a second, nothing more is put into it.
+An import's messages and live webhooks stand in one line, so whoever comes has at most one part before them. The parts
+grow while they are worked off faster than they need be, and shrink when that takes longer.
 """
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 
 import psycopg
 from confluent_kafka import KafkaException
 
+from events import topics
+from events.messages import Message
 from runtime import database
 from runtime.progress import JOURNAL, Gauge
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Messages that the worker may be behind, over all its topics; its positions are up to a second old.
-WORKER_LAG: Final = 1_500
-#: Records that the sink may be behind: several of an order's.
-SINK_LAG: Final = 6_000
-#: Messages that may wait in the journal for the embedded broker.
-JOURNAL_LAG: Final = 1_000
+#: Messages of a part: the first one's, and bounds.
+FIRST: Final = 100
+LEAST: Final = 20
+MOST: Final = 500
 
-#: Messages published at once: what a webhook that comes just then has before it.
+#: Seconds in which a part should be worked off: read by the worker, told, and stored.
+SHORT: Final = 0.25
+LONG: Final = 0.4
+
+#: Records that worker and sink may be behind all the same: others' (and the worker's positions are a second old).
+WORKER_LAG: Final = 10_000
+SINK_LAG: Final = 500
+#: Messages that may wait in the journal for the embedded broker.
+JOURNAL_LAG: Final = 50
+
+#: Chunks of a file that are made at once.
 BATCH: Final = 500
 
-_POLL: Final = 0.05
+_POLL: Final = 0.02
+
+#: What the worker tells of each message of a stream, at least.
+_TOLD: Final = {topics.ORDERS: topics.POINTS, topics.CUSTOMERS: topics.CUSTOMER_ROWS}
 
 _WAITING: Final = """
 SELECT count(*) FROM (
@@ -41,27 +56,48 @@ SELECT count(*) FROM (
 
 
 class Pace:
-    """Waits while anybody is too far behind. `close` it in the end."""
+    """Waits until what was published has been worked off. `size` is how much to publish next; `close` it in the end."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._gauge: Gauge | None = None
         self._connection: psycopg.Connection[Any] | None = None
+        self.size = FIRST
+        self._ends: Counter[str] = Counter()
+        self._wanted: Counter[str] = Counter()
+        self._sent_at: float | None = None
+        self._closed = threading.Event()
 
-    async def wait(self, on_wait: Callable[[float], None] = lambda _: None) -> None:
-        """Returns when there is room; `on_wait` is told how long it has waited (seconds)."""
-        began = time.monotonic()
-        while not await asyncio.to_thread(self._has_room):
-            on_wait(time.monotonic() - began)
-            await asyncio.sleep(_POLL)
+    def sent(self, messages: Sequence[Message]) -> None:
+        """These have been published just now, after `wait`."""
+        streams = Counter(message.topic for message in messages)
+        # Each order makes a record of points at least, each customer a row. (Some are refused, and make none.)
+        self._wanted = Counter({name: self._ends[name] + streams[stream] * 9 // 10 for stream, name in _TOLD.items()})
+        self._sent_at = time.monotonic()
+
+    async def wait(self) -> None:
+        """Returns when what was sent has been worked off and nobody is far behind."""
+        await asyncio.to_thread(self._until_room)
+        if self._sent_at is not None:
+            took = time.monotonic() - self._sent_at
+            if took > LONG:
+                self.size = max(self.size * 2 // 3, LEAST)
+            elif took < SHORT:
+                self.size = min(self.size * 5 // 4, MOST)
+            self._sent_at = None
+
+    def _until_room(self) -> None:
+        while not self._has_room():
+            if self._closed.wait(_POLL):
+                return
 
     def _has_room(self) -> bool:
         try:
             return self._look()
         except (psycopg.Error, KafkaException) as error:
             log.warning("how far the readers are cannot be seen: %s", database.first_line(error))
-            self.close()
-            time.sleep(1)
+            self._leave()
+            self._closed.wait(1)
             return False
 
     def _look(self) -> bool:
@@ -74,9 +110,20 @@ class Pace:
             if row is not None and row[0] > JOURNAL_LAG:
                 return False
         progress = self._gauge.read(self._connection)
+        self._ends = Counter()
+        for (topic, _), end in progress.ends.items():
+            self._ends[topic] += end
+        told = all(self._ends[name] >= wanted for name, wanted in self._wanted.items())
+        if not told and progress.worker_lag > 0:
+            return False
         return progress.worker_lag <= WORKER_LAG and progress.sink_lag <= SINK_LAG
 
     def close(self) -> None:
+        """Nobody waits any more."""
+        self._closed.set()
+        self._leave()
+
+    def _leave(self) -> None:
         if self._gauge is not None:
             self._gauge.close()
         if self._connection is not None:

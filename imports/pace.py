@@ -24,8 +24,8 @@ from runtime.settings import Settings
 log = logging.getLogger(__name__)
 
 #: Messages of a part: the first one's, and bounds.
-FIRST: Final = 100
-LEAST: Final = 20
+FIRST: Final = 200
+LEAST: Final = 200
 MOST: Final = 500
 
 #: Seconds in which a part should be worked off: read by the worker, told, and stored.

@@ -18,7 +18,7 @@ from batch import parity
 from tests import bulk
 from tests.e2e.up import COMMAND, Up, _environment, up, wait
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SHOP = "nest.myshopify.com"
 ORDERS, CUSTOMERS = 4_000, 500
@@ -73,7 +73,7 @@ def test_an_import_killed_in_the_middle_goes_on(folder: Path) -> None:
         status, position = _row(stack)
         assert status == "running"
         assert 0 < position < 3_000
-        said = stack.run("import", str(first), str(rest), "--shop", SHOP, seconds=200)
+        said = stack.run("import", str(first), str(rest), "--shop", SHOP, seconds=300)
         assert f"goes on after {position:,}" in said
         assert "500 customers scored" in said
         assert "nothing to do" in stack.run("import", str(first), "--shop", SHOP)

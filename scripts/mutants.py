@@ -801,10 +801,19 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
         (HISTORY, WINDOWS),
     ),
     Mutant(
-        "old chunks are removed before the row",
-        "tables/chunks.py",
-        "return {**writes, **removed}",
-        "return {**removed, **writes}",
+        "old nodes are removed before the row",
+        "streams/worker/guard.py",
+        """        self._produce(values, report)
+        # A fold gives removals last: nothing that is kept names them any more.
+        gone = [key for key, value in flight.writes.items() if value is None]
+        if gone:
+            self._produce(((topic, key, None, at) for key in gone), report, [(FENCING, mark)])
+""",
+        """        gone = [key for key, value in flight.writes.items() if value is None]
+        if gone:
+            self._produce(((topic, key, None, at) for key in gone), report, [(FENCING, mark)])
+        self._produce(values, report)
+""",
         (ORDER_FREE,),
     ),
     Mutant(

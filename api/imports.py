@@ -289,6 +289,7 @@ async def get_imports(caller: AdminAccess) -> ImportsModel:
 async def get_import(
     caller: AdminAccess, import_id: Annotated[UUID, Path(description="as the POST answered it")]
 ) -> ImportModel:
+    """Its counts and state; `problems` says why rows were left out, by line."""
     async with caller.services.pool.connection() as connection:
         found = await book.find(connection, import_id, caller.shop)
     if found is None:

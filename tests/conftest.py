@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -204,3 +204,19 @@ def topic_prefix(real_kafka: str) -> Iterator[str]:
 def real(real_kafka: str, real_database: str, topic_prefix: str) -> Settings:
     """Settings for real servers, with topics and groups of this test's own (not made yet)."""
     return Settings(kafka=real_kafka, database=real_database, topic_prefix=topic_prefix, partitions=4)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a fuzz test says may hold half a surrogate pair: a worker could not tell it, and the whole run would end."""
+    report = yield
+    report.sections = [(title, _encodable(said)) for title, said in report.sections]
+    if report.failed and (said := str(report.longrepr)) != (plain := _encodable(said)):
+        report.longrepr = plain
+    return report
+
+
+def _encodable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()

@@ -139,7 +139,8 @@ class Stream:
             self.connection.cursor() as cursor,
             cursor.copy(
                 "COPY customers (shop, customer_id, now, currency, balance, recency_days, frequency, monetary,"
-                " last_order_at, r, f, m, score, segment_id, segment, cut_points_version, deleted, redacted) FROM STDIN"
+                " last_order_at, r, f, m, score, segment_id, segment, cut_points_version, deleted, redacted,"
+                " merged_into) FROM STDIN"
             ) as copy,
         ):
             for name in customers:
@@ -159,7 +160,7 @@ class Stream:
         standing = (*(row.digits or (None, None, None)), row.score or None, row.segment_id, row.segment, row.version)
         balance = row.balance + (name in self.wrong)
         measured = (balance, row.recency, row.frequency, row.monetary, row.last_order_at)
-        return (shop, name, now, "USD", *measured, *standing, False, False)
+        return (shop, name, now, "USD", *measured, *standing, False, False, row.merged_into)
 
 
 PLAIN: dict[str, Any] = {"currency": "USD", "zone": "UTC", "look_back_days": 365, "rules": []}

@@ -294,8 +294,9 @@ def test_what_a_crash_left_goes_on_at_the_next_start(database: str, tmp_path: Pa
     folder.mkdir()
     path.rename(spool.path(folder, broken.id))
     (folder / "half.part").write_bytes(b"what was being sent")
+    with opened(database) as before:
+        before.program()
     with opened(database, data_dir=tmp_path) as world:
-        world.program()
         admin = world.key("admin")
         for _ in range(200):
             found = world.get(f"/imports/{broken.id}", admin).json()

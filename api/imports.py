@@ -180,7 +180,13 @@ _BODY: dict[str, Any] = {
 }
 
 
-@router.post("", summary="Bring a file in", status_code=202, openapi_extra=_BODY)
+@router.post(
+    "",
+    summary="Bring a file in",
+    status_code=202,
+    openapi_extra=_BODY,
+    responses={200: {"model": ImportModel, "description": "This content was brought in before"}},
+)
 async def post_import(
     request: Request,
     response: Response,

@@ -1,8 +1,9 @@
 """Files that wait to be brought in, in the data folder: each in clear, so each goes as soon as it can."""
 
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 from uuid import UUID
@@ -12,6 +13,9 @@ from psycopg import AsyncConnection
 from books import imports as book
 
 FOLDER: Final = "imports"
+
+#: An upload that nobody has written to for so long is broken off (seconds).
+STALE: Final = 600.0
 
 
 def path(folder: Path, ident: UUID) -> Path:
@@ -29,11 +33,17 @@ def made(at: Path) -> Iterator[IO[bytes]]:
 
 
 def left(folder: Path) -> list[Path]:
-    """What an end without warning has left, the oldest first; uploads that were broken off are removed."""
+    """What an end without warning has left, the oldest first; uploads that were broken off are removed.
+
+    One that grew within the last STALE seconds may be another process's, under way.
+    """
     if not folder.exists():
         return []
+    now = time.time()
     for part in (*folder.glob("*.part"), *folder.glob("*.inner")):
-        part.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if now - part.stat().st_mtime > STALE:
+                part.unlink()
     return sorted(folder.glob("*.spool"), key=lambda each: each.stat().st_mtime)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import queue
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -206,15 +207,16 @@ def prospect(**changes: object) -> dict[str, Any]:
 
 @contextmanager
 def opened(url: str, publisher: Publisher | None = None, **settings_of_its_own: Any) -> Iterator[World]:
-    settings = Settings(
-        database=SecretStr(url),
-        master_key=SecretStr(base64.b64encode(MASTER).decode()),
-        shopify_secrets=[SecretStr(each) for each in SECRETS],
-        **settings_of_its_own,
-    )
-    world = World(url, settings, publisher)
-    world.start()
-    try:
-        yield world
-    finally:
-        world.stop()
+    with tempfile.TemporaryDirectory() as folder:  # its own: what waits in another's is another's to bring in
+        settings = Settings(
+            database=SecretStr(url),
+            master_key=SecretStr(base64.b64encode(MASTER).decode()),
+            shopify_secrets=[SecretStr(each) for each in SECRETS],
+            **{"data_dir": folder, **settings_of_its_own},
+        )
+        world = World(url, settings, publisher)
+        world.start()
+        try:
+            yield world
+        finally:
+            world.stop()

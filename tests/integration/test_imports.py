@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import os
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -294,6 +295,8 @@ def test_what_a_crash_left_goes_on_at_the_next_start(database: str, tmp_path: Pa
     folder.mkdir()
     path.rename(spool.path(folder, broken.id))
     (folder / "half.part").write_bytes(b"what was being sent")
+    os.utime(folder / "half.part", (0, 0))
+    (folder / "other.part").write_bytes(b"what another process is being sent just now")
     with opened(database) as before:
         before.program()
     with opened(database, data_dir=tmp_path) as world:
@@ -304,7 +307,7 @@ def test_what_a_crash_left_goes_on_at_the_next_start(database: str, tmp_path: Pa
                 break
             world.run(asyncio.sleep(0.05))
         assert (found["status"], found["orders"]) == ("done", 30)
-        assert list(folder.iterdir()) == []
+        assert [each.name for each in folder.iterdir()] == ["other.part"]
 
 
 @pytest.mark.parametrize("way", ["webhook", "command"])

@@ -520,7 +520,7 @@ def shop_of(envelopes: list[Json], program: Json, cut_points: Sequence[Json], t:
         if envelope["topic"] in PRIVACY:
             customer_id = about(envelope)
             times[customer_id] = max(times.get(customer_id, event_time(envelope)), event_time(envelope))
-        if envelope["topic"] == "customers/merge" and envelope["payload"].get("status") == "completed":
+        if envelope["topic"] == "customers/merge" and (envelope["payload"].get("status") or "").lower() == "completed":
             kept = digits(envelope["payload"]["admin_graphql_api_customer_kept_id"])
             deleted = digits(envelope["payload"]["admin_graphql_api_customer_deleted_id"])
             if kept != deleted:

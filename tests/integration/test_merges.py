@@ -11,10 +11,8 @@ from psycopg import Connection
 from batch import parity
 from events import topics
 from events.programs import Program
-from runtime import kafka
-from streams.sink import store as sink_store
-from streams.sink.rows import Rows
 from tests import harness, stores
+from tests.golden.test_cases import store
 from tests.harness import Stream
 
 
@@ -39,15 +37,7 @@ def stored(url: str, connection: Connection[Any], seed: int) -> Stream:
         "INSERT INTO programs (shop, program, updated_at) VALUES (%s, %s, now())",
         (stores.SHOP, program.model_dump_json()),
     )
-    with psycopg.connect(url) as writing:
-        sink_store.prepare(writing)
-        rows = Rows(journal=False)
-        for (topic, _), log in stream.logs.items():
-            if topic in kafka.SINK_TOPICS:
-                for message in log:
-                    rows.add(message)
-        assert not rows.dead_letters
-        sink_store.write(writing.cursor(), rows)
+    store(url, stream)
     return stream
 
 

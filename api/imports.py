@@ -126,7 +126,7 @@ class Importer:
                 await self._one(ident)
             except (psycopg.Error, PublishError, OSError) as error:
                 log.warning("import %s is tried again: %s", ident, database.first_line(error))
-                asyncio.get_running_loop().call_later(AGAIN, self._queue.put_nowait, ident)
+                self._later(ident)
             except (FileError, ImportingError) as error:
                 log.warning("import %s failed: %s", ident, error)
                 self.path(ident).unlink(missing_ok=True)
@@ -139,30 +139,37 @@ class Importer:
         connection = await database.connect_async(settings.database_url(), "loyalnest import", autocommit=True)
         async with connection:
             found = await book.find(connection, ident)
-            if not path.exists() or found is None or found.status == "done":
-                path.unlink(missing_ok=True)
-                return
-            if not await book.lock(connection, found.shop, found.sha256):
-                return  # another process has it
-            program = await self._services.program(found.shop)
-            if program is None:
-                raise ImportingError("the shop has no program yet")
-            pace = Pace(settings) if settings.kafka is not None else None
-            try:
-                await Bringing(
-                    path=path,
-                    shop=found.shop,
-                    currency=program.currency,
-                    vault=self._services.vault,
-                    publisher=self._services.publisher,
-                    pace=pace,
-                    batch=BATCH,
-                    batch_due=True,
-                ).run(connection, found)
-            finally:
-                if pace is not None:
-                    pace.close()
+            if path.exists() and found is not None and found.status != "done":
+                async with book.held(connection, found.shop, found.sha256) as ours:
+                    if not ours:  # another process has it, or one that was cut off has not let it go yet
+                        self._later(ident)
+                        return
+                    await self._bring(connection, path, found)
             path.unlink(missing_ok=True)
+
+    async def _bring(self, connection: psycopg.AsyncConnection[Any], path: File, found: book.Import) -> None:
+        settings = self._services.settings
+        program = await self._services.program(found.shop)
+        if program is None:
+            raise ImportingError("the shop has no program yet")
+        pace = Pace(settings) if settings.kafka is not None else None
+        try:
+            await Bringing(
+                path=path,
+                shop=found.shop,
+                currency=program.currency,
+                vault=self._services.vault,
+                publisher=self._services.publisher,
+                pace=pace,
+                batch=BATCH,
+                batch_due=True,
+            ).run(connection, found)
+        finally:
+            if pace is not None:
+                pace.close()
+
+    def _later(self, ident: UUID) -> None:
+        asyncio.get_running_loop().call_later(AGAIN, self._queue.put_nowait, ident)
 
 
 # --- the routes --------------------------------------------------------------------------------------------------

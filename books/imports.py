@@ -1,10 +1,12 @@
 """The book of imports: which files were brought in, how far, and what was rejected. No line of a file is kept."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID, uuid4
 
+import psycopg
 from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
@@ -102,8 +104,9 @@ UPDATE imports SET status = %s, detail = %s, batch_due = %s, updated_at = clock_
 WHERE id = %s
 """
 
-#: Held by whoever brings a content in for a shop, as long as their session lasts.
+#: Held by whoever brings a content in for a shop, as long as their session lasts at most.
 _LOCK: Final = "SELECT pg_try_advisory_lock(hashtextextended('loyalnest import ' || %s || ' ' || %s, 0))"
+_UNLOCK: Final = "SELECT pg_advisory_unlock(hashtextextended('loyalnest import ' || %s || ' ' || %s, 0))"
 
 
 async def begin_or_find(
@@ -120,10 +123,20 @@ async def begin_or_find(
     return made
 
 
-async def lock(connection: AsyncConnection[Any], shop: str, sha256: str) -> bool:
-    """Whether nobody else is bringing this content in; ours until the connection is closed."""
+@asynccontextmanager
+async def held(connection: AsyncConnection[Any], shop: str, sha256: str) -> AsyncIterator[bool]:
+    """Whether nobody else is bringing this content in: then it is ours until the block ends, or the connection.
+
+    A connection that was closed, or cut off, keeps it until the server has noticed.
+    """
     row = await (await connection.execute(_LOCK, (shop, sha256))).fetchone()
-    return row is not None and bool(row[0])
+    ours = row is not None and bool(row[0])
+    try:
+        yield ours
+    finally:
+        if ours:
+            with suppress(psycopg.OperationalError):  # cut off: then the server lets it go
+                await connection.execute(_UNLOCK, (shop, sha256))
 
 
 async def begin(connection: AsyncConnection[Any], ident: UUID, form: str, lines: int, now: datetime) -> None:

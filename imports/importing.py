@@ -114,7 +114,7 @@ class Bringing:
     moved: Callable[[Tally, int], None] = lambda *_: None
 
     async def run(self, connection: AsyncConnection[Any], found: book.Import) -> Tally:
-        """From where it was left to its end, by an import that is ours (book.lock).
+        """From where it was left to its end, by an import that is ours (book.held).
 
         FileError for a file that cannot be read, ImportingError for a publisher that has failed for good; PublishError
         and psycopg.Error as they come. The book then says `failed`, and running it again goes on.

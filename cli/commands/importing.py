@@ -5,7 +5,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -246,7 +246,8 @@ async def _bring(
     began = datetime.now(UTC)
     content = await asyncio.to_thread(files.content, path)
     connection = await database.connect_async(settings.database_url(), "loyalnest import", autocommit=True)
-    async with connection:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(connection)
         found = await book.begin_or_find(connection, shop, path.name, content.sha256, content.size, began, again=again)
         if found.status == "done":
             common.out.print(
@@ -255,7 +256,7 @@ async def _bring(
                 markup=False,
             )
             return _Done(found, None, 0.0)
-        if not await book.lock(connection, shop, content.sha256):
+        if not await stack.enter_async_context(book.held(connection, shop, content.sha256)):
             raise ImportingError("it is being brought in just now: `loyalnest import list` shows how far it is")
         rejected = _Rejected(path)
         if found.position:

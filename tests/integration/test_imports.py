@@ -92,7 +92,6 @@ def bring_in(url: str, path: Path, publisher: Any, *, again: bool = False, batch
                     connection, SHOP, path.name, content.sha256, content.size, NOW, again=again
                 )
                 if found.status != "done":
-                    assert await book.lock(connection, SHOP, content.sha256)
                     bringing = Bringing(
                         path=path,
                         shop=SHOP,
@@ -103,8 +102,10 @@ def bring_in(url: str, path: Path, publisher: Any, *, again: bool = False, batch
                         batch=batch,
                         batch_due=True,
                     )
-                    with suppress(PublishError):
-                        await bringing.run(connection, found)
+                    async with book.held(connection, SHOP, content.sha256) as ours:
+                        assert ours
+                        with suppress(PublishError):
+                            await bringing.run(connection, found)
                 row = await book.find(connection, found.id)
                 assert row is not None
                 return row
@@ -198,12 +199,12 @@ def test_other_processes_make_the_same(database: str, tmp_path: Path, monkeypatc
 
 def test_only_one_brings_a_content_in_at_a_time(database: str) -> None:
     async def both() -> list[bool]:
-        connections = [await databases.connect_async(database, "test", autocommit=True) for _ in range(2)]
-        taken = [await book.lock(each, SHOP, "abc") for each in connections]
-        await connections[0].close()
-        taken.append(await book.lock(connections[1], SHOP, "abc"))
-        await connections[1].close()
-        return taken
+        one, other = [await databases.connect_async(database, "test", autocommit=True) for _ in range(2)]
+        async with one, other:
+            async with book.held(one, SHOP, "abc") as first, book.held(other, SHOP, "abc") as second:
+                pass
+            async with book.held(other, SHOP, "abc") as third:
+                return [first, second, third]
 
     assert asyncio.run(both()) == [True, False, True]
 
@@ -250,6 +251,21 @@ def test_a_file_sent_is_brought_in_and_not_kept(world: World, tmp_path: Path) ->
     again = post(world, admin, path)
     assert (again.status_code, again.json()["id"]) == (200, answer.json()["id"])
     assert world.sql("SELECT batch_due FROM imports") == [{"batch_due": True}]
+
+
+def test_what_another_holds_is_looked_at_again(
+    world: World, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was cut off holds it a moment longer than they live: it must not be forgotten meanwhile."""
+    monkeypatch.setattr(routes, "AGAIN", 0.1)
+    admin, path = world.key("admin"), file_of(tmp_path, 5)
+    held = "SELECT pg_advisory_lock(hashtextextended('loyalnest import ' || %s || ' ' || %s, 0))"
+    with psycopg.connect(database, autocommit=True) as elsewhere:
+        elsewhere.execute(held, (SHOP, files.content(path).sha256))
+        ident = post(world, admin, path).json()["id"]
+        world.run(asyncio.sleep(0.3))
+        assert world.get(f"/imports/{ident}", admin).json()["status"] == "waiting"
+    assert until_over(world, ident, admin)["status"] == "done"
 
 
 def test_a_form_may_hold_the_file(world: World, tmp_path: Path) -> None:

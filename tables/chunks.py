@@ -4,7 +4,7 @@ Nothing here does I/O. What a chunk changes is gathered beside the tables and ha
 must be durable first, then `writes`, the new values of the tables' keys in the order in which they must be kept.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -214,10 +214,14 @@ class CustomerChunk(_Base):
 
     def _take_link(self, ident: tuple[str, str], link: records.CustomerLink) -> None:
         state, _ = self._state(ident)
-        was = customers.decided(state)
-        state["now"] = max(state["now"], instants.parse(link["now"]))
-        state["links"] = merging.added(state["links"], link["into"], link["rank"])
-        self._stand(ident, was)
+        now, was, known = state["now"], customers.decided(state), state["links"]
+        state["now"] = max(now, instants.parse(link["now"]))
+        state["links"] = merging.added(known, link["into"], link["rank"])
+        if customers.decided(state) != was:
+            self._stand(ident)
+        else:
+            self._introduce(ident, set(state["links"]) - set(known))
+            self._tell_now(ident, now)
         if state["known"]:
             self._score(ident, f"merged into {link['into']}")
 
@@ -233,7 +237,7 @@ class CustomerChunk(_Base):
         if webhook.kind is Kind.MERGE:
             self._link(ident, webhook)
             if customers.decided(state) != was:
-                self._stand(ident, was)
+                self._stand(ident)
         address = webhook.payload.get("address")
         if address is not None and keys.is_by_address(address):
             self._claim(ident, [address])
@@ -268,21 +272,25 @@ class CustomerChunk(_Base):
         }
         self._emit(topics.ORDER_FACTS, keys.join(ident[0], of), link)
 
-    def _stand(self, ident: tuple[str, str], was: merging.Link | None) -> None:
-        """After a link has come: everybody it ever led to hears what of each order is theirs now, and what is not."""
+    def _stand(self, ident: tuple[str, str]) -> None:
+        """Another link holds now: everybody who was ever led to hears what of each order is theirs, and what is not."""
         state, nodes = self._state(ident)
-        if customers.decided(state) == was:
-            found = list(contributions.entries(nodes, state["tree"]))
-        else:
-            found = self._noted(ident, customers.restate(state, nodes))
-        orders: dict[str, list[contributions.Entry]] = {}
-        for entry in found:
-            orders.setdefault(entry[contributions.ORDER], []).append(entry)
-        for entries in orders.values():
-            origins = {origin for entry in entries for origin in merging.parts(entry)}
+        for entries, origins in _by_order(self._noted(ident, customers.restate(state, nodes))):
             self._post(ident, entries, origins)
             self._forward(ident, entries, origins)
         self._tell_now(ident, -1)
+
+    def _introduce(self, ident: tuple[str, str], to: set[str]) -> None:
+        """A link has come that does not hold: whom it leads to hears that nothing is theirs. The others know.
+
+        Many customers may be seen with one address: each of them costs what one does.
+        """
+        if not to:
+            return
+        state, nodes = self._state(ident)
+        for entries, origins in _by_order(contributions.entries(nodes, state["tree"])):
+            self._forward(ident, entries, origins, to)
+        self._tell_now(ident, -1, to)
 
     def _post(self, ident: tuple[str, str], found: list[contributions.Entry], origins: set[str]) -> None:
         """What these origins have posted of an order."""
@@ -291,22 +299,24 @@ class CustomerChunk(_Base):
             record = customers.points_record(*ident, order_id, posting)
             self._emit(topics.POINTS, keys.join(*ident), record, self._partition)
 
-    def _forward(self, ident: tuple[str, str], found: list[contributions.Entry], origins: set[str]) -> None:
-        """What these origins have of an order, to everybody whom the customer was ever led to."""
+    def _forward(
+        self, ident: tuple[str, str], found: list[contributions.Entry], origins: set[str], to: set[str] | None = None
+    ) -> None:
+        """What these origins have of an order, to everybody whom the customer was ever led to (or to these of them)."""
         state, _ = self._state(ident)
         link = customers.decided(state)
         if link is None:
             return
-        for each in merging.forwarded(ident[1], found, state["links"], link, origins):
+        for each in merging.forwarded(ident[1], found, set(state["links"]) if to is None else to, link, origins):
             self._emit_forward(ident, each, state["now"])
 
-    def _tell_now(self, ident: tuple[str, str], was: int) -> None:
-        """A customer's event time is of whoever they are, or once were said to be."""
+    def _tell_now(self, ident: tuple[str, str], was: int, to: set[str] | None = None) -> None:
+        """A customer's event time is of whoever they are, or once were said to be (or of these of them)."""
         state, _ = self._state(ident)
         link = customers.decided(state)
         if link is None or state["now"] == was:
             return
-        for into in sorted(state["links"]):
+        for into in sorted(state["links"] if to is None else to):
             told = merging.Forwarded(into, ident[1], [link.hop], into != link.into, None, None, [])
             self._emit_forward(ident, told, state["now"])
 
@@ -447,6 +457,15 @@ class CustomerChunk(_Base):
             currency = self._reference[shop].program.currency
             row = windows.row(shop, window, self._partition, currency, values, self._fence)
             self._emit(topics.WINDOWS, f"{shop}/{self._partition}", row)
+
+
+def _by_order(found: Iterable[contributions.Entry]) -> Iterator[tuple[list[contributions.Entry], set[str]]]:
+    """The entries of each order, and the origins that have a part in them."""
+    orders: dict[str, list[contributions.Entry]] = {}
+    for entry in found:
+        orders.setdefault(entry[contributions.ORDER], []).append(entry)
+    for entries in orders.values():
+        yield entries, {origin for entry in entries for origin in merging.parts(entry)}
 
 
 def dead_letter(received: Received, error: BadEvent) -> Message:

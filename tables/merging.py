@@ -168,11 +168,9 @@ class Forwarded(NamedTuple):
     entries: list[list[int]]
 
 
-def forwarded(
-    customer_id: str, found: list[Entry], known: dict[str, str], link: Link, origins: set[str]
-) -> Iterator[Forwarded]:
+def forwarded(customer_id: str, found: list[Entry], to: set[str], link: Link, origins: set[str]) -> Iterator[Forwarded]:
     """What a customer with links sends of an order, of its parts of these origins: to whom they are now what there
-    is, to everybody else that it is not theirs."""
+    is, to everybody else of `to` that it is not theirs."""
     for origin in sorted(origins):
         mine = [(entry, part) for entry in found if (part := parts(entry).get(origin)) is not None]
         if not mine:
@@ -183,7 +181,7 @@ def forwarded(
         named = {source, *(into for _, into in hops)}
         entries = [[entry[PROCESSED], *part[_REVISION + 1 : _HOPS]] for entry, part in mine]
         order_id = found[0][contributions.ORDER]
-        for into in sorted(known):
+        for into in sorted(to):
             if into not in named:  # whoever it came through knows it already
                 gone = into != link.into or not alive
                 yield Forwarded(into, source, way, gone, order_id, revision, entries)

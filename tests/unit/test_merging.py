@@ -1,11 +1,18 @@
 """An entry that came by several ways, in between: what property tests see only once everything has come."""
 
+from typing import Any
+
+from events import topics
 from tables import merging
 from tables.contributions import COUNTED, EARNED, NET
 from tables.merging import OWN, Link
+from tests import harness
+from tests.harness import Stream
 
 EARLIER, LATER = f"1{0:015x}", f"2{0:015x}"
 MERGED = ["0" * 24, "7"]
+SHOP, NOW = "many.myshopify.com", "2026-11-20T10:00:00Z"
+PROGRAM: dict[str, Any] = {"currency": "USD", "zone": "UTC", "look_back_days": None, "rules": []}
 
 
 def test_an_order_that_shopify_moved_too_is_counted_once_before_the_merged_customer_hears_of_it() -> None:
@@ -21,3 +28,24 @@ def test_who_forwards_counts_nothing_and_keeps_everything() -> None:
     entry = merging.composed(5, "1", {OWN: own}, Link("1" * 24, "9"))
     assert (entry[NET], entry[EARNED], entry[COUNTED]) == (0, 0, 0)
     assert merging.composed(5, "1", merging.parts(entry), None)[NET] == 100
+
+
+def test_many_customers_with_one_address_cost_as_much_each_as_one_does() -> None:
+    """A till may write its shop's own address into every order."""
+
+    def told(customers: int) -> int:
+        stream = Stream(harness.reference({SHOP: PROGRAM}))
+        for at in range(customers):
+            order: Any = {"id": 100 + at, **dict.fromkeys(("created_at", "updated_at", "processed_at"), NOW)}
+            order |= dict.fromkeys(("subtotal_price", "current_subtotal_price"), "10.00")
+            order |= {"financial_status": "paid", "currency": "USD", "line_items": [], "refunds": []}
+            order |= {"customer": {"id": 500 + at}, "address": "mail-" + 32 * "0"}
+            envelope: Any = {"topic": "orders/paid", "shop": SHOP, "webhook_id": str(at), "event_id": None}
+            envelope |= {"api_version": None, "triggered_at": NOW, "received_at": NOW, "payload": order}
+            stream.send(envelope)
+        stream.run()
+        assert len(stream.sink().rows) == customers
+        return len(stream.outputs(topics.ORDER_FACTS))
+
+    # An order's fact, the claim, and what whoever had the address before the oldest account is told.
+    assert told(120) < 5 * 120

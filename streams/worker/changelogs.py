@@ -117,7 +117,7 @@ class ChangelogReader:
                 return
         self._reading = dict(order.wanted)
         self._done = order.done
-        self._drop_read(consumer, always=True)
+        self._assign(consumer)
 
     def _take(self, message: Any) -> None:
         error = message.error()
@@ -137,25 +137,24 @@ class ChangelogReader:
                 raise UnreadableChangelog(f"{message.topic()}[{message.partition()}]: {unreadable}") from unreadable
 
     def _settle(self, consumer: Any) -> None:
-        self._drop_read(consumer, always=False)
-        if self._done is not None and all(claim is None for _, claim in self._reading.values()):
-            self._done()
-            self._done = None
+        """Once every partition has been read up to its claim the consumer goes on with the standbys alone.
 
-    def _drop_read(self, consumer: Any, always: bool) -> None:
-        """Partitions read up to their claim are done with; the consumer goes on with the others."""
-        left = {
-            place: (state, claim)
-            for place, (state, claim) in self._reading.items()
-            if claim is None or state.offset < claim
-        }
-        if not always and len(left) == len(self._reading):
+        Not with each: an assignment throws away what has been fetched of all others.
+        """
+        if self._done is None or any(
+            claim is not None and state.offset < claim for state, claim in self._reading.values()
+        ):
             return
-        self._reading = left
+        self._reading = {place: (state, claim) for place, (state, claim) in self._reading.items() if claim is None}
+        self._assign(consumer)
+        self._done()
+        self._done = None
+
+    def _assign(self, consumer: Any) -> None:
         consumer.assign(
             [
                 TopicPartition(*place, state.offset + 1 if state.offset >= 0 else OFFSET_BEGINNING)
-                for place, (state, _) in left.items()
+                for place, (state, _) in self._reading.items()
             ]
         )
 

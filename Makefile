@@ -83,7 +83,7 @@ fuzz: $(DEV) ## Send signed webhooks that nobody would send (COUNT=100000 SEED=7
 
 .PHONY: mutants
 mutants: $(DEV) ## Break the code in known ways; the tests must notice each
-	$(BIN)/python scripts/mutants.py $(ARGS)
+	$(BIN)/python -m scripts.mutants $(ARGS)
 
 .PHONY: chaos
 chaos: $(DEV) ## Move partitions at random under load, on the servers of `make servers`; nothing may be lost

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.mutants import MUTANTS, ROOT, Mutant, Stale, check_fit
+from scripts.mutants import MUTANTS
+from scripts.mutants.mutant import Mutant
+from scripts.mutants.trying import ROOT, Stale, check_fit
 
 
 def test_every_mutant_fits_the_code() -> None:

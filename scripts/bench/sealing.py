@@ -22,13 +22,14 @@ from events.messages import Message
 from runtime import database
 from scripts.bench import data
 from scripts.bench.world import create, drop
+from tests.support import WellPublisher
 
 _CLIENTS: Final = 32
 _DATABASE: Final = "bench_sealing"
 _NOW: Final = instants.parse("2026-11-21T09:30:00Z")
 
 
-class _Counting:
+class _Counting(WellPublisher):
     """A publisher that is done at once."""
 
     def __init__(self) -> None:
@@ -36,15 +37,6 @@ class _Counting:
 
     async def publish(self, messages: Sequence[Message]) -> None:
         self.sizes += [len(each.value) for each in messages]
-
-    def failed(self) -> str | None:
-        return None
-
-    async def ready(self) -> bool:
-        return True
-
-    async def close(self) -> None:
-        pass
 
 
 def _orders(number: int, customers: int, *, told: bool, agreed: bool = False) -> list[bytes]:

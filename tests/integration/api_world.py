@@ -28,6 +28,7 @@ from events.messages import Message
 from events.payloads import Contact
 from runtime.ports import Publisher, PublishError
 from runtime.settings import Settings
+from tests.support import WellPublisher
 
 SHOP = "nest.myshopify.com"
 OTHER = "other.myshopify.com"
@@ -37,7 +38,7 @@ NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 PROGRAM = {"shop": SHOP, "currency": "USD", "zone": "America/New_York", "rules": [{"points_per_unit": "1"}]}
 
 
-class Remembering:
+class Remembering(WellPublisher):
     """A publisher that keeps what it is given; `failing` makes it refuse."""
 
     def __init__(self) -> None:
@@ -56,9 +57,6 @@ class Remembering:
 
     async def ready(self) -> bool:
         return self.well
-
-    async def close(self) -> None:
-        pass
 
     def values(self, topic: str | None = None) -> list[dict[str, Any]]:
         return [json.loads(each.value) for each in self.messages if topic in (None, each.topic)]

@@ -4,16 +4,17 @@ Nothing here does I/O. What a chunk changes is gathered beside the tables and ha
 must be durable first, then `writes`, the new values of the tables' keys in the order in which they must be kept.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
-from events import codec, envelopes, instants, keys, letters, links, payloads, records, topics
+from events import codec, envelopes, instants, keys, letters, payloads, records, topics
 from events.errors import BadEvent, UnusedTopic
 from events.messages import Message
 from events.webhook_topics import Kind
 from tables import contributions, customers, merging, windows
 from tables import orders as order_fold
+from tables.forwarding import Forwarding
 from tables.reference import Reference, ShopReference
 from tables.state import Values, Writes
 
@@ -141,7 +142,7 @@ def _run_key(shop: str) -> str:
     return f"{shop}#run"
 
 
-class CustomerChunk(_Base):
+class CustomerChunk(_Base, Forwarding):
     """A chunk of order-facts, customer webhooks or rescores: the customer fold and the windows.
 
     `fence` is the owner's fencing token (tables/state.py): rows carry it, so that a former owner's are told apart.
@@ -202,29 +203,6 @@ class CustomerChunk(_Base):
         self._score(ident, f"order {fact['order_id']}")
         self._tell_now(ident, was)
 
-    def _take_forward(self, ident: tuple[str, str], forward: records.CustomerForward) -> None:
-        state, nodes = self._state(ident)
-        was, origin = state["now"], forward["origin"]
-        found = self._noted(ident, customers.file_forward(state, nodes, ident[1], forward))
-        if found:
-            self._post(ident, found, {origin})
-            self._forward(ident, found, {origin})
-        self._score(ident, f"merged {origin}")
-        self._tell_now(ident, was)
-
-    def _take_link(self, ident: tuple[str, str], link: records.CustomerLink) -> None:
-        state, _ = self._state(ident)
-        now, was, known = state["now"], customers.decided(state), state["links"]
-        state["now"] = max(now, instants.parse(link["now"]))
-        state["links"] = merging.added(known, link["into"], link["rank"])
-        if customers.decided(state) != was:
-            self._stand(ident)
-        else:
-            self._introduce(ident, set(state["links"]) - set(known))
-            self._tell_now(ident, now)
-        if state["known"]:
-            self._score(ident, f"merged into {link['into']}")
-
     def _take_webhook(self, received: Received, webhook: envelopes.Webhook) -> None:
         self._reference[webhook.shop]
         customer_id = keys.resource_id(payloads.resource_of(webhook.topic, webhook.payload))
@@ -244,91 +222,6 @@ class CustomerChunk(_Base):
         if state["known"]:
             self._score(ident, webhook.topic)
         self._tell_now(ident, now)
-
-    # --- customers who are one (tables/merging.py) ---
-
-    def _link(self, ident: tuple[str, str], webhook: envelopes.Webhook) -> None:
-        """Tells the one who was deleted by a merge whom they are now."""
-        found = links.merged(webhook.payload)
-        if found is not None:
-            rank = links.merge_rank(webhook.triggered_at, webhook.webhook_id, ident[1])
-            self._emit_link(ident, found[1], rank, webhook.event_time)
-
-    def _claim(self, ident: tuple[str, str], addresses: Iterable[str]) -> None:
-        """Tells an address whose it is: somebody's who has an id."""
-        if keys.is_by_address(ident[1]):
-            return
-        for address in customers.claim(self._state(ident)[0], addresses):
-            self._emit_link(ident, address, links.claim_rank(ident[1]), 0)
-
-    def _emit_link(self, ident: tuple[str, str], of: str, rank: str, now: int) -> None:
-        link: records.CustomerLink = {
-            "type": "customer.link",
-            "shop": ident[0],
-            "customer_id": of,
-            "into": ident[1],
-            "rank": rank,
-            "now": instants.text(now),
-        }
-        self._emit(topics.ORDER_FACTS, keys.join(ident[0], of), link)
-
-    def _stand(self, ident: tuple[str, str]) -> None:
-        """Another link holds now: everybody who was ever led to hears what of each order is theirs, and what is not."""
-        state, nodes = self._state(ident)
-        for entries, origins in _by_order(self._noted(ident, customers.restate(state, nodes))):
-            self._post(ident, entries, origins)
-            self._forward(ident, entries, origins)
-        self._tell_now(ident, -1)
-
-    def _introduce(self, ident: tuple[str, str], to: set[str]) -> None:
-        """A link has come that does not hold: whom it leads to hears that nothing is theirs. The others know.
-
-        Many customers may be seen with one address: each of them costs what one does.
-        """
-        if not to:
-            return
-        state, nodes = self._state(ident)
-        for entries, origins in _by_order(contributions.entries(nodes, state["tree"])):
-            self._forward(ident, entries, origins, to)
-        self._tell_now(ident, -1, to)
-
-    def _post(self, ident: tuple[str, str], found: list[contributions.Entry], origins: set[str]) -> None:
-        """What these origins have posted of an order."""
-        link, order_id = customers.decided(self._state(ident)[0]), found[0][contributions.ORDER]
-        for posting in merging.postings(found, link, origins):
-            record = customers.points_record(*ident, order_id, posting)
-            self._emit(topics.POINTS, keys.join(*ident), record, self._partition)
-
-    def _forward(
-        self, ident: tuple[str, str], found: list[contributions.Entry], origins: set[str], to: set[str] | None = None
-    ) -> None:
-        """What these origins have of an order, to everybody whom the customer was ever led to (or to these of them)."""
-        state, _ = self._state(ident)
-        link = customers.decided(state)
-        if link is None:
-            return
-        for each in merging.forwarded(ident[1], found, set(state["links"]) if to is None else to, link, origins):
-            self._emit_forward(ident, each, state["now"])
-
-    def _tell_now(self, ident: tuple[str, str], was: int, to: set[str] | None = None) -> None:
-        """A customer's event time is of whoever they are, or once were said to be (or of these of them)."""
-        state, _ = self._state(ident)
-        link = customers.decided(state)
-        if link is None or state["now"] == was:
-            return
-        for into in sorted(state["links"] if to is None else to):
-            told = merging.Forwarded(into, ident[1], [link.hop], into != link.into, None, None, [])
-            self._emit_forward(ident, told, state["now"])
-
-    def _emit_forward(self, ident: tuple[str, str], of: merging.Forwarded, now: int) -> None:
-        record = {
-            "type": "customer.forward",
-            "shop": ident[0],
-            "customer_id": of.into,
-            **{name: getattr(of, name) for name in ("origin", "hops", "gone", "order_id", "revision", "entries")},
-            "now": instants.text(now),
-        }
-        self._emit(topics.ORDER_FACTS, keys.join(ident[0], of.into), record)
 
     def _noted(self, ident: tuple[str, str], steps: Iterable[customers.Filed]) -> list[contributions.Entry]:
         """The entries after each step, noted in the windows.
@@ -457,15 +350,6 @@ class CustomerChunk(_Base):
             currency = self._reference[shop].program.currency
             row = windows.row(shop, window, self._partition, currency, values, self._fence)
             self._emit(topics.WINDOWS, f"{shop}/{self._partition}", row)
-
-
-def _by_order(found: Iterable[contributions.Entry]) -> Iterator[tuple[list[contributions.Entry], set[str]]]:
-    """The entries of each order, and the origins that have a part in them."""
-    orders: dict[str, list[contributions.Entry]] = {}
-    for entry in found:
-        orders.setdefault(entry[contributions.ORDER], []).append(entry)
-    for entries in orders.values():
-        yield entries, {origin for entry in entries for origin in merging.parts(entry)}
 
 
 def dead_letter(received: Received, error: BadEvent) -> Message:

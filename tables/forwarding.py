@@ -1,0 +1,144 @@
+"""Customers who are one (tables/merging.py): who hears of it, and what goes to whom, as records.
+
+A part of a customer's chunk (tables/chunks.py), which keeps the states, notes the windows and scores.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from events import envelopes, instants, keys, links, records, topics
+from tables import contributions, customers, merging
+
+
+class Forwarding(ABC):
+    """Of a chunk of customers: links between them, and what of an order is forwarded along these."""
+
+    _partition: int
+
+    @abstractmethod
+    def _emit(self, topic: str, key: str, value: Any, partition: int | None = None) -> None: ...
+
+    @abstractmethod
+    def _state(self, ident: tuple[str, str]) -> tuple[customers.CustomerState, contributions.Nodes]: ...
+
+    @abstractmethod
+    def _noted(self, ident: tuple[str, str], steps: Iterable[customers.Filed]) -> list[contributions.Entry]: ...
+
+    @abstractmethod
+    def _score(self, ident: tuple[str, str], cause: str) -> None: ...
+
+    def _take_forward(self, ident: tuple[str, str], forward: records.CustomerForward) -> None:
+        state, nodes = self._state(ident)
+        was, origin = state["now"], forward["origin"]
+        found = self._noted(ident, customers.file_forward(state, nodes, ident[1], forward))
+        if found:
+            self._post(ident, found, {origin})
+            self._forward(ident, found, {origin})
+        self._score(ident, f"merged {origin}")
+        self._tell_now(ident, was)
+
+    def _take_link(self, ident: tuple[str, str], link: records.CustomerLink) -> None:
+        state, _ = self._state(ident)
+        now, was, known = state["now"], customers.decided(state), state["links"]
+        state["now"] = max(now, instants.parse(link["now"]))
+        state["links"] = merging.added(known, link["into"], link["rank"])
+        if customers.decided(state) != was:
+            self._stand(ident)
+        else:
+            self._introduce(ident, set(state["links"]) - set(known))
+            self._tell_now(ident, now)
+        if state["known"]:
+            self._score(ident, f"merged into {link['into']}")
+
+    def _link(self, ident: tuple[str, str], webhook: envelopes.Webhook) -> None:
+        """Tells the one who was deleted by a merge whom they are now."""
+        found = links.merged(webhook.payload)
+        if found is not None:
+            rank = links.merge_rank(webhook.triggered_at, webhook.webhook_id, ident[1])
+            self._emit_link(ident, found[1], rank, webhook.event_time)
+
+    def _claim(self, ident: tuple[str, str], addresses: Iterable[str]) -> None:
+        """Tells an address whose it is: somebody's who has an id."""
+        if keys.is_by_address(ident[1]):
+            return
+        for address in customers.claim(self._state(ident)[0], addresses):
+            self._emit_link(ident, address, links.claim_rank(ident[1]), 0)
+
+    def _emit_link(self, ident: tuple[str, str], of: str, rank: str, now: int) -> None:
+        link: records.CustomerLink = {
+            "type": "customer.link",
+            "shop": ident[0],
+            "customer_id": of,
+            "into": ident[1],
+            "rank": rank,
+            "now": instants.text(now),
+        }
+        self._emit(topics.ORDER_FACTS, keys.join(ident[0], of), link)
+
+    def _stand(self, ident: tuple[str, str]) -> None:
+        """Another link holds now: everybody who was ever led to hears what of each order is theirs, and what is not."""
+        state, nodes = self._state(ident)
+        for entries, origins in _by_order(self._noted(ident, customers.restate(state, nodes))):
+            self._post(ident, entries, origins)
+            self._forward(ident, entries, origins)
+        self._tell_now(ident, -1)
+
+    def _introduce(self, ident: tuple[str, str], to: set[str]) -> None:
+        """A link has come that does not hold: whom it leads to hears that nothing is theirs. The others know.
+
+        Many customers may be seen with one address: each of them costs what one does.
+        """
+        if not to:
+            return
+        state, nodes = self._state(ident)
+        for entries, origins in _by_order(contributions.entries(nodes, state["tree"])):
+            self._forward(ident, entries, origins, to)
+        self._tell_now(ident, -1, to)
+
+    def _post(self, ident: tuple[str, str], found: list[contributions.Entry], origins: set[str]) -> None:
+        """What these origins have posted of an order."""
+        link, order_id = customers.decided(self._state(ident)[0]), found[0][contributions.ORDER]
+        for posting in merging.postings(found, link, origins):
+            record = customers.points_record(*ident, order_id, posting)
+            self._emit(topics.POINTS, keys.join(*ident), record, self._partition)
+
+    def _forward(
+        self, ident: tuple[str, str], found: list[contributions.Entry], origins: set[str], to: set[str] | None = None
+    ) -> None:
+        """What these origins have of an order, to everybody whom the customer was ever led to (or to these of them)."""
+        state, _ = self._state(ident)
+        link = customers.decided(state)
+        if link is None:
+            return
+        for each in merging.forwarded(ident[1], found, set(state["links"]) if to is None else to, link, origins):
+            self._emit_forward(ident, each, state["now"])
+
+    def _tell_now(self, ident: tuple[str, str], was: int, to: set[str] | None = None) -> None:
+        """A customer's event time is of whoever they are, or once were said to be (or of these of them)."""
+        state, _ = self._state(ident)
+        link = customers.decided(state)
+        if link is None or state["now"] == was:
+            return
+        for into in sorted(state["links"] if to is None else to):
+            told = merging.Forwarded(into, ident[1], [link.hop], into != link.into, None, None, [])
+            self._emit_forward(ident, told, state["now"])
+
+    def _emit_forward(self, ident: tuple[str, str], of: merging.Forwarded, now: int) -> None:
+        record = {
+            "type": "customer.forward",
+            "shop": ident[0],
+            "customer_id": of.into,
+            **{name: getattr(of, name) for name in ("origin", "hops", "gone", "order_id", "revision", "entries")},
+            "now": instants.text(now),
+        }
+        self._emit(topics.ORDER_FACTS, keys.join(ident[0], of.into), record)
+
+
+def _by_order(found: Iterable[contributions.Entry]) -> Iterator[tuple[list[contributions.Entry], set[str]]]:
+    """The entries of each order, and the origins that have a part in them."""
+    orders: dict[str, list[contributions.Entry]] = {}
+    for entry in found:
+        orders.setdefault(entry[contributions.ORDER], []).append(entry)
+    for entries in orders.values():
+        yield entries, {origin for entry in entries for origin in merging.parts(entry)}

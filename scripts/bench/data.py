@@ -90,13 +90,35 @@ def _payload(order_id: int, customer_id: int, cents: int, moment: int) -> dict[s
         "financial_status": "paid",
         "test": False,
         "currency": CURRENCY,
+        "source_name": "web",
+        "taxes_included": False,
+        "total_tax": "0.00",
+        "discount_codes": [],
         "customer": {"id": customer_id},
         "current_subtotal_price": amount,
         "current_subtotal_price_set": bag,
         "subtotal_price": amount,
         "subtotal_price_set": bag,
-        "line_items": [],
+        "line_items": [_line(order_id, amount)],
         "refunds": [],
+        # As long as what the vault makes of an e-mail; nobody opens it here.
+        "address": f"mail-{customer_id:032x}",
+        "contact": f"v1.{customer_id:096d}",
+    }
+
+
+def _line(order_id: int, amount: str) -> dict[str, Any]:
+    return {
+        "id": 10 * order_id,
+        "product_id": 632_910_392,
+        "variant_id": 808_950_810,
+        "sku": "IPOD2008PINK",
+        "quantity": 1,
+        "current_quantity": 1,
+        "price": amount,
+        "total_discount": "0.00",
+        "gift_card": False,
+        "discount_allocations": [],
     }
 
 

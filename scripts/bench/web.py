@@ -58,15 +58,17 @@ class Delay(NamedTuple):
 
 
 def requests(number: int, sample: int = 0) -> Iterator[Request]:
-    """Signed orders/paid webhooks as Shopify sends them, each of another customer."""
+    """Signed orders/paid webhooks as Shopify sends them, each of another customer, who has an address of their own."""
     template = _template()
     for at in range(number):
         now = instants.from_datetime(datetime.now(UTC))
         customer = 7_900_000_000_000 + at
+        email = f"somebody.{customer}@example.com"
         payload = {
             **template,
             "id": 5_900_000_000_000 + at,
-            "customer": {**template["customer"], "id": customer},
+            "customer": {**template["customer"], "id": customer, "email": email},
+            **dict.fromkeys(("email", "contact_email"), email),
             **dict.fromkeys(("created_at", "updated_at", "processed_at"), instants.text(now)),
         }
         path = f"/v1/shops/{data.SHOP}/customers/{customer}" if sample and at % sample == 0 else None

@@ -2,27 +2,30 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from cli.commands import batch, books, common, demo, importing, play, processes, shops, up
+from cli.commands import common
 
-app = typer.Typer(
-    name="loyalnest",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    help=(
-        "LoyalNest turns a Shopify store's events into live loyalty points and RFM segments.\n\n"
-        "Try it: `loyalnest demo`. Run it: `loyalnest up`, then `loyalnest shops add SHOP`.\n\n"
-        "Every option is also a setting, LOYALNEST_*, in the environment or in .env (docs/operations.md)."
-    ),
+_HELP: Final = (
+    "LoyalNest turns a Shopify store's events into live loyalty points and RFM segments.\n\n"
+    "Try it: `loyalnest demo`. Run it: `loyalnest up`, then `loyalnest shops add SHOP`.\n\n"
+    "Every option is also a setting, LOYALNEST_*, in the environment or in .env (docs/operations.md)."
+)
+
+_TRY: Final = "Try it"
+_RUN: Final = "Run it"
+_USE: Final = "Use it"
+
+_WORDS: Final = frozenset(
+    {
+        *("demo", "play", "up", "worker", "sink", "api", "migrate", "rebuild", "topics"),
+        *("import", "shops", "programs", "keys", "batch", "dead-letters", "privacy"),
+    }
 )
 
 
-@app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Full logs, and the traceback of an error.")] = False,
 ) -> None:
@@ -30,32 +33,68 @@ def options(
         os.environ["LOYALNEST_LOG_LEVEL"] = "DEBUG"
 
 
-_TRY = "Try it"
-_RUN = "Run it"
-_USE = "Use it"
+def command(word: str | None = None) -> typer.Typer:
+    """The command with all it can do; with the first word of a call, no more of it than that call needs.
 
-app.command(rich_help_panel=_TRY)(demo.demo)
-app.command(rich_help_panel=_TRY)(play.play)
-app.command(rich_help_panel=_RUN)(up.up)
-app.command(rich_help_panel=_RUN)(processes.worker)
-app.command(rich_help_panel=_RUN)(processes.sink)
-app.command(rich_help_panel=_RUN)(processes.api)
-app.command("migrate", rich_help_panel=_RUN)(processes.migrate_database)
-app.command(rich_help_panel=_RUN)(up.rebuild)
-app.add_typer(processes.topics_app, name="topics", rich_help_panel=_RUN)
-app.command("import", rich_help_panel=_USE)(importing.bring_in)
-app.add_typer(shops.shops_app, name="shops", rich_help_panel=_USE)
-app.add_typer(shops.programs_app, name="programs", rich_help_panel=_USE)
-app.add_typer(shops.keys_app, name="keys", rich_help_panel=_USE)
-app.add_typer(batch.batch_app, name="batch", rich_help_panel=_USE)
-app.add_typer(books.letters_app, name="dead-letters", rich_help_panel=_USE)
-app.add_typer(books.privacy_app, name="privacy", rich_help_panel=_USE)
+    A process of `up` starts many times, and would load the imports and the demo each time.
+    """
+    app = typer.Typer(
+        name="loyalnest",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+        help=_HELP,
+    )
+    app.callback()(options)
+    wanted = {word} if word in _WORDS else _WORDS
+    if "demo" in wanted:
+        from cli.commands import demo
+
+        app.command(rich_help_panel=_TRY)(demo.demo)
+    if "play" in wanted:
+        from cli.commands import play
+
+        app.command(rich_help_panel=_TRY)(play.play)
+    if wanted & {"up", "rebuild"}:
+        from cli.commands import up
+
+        app.command(rich_help_panel=_RUN)(up.up)
+        app.command(rich_help_panel=_RUN)(up.rebuild)
+    if wanted & {"worker", "sink", "api", "migrate", "topics"}:
+        from cli.commands import processes
+
+        app.command(rich_help_panel=_RUN)(processes.worker)
+        app.command(rich_help_panel=_RUN)(processes.sink)
+        app.command(rich_help_panel=_RUN)(processes.api)
+        app.command("migrate", rich_help_panel=_RUN)(processes.migrate_database)
+        app.add_typer(processes.topics_app, name="topics", rich_help_panel=_RUN)
+    if "import" in wanted:
+        from cli.commands import importing
+
+        app.command("import", rich_help_panel=_USE)(importing.bring_in)
+    if wanted & {"shops", "programs", "keys"}:
+        from cli.commands import shops
+
+        app.add_typer(shops.shops_app, name="shops", rich_help_panel=_USE)
+        app.add_typer(shops.programs_app, name="programs", rich_help_panel=_USE)
+        app.add_typer(shops.keys_app, name="keys", rich_help_panel=_USE)
+    if "batch" in wanted:
+        from cli.commands import batch
+
+        app.add_typer(batch.batch_app, name="batch", rich_help_panel=_USE)
+    if wanted & {"dead-letters", "privacy"}:
+        from cli.commands import books
+
+        app.add_typer(books.letters_app, name="dead-letters", rich_help_panel=_USE)
+        app.add_typer(books.privacy_app, name="privacy", rich_help_panel=_USE)
+    return app
 
 
 def main() -> None:
     """Errors end in one sentence on stderr and exit code 1; wrong usage in 2."""
     try:
-        app()
+        command(next((each for each in sys.argv[1:] if not each.startswith("-")), None))()
     except Exception as error:
         if common.is_debugging():
             raise

@@ -16,7 +16,7 @@ FIRST = {"effective_from": None, "refunds": "goods_and_adjustments", "taxes": "a
 @pytest.fixture
 def run(database: str, tmp_path: Path) -> Any:
     def run(*words: str, code: int = 0) -> str:
-        result = RUN.invoke(cli.app, [*words, "--database", database, "--data", str(tmp_path)])
+        result = RUN.invoke(cli.command(), [*words, "--database", database, "--data", str(tmp_path)])
         assert result.exit_code == code, result.output
         return result.output
 

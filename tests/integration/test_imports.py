@@ -349,7 +349,7 @@ def test_a_redaction_leaves_no_file_that_waits(
             monkeypatch.setenv("LOYALNEST_MASTER_KEY", key)
             words = ["privacy", "redact", SHOP, "71", "--database", database, "--data", str(tmp_path)]
             monkeypatch.setenv("LOYALNEST_JOURNAL", "true")
-            ended = CliRunner().invoke(cli.app, words)
+            ended = CliRunner().invoke(cli.command(), words)
             assert ended.exit_code == 0, ended.output
         assert not left.exists()
         found = world.get(f"/imports/{broken.id}", world.key("admin")).json()

@@ -46,7 +46,7 @@ class Terminal:
         return [line.rstrip() for line in self.file.getvalue().splitlines()]
 
     def run(self, *words: str) -> list[str]:
-        ended = CliRunner().invoke(cli.app, words)
+        ended = CliRunner().invoke(cli.command(), words)
         assert ended.exit_code == 0, ended.output
         return self.lines()
 
@@ -108,7 +108,7 @@ def test_a_table_that_fits_is_one(terminal: Terminal, filled: str) -> None:
 
 def test_into_a_pipe_a_line_is_a_row(monkeypatch: pytest.MonkeyPatch, filled: str) -> None:
     Terminal(monkeypatch, pipe=True)
-    ended = CliRunner().invoke(cli.app, ["keys", "list", "--database", filled])
+    ended = CliRunner().invoke(cli.command(), ["keys", "list", "--database", filled])
     rows = [line for line in ended.stdout.splitlines() if LONG in line]
     assert len(rows) == 2
     assert all("2026-11-21 09:30:00Z" in row for row in rows)
@@ -134,7 +134,7 @@ def test_a_batch(terminal: Terminal, monkeypatch: pytest.MonkeyPatch, filled: st
 def test_parity(terminal: Terminal, monkeypatch: pytest.MonkeyPatch, filled: str) -> None:
     told = f"points: order 820982911946154508 of 115310627314723954: posted {2**53}, in the ledger 29, deserved 0"
     monkeypatch.setattr("batch.parity.main", lambda *_: [told])
-    assert CliRunner().invoke(cli.app, ["batch", "parity", "--shop", SHOP, "--database", filled]).exit_code == 1
+    assert CliRunner().invoke(cli.command(), ["batch", "parity", "--shop", SHOP, "--database", filled]).exit_code == 1
     check(terminal.lines(), "820982911946154508", "115310627314723954", str(2**53))
 
 

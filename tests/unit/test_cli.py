@@ -23,7 +23,7 @@ def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
         yield from _commands(inner, (*path, name))
 
 
-ALL = dict(_commands(typer.main.get_command(cli.app)))
+ALL = dict(_commands(typer.main.get_command(cli.command())))
 
 #: What the command line promises.
 PROMISED = {
@@ -38,9 +38,22 @@ def test_the_promised_commands_are_there() -> None:
     assert {" ".join(path) for path in ALL} >= PROMISED
 
 
+def test_the_first_word_alone_loads_the_same() -> None:
+    for word in (path[0] for path in ALL if len(path) == 1):
+        found = dict(_commands(typer.main.get_command(cli.command(word))))
+        assert {path for path in found if path[:1] == (word,)} == {path for path in ALL if path[:1] == (word,)}
+
+
+def test_a_process_of_up_does_not_load_what_it_has_no_use_for() -> None:
+    code = "import sys; from cli import main; main.command('sink'); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "cli.commands.processes" in loaded
+    assert not {"cli.commands.demo", "imports", "batch", "streams", "api"} & {*loaded}
+
+
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
 def test_every_command_has_help_for_a_new_user(path: tuple[str, ...]) -> None:
-    result = RUN.invoke(cli.app, [*path, "--help"], env={"COLUMNS": "80"})
+    result = RUN.invoke(cli.command(), [*path, "--help"], env={"COLUMNS": "80"})
     assert result.exit_code == 0, result.output
     assert not [line for line in result.output.splitlines() if len(line) > 80 or "…" in line]
     command = ALL[path]
@@ -104,7 +117,7 @@ def test_a_wrong_setting_is_named_and_its_value_is_not(tmp_path: Path) -> None:
     ids=" ".join,
 )
 def test_wrong_usage_is_exit_code_2(words: tuple[str, ...]) -> None:
-    result = RUN.invoke(cli.app, [*words])
+    result = RUN.invoke(cli.command(), [*words])
     assert result.exit_code == 2, result.output
 
 

@@ -17,6 +17,9 @@ WORKER_TOPICS: Final = (topics.ORDERS, topics.CUSTOMERS, topics.RESCORE, topics.
 #: Under this name the journal's pump notes, beside the sink's positions, up to which id it has read the raw history.
 JOURNAL: Final = "raw_events"
 
+#: Who writes the raw history as a journal notifies this channel, with the commit: the pump waits for it.
+JOURNAL_CHANNEL: Final = "loyalnest_journal"
+
 _TIMEOUT = 10.0
 
 #: (a topic's name in events.topics, a partition)

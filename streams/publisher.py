@@ -18,6 +18,7 @@ from events.errors import BadEvent
 from events.messages import Message
 from runtime import database, kafka, metrics
 from runtime.ports import PublishError
+from runtime.progress import JOURNAL_CHANNEL
 from runtime.settings import Settings
 from streams.sink.rows import COLUMNS, Row
 
@@ -31,6 +32,8 @@ STALLED_SECONDS: Final = 3.0
 
 #: What the journal's probe writes, and takes back: some pages, so that the file grows and a full disk is noticed.
 _PROBE: Final = [Message(topics.RESCORE, "probe/0", b"x" * 1000)] * 64
+
+_NOTIFY: Final = f"NOTIFY {JOURNAL_CHANNEL}".encode()
 
 
 class _Reports:
@@ -280,9 +283,11 @@ class JournalPublisher:
 
     async def _copy(self, connection: psycopg.AsyncConnection, rows: list[Row]) -> None:
         statement = f"COPY raw_events ({', '.join(COLUMNS['raw_events'])}) FROM STDIN".encode()
-        async with connection.transaction(), connection.cursor() as cursor, cursor.copy(statement) as stream:
-            for row in rows:
-                await stream.write_row(row)
+        async with connection.transaction(), connection.cursor() as cursor:
+            async with cursor.copy(statement) as stream:
+                for row in rows:
+                    await stream.write_row(row)
+            await cursor.execute(_NOTIFY)
 
     async def _connected(self) -> psycopg.AsyncConnection:
         if self._connection is None:

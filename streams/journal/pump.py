@@ -6,6 +6,7 @@ begins with a replay of everything, so the pump keeps its cursor in memory.
 
 import logging
 import threading
+import time
 import zlib
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from events import codec, instants, keys, letters, topics
 from events.errors import BadEvent
 from runtime import kafka
 from runtime.ports import PublishError
-from runtime.progress import JOURNAL, Gauge, Place, Progress
+from runtime.progress import JOURNAL, JOURNAL_CHANNEL, Gauge, Place, Progress
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,12 @@ _REFERENCE: Final = (topics.PROGRAMS, topics.CUT_POINTS)
 SLICE: Final = 500
 _START: Final = ("0", 0)
 _SLICE_BYTES: Final = 1_000_000
-_POLL: Final = 0.02  # seconds: what an idle pump adds to the delay of a webhook, at most
+
+#: The pump reads no more often than this (seconds): what it adds to the delay of a webhook, at most.
+_PACE: Final = 0.02
+
+#: How long an idle pump waits for word of a commit (seconds) before it looks by itself, and whether it is to end.
+IDLE: Final = 0.2
 _RETRY: Final = 1.0
 
 # An id is drawn before its transaction commits, so `id > last` would lose late commits. Transactions below the
@@ -65,6 +71,12 @@ FROM (
 WHERE before < %(bytes)s
 ORDER BY sized.xid, id
 """
+
+_WAITS = """
+SELECT FROM raw_events WHERE (xid, id) > (%(xid)s::xid8, %(id)s) AND stream <> ALL(%(skip)s) LIMIT 1
+"""
+
+_LISTEN: Final = f"LISTEN {JOURNAL_CHANNEL}".encode()
 
 _REMAINING = """
 SELECT count(*) FROM raw_events WHERE (xid, id) > (%(xid)s::xid8, %(id)s) AND stream <> ALL(%(skip)s)
@@ -170,6 +182,7 @@ class Pump(threading.Thread):
             while not self._ending.is_set():
                 try:
                     with psycopg.connect(self._settings.database_url(), autocommit=True) as connection:
+                        connection.execute(_LISTEN)
                         self._begin(connection)
                         self._pump(connection, gauge)
                 except psycopg.OperationalError as error:
@@ -192,14 +205,23 @@ class Pump(threading.Thread):
 
     def _pump(self, connection: psycopg.Connection[Any], gauge: Gauge) -> None:
         while not self._ending.is_set():
+            began = time.monotonic()
             rows = self._read(connection)
-            if not rows:
-                self._ending.wait(_POLL)
-            elif self._wait_for_room(connection, gauge, weight := self._weigh(rows)):
+            if rows and self._wait_for_room(connection, gauge, weight := self._weigh(rows)):
                 self._send(rows, weight)
                 self._cursor = (rows[-1].xid, rows[-1].id)
                 connection.execute(_NOTE, (self._settings.incarnation, JOURNAL, rows[-1].id))
                 self.pumped += len(rows)
+            if len(rows) < SLICE and not self._ending.wait(max(0.0, began + _PACE - time.monotonic())):
+                self._wait_for_word(connection)
+
+    def _wait_for_word(self, connection: psycopg.Connection[Any]) -> None:
+        """Of a commit. What is there already waits for an older transaction, of whose end there is no word."""
+        xid, ident = self._cursor
+        asked = {"xid": xid, "id": ident, "skip": self._skip}
+        if connection.execute(_WAITS, asked).fetchone() is None:
+            for _ in connection.notifies(timeout=IDLE, stop_after=1):
+                pass
 
     def _read(self, connection: psycopg.Connection[Any]) -> list[Row]:
         xid, ident = self._cursor
@@ -233,7 +255,7 @@ class Pump(threading.Thread):
             if waited % 1500 == 0:
                 behind = f"the worker {progress.worker_lag}, the sink {progress.sink_lag} messages behind"
                 log.warning("the journal waits for its readers: %s", behind)
-            if self._ending.wait(_POLL):
+            if self._ending.wait(_PACE):
                 return False
         self._room.subtract(weight.messages)
         return True

@@ -1,5 +1,6 @@
 """The journal's pump: the order of commits, a bounded backlog, everything again for each broker."""
 
+import asyncio
 import random
 import secrets
 import threading
@@ -15,11 +16,13 @@ from confluent_kafka import Consumer, TopicPartition
 from books import migrate
 from cli.stack.embedded import EmbeddedBroker, EmbeddedDatabase
 from events import codec, keys, topics
+from events.messages import Message
 from runtime import kafka
 from runtime.progress import WORKER_TOPICS, Gauge
 from runtime.settings import Settings
 from streams.journal import pump as journal
 from streams.journal.pump import Pump
+from streams.publisher import JournalPublisher
 
 Connection = psycopg.Connection[Any]
 SHOP = "a.myshopify.com"
@@ -184,6 +187,26 @@ def test_a_row_is_in_the_broker_at_once(connection: Connection, settings: Settin
     _wait(lambda: pump.pumped == 2)
     # It found it at its first or second look after that, however long the machine took for one.
     assert _pauses(pump) - pauses <= 3
+
+
+@pytest.mark.usefixtures("connection")
+def test_a_commit_of_the_way_in_wakes_it(settings: Settings, pump: Pump, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It need not look for itself, and hardly does."""
+    monkeypatch.setattr(journal, "IDLE", 2.0)
+    message = Message(topics.RESCORE, f"{SHOP}/1", b"{}")
+
+    async def one_by_one() -> float:
+        way_in = JournalPublisher(settings)
+        began = time.monotonic()
+        for count in range(1, 11):
+            await way_in.publish([message])
+            await asyncio.to_thread(_wait, lambda count=count: pump.pumped == count)  # type: ignore[misc]
+        took = time.monotonic() - began
+        await way_in.close()
+        return took
+
+    pump.start()
+    assert asyncio.run(one_by_one()) < 5  # else a second each
 
 
 def test_it_never_runs_further_ahead_than_the_bound(connection: Connection, settings: Settings, pump: Pump) -> None:

@@ -100,20 +100,31 @@ def check_windows(stream: Stream, sink: Sink, shop: str, expected: oracle.Shop, 
             assert row == dict(wanted.get(key, {})) or (shop, *key) in sink.late, key
 
 
-def check(stream: Stream, sent: list[Json], plain: dict[str, Json], cut: dict[str, list[Json]], end: datetime) -> Sink:
-    """The stream's whole state against the oracle: at each customer's own now, then for all at `end`."""
+class Expected:
+    """What the oracle says of some webhooks, for every stream that they are sent to."""
+
+    def __init__(self, sent: list[Json], plain: dict[str, Json], cut: dict[str, list[Json]], end: datetime) -> None:
+        self.zones = {shop: program["zone"] for shop, program in plain.items()}
+        self.end = end
+        self.at_their_own_now = oracle.oracle(sent, plain, cut)
+        self.at_the_end = oracle.oracle(sent, plain, cut, end)
+        for shop in self.at_the_end.values():
+            for customer in shop.customers.values():
+                customer.now = end
+
+
+def check(stream: Stream, wanted: Expected) -> Sink:
+    """The stream's whole state against the oracle: at each customer's own now, then for all at the end."""
     sink = stream.sink()
     assert not sink.letters
-    for shop, expected in oracle.oracle(sent, plain, cut).items():
+    for shop, expected in wanted.at_their_own_now.items():
         check_rows(sink, shop, expected, stream.crashes)
         check_orders(sink, shop, expected)
-        check_windows(stream, sink, shop, expected, plain[shop]["zone"])
-        stream.rescore(shop, end, "v1")
+        check_windows(stream, sink, shop, expected, wanted.zones[shop])
+        stream.rescore(shop, wanted.end, "v1")
     stream.run()
     sink = stream.sink()
-    for shop, expected in oracle.oracle(sent, plain, cut, end).items():
-        for customer in expected.customers.values():
-            customer.now = end
+    for shop, expected in wanted.at_the_end.items():
         check_rows(sink, shop, expected, stream.crashes)
     return sink
 
@@ -148,11 +159,12 @@ def test_any_order_of_the_webhooks_and_any_crash_end_in_the_oracles_state(
             patch.setattr(contributions, "LEAF", 2)
             patch.setattr(contributions, "FAN", 2)
         known = harness.reference({SHOP: plain}, {SHOP: [CUT_POINTS]})
+        wanted = Expected(sent, {SHOP: plain}, {SHOP: [CUT_POINTS]}, END)
         plainly = Stream(known, partitions=1, workers=1)
         for each in sent:
             plainly.send(each)
         plainly.run()
-        one = absolute(plainly, check(plainly, sent, {SHOP: plain}, {SHOP: [CUT_POINTS]}, END))
+        one = absolute(plainly, check(plainly, wanted))
 
         chance = random.Random(seed)
         stream = Stream(known, chance, partitions=chance.choice([1, 3]), most=chance.choice([1, 3, 40]))
@@ -161,7 +173,7 @@ def test_any_order_of_the_webhooks_and_any_crash_end_in_the_oracles_state(
             if chance.random() < 0.3:
                 stream.step()
         stream.run(crashes, frozen=0.4)
-        sink = check(stream, sent, {SHOP: plain}, {SHOP: [CUT_POINTS]}, END)
+        sink = check(stream, wanted)
         other = absolute(stream, sink)
         for part in one:
             assert other[part] == one[part], part
@@ -220,4 +232,4 @@ def test_long_histories_in_small_chunks_survive_crashes(seed: int, crashes: int,
         for each in sent:
             stream.send(each)
         stream.run(crashes, horizon=120, frozen=0.4)
-        check(stream, sent, {stores.SHOP: plain}, cut, end)
+        check(stream, Expected(sent, {stores.SHOP: plain}, cut, end))

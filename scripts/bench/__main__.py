@@ -16,10 +16,11 @@ import confluent_kafka
 import psutil
 import psycopg
 
-from scripts import servers
 from scripts.bench import alone, data, folds, past, peers, report, through, web
 from scripts.bench.report import Floor, number, table
 from scripts.bench.world import ROOT, BenchError, World, world
+from scripts.serving.kafka import kafka_jars
+from scripts.serving.server import ServerError
 
 FAUST, QUIX, OURS = "plain Faust", "Quix Streams", "LoyalNest"
 
@@ -290,7 +291,7 @@ def machine(place: World) -> list[tuple[str, str]]:
 
 
 def _kafka_version() -> str:
-    names = [path.name for path in servers.kafka_jars().glob("kafka_*.jar")]
+    names = [path.name for path in kafka_jars().glob("kafka_*.jar")]
     found = re.fullmatch(r"kafka_[\d.]+-(.+)\.jar", names[0]) if names else None
     return found[1] if found else "of unknown version"
 
@@ -339,7 +340,7 @@ def main() -> int:
     began = time.monotonic()
     try:
         text = measure(options)
-    except (BenchError, servers.ServerError) as error:
+    except (BenchError, ServerError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     print(text)

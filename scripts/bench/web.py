@@ -20,9 +20,9 @@ from cli.shop import deliveries, store_maker
 from cli.shop.deliveries import Outgoing
 from cli.stack import home
 from events import instants
-from scripts import servers
 from scripts.bench import data
 from scripts.bench.world import BenchError, Process, Run, World, wait
+from scripts.serving.server import free_port
 from streams.sink.store import CHANNEL
 
 _HOST: Final = "127.0.0.1"
@@ -93,7 +93,7 @@ def _request(payload: dict[str, Any], at: int, now: int) -> bytes:
 
 
 def _api(run: Run) -> tuple[Process, int]:
-    port = servers.free_port()
+    port = free_port()
     master = base64.b64encode(bytes(32)).decode()
     api = run.start(
         "api",

@@ -27,6 +27,9 @@ from runtime import kafka
 from runtime.settings import Settings
 from scripts import servers
 from scripts.bench import data
+from scripts.serving.database import Database
+from scripts.serving.kafka import Kafka
+from scripts.serving.server import STATE, locked, tail
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,7 +79,7 @@ class Process:
         """True; BenchError with the end of its log if it has died."""
         code = self._process.poll()
         if code is not None:
-            raise BenchError(f"{self.log.stem} ended with {code}:\n{servers.tail(self.log)}")
+            raise BenchError(f"{self.log.stem} ended with {code}:\n{tail(self.log)}")
         return True
 
     def finished(self) -> bool:
@@ -201,7 +204,7 @@ class World:
     """The real servers, and what is known of the machine."""
 
     def __init__(self) -> None:
-        kafka_server, database_server = servers.Kafka(), servers.Database()
+        kafka_server, database_server = Kafka(), Database()
         self.kafka = f"127.0.0.1:{kafka_server.port()}"
         self.database = database_server.url("loyalnest")
         self.broker = psutil.Process(kafka_server.pid())
@@ -287,12 +290,12 @@ def world() -> Iterator[World]:
     """Both servers, up for as long as this lasts; those that were up before stay up."""
     mine = [server for make in servers.SERVERS.values() if not (server := make()).pid()]
     # Not its words: they hold the database's password.
-    with servers.locked(servers.STATE), redirect_stdout(StringIO()):
+    with locked(STATE), redirect_stdout(StringIO()):
         servers.up([make() for make in servers.SERVERS.values()])
     try:
         yield World()
     finally:
-        with servers.locked(servers.STATE), redirect_stdout(StringIO()):
+        with locked(STATE), redirect_stdout(StringIO()):
             servers.end(mine)
             if len(mine) == len(servers.SERVERS):
-                (servers.STATE / "env").unlink(missing_ok=True)
+                (STATE / "env").unlink(missing_ok=True)

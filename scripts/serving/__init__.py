@@ -1,0 +1,1 @@
+"""Real servers for tests and trials: what `scripts/servers.py` starts and ends."""

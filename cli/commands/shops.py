@@ -143,22 +143,20 @@ def add(
 
 @shops_app.command("list")
 def list_shops(as_json: AsJson = False, database: Database = None, data: Data = None) -> None:
-    """Show every shop with its customers and points."""
+    """Show every shop with its customers and points, and what its refunds and taxes are now."""
     query = """
-        SELECT p.shop, p.program->>'currency' AS currency, p.program->>'zone' AS zone,
-               p.program->>'batch_at' AS batch_at, count(c.customer_id) AS customers,
-               coalesce(sum(c.balance), 0)::bigint AS points
+        SELECT p.shop, p.program, count(c.customer_id) AS customers, coalesce(sum(c.balance), 0)::bigint AS points
         FROM (
             SELECT DISTINCT ON (shop) shop, program FROM (
                 SELECT shop, program, judged_to AS at, 0 AS step FROM programs
                 UNION ALL
                 SELECT shop, program, announced_at, 1 FROM announcements
             ) AS known ORDER BY shop, at DESC, step
-        ) AS p LEFT JOIN customers c USING (shop) GROUP BY 1, 2, 3, 4 ORDER BY 1
+        ) AS p LEFT JOIN customers c USING (shop) GROUP BY 1, 2 ORDER BY 1
     """
     with common.connected(common.read_settings(database=database, data=data)) as (_, connection):
         cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
-        rows = cursor.execute(query).fetchall()
+        rows = [_shop(**row) for row in cursor.execute(query)]
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
         return
@@ -173,10 +171,25 @@ def list_shops(as_json: AsJson = False, database: Database = None, data: Data = 
             "batch at": row["batch_at"] or "never",
             "customers": f"{row['customers']:,}",
             "points": f"{row['points']:,}",
+            "refunds": row["refunds"],
+            "taxes": row["taxes"],
         }
         for row in rows
     ]
     show.rows(shown, numbers=("customers", "points"))
+
+
+def _shop(shop: str, program: dict[str, Any], customers: int, points: int) -> dict[str, Any]:
+    """A row of the list. The policy is the one that holds just now."""
+    found = Program.model_validate(program)
+    policy = Policies(found).at(instants.from_datetime(datetime.now(UTC)))
+    return {
+        "shop": shop,
+        **found.model_dump(include={"currency", "zone", "batch_at"}),
+        "customers": customers,
+        "points": points,
+        **policy.model_dump(include={"refunds", "taxes"}),
+    }
 
 
 @programs_app.command("get")

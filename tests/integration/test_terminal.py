@@ -29,11 +29,11 @@ LETTER, RUN = UUID("4adef5bc-0b1d-5c22-9b63-719cef95cd62"), UUID("32f40c8c-703b-
 class Terminal:
     """A terminal of 80 columns that keeps what was printed on it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, pipe: bool = False) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, pipe: bool = False, width: int = WIDTH) -> None:
         self.file = io.StringIO()
         console = Console(
             file=self.file,
-            width=WIDTH,
+            width=width,
             force_terminal=not pipe,
             color_system=None,
             highlight=False,
@@ -67,7 +67,11 @@ def check(lines: list[str], *whole: str) -> None:
 def filled(database: str) -> str:
     with psycopg.connect(database) as connection:
         for shop, zone in ((SHOP, "UTC"), (LONG, ZONE)):
-            program = {"shop": shop, "currency": "USD", "zone": zone, "batch_at": "01:00"}
+            program: dict[str, Any] = {"shop": shop, "currency": "USD", "zone": zone, "batch_at": "01:00"}
+            if shop == LONG:
+                told = {"refunds": "goods_and_adjustments", "taxes": "excluded"}
+                later = {"effective_from": "9998-01-01T00:00:00Z", "refunds": "money", "taxes": "as_priced"}
+                program["policies"] = [{"effective_from": None, **told}, later]
             connection.execute("INSERT INTO programs VALUES (%s, %s, %s)", (shop, json.dumps(program), AT))
         for number, name in (("c076d4e64c5c", "the agency's weekly export of segments"), ("0123456789ab", "demo")):
             scopes = ["read", "export", "pii", "admin"]
@@ -94,16 +98,18 @@ def test_keys(terminal: Terminal, filled: str) -> None:
 
 
 def test_shops(terminal: Terminal, filled: str) -> None:
-    check(terminal.run("shops", "list", "--database", filled), SHOP, LONG, ZONE)
+    lines = terminal.run("shops", "list", "--database", filled)
+    check(lines, SHOP, LONG, ZONE)
+    policies = [line.strip() for line in lines if line.strip().startswith(("refunds", "taxes"))]
+    assert policies == ["refunds: goods", "taxes: as_priced", "refunds: goods_and_adjustments", "taxes: excluded"]
 
 
-def test_a_table_that_fits_is_one(terminal: Terminal, filled: str) -> None:
+def test_a_table_that_fits_is_one(monkeypatch: pytest.MonkeyPatch, filled: str) -> None:
     with psycopg.connect(filled) as connection:
         connection.execute("DELETE FROM programs WHERE shop = %s", (LONG,))
-    lines = terminal.run("shops", "list", "--database", filled)
-    check(lines, SHOP)
+    lines = Terminal(monkeypatch, width=120).run("shops", "list", "--database", filled)
     (row,) = [line for line in lines if SHOP in line]
-    assert row.split() == [SHOP, "USD", "UTC", "01:00", "0", "0"]
+    assert row.split() == [SHOP, "USD", "UTC", "01:00", "0", "0", "goods", "as_priced"]
 
 
 def test_into_a_pipe_a_line_is_a_row(monkeypatch: pytest.MonkeyPatch, filled: str) -> None:

@@ -2,7 +2,8 @@
 
 A body is spooled to the data folder and brought in by a task of this process, one file at a time; what a crash broke
 off goes on at the next start. The spooled file holds what the merchant's file holds: it goes when the import is over,
-and at once when somebody of its shop is redacted.
+and when somebody of its shop is redacted. Whoever does that lets it go in the book, in the same transaction; here the
+book is looked at all the time, and what was let go is removed.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import mmap
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path as File
 from typing import Annotated, Any, Final
 from uuid import UUID, uuid4
@@ -27,7 +29,7 @@ from api.models import Answer, Time
 from api.problems import ProblemError
 from books import imports as book
 from imports import spool
-from imports.importing import Bringing, ImportingError
+from imports.importing import Bringing, ForgottenError, ImportingError
 from imports.items import FileError
 from imports.pace import BATCH, Pace
 from runtime import database
@@ -41,6 +43,9 @@ WAITING: Final = 10
 
 #: Seconds until what a database or broker that is away has broken off is tried again.
 AGAIN: Final = 30.0
+
+#: Seconds between two looks for files that nobody may use any more.
+SWEEP: Final = 2.0
 
 PATH: Final = re.compile(r"/v1/shops/[^/]+/imports")
 _NAME: Final = re.compile(r'filename="([^"\r\n]{1,200})"')
@@ -97,21 +102,21 @@ class Importer:
         self._services = services
         self.folder = services.settings.data / spool.FOLDER
         self._queue: asyncio.Queue[UUID] = asyncio.Queue()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         #: Uploads under way, by shop: one at a time.
         self.uploads: set[str] = set()
 
     def start(self) -> None:
-        for path in spool.left(self.folder):
-            self._queue.put_nowait(UUID(path.stem))
-        self._task = asyncio.create_task(self._run())
+        for ident in spool.left(self.folder):
+            self.put(ident)
+        self._tasks = [asyncio.create_task(each) for each in (self._run(), self._sweep())]
 
     async def stop(self) -> None:
         """What is under way stays `running`, and goes on at the next start."""
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._task
+                await task
 
     def put(self, ident: UUID) -> None:
         self._queue.put_nowait(ident)
@@ -127,19 +132,42 @@ class Importer:
             except (psycopg.Error, PublishError, OSError) as error:
                 log.warning("import %s is tried again: %s", ident, database.first_line(error))
                 self._later(ident)
+            except ForgottenError as error:
+                log.warning("import %s was ended: %s", ident, error)
             except (FileError, ImportingError) as error:
                 log.warning("import %s failed: %s", ident, error)
-                self.path(ident).unlink(missing_ok=True)
+                await self._let_go(ident)
             except Exception:
                 log.exception("import %s failed", ident)
-                self.path(ident).unlink(missing_ok=True)
+                await self._let_go(ident)
+
+    async def _sweep(self) -> None:
+        """What a redaction let go is gone within some seconds, whoever was told of it."""
+        while True:
+            try:
+                if self.folder.exists():
+                    await self.sweep()
+            except (psycopg.Error, OSError) as error:
+                log.warning("files of imports that are over may still be there: %s", database.first_line(error))
+            await asyncio.sleep(SWEEP)
+
+    async def sweep(self) -> None:
+        """Removes the files that nobody may use any more."""
+        async with self._services.pool.connection() as connection:
+            await spool.sweep(connection, self.folder)
+
+    async def _let_go(self, ident: UUID) -> None:
+        self.path(ident).unlink(missing_ok=True)
+        with suppress(psycopg.Error):  # nothing waits any more, whatever the book says
+            async with self._services.pool.connection() as connection:
+                await book.let_go(connection, ident)
 
     async def _one(self, ident: UUID) -> None:
         settings, path = self._services.settings, self.path(ident)
         connection = await database.connect_async(settings.database_url(), "loyalnest import", autocommit=True)
         async with connection:
             found = await book.find(connection, ident)
-            if path.exists() and found is not None and found.status != "done":
+            if path.exists() and found is not None and found.spooled_at is not None:
                 async with book.held(connection, found.shop, found.sha256) as ours:
                     if not ours:  # another process has it, or one that was cut off has not let it go yet
                         self._later(ident)
@@ -152,7 +180,8 @@ class Importer:
         program = await self._services.program(found.shop)
         if program is None:
             raise ImportingError("the shop has no program yet")
-        pace = Pace(settings) if settings.kafka is not None else None
+        tell = partial(log.warning, "import %s %s", found.id)
+        pace = Pace(settings, tell) if settings.kafka is not None else None
         try:
             await Bringing(
                 path=path,
@@ -217,7 +246,7 @@ async def post_import(
         found = await _begun(caller, name, digest, size, again)
         if found.status == "done":
             response.status_code = 200
-        elif not importer.path(found.id).exists():
+        else:  # over what may be there: it is the same, or was let go
             fresh.rename(importer.path(found.id))
             importer.put(found.id)
         return ImportModel.of(found)
@@ -284,10 +313,11 @@ def _unwrapped(path: File, boundary: bytes) -> tuple[str, str, int] | None:
 async def _begun(caller: Caller, name: str, digest: str, size: int, again: bool) -> book.Import:
     plain = "".join(sign for sign in File(name).name if sign.isprintable()) or "upload"
     async with caller.services.pool.connection() as connection:
-        under_way = await book.open_imports(connection, caller.shop)
-        if len(under_way) >= WAITING and all(each.sha256 != digest for each in under_way):
+        waiting = await book.spooled(connection, caller.shop)
+        if len(waiting) >= WAITING and all(each.sha256 != digest for each in waiting):
             raise ProblemError(503, "busy", "Too many files of the shop wait already.", {"Retry-After": "60"})
-        return await book.begin_or_find(connection, caller.shop, plain, digest, size, datetime.now(UTC), again=again)
+        now = datetime.now(UTC)
+        return await book.begin_or_find(connection, caller.shop, plain, digest, size, now, again=again, spooled=True)
 
 
 @router.get("", summary="The shop's imports")
@@ -310,8 +340,7 @@ async def get_import(
     return ImportModel.of(found)
 
 
-async def forget(request: Request, shop: str) -> None:
-    """Somebody of the shop is to be forgotten: no file of it may stay, which may hold their address."""
-    services = services_of(request)
-    async with services.pool.connection() as connection:
-        await spool.forget(connection, services.importer.folder, shop)
+async def forget(request: Request) -> None:
+    """Somebody has been forgotten: no file may stay that was let go with them."""
+    with suppress(psycopg.Error, OSError):  # then the importer's own look removes it
+        await services_of(request).importer.sweep()

@@ -7,12 +7,12 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from books import contacts
+from books import contacts, imports
 from books.vault import Pool, Vault
 from events import codec, envelopes, keys, letters, payloads, topics
 from events.errors import BadEvent
 from events.messages import Message
-from events.webhook_topics import TOPICS
+from events.webhook_topics import TOPICS, Kind
 from runtime.ports import Publisher
 
 _LIST = """
@@ -105,6 +105,16 @@ async def message(vault: Vault | None, letter: DeadLetterRow, page: bool = True)
     return Message(letter.source, letter.key or "", letter.value.encode())
 
 
+def _redacted(found: Message) -> str | None:
+    """The shop of a message that asks us to forget somebody; None of any other."""
+    try:
+        envelope = codec.loads(found.value)
+        forgets = TOPICS[envelope["topic"]].kind in (Kind.REDACT, Kind.SHOP_REDACT)
+        return keys.shop_domain(envelope["shop"]) if forgets else None
+    except (BadEvent, KeyError, TypeError):
+        return None
+
+
 async def replay(
     pool: Pool,
     vault: Vault | None,
@@ -130,5 +140,7 @@ async def replay(
             await connection.execute(
                 "UPDATE dead_letters SET replayed_at = %s WHERE id = %s AND at = %s", (now, letter.id, letter.at)
             )
+            if (redacted := _redacted(again)) is not None:
+                await connection.execute(imports.FORGET, (redacted, now))
         outcomes.append(Replayed(letter, None))
     return outcomes

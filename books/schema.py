@@ -147,6 +147,7 @@ TABLES: Final = (
         _names("id shop file sha256 bytes status first_at started_at updated_at"),
         _names(
             "format detail lines line from_line position orders customers rejected problems notes finished_at batch_due"
+            " spooled_at"
         ),
     ),
     Table("api_keys", _names("id shop name hash scopes created_at"), _names("revoked_at")),

@@ -27,6 +27,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
+from books import imports
 from events.payloads import Contact, normalised
 from events.webhook_topics import SEALED
 from runtime.settings import Settings
@@ -61,6 +62,9 @@ WHERE shop = %s AND created_at <= %s AND wrapped IS NOT NULL
 FORGET_BODIES = """
 DELETE FROM customer_keys WHERE shop = %s AND created_at <= %s AND customer_id = 'dead-letters'
 """
+
+#: Let go what may hold anybody of a shop; parameters of each as above.
+_WHATEVER: Final = (FORGET_BODIES, imports.FORGET)
 
 #: Lets the key of a shop's addresses go: a shop that comes back makes another; parameters as above.
 FORGET_ADDRESSES = """
@@ -248,17 +252,21 @@ class Vault:
         return None if cipher is None else open_bytes(cipher, shop, DEAD_LETTERS, sealed)
 
     async def destroy(self, shop: str, customer_id: str, asked_at: datetime) -> None:
-        """Destroys a customer's key for ever, and the shop's unparsed bodies of until then. Twice is harmless."""
+        """Destroys a customer's key for ever, and the shop's unparsed bodies of until then. Twice is harmless.
+
+        The shop's files of until then that wait to be brought in are let go too.
+        """
         async with self._pool.connection() as connection, connection.transaction():
             await connection.execute(DESTROY, (shop, customer_id))
-            await connection.execute(FORGET_BODIES, (shop, asked_at))
+            for statement in _WHATEVER:
+                await connection.execute(statement, (shop, asked_at))
         self._keys.pop((shop, customer_id), None)
         self._keys.pop((shop, DEAD_LETTERS), None)
 
     async def destroy_shop(self, shop: str, asked_at: datetime) -> None:
         """Destroys every key that a shop had by then. Who comes to it later gets a key of their own."""
         async with self._pool.connection() as connection, connection.transaction():
-            for statement in (FORGET_BODIES, FORGET_ADDRESSES, DESTROY_SHOP):
+            for statement in (*_WHATEVER, FORGET_ADDRESSES, DESTROY_SHOP):
                 await connection.execute(statement, (shop, asked_at))
         for known in [key for key in self._keys if key[0] == shop]:
             del self._keys[known]

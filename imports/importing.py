@@ -7,8 +7,8 @@ again after a crash, or wanted again, is the same message and changes nothing.
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,12 +41,16 @@ class ImportingError(RuntimeError):
     """It cannot be brought in just now; the message says why."""
 
 
+class ForgottenError(ImportingError):
+    """The file may not be used any more: the book says why, and what became of the import."""
+
+
 class Waits(Protocol):
-    """Says when how much may be published (imports/pace.py)."""
+    """Says when how much may be published (imports/pace.py): `wait` is called until it is true."""
 
     size: int
 
-    async def wait(self) -> None: ...
+    async def wait(self) -> bool: ...
 
     def sent(self, messages: Sequence[Message]) -> None: ...
 
@@ -117,7 +121,8 @@ class Bringing:
         """From where it was left to its end, by an import that is ours (book.held).
 
         FileError for a file that cannot be read, ImportingError for a publisher that has failed for good; PublishError
-        and psycopg.Error as they come. The book then says `failed`, and running it again goes on.
+        and psycopg.Error as they come. The book then says `failed`, and running it again goes on. ForgottenError once
+        a redaction took the file that was spooled.
         """
         since = instants.from_datetime(found.first_at)
         try:
@@ -133,8 +138,8 @@ class Bringing:
                     make = _elsewhere(executor)
                 await self._pass(connection, found, maker, make, tally, lines, instants.text(since))
             await book.move(connection, found.id, tally.progress(reader.notes.counts))
-        except asyncio.CancelledError:
-            raise  # the process is ending: it stays `running`, and goes on at the next start
+        except (asyncio.CancelledError, ForgottenError):
+            raise  # the process is ending: it stays `running`, and goes on at the next start; or the book is right
         except Exception as error:
             said = str(error) if isinstance(error, FileError | ImportingError) else type(error).__name__
             await _failed(connection, found, said)
@@ -154,27 +159,30 @@ class Bringing:
     ) -> None:
         cut = making.batches(maker.reader, self.batch, tally.position)
         noted = monotonic()
-        async for batch, noticed in _ahead(cut, make):
-            if (why := self.publisher.failed()) is not None:
-                raise ImportingError(why)
-            made = [each for each in batch if isinstance(each, Made)]
-            await self._publish(await self._sealed(made, received_at))
-            self.rejected([each for each in batch if isinstance(each, Problem)])
-            tally.add(batch)
-            tally.notes += noticed
-            self.moved(tally, lines)
-            if monotonic() - noted > _NOTE:
-                noted = monotonic()
-                await book.move(connection, found.id, tally.progress(maker.reader.notes.counts))
+        async with aclosing(_ahead(cut, make)) as ahead:  # closed, whatever happens: it holds the file open
+            async for batch, noticed in ahead:
+                if (why := self.publisher.failed()) is not None:
+                    raise ImportingError(why)
+                await _still_there(connection, found)
+                made = [each for each in batch if isinstance(each, Made)]
+                await self._publish(connection, found, await self._sealed(made, received_at))
+                self.rejected([each for each in batch if isinstance(each, Problem)])
+                tally.add(batch)
+                tally.notes += noticed
+                self.moved(tally, lines)
+                if monotonic() - noted > _NOTE:
+                    noted = monotonic()
+                    await book.move(connection, found.id, tally.progress(maker.reader.notes.counts))
 
-    async def _publish(self, messages: list[Message]) -> None:
+    async def _publish(self, connection: AsyncConnection[Any], found: book.Import, messages: list[Message]) -> None:
         """Returns when all are durable."""
         at = 0
         while at < len(messages):
             if self.pace is None:
                 part = messages
             else:
-                await self.pace.wait()
+                while not await self.pace.wait():
+                    await _still_there(connection, found)
                 part = messages[at : at + self.pace.size]
             await self.publisher.publish(part)
             if self.pace is not None:
@@ -221,7 +229,7 @@ def _elsewhere(executor: Any) -> Make:
     return make
 
 
-async def _ahead(cut: Iterator[list[Any]], make: Make) -> Any:
+async def _ahead(cut: Generator[list[Any]], make: Make) -> AsyncGenerator[tuple[Batch, Counter[str]]]:
     """Batches in their order, some of them being made while one is published."""
     waiting: deque[asyncio.Future[tuple[Batch, Counter[str]]]] = deque()
     over = False
@@ -238,6 +246,14 @@ async def _ahead(cut: Iterator[list[Any]], make: Make) -> Any:
     finally:
         for each in waiting:
             each.cancel()
+        with suppress(ValueError):  # a thread is reading just now: it ends with the last word of the file's
+            cut.close()
+
+
+async def _still_there(connection: AsyncConnection[Any], found: book.Import) -> None:
+    """ForgottenError if the file that was spooled has been let go since, or was sent anew."""
+    if found.spooled_at is not None and await book.spooled_since(connection, found.id) != found.spooled_at:
+        raise ForgottenError(book.REDACTED)
 
 
 async def _failed(connection: AsyncConnection[Any], found: book.Import, why: str) -> None:

@@ -4,7 +4,7 @@ import gc
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -52,7 +52,7 @@ class Maker:
         return Made(found.item.line, found.item.topic, found.item.triggered_at, found.item.webhook_id, found.opened)
 
 
-def batches(reader: Reader, size: int, skip: int) -> Iterator[list[Chunk | Problem]]:
+def batches(reader: Reader, size: int, skip: int) -> Generator[list[Chunk | Problem]]:
     """A file's chunks, so many at a time, without the first `skip`."""
     chunks = islice(reader.chunks(), skip, None)
     while found := list(islice(chunks, size)):

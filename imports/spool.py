@@ -1,5 +1,6 @@
 """Files that wait to be brought in, in the data folder: each in clear, so each goes as soon as it can."""
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 from books import imports as book
+
+log = logging.getLogger(__name__)
 
 FOLDER: Final = "imports"
 
@@ -32,25 +35,32 @@ def made(at: Path) -> Iterator[IO[bytes]]:
         os.fsync(file.fileno())
 
 
-def left(folder: Path) -> list[Path]:
-    """What an end without warning has left, the oldest first; uploads that were broken off are removed.
+def left(folder: Path) -> list[UUID]:
+    """Of which imports files are there, the oldest first."""
+    found = []
+    for each in folder.glob("*.spool"):
+        with suppress(FileNotFoundError, ValueError):
+            found.append((each.stat().st_mtime, UUID(each.stem)))
+    return [ident for _, ident in sorted(found)]
 
-    One that grew within the last STALE seconds may be another process's, under way.
-    """
-    if not folder.exists():
-        return []
+
+def _drop_broken_off(folder: Path) -> None:
     now = time.time()
     for part in (*folder.glob("*.part"), *folder.glob("*.inner")):
         with suppress(FileNotFoundError):
             if now - part.stat().st_mtime > STALE:
                 part.unlink()
-    return sorted(folder.glob("*.spool"), key=lambda each: each.stat().st_mtime)
 
 
-async def forget(connection: AsyncConnection[Any], folder: Path, shop: str) -> None:
-    """Removes a shop's files; their imports have failed, and go on when the file is sent again."""
-    for found in await book.open_imports(connection, shop):
-        file = path(folder, found.id)
-        if file.exists():
-            file.unlink(missing_ok=True)
-            await book.end(connection, found.id, "failed", "somebody was redacted meanwhile: send the file again")
+async def sweep(connection: AsyncConnection[Any], folder: Path) -> None:
+    """Removes what nobody may use any more: files whose imports are over, uploads that were broken off.
+
+    Several processes may share the folder. An upload that grew within the last STALE seconds may be under way.
+    """
+    _drop_broken_off(folder)
+    for ident in left(folder):
+        # Locked: a file that is sent anew just now comes after its import waits again.
+        async with connection.transaction():
+            if await book.spooled_since(connection, ident, locked=True) is None:
+                path(folder, ident).unlink(missing_ok=True)
+                log.info("the file of import %s is removed", ident)

@@ -11,7 +11,6 @@ from api.context import services_of
 from api.limits import WEBHOOK_SECONDS, within
 from api.problems import ProblemError
 from api.webhooks import signatures
-from events import keys
 from runtime import metrics
 
 log = logging.getLogger(__name__)
@@ -97,7 +96,7 @@ async def take(request: Request) -> Response:
         metrics.WEBHOOKS.labels("any", "unavailable").inc()
         raise
     if outcome == "accepted" and topic in ("customers/redact", "shop/redact"):
-        await imports.forget(request, keys.shop_domain(request.headers.get("x-shopify-shop-domain")))
+        await imports.forget(request)
     metrics.WEBHOOKS.labels(topic, outcome).inc()
     metrics.WEBHOOK_SECONDS.observe(perf_counter() - began)
     return Response()

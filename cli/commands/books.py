@@ -198,7 +198,7 @@ def redact(
             name = common.shop_name(shop)
             await privacy.redact(vault, publisher, name, ident, datetime.now(UTC))
             async with pool.connection() as connection:
-                await spool.forget(connection, settings.data / spool.FOLDER, name)
+                await spool.sweep(connection, settings.data / spool.FOLDER)
 
     settings = common.read_settings(kafka=kafka, database=database_url, data=data)
     with common.attached(settings) as complete:

@@ -214,7 +214,7 @@ def _bring_all(
         pool = database.pool(settings.database_url(), "loyalnest import", size=2)
         await pool.open(wait=True, timeout=15)
         with ExitStack() as stack:
-            pace = None if at_once or settings.kafka is None else Pace(settings)
+            pace = None if at_once or settings.kafka is None else Pace(settings, _waiting)
             if pace is not None:
                 stack.callback(pace.close)
             try:
@@ -231,6 +231,10 @@ def _bring_all(
         return done, failed
 
     return asyncio.run(all_of_them())
+
+
+def _waiting(said: str) -> None:
+    common.err.print(f"The import {said} (--at-once waits for nobody)", style="yellow", markup=False)
 
 
 async def _bring(

@@ -54,6 +54,7 @@ class Rows:
         self.dead_letters: list[Row] = []
         self.redacted: dict[tuple[str, str], str] = {}  # (shop, customer) -> when that was asked
         self.redacted_shops: dict[str, str] = {}
+        self.let_go: dict[str, str] = {}  # shop -> up to when files that wait to be brought in go, for one of these
         self.shops: set[str] = set()
         self.letters: Counter[tuple[str, str]] = Counter()  # (source, error) of every dead letter, whoever made it
         self.late_windows: Counter[str] = Counter()  # by size
@@ -89,6 +90,11 @@ class Rows:
             self.redacted[keys.split(payloads.key_of(topic, shop, payload))] = received_at
         elif kind is Kind.SHOP_REDACT:
             self.redacted_shops[shop] = received_at
+        if kind in (Kind.REDACT, Kind.SHOP_REDACT):
+            # One that was a dead letter is heard of later than it was received. The journal comes again in each life of
+            # the embedded broker: there the time of a record says nothing, and whoever replays a letter lets go.
+            heard = received_at if self._journal else max(received_at, _arrived(received), key=instants.parse)
+            self.let_go[shop] = max(self.let_go.get(shop, heard), heard, key=instants.parse)
         if kind is Kind.SNAPSHOT and (payload.get("financial_status") or "").lower() not in KNOWN_STATUSES:
             self.unknown_statuses += 1
         if self._journal:

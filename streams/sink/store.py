@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import psycopg
 
-from books import vault
+from books import imports, vault
 from events import announcements, instants
 from events.errors import BadEvent
 from events.programs import Program
@@ -289,6 +289,8 @@ def _redact(cursor: psycopg.Cursor[Any], rows: Rows) -> None:
         for statement in (vault.FORGET_BODIES, vault.FORGET_ADDRESSES, vault.DESTROY_SHOP):
             cursor.execute(statement, [shop, _until(asked)])
         cursor.execute(f"{_UNREACHED} AND (contact IS NOT NULL OR consent IS NOT NULL)", [shop])
+    for shop, heard in sorted(rows.let_go.items()):
+        cursor.execute(imports.FORGET, [shop, _until(heard)])
 
 
 def _until(asked: str) -> datetime:

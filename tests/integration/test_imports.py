@@ -1,7 +1,6 @@
 """Files brought in: durable, once, from where they stopped, and without a byte of anybody's address."""
 
 import asyncio
-import base64
 import json
 import os
 import random
@@ -15,12 +14,10 @@ import httpx
 import psycopg
 import pytest
 from pydantic import SecretStr
-from typer.testing import CliRunner
 
 from api import imports as routes
 from books import imports as book
 from books.vault import Vault
-from cli import main as cli
 from events import codec, topics
 from events.messages import Message
 from imports import files, importing, making, spool
@@ -310,6 +307,8 @@ def test_what_a_crash_left_goes_on_at_the_next_start(database: str, tmp_path: Pa
     folder = tmp_path / spool.FOLDER
     folder.mkdir()
     path.rename(spool.path(folder, broken.id))
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("UPDATE imports SET spooled_at = started_at")
     (folder / "half.part").write_bytes(b"what was being sent")
     os.utime(folder / "half.part", (0, 0))
     (folder / "other.part").write_bytes(b"what another process is being sent just now")
@@ -324,36 +323,6 @@ def test_what_a_crash_left_goes_on_at_the_next_start(database: str, tmp_path: Pa
             world.run(asyncio.sleep(0.05))
         assert (found["status"], found["orders"]) == ("done", 30)
         assert [each.name for each in folder.iterdir()] == ["other.part"]
-
-
-@pytest.mark.parametrize("way", ["webhook", "command"])
-def test_a_redaction_leaves_no_file_that_waits(
-    database: str, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = file_of(tmp_path, 30)
-    broken = bring_in(database, path, Failing(0))
-    folder = tmp_path / spool.FOLDER
-    folder.mkdir()
-    left = path.rename(spool.path(folder, broken.id))
-    with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute("UPDATE imports SET status = 'waiting'")
-    monkeypatch.setattr(spool, "left", lambda _: [])  # nobody has begun with it yet
-    with opened(database, data_dir=tmp_path) as world:
-        world.program()
-        assert left.exists()
-        if way == "webhook":
-            payload = {"shop_domain": SHOP, "customer": {"id": 71, "email": EMAIL.format(1)}}
-            assert world.webhook("customers/redact", payload).status_code == 200
-        else:
-            key = base64.b64encode(MASTER).decode()
-            monkeypatch.setenv("LOYALNEST_MASTER_KEY", key)
-            words = ["privacy", "redact", SHOP, "71", "--database", database, "--data", str(tmp_path)]
-            monkeypatch.setenv("LOYALNEST_JOURNAL", "true")
-            ended = CliRunner().invoke(cli.command(), words)
-            assert ended.exit_code == 0, ended.output
-        assert not left.exists()
-        found = world.get(f"/imports/{broken.id}", world.key("admin")).json()
-        assert (found["status"], found["detail"]) == ("failed", "somebody was redacted meanwhile: send the file again")
 
 
 def test_who_is_redacted_is_sealed_no_more(database: str, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
-class Settings(BaseSettings):
-    """LoyalNest's settings. With neither `kafka` nor `database`, both run embedded, to try it."""
+class OperatorSettings(BaseSettings):
+    """What an operator sets. With neither `kafka` nor `database`, both run embedded, to try it."""
 
     model_config = SettingsConfigDict(env_prefix="LOYALNEST_", env_file=".env", extra="ignore", frozen=True)
 
@@ -54,16 +54,6 @@ class Settings(BaseSettings):
         Field(ge=0, le=65535, description="the metrics and health port of a worker, sink or schedule; 0 for none"),
     ] = 0
     log_level: Annotated[str, Field(description="DEBUG, INFO, WARNING or ERROR")] = "INFO"
-    ready_file: Annotated[
-        Path | None, Field(description="a file the worker writes its process id to once its tables are recovered")
-    ] = None
-    incarnation: Annotated[
-        str,
-        Field(description="which broker's life the sink's positions belong to; set by `up` when embedded"),
-    ] = "kafka"
-    journal: Annotated[
-        bool, Field(description="inputs are committed to the raw history first; set by `up` when embedded")
-    ] = False
 
     @field_validator("shopify_secrets", mode="before")
     @classmethod
@@ -92,3 +82,13 @@ class Settings(BaseSettings):
         if self.kafka is None:
             raise ValueError("LOYALNEST_KAFKA is not set")
         return self.kafka
+
+
+class Settings(OperatorSettings):
+    """All that a process is told: what the operator sets, and what `up` tells the processes that it starts."""
+
+    ready_file: Annotated[
+        Path | None, Field(description="a file the worker writes its process id to once its tables are recovered")
+    ] = None
+    incarnation: Annotated[str, Field(description="which broker's life the sink's positions belong to")] = "kafka"
+    journal: Annotated[bool, Field(description="inputs are committed to the raw history first: embedded")] = False

@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined
 from events import envelopes, records, topics
 from events.programs import CutPoints, Program
 from runtime import metrics
-from runtime.settings import Settings
+from runtime.settings import OperatorSettings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -78,7 +78,7 @@ def topic_table() -> str:
 
 def settings_table() -> str:
     lines = ["| variable | default | what it is |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
+    for name, field in OperatorSettings.model_fields.items():
         default = "" if field.default in (None, PydanticUndefined, []) else f"`{field.default}`"
         lines.append(f"| `LOYALNEST_{name.upper()}` | {default} | {field.description} |")
     return "\n".join(lines)

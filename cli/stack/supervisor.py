@@ -27,7 +27,7 @@ from cli.stack.children import Child
 from events import topics
 from runtime import database, kafka
 from runtime.settings import Settings
-from streams.journal.pump import Pump
+from streams.journal.pump import KAFKA, Pump
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ class Stack:
             # Programs and cut points are on their topics for ever; dead letters are not derived.
             inputs = (topics.ORDERS, topics.CUSTOMERS, topics.SHOPS, topics.RESCORE)
             skip = [name for name in topics.BY_NAME if name not in inputs]
-            return Pump(self.settings, self.settings.partitions, skip, topics.MAX_MESSAGE_BYTES)
+            return Pump(self.settings, self.settings.partitions, skip, KAFKA)
         return None
 
     def _clear(self) -> None:

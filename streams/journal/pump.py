@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from events import codec, instants, keys, letters, topics
 from events.errors import BadEvent
-from runtime import kafka
+from runtime import database, kafka
 from runtime.ports import PublishError
 from runtime.progress import JOURNAL, JOURNAL_CHANNEL, Gauge, Place, Progress
 from runtime.settings import Settings
@@ -43,9 +43,7 @@ PLAIN: Final = 200_000
 #: What the worker reads by itself, beside the topics of its chunks.
 _REFERENCE: Final = (topics.PROGRAMS, topics.CUT_POINTS)
 
-SLICE: Final = 500
 _START: Final = ("0", 0)
-_SLICE_BYTES: Final = 1_000_000
 
 #: The pump reads no more often than this (seconds): what it adds to the delay of a webhook, at most.
 _PACE: Final = 0.02
@@ -99,6 +97,26 @@ ON CONFLICT (incarnation, topic, partition) DO UPDATE SET next_offset = excluded
 """
 
 
+class Bounds(NamedTuple):
+    """How much a pump puts into its broker.
+
+    `rows` and `row_bytes` of one read, in messages (`behind`) and bytes (`unread_bytes`) what readers may be behind in
+    one partition, in bytes the longest `record`.
+    """
+
+    rows: int
+    row_bytes: int
+    behind: int
+    unread_bytes: int
+    record: int
+
+
+EMBEDDED: Final = Bounds(500, 1_000_000, MAX_BEHIND, MAX_BYTES, MAX_RECORD)
+
+#: Kafka keeps what it is given: only so far ahead that nobody waits for the pump and what is next is still in memory.
+KAFKA: Final = Bounds(5_000, 16_000_000, 50_000, 200_000_000, topics.MAX_MESSAGE_BYTES)
+
+
 class Row(NamedTuple):
     """A row of the journal: `size` is its length as it is sent; `value` is None where that is too much."""
 
@@ -142,18 +160,18 @@ def _oversize(row: Row) -> tuple[str, bytes]:
 class Pump(threading.Thread):
     """Feeds one broker. `error` is what ended it early; None while it runs or after `stop`.
 
-    `skip` names streams that are left out; a record that is sent as more than `max_record` bytes becomes a dead
+    `skip` names streams that are left out; a record that is sent as more bytes than the bounds' becomes a dead
     letter. `sent` counts what went to each partition.
     """
 
     def __init__(
-        self, settings: Settings, partitions: int, skip: Iterable[str] = (), max_record: int = MAX_RECORD
+        self, settings: Settings, partitions: int, skip: Iterable[str] = (), bounds: Bounds = EMBEDDED
     ) -> None:
         super().__init__(name="journal", daemon=True)
         self._settings = settings
         self._partitions = partitions
         self._skip = list(skip)
-        self._max_record = max_record
+        self._bounds = bounds
         self._producer: Any = Producer(kafka.producer_config(settings))
         self._compressing: Any = Producer(kafka.producer_config(settings) | {"compression.type": "gzip"})
         self._cursor = _START
@@ -181,7 +199,10 @@ class Pump(threading.Thread):
             gauge = Gauge(self._settings)
             while not self._ending.is_set():
                 try:
-                    with psycopg.connect(self._settings.database_url(), autocommit=True) as connection:
+                    # No time limit: the first look goes through a whole history.
+                    with database.connect(
+                        self._settings.database_url(), "loyalnest journal", statement_seconds=0, autocommit=True
+                    ) as connection:
                         connection.execute(_LISTEN)
                         self._begin(connection)
                         self._pump(connection, gauge)
@@ -212,7 +233,7 @@ class Pump(threading.Thread):
                 self._cursor = (rows[-1].xid, rows[-1].id)
                 connection.execute(_NOTE, (self._settings.incarnation, JOURNAL, rows[-1].id))
                 self.pumped += len(rows)
-            if len(rows) < SLICE and not self._ending.wait(max(0.0, began + _PACE - time.monotonic())):
+            if len(rows) < self._bounds.rows and not self._ending.wait(max(0.0, began + _PACE - time.monotonic())):
                 self._wait_for_word(connection)
 
     def _wait_for_word(self, connection: psycopg.Connection[Any]) -> None:
@@ -226,14 +247,14 @@ class Pump(threading.Thread):
     def _read(self, connection: psycopg.Connection[Any]) -> list[Row]:
         xid, ident = self._cursor
         asked = {"xid": xid, "id": ident, "skip": self._skip}
-        asked |= {"rows": SLICE, "bytes": _SLICE_BYTES, "record": topics.MAX_MESSAGE_BYTES}
+        asked |= {"rows": self._bounds.rows, "bytes": self._bounds.row_bytes, "record": topics.MAX_MESSAGE_BYTES}
         return [self._row(*row) for row in connection.execute(_NEXT, asked)]
 
     def _row(self, xid: str, ident: int, stream: str, key: str, size: int, value: str | None, at: Any) -> Row:
         found = None if value is None else value.encode()
         if found is not None and size > PLAIN:
             size = len(zlib.compress(found))
-        return Row(xid, ident, stream, key, size, found if size <= self._max_record else None, at)
+        return Row(xid, ident, stream, key, size, found if size <= self._bounds.record else None, at)
 
     def _weigh(self, rows: list[Row]) -> Weight:
         messages, size = Counter[int](), Counter[int]()
@@ -263,13 +284,13 @@ class Pump(threading.Thread):
     def _fits(self, weight: Weight) -> bool:
         unread = sum((each.size for each in self._unread), Counter[int]())
         return all(
-            count <= self._room[at] and (not unread[at] or unread[at] + weight.size[at] <= MAX_BYTES)
+            count <= self._room[at] and (not unread[at] or unread[at] + weight.size[at] <= self._bounds.unread_bytes)
             for at, count in weight.messages.items()
         )
 
     def _measure(self, progress: Progress) -> None:
         behind = progress.behind()
-        self._room = Counter({at: MAX_BEHIND - behind[at] for at in range(self._partitions)})
+        self._room = Counter({at: self._bounds.behind - behind[at] for at in range(self._partitions)})
         while self._unread and all(progress.done(at) >= end for at, end in self._unread[0].ends.items()):
             self._unread.popleft()
 

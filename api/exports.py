@@ -61,22 +61,24 @@ _LEAST_SPEED: Final = 50_000
 #: Should we ourselves hang, PostgreSQL lets go of the transaction.
 _STALLED: Final = "SET idle_in_transaction_session_timeout = '2min'"
 
+_TOLD = sql.SQL(", ").join(sql.Identifier("c", name) for name in contacts.COLUMNS if name != "customer_id")
+
 _LIVE = sql.SQL("""
-SELECT customer_id, contact, consent, deleted, recency_days, frequency, monetary, currency, r, f, m, score, segment_id,
+SELECT customer_id, {told}, recency_days, frequency, monetary, currency, r, f, m, score, segment_id,
        segment, balance, last_order_at, now AS as_of, cut_points_version
-FROM customers WHERE shop = %(shop)s AND merged_into IS NULL AND (%(segment)s::text IS NULL OR segment = %(segment)s)
+FROM customers AS c
+WHERE shop = %(shop)s AND merged_into IS NULL AND (%(segment)s::text IS NULL OR segment = %(segment)s)
 ORDER BY customer_id
-""")
+""").format(told=_TOLD)
 
 # Consent and address are today's, whatever day is asked for: nobody may be written to by a consent since withdrawn.
 _PAST = sql.SQL("""
-SELECT b.customer_id, c.contact, c.consent, c.deleted, b.recency_days, b.frequency, b.monetary,
-       %(currency)s AS currency, b.r, b.f, b.m, b.score, b.segment_id, b.segment, b.balance, b.last_order_at,
-       %(as_of)s AS as_of, %(version)s AS cut_points_version
+SELECT b.customer_id, {told}, b.recency_days, b.frequency, b.monetary, %(currency)s AS currency, b.r, b.f, b.m, b.score,
+       b.segment_id, b.segment, b.balance, b.last_order_at, %(as_of)s AS as_of, %(version)s AS cut_points_version
 FROM batch_segments AS b LEFT JOIN customers AS c ON c.shop = b.shop AND c.customer_id = b.customer_id
 WHERE b.run_id = %(run)s AND b.shop = %(shop)s AND (%(segment)s::text IS NULL OR b.segment = %(segment)s)
 ORDER BY b.customer_id
-""")
+""").format(told=_TOLD)
 
 
 class Export(NamedTuple):
@@ -129,12 +131,8 @@ def _cells(row: Row, contact: Contact | None, shown: bool) -> Sequence[object]:
 
 
 async def _contacts(export: Export, connection: AsyncConnection[Any], rows: list[Row]) -> Mapping[str, Contact]:
-    """Opened anew for each chunk, on the export's own connection; a customer the shop deleted has none."""
-    told = [row for row in rows if (row["contact"] or row["consent"]) and not row["deleted"]]
-    if not told:
-        return {}
-    sealed = {row["customer_id"]: (row["contact"], row["consent"]) for row in told}
-    return await contacts.opened(export.caller.services.vault, connection, export.caller.shop, sealed)
+    """Opened anew for each chunk, on the export's own connection."""
+    return await contacts.opened(export.caller.services.vault, connection, export.caller.shop, rows)
 
 
 async def _written(export: Export, slot: Slot) -> AsyncGenerator[bytes]:

@@ -259,7 +259,7 @@ class _Chunk:
         kind = webhook.kind
         if kind in ARCHIVED:
             return
-        ident = keys.resource_id(payloads.resource_of(webhook.topic, webhook.payload))
+        ident = keys.customer_id(payloads.resource_of(webhook.topic, webhook.payload))
         if kind is Kind.MERGE:
             self._merge(webhook)
         elif stream == topics.CUSTOMERS:

@@ -1,17 +1,19 @@
 """How somebody may be reached: sealed into payloads, and opened where somebody may see it.
 
-Address and consent are sealed apart, for each is joined by itself, and whoever joins them cannot read them.
+Address and consent are sealed apart, for each is joined by itself, and whoever joins them cannot read them. So those of
+customers who are one person are joined here, where they are opened: each row keeps what was told of it alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from psycopg import AsyncConnection
-from psycopg.rows import tuple_row
 
+from books import persons
 from books.vault import Vault, VaultError
-from events import keys
+from events import instants, keys, payloads
+from events.contacts import Account, joined
 from events.envelopes import Opened
 from events.payloads import Contact
 from events.webhook_topics import TELLING, TOPICS, Kind
@@ -26,7 +28,7 @@ async def owner(vault: Vault, shop: str, topic: str, opened: Opened) -> str | No
     kind, told = TOPICS[topic].kind, opened.told
     if kind not in TELLING or (told.email is None and told.consent is None):
         return None
-    if kind is not Kind.SNAPSHOT:
+    if kind is not Kind.SNAPSHOT and opened.key is not None:
         return keys.split(opened.key)[1]
     customer_id = (opened.payload.get("customer") or {}).get("id")
     if customer_id is not None:
@@ -34,66 +36,137 @@ async def owner(vault: Vault, shop: str, topic: str, opened: Opened) -> str | No
     return None if told.email is None else await vault.address(shop, told.email)
 
 
-async def seal(vault: Vault, shop: str, topic: str, opened: Opened) -> None:
+async def seal(vault: Vault, shop: str, topic: str, opened: Opened) -> str:
     """Puts into the payload what it told: `contact` and `consent`, sealed, and `address`, the keyed id of the e-mail.
 
-    A `contact` of null says that there is no address any more.
+    A `contact` of null says that there is no address any more. The answer is the webhook's Kafka key.
     """
-    if TOPICS[topic].kind not in TELLING:
-        return
     told, payload = opened.told, opened.payload
-    whose = await owner(vault, shop, topic, opened)
-    if told.email is not None:
-        payload["address"] = await vault.address(shop, told.email)
-    if told.email is not None or told.removed:
-        payload["contact"] = told.email and whose and await vault.seal(shop, whose, Contact(told.email, None))
-    if told.consent is not None:
-        payload["consent"] = whose and await vault.seal(shop, whose, Contact(None, told.consent))
-        if told.consent_at is not None:
-            payload["consent_at"] = told.consent_at
+    if TOPICS[topic].kind in TELLING:
+        whose = await owner(vault, shop, topic, opened)
+        if told.email is not None:
+            payload["address"] = await vault.address(shop, told.email)
+        if told.email is not None or told.removed:
+            payload["contact"] = told.email and whose and await vault.seal(shop, whose, Contact(told.email, None))
+        if told.consent is not None:
+            payload["consent"] = whose and await vault.seal(shop, whose, Contact(None, told.consent))
+            if told.consent_at is not None:
+                payload["consent_at"] = told.consent_at
+    return opened.key or payloads.key_of(topic, shop, payload)
 
 
-async def opened(
-    vault: Vault,
-    connection: AsyncConnection[Any],
-    shop: str,
-    sealed: Mapping[str, tuple[str | None, str | None]],
-) -> dict[str, Contact]:
-    """Address and consent of each customer from (contact, consent) as they are stored, read on the connection.
+async def take(vault: Vault, shop: str, topic: str, opened: Opened, at: datetime) -> str:
+    """What is personal in a webhook: seals it, or destroys the keys of whom it asks to forget. Its Kafka key."""
+    kind, told = TOPICS[topic].kind, opened.told
+    if kind is Kind.SHOP_REDACT:
+        await vault.destroy_shop(shop, at)
+    elif kind is Kind.REDACT:
+        if opened.key is None and told.email is not None:
+            opened.payload["address"] = await vault.address(shop, told.email)
+        key = opened.key or payloads.key_of(topic, shop, opened.payload)
+        await forget(vault, shop, keys.split(key)[1], told.email, at)
+        return key
+    return await seal(vault, shop, topic, opened)
+
+
+# --- opened ------------------------------------------------------------------------------------------------------
+
+Row = Mapping[str, Any]
+
+#: What of a customer's row `opened` looks at.
+COLUMNS: Final = (
+    *("customer_id", "merged_into", "contact", "contact_at", "consent", "consent_at", "consent_by_order"),
+    *("deleted", "redacted"),
+)
+
+
+async def opened(vault: Vault, connection: AsyncConnection[Any], shop: str, rows: Iterable[Row]) -> dict[str, Contact]:
+    """Address and consent, by customer, of the persons whose rows these are, read on the connection.
+
+    Whoever the shop has deleted, or who was redacted, has neither, and nor have those of whom nothing can be read.
+    """
+    asked = {row["customer_id"]: row for row in rows}
+    everybody = await persons.related(connection, shop, asked, COLUMNS)
+    accounts = await _accounts(vault, connection, shop, everybody.values())
+    ends = persons.ends(everybody)
+    groups: dict[str, list[str]] = {}
+    for customer_id in accounts:
+        groups.setdefault(ends[customer_id], []).append(customer_id)
+    found = {}
+    for customer_id in asked:
+        # In a circle, or on a way that ends nowhere yet, nobody was kept: so they are.
+        end = everybody.get(ends[customer_id])
+        kept = customer_id if end is None or end["merged_into"] is not None else end["customer_id"]
+        if everybody[kept]["deleted"] or everybody[kept]["redacted"]:
+            continue
+        merged = [accounts[each] for each in groups.get(ends[customer_id], ()) if each != kept]
+        contact = joined(accounts.get(kept, Account()), merged)
+        if contact != (None, None):
+            found[customer_id] = contact
+    return found
+
+
+async def _accounts(
+    vault: Vault, connection: AsyncConnection[Any], shop: str, rows: Iterable[Row]
+) -> dict[str, Account]:
+    """What can be read of each of these rows that tells anything.
 
     A consent that was sealed with its address, as it once was, counts where no other was told.
     """
-    several = {customer_id: [each for each in pair if each] for customer_id, pair in sealed.items()}
-    found = await vault.open_many(connection, shop, {name: each for name, each in several.items() if each})
-    joined = {}
-    for customer_id, contacts in found.items():
-        told = [each.consent for each in reversed(contacts) if each.consent is not None]
-        email = next((each.email for each in contacts if each.email is not None), None)
-        joined[customer_id] = Contact(email, told[0] if told else None)
-    return joined
+    telling = [
+        row
+        for row in rows
+        if (row["contact"] or row["consent"] or row["contact_at"]) and not (row["deleted"] or row["redacted"])
+    ]
+    sealed = {row["customer_id"]: [each for each in (row["contact"], row["consent"]) if each] for row in telling}
+    found = await vault.open_many(connection, shop, sealed) if sealed else {}
+    accounts = {}
+    for row in telling:
+        contacts = found.get(row["customer_id"], [])
+        accounts[row["customer_id"]] = Account(
+            email=next((each.email for each in contacts if each.email is not None), None),
+            email_at=_at(row["contact_at"]),
+            removed=row["contact"] is None and row["contact_at"] is not None,
+            consent=next((each.consent for each in reversed(contacts) if each.consent is not None), None),
+            consent_at=_at(row["consent_at"]),
+            by_order=bool(row["consent_by_order"]),
+        )
+    return accounts
+
+
+def _at(when: datetime | None) -> int:
+    return 0 if when is None else instants.from_datetime(when)
+
+
+# --- forgotten ---------------------------------------------------------------------------------------------------
+
+
+_ADDRESSED: Final = ("customer_id", "merged_into", "contact")
 
 
 async def forget(vault: Vault, shop: str, customer_id: str, told: str | None, asked_at: datetime) -> None:
-    """Destroys a customer's key, and that of whoever is known by their address alone, who is the same person.
-
-    The address is the one that is told, and the one that is stored of the customer.
+    """Destroys a customer's key, and those of everybody who is the same person: who was merged into them, and who is
+    known by an address of theirs alone, be it the one that is told or one that is stored.
     """
-    stored = await _stored(vault, shop, customer_id)
+    emails = await _stored(vault, shop, customer_id)
     await vault.destroy(shop, customer_id, asked_at)
-    for email in filter(None, {told, stored}):
+    for email in sorted({*emails, *filter(None, [told])}):
         address = await vault.address(shop, email)
         if address is not None:
             await vault.destroy(shop, address, asked_at)
 
 
-async def _stored(vault: Vault, shop: str, customer_id: str) -> str | None:
-    """The e-mail that is stored of a customer; None where nobody can read it: their key goes all the same."""
+async def _stored(vault: Vault, shop: str, customer_id: str) -> set[str]:
+    """The e-mails that are stored of a customer and of those who are they.
+
+    None where nobody can read them: their keys go all the same.
+    """
     async with vault.connection() as connection:
-        cursor = connection.cursor(row_factory=tuple_row)
-        await cursor.execute("SELECT contact FROM customers WHERE shop = %s AND customer_id = %s", (shop, customer_id))
-        row = await cursor.fetchone()
+        rows = await persons.find(connection, shop, [customer_id], _ADDRESSED)
+        rows |= await persons.led(connection, shop, [customer_id], _ADDRESSED)
+        sealed = {each: [row["contact"]] for each, row in rows.items() if row["contact"]}
         try:
-            found = await opened(vault, connection, shop, {customer_id: (row[0] if row else None, None)})
+            found = await vault.open_many(connection, shop, sealed) if sealed else {}
         except VaultError:
-            return None
-    return found[customer_id].email if customer_id in found else None
+            return set()
+    return {each.email for contacts in found.values() for each in contacts if each.email is not None}

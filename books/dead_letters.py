@@ -70,8 +70,11 @@ async def opened(vault: Vault, letter: DeadLetterRow) -> bytes | None:
     return await vault.open_body(letter.shop, letter.sealed)
 
 
-async def _webhook(vault: Vault | None, letter: DeadLetterRow, page: bool) -> Message:
-    """The front door's webhook, read anew: from its body where that was sealed, else from its envelope."""
+async def _webhook(vault: Vault | None, letter: DeadLetterRow, now: datetime, page: bool) -> Message:
+    """The front door's webhook, read anew: from its body where that was sealed, else from its envelope.
+
+    A redaction is heeded here as it is there: nobody else will see whose address it names.
+    """
     envelope: dict[str, Any] = codec.loads((letter.value or "").encode())
     topic, shop = envelope["topic"], keys.shop_domain(envelope["shop"])
     envelope["triggered_at"] = envelope["triggered_at"] or envelope["received_at"]
@@ -83,7 +86,7 @@ async def _webhook(vault: Vault | None, letter: DeadLetterRow, page: bool) -> Me
             raise ValueError("its body is sealed with a key that has been destroyed")
         found = envelopes.of_body(topic, shop, body, page=page)
         envelope["payload"] = found.payload
-        await contacts.seal(vault, shop, topic, found)
+        await contacts.take(vault, shop, topic, found, now)
     elif envelope["payload"] is None:
         raise ValueError("its body was not kept")
     data = codec.dumps(envelope)
@@ -91,11 +94,11 @@ async def _webhook(vault: Vault | None, letter: DeadLetterRow, page: bool) -> Me
     return Message(stream, payloads.key_of(topic, shop, envelopes.envelope(data, stream)["payload"]), data)
 
 
-async def message(vault: Vault | None, letter: DeadLetterRow, page: bool = True) -> Message:
-    """The message that replaying it would publish; ValueError, saying why, if it cannot be replayed."""
+async def message(vault: Vault | None, letter: DeadLetterRow, now: datetime, page: bool = True) -> Message:
+    """The message that replaying it publishes; ValueError, saying why, if it cannot be replayed."""
     if letter.source == letters.WEBHOOK:
         try:
-            return await _webhook(vault, letter, page)
+            return await _webhook(vault, letter, now, page)
         except (BadEvent, KeyError, TypeError) as error:
             raise ValueError(f"it still cannot be used ({error})") from None
     if letter.value is None:
@@ -131,7 +134,7 @@ async def replay(
     outcomes = []
     for letter in sorted(chosen, key=lambda each: (each.at, each.id)):
         try:
-            again = await message(vault, letter, page)
+            again = await message(vault, letter, now, page)
         except ValueError as error:
             outcomes.append(Replayed(letter, str(error)))
             continue

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
-from books import contacts, schema
+from books import contacts, persons, schema
 from books.vault import Pool, Vault
-from events import codec, instants, keys, money, payloads, topics
+from events import codec, instants, keys, money, orders, payloads, topics
 from events.errors import BadEvent
 from events.messages import Message
 from runtime.ports import Publisher
@@ -71,7 +71,7 @@ def _names(value: str | None, customer_id: str) -> bool:
         envelope = codec.loads((value or "").encode())
         topic, payload = envelope["topic"], envelope["payload"]
         if topic.startswith("orders/"):
-            return str((payload.get("customer") or {}).get("id")) == customer_id
+            return orders.owner(payload) == customer_id
         named = [payloads.resource_of(topic, payload)] if topic.startswith("customers") else []
         if topic == "customers/merge":
             named.append(str(payload.get("admin_graphql_api_customer_deleted_id")).rpartition("/")[2])
@@ -112,9 +112,26 @@ async def _event(row: Row, vault: Vault, shop: str, customer_id: str) -> Row:
 async def export(pool: Pool, vault: Vault, shop: str, customer_id: str) -> dict[str, Any]:
     """Everything we hold on a customer, ready to be written as JSON, with what is sealed opened.
 
-    Reads the shop's raw orders from end to end: seconds for a large shop. ValueError for a shop or an id that is none.
+    `contact` is the person's; what is held on those who were merged into the customer, or are known by an address of
+    theirs alone, stands in `merged`. Reads the shop's raw orders from end to end: seconds for a large shop. ValueError
+    for a shop or an id that is none.
     """
-    shop, customer_id = keys.shop_domain(shop), keys.resource_id(customer_id)
+    shop, customer_id = keys.shop_domain(shop), keys.customer_id(customer_id)
+    async with pool.connection() as connection:
+        own = await persons.find(connection, shop, [customer_id], contacts.COLUMNS)
+        reached = (await contacts.opened(vault, connection, shop, own.values())).get(customer_id)
+        merged = await persons.led(connection, shop, [customer_id], ("customer_id", "merged_into"))
+    return {
+        "shop": shop,
+        "customer_id": customer_id,
+        "contact": reached and reached._asdict(),
+        **await _held(pool, vault, shop, customer_id),
+        "merged": [{"customer_id": each, **await _held(pool, vault, shop, each)} for each in sorted(merged)],
+    }
+
+
+async def _held(pool: Pool, vault: Vault, shop: str, customer_id: str) -> Row:
+    """What we hold under one id."""
     asked: Row = {
         "shop": shop,
         "id": customer_id,
@@ -124,30 +141,24 @@ async def export(pool: Pool, vault: Vault, shop: str, customer_id: str) -> dict[
     async with pool.connection() as connection, connection.transaction():
         await connection.execute("SET LOCAL statement_timeout = 0")
         found = {name: await _rows(connection, query, asked) for name, query in _queries().items()}
-        orders = {row["key"] for row in await _rows(connection, _ORDERS, asked) if _names(row["value"], customer_id)}
+        theirs = {row["key"] for row in await _rows(connection, _ORDERS, asked) if _names(row["value"], customer_id)}
         posted = (row["source_id"] for row in found["points_by_source"] if row["source"] == "order")
-        orders |= {keys.join(shop, order_id) for order_id in posted}
-        asked["keys"] = [keys.join(shop, customer_id), *sorted(orders)]
+        theirs |= {keys.join(shop, order_id) for order_id in posted}
+        asked["keys"] = [keys.join(shop, customer_id), *sorted(theirs)]
         raw = await _rows(connection, _EVENTS, asked)
         dead = await _rows(connection, _DEAD_LETTERS, asked)
     own = set(asked["keys"])
     events = [
         await _event(row, vault, shop, customer_id)
         for row in raw
-        if _mine(row["stream"], row["key"], orders, shop, customer_id) or _names(row["value"], customer_id)
+        if _mine(row["stream"], row["key"], theirs, shop, customer_id) or _names(row["value"], customer_id)
     ]
     customer = found.pop("customer")
     row = customer[0] if customer else None
-    reached = None
     if row is not None:
-        told = row.pop("contact"), row.pop("consent")
-        async with pool.connection() as connection:
-            reached = (await contacts.opened(vault, connection, shop, {customer_id: told})).get(customer_id)
+        del row["contact"], row["consent"]
         row["monetary"] = money.decimal_text(row["monetary"], row["currency"])
     return {
-        "shop": shop,
-        "customer_id": customer_id,
-        "contact": reached and reached._asdict(),
         "customer": row,
         **found,
         "events": events,
@@ -155,9 +166,9 @@ async def export(pool: Pool, vault: Vault, shop: str, customer_id: str) -> dict[
     }
 
 
-def _mine(stream: str, key: str, orders: set[str], shop: str, customer_id: str) -> bool:
+def _mine(stream: str, key: str, theirs: set[str], shop: str, customer_id: str) -> bool:
     """An order and a customer may share an id: a key says whose only together with its topic."""
-    return key in orders if stream == topics.ORDERS else key == keys.join(shop, customer_id)
+    return key in theirs if stream == topics.ORDERS else key == keys.join(shop, customer_id)
 
 
 async def redact(vault: Vault, publisher: Publisher, shop: str, customer_id: str, now: datetime) -> None:
@@ -165,9 +176,11 @@ async def redact(vault: Vault, publisher: Publisher, shop: str, customer_id: str
 
     ValueError for a shop or an id that is none; PublishError when the rest could not be told (do it again).
     """
-    shop, customer_id = keys.shop_domain(shop), keys.resource_id(customer_id)
+    shop, customer_id = keys.shop_domain(shop), keys.customer_id(customer_id)
     await contacts.forget(vault, shop, customer_id, None, now)
     at = instants.text(instants.from_datetime(now))
+    by_address = keys.is_by_address(customer_id)
+    named: Row = {"address": customer_id} if by_address else {"customer": {"id": int(customer_id)}}
     envelope = {
         "topic": "customers/redact",
         "shop": shop,
@@ -176,7 +189,7 @@ async def redact(vault: Vault, publisher: Publisher, shop: str, customer_id: str
         "api_version": None,
         "triggered_at": at,
         "received_at": at,
-        "payload": {"shop_domain": shop, "customer": {"id": int(customer_id)}},
+        "payload": {"shop_domain": shop, **named},
     }
     key = keys.join(shop, customer_id)
     await publisher.publish([Message(topics.CUSTOMERS, key, codec.dumps(envelope))])

@@ -60,7 +60,8 @@ TABLES: Final = (
         "customers",
         _names(
             "shop customer_id now currency balance recency_days frequency monetary last_order_at r f m score"
-            " segment_id segment cut_points_version contact consent deleted redacted merged_into fence"
+            " segment_id segment cut_points_version contact contact_at consent consent_at consent_by_order deleted"
+            " redacted merged_into fence"
         ),
         _names("stored_at"),
         derived=True,

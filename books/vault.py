@@ -27,7 +27,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
-from books import imports
+from books import imports, persons
 from events.payloads import Contact, normalised
 from events.webhook_topics import SEALED
 from runtime.settings import Settings
@@ -45,11 +45,31 @@ KEYS_REMEMBERED: Final = 20_000
 _NONCE = 12
 _VERSION = SEALED
 
-#: Destroys a customer's key for ever, also one that was never made; parameters: shop, customer_id.
-DESTROY = """
-INSERT INTO customer_keys (shop, customer_id, wrapped, destroyed_at) VALUES (%s, %s, NULL, clock_timestamp())
+#: Destroys customers' keys for ever, also those that were never made, and those of all who are the same person as the
+#: rows have it now; parameters: shops, customer ids. Under persons.LOCK. In the order of their names, so that nobody
+#: who makes or destroys several waits for another crosswise.
+DESTROY: Final = f"""
+WITH RECURSIVE same (shop, customer_id) AS (
+    SELECT shop, customer_id FROM unnest(%s::text[], %s::text[]) AS asked (shop, customer_id)
+    {persons.LEADING}
+)
+INSERT INTO customer_keys (shop, customer_id, wrapped, destroyed_at)
+SELECT shop, customer_id, NULL::bytea, clock_timestamp() FROM same ORDER BY shop, customer_id
 ON CONFLICT (shop, customer_id) DO UPDATE
 SET wrapped = NULL, destroyed_at = coalesce(customer_keys.destroyed_at, excluded.destroyed_at)
+RETURNING shop, customer_id
+"""  # noqa: S608
+
+#: Which of these customers are, by their rows, somebody whose key was destroyed, and still have theirs; parameters as
+#: above.
+LATECOMERS: Final = """
+SELECT c.shop, c.customer_id
+FROM unnest(%s::text[], %s::text[]) AS asked (shop, customer_id)
+JOIN customers c USING (shop, customer_id)
+JOIN customer_keys forgotten ON forgotten.shop = c.shop AND forgotten.customer_id = c.merged_into
+LEFT JOIN customer_keys own ON own.shop = c.shop AND own.customer_id = c.customer_id
+WHERE forgotten.wrapped IS NULL AND (own.customer_id IS NULL OR own.wrapped IS NOT NULL)
+ORDER BY c.shop, c.customer_id
 """
 
 #: Destroys every key that a shop had by then; parameters: shop, when that was asked (a replay asks it again).
@@ -252,16 +272,20 @@ class Vault:
         return None if cipher is None else open_bytes(cipher, shop, DEAD_LETTERS, sealed)
 
     async def destroy(self, shop: str, customer_id: str, asked_at: datetime) -> None:
-        """Destroys a customer's key for ever, and the shop's unparsed bodies of until then. Twice is harmless.
+        """Destroys the keys of a customer and of all who are the same person for ever, and the shop's unparsed bodies
+        of until then. Twice is harmless.
 
         The shop's files of until then that wait to be brought in are let go too.
         """
         async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute(DESTROY, (shop, customer_id))
+            cursor = connection.cursor(row_factory=tuple_row)
+            await cursor.execute(persons.LOCK, ([shop], [True]))
+            await cursor.execute(DESTROY.encode(), ([shop], [customer_id]))
+            gone: list[_Name] = await cursor.fetchall()
             for statement in _WHATEVER:
-                await connection.execute(statement, (shop, asked_at))
-        self._keys.pop((shop, customer_id), None)
-        self._keys.pop((shop, DEAD_LETTERS), None)
+                await cursor.execute(statement, (shop, asked_at))
+        for name in (*gone, (shop, DEAD_LETTERS)):
+            self._keys.pop(name, None)
 
     async def destroy_shop(self, shop: str, asked_at: datetime) -> None:
         """Destroys every key that a shop had by then. Who comes to it later gets a key of their own."""

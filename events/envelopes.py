@@ -68,11 +68,12 @@ def explain(error: ValidationError) -> str:
 class Opened(NamedTuple):
     """A webhook's body that has been read: minimised, its Kafka key, and what it told of a contact, in clear.
 
-    Nothing stands in it yet under the names of webhook_topics.OURS: books/contacts.py puts it there.
+    Nothing stands in it yet under the names of webhook_topics.OURS: books/contacts.py puts it there. Of a customer
+    known by the address alone it finds the key, too (None until then).
     """
 
     payload: dict[str, Any]
-    key: str
+    key: str | None
     told: payloads.Told
 
 
@@ -83,9 +84,18 @@ def of_body(topic: str, shop: str, body: bytes, *, page: bool = True) -> Opened:
     except BadEvent:
         payload = codec.loads_exact(body)  # it also takes half a surrogate pair, in a field that we drop
     small = checked(topic, shop, payload, lambda: codec.loads_exact(body), page=page)
+    return opened(topic, shop, small, payload)
+
+
+def opened(topic: str, shop: str, small: dict[str, Any], payload: dict[str, Any]) -> Opened:
+    """What a payload comes to, `small` being its minimised form; BadEvent where nothing says whose it is."""
     for name in webhook_topics.OURS:
         small.pop(name, None)
-    return Opened(small, payloads.key_of(topic, shop, small), payloads.told_of(topic, payload))
+    told = payloads.told_of(topic, payload)
+    unnamed = (
+        webhook_topics.TOPICS[topic].kind in webhook_topics.BY_ADDRESS and payloads.resource_of(topic, small) is None
+    )
+    return Opened(small, None if unnamed and told.email is not None else payloads.key_of(topic, shop, small), told)
 
 
 def checked(

@@ -35,6 +35,11 @@ def resource_id(value: object) -> str:
     raise BadEvent("bad_id", "not a Shopify id")
 
 
+def customer_id(value: object) -> str:
+    """A customer's id: Shopify's, or that of somebody known by an address alone."""
+    return value if isinstance(value, str) and _BY_ADDRESS.fullmatch(value) else resource_id(value)
+
+
 def join(shop: str, ident: str) -> str:
     return f"{shop}/{ident}"
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from events import instants, keys
 from events.errors import BadEvent, UnusedTopic
-from events.webhook_topics import TOPICS, WORD, Kind, Leaf, Spare, WebhookTopic
+from events.webhook_topics import BY_ADDRESS, TOPICS, WORD, Kind, Leaf, Spare, WebhookTopic
 
 _GID: Final = "gid://shopify/"
 _HOST: Final = re.compile(r"https?://([^/:?#@]+)(?![^/:?#])", re.IGNORECASE)
@@ -250,13 +250,18 @@ def _time(value: Any) -> str | None:
 
 
 def resource_of(topic: str, payload: dict[str, Any]) -> Any:
-    """The id a webhook is keyed by: the order's, or the customer's; None for a shop's own topics."""
+    """The id a webhook is keyed by: the order's, or the customer's; None for a shop's own topics.
+
+    A customer without one is known by the address, whose keyed id stands in a payload that was sealed.
+    """
     found = TOPICS.get(topic)
     value: Any = payload
     for step in found.key if found is not None else ():
         value = (value or {}).get(step)
     if value is payload:
         return None
+    if value is None and found is not None and found.kind in BY_ADDRESS:
+        return payload.get("address")
     gid = isinstance(value, str) and value.startswith(_GID)
     return value.rpartition("/")[2] if gid else value
 
@@ -265,4 +270,4 @@ def key_of(topic: str, shop: str, payload: dict[str, Any]) -> str:
     """The Kafka key of a webhook; BadEvent where it lacks the id."""
     if not _known(topic).key:
         return shop
-    return keys.join(shop, keys.resource_id(resource_of(topic, payload)))
+    return keys.join(shop, keys.customer_id(resource_of(topic, payload)))

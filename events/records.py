@@ -194,7 +194,12 @@ class CustomerRow(TypedDict):
     last_order_at: Instant | None
     standing: Standing
     contact: Annotated[Sealed | None, Field(description="the e-mail, sealed with the customer's own key")]
+    contact_at: Annotated[
+        Instant | None, Field(description="when it was told, or, without one, when it was taken away")
+    ]
     consent: Annotated[Sealed | None, Field(description="whether marketing may be sent to it, sealed likewise")]
+    consent_at: Annotated[Instant | None, Field(description="how new the consent is; null where nobody knows")]
+    consent_by_order: Annotated[bool, Field(description="it is what the buyer of an order agreed to")]
     deleted: bool
     redacted: bool
     merged_into: Annotated[

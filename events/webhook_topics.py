@@ -135,7 +135,7 @@ ORDER: Spec = {
 }
 
 _CUSTOMER: Spec = {"id": ID, "created_at": TIME, "updated_at": TIME, **OURS}
-_PRIVACY: Spec = {"shop_id": ID, "shop_domain": DOMAIN, "customer": {"id": ID}}
+_PRIVACY: Spec = {"shop_id": ID, "shop_domain": DOMAIN, "customer": {"id": ID}, "address": _ADDRESS}
 
 
 class Kind(Enum):
@@ -164,6 +164,9 @@ ARCHIVED: Final = frozenset({Kind.SMS_CONSENT})
 
 #: What may tell of an address or a consent.
 TELLING: Final = frozenset({Kind.SNAPSHOT, Kind.CUSTOMER, Kind.CONSENT})
+
+#: What of customers an address alone may name, where there is no id.
+BY_ADDRESS: Final = frozenset({Kind.CUSTOMER, Kind.CONSENT, Kind.REDACT})
 
 
 class WebhookTopic(NamedTuple):
@@ -241,7 +244,7 @@ TOPICS: Final[dict[str, WebhookTopic]] = {
         _PRIVACY,
         key=("customer", "id"),
         needs=("shop_domain",),
-        only=frozenset({"shop_id", "shop_domain", "customer", "orders_to_redact"}),
+        only=frozenset({"shop_id", "shop_domain", "customer", "address", "orders_to_redact"}),
     ),
     "customers/data_request": WebhookTopic(
         topics.CUSTOMERS,

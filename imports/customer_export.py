@@ -1,12 +1,20 @@
-"""The customers export of Shopify's admin: e-mail and consent by id. It names no time: it ranks below any webhook."""
+"""The customers export of Shopify's admin: e-mail and consent by id. It names no time: it ranks below any webhook.
 
+Older exports have no ids: who stands in them is known by the address alone, as whoever ordered without an account is.
+"""
+
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from events.payloads import normalised
 from imports import cells, text
 from imports.cells import CellError
 from imports.items import CUSTOMER, Chunk, Item, Json, Notes, Problem
+
+#: As much of an address as tells it from a name in a row that has slipped.
+_ADDRESS: Final = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
 
 COLUMNS: Final = {
     "id": ("customer id", "id"),
@@ -57,26 +65,30 @@ class CustomerExport:
             cell = {name: row.cells[at].strip() for name, at in self._columns.items()}
             try:
                 ident = cells.resource(cell.get("id", ""))
-                if ident is None:
-                    raise CellError("no Customer ID: of an older export, which cannot be joined to webhooks")
                 if not text.is_clean(cell["email"]):
                     raise CellError("Email is not UTF-8: save the file as such")
+                if ident is None and not cell["email"]:
+                    raise CellError("no Customer ID and no Email: nothing tells who it is")
+                if ident is None and not _ADDRESS.fullmatch(cell["email"]):
+                    raise CellError("no Customer ID, and Email is no address")
             except CellError as error:
                 reason = str(error)
                 yield Problem(row.line, reason if reason.startswith(("no ", "Email")) else f"Customer ID {reason}")
                 continue
-            if (before := taken.setdefault(ident, row.line)) != row.line:
+            who = normalised(cell["email"]) if ident is None else ident
+            if (before := taken.setdefault(who, row.line)) != row.line:
                 yield Problem(row.line, f"its customer stands in line {before} already")
                 continue
             yield Chunk(row.line, (ident, cell))
 
     def item(self, chunk: Chunk) -> Item | Problem:
         ident, cell = chunk.read
-        return Item(chunk.line, CUSTOMER, 0, f"import-csv-{self._since:016d}-{ident}", _payload(ident, cell))
+        name = f"line-{chunk.line}" if ident is None else ident
+        return Item(chunk.line, CUSTOMER, 0, f"import-csv-{self._since:016d}-{name}", _payload(ident, cell))
 
 
-def _payload(ident: str, cell: dict[str, str]) -> Json:
-    payload: Json = {"id": ident}
+def _payload(ident: str | None, cell: dict[str, str]) -> Json:
+    payload: Json = {} if ident is None else {"id": ident}
     if cell["email"]:
         payload["email"] = cell["email"]
         if (told := cell.get("marketing", "").lower()) in ("yes", "true", "no", "false"):

@@ -195,7 +195,7 @@ class Bringing:
         await self.vault.prepare(self.shop, {owner for owner in owners if owner is not None})
         messages = []
         for each in made:
-            await contacts.seal(self.vault, self.shop, each.topic, each.opened)
+            key = await contacts.seal(self.vault, self.shop, each.topic, each.opened)
             envelope = {
                 "topic": each.topic,
                 "shop": self.shop,
@@ -206,7 +206,7 @@ class Bringing:
                 "received_at": received_at,
                 "payload": each.opened.payload,
             }
-            messages.append(Message(TOPICS[each.topic].stream, each.opened.key, codec.dumps(envelope)))
+            messages.append(Message(TOPICS[each.topic].stream, key, codec.dumps(envelope)))
         return messages
 
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from events import envelopes, instants, orders, payloads
+from events import envelopes, instants, keys, orders
 from events.envelopes import Opened, Webhook
 from events.errors import BadEvent
 from events.orders import Snapshot
-from events.webhook_topics import OURS, TOPICS, Kind
+from events.webhook_topics import TOPICS, Kind
 from imports.items import Item, Problem
 
 
@@ -32,9 +32,7 @@ def judge(item: Item, shop: str, currency: str) -> Judged | Problem:
 def _judged(item: Item, shop: str, currency: str) -> Judged:
     payload = item.payload
     small = envelopes.checked(item.topic, shop, payload, item.exact or (lambda: payload))
-    for name in OURS:
-        small.pop(name, None)
-    opened = Opened(small, payloads.key_of(item.topic, shop, small), payloads.told_of(item.topic, payload))
+    opened = envelopes.opened(item.topic, shop, small, payload)
     if TOPICS[item.topic].kind is not Kind.SNAPSHOT:
         for name in ("created_at", "updated_at"):
             if small.get(name) is not None:
@@ -89,7 +87,8 @@ class Summary:
             return
         if found.order is None:
             self.customers_told += 1
-            self._people.add(hash(found.opened.key.partition("/")[2]))
+            key = found.opened.key
+            self._people.add(hash(found.opened.told.email if key is None else keys.split(key)[1]))
             return
         order = found.order
         self.orders += 1

@@ -205,7 +205,7 @@ class CustomerChunk(_Base, Forwarding):
 
     def _take_webhook(self, received: Received, webhook: envelopes.Webhook) -> None:
         self._reference[webhook.shop]
-        customer_id = keys.resource_id(payloads.resource_of(webhook.topic, webhook.payload))
+        customer_id = keys.customer_id(payloads.resource_of(webhook.topic, webhook.payload))
         ident = (webhook.shop, customer_id)
         if not self._is_ours(received, keys.join(*ident)):
             return

@@ -217,22 +217,40 @@ def _forget(state: CustomerState) -> None:
         state["contact"] = state["order_contact"] = state["consent"] = state["order_consent"] = None
 
 
-def _address(state: CustomerState) -> str | None:
-    """An order's only while no webhook of the customer's own has told one, be it that they took it away since."""
-    if state["contact"] is not None or state["addressed"] or state["order_contact"] is None:
-        return state["contact"]
-    sealed: str = state["order_contact"][-1]
-    return sealed
+class Reach(NamedTuple):
+    """How a customer may be reached, as their row has it: sealed, and when that was told.
 
-
-def _consent(state: CustomerState) -> str | None:
-    """The newest consent; an order's only where it is newer than one of their own that has a time.
-
-    An export of customers tells none: who said no in it must not be taken at their word of an old order.
+    A time without an address: it was taken away.
     """
+
+    contact: str | None = None
+    contact_at: str | None = None
+    consent: str | None = None
+    consent_at: str | None = None
+    consent_by_order: bool = False
+
+
+def _reach(state: CustomerState) -> Reach:
+    """An order's address only while no webhook of the customer's own has told one, be it that they took it away since.
+
+    The newest consent; an order's only where it is newer than one of their own that has a time. An export of customers
+    tells none: who said no in it must not be taken at their word of an old order.
+    """
+    if state["redacted"] or state["deleted"]:
+        return Reach()
+    contact, contact_at = state["contact"], (state["contact_key"] or [None])[0]
+    if contact is None and not state["addressed"]:
+        contact_at, *_, contact = state["order_contact"] or (None, None)
     own, ordered = state["consent"], state["order_consent"]
-    newest = ordered if own is None or (ordered is not None and 0 < own[0] < ordered[0]) else own
-    return newest[-1] if newest else None
+    by_order = ordered is not None and (own is None or 0 < own[0] < ordered[0])
+    consent_at, *_, consent = (ordered if by_order else own) or (0, None)
+    return Reach(
+        contact,
+        None if contact_at is None else instants.text(contact_at),
+        consent,
+        instants.text(consent_at) if consent_at else None,
+        by_order,
+    )
 
 
 class Measured(NamedTuple):
@@ -287,7 +305,7 @@ def row(
     """The customer's absolute row as of their now, and what brought it about; None while nothing has named them."""
     if not state["known"] or state["standing"] is None:
         return None
-    found = measured.values
+    found, reach = measured.values, _reach(state)
     return {
         "shop": key[0],
         "customer_id": key[1],
@@ -299,8 +317,11 @@ def row(
         "monetary": found.monetary,
         "last_order_at": instants.text(measured.latest) if measured.latest else None,
         "standing": state["standing"],
-        "contact": _address(state),
-        "consent": _consent(state),
+        "contact": reach.contact,
+        "contact_at": reach.contact_at,
+        "consent": reach.consent,
+        "consent_at": reach.consent_at,
+        "consent_by_order": reach.consent_by_order,
         "deleted": state["deleted"],
         "redacted": state["redacted"],
         "merged_into": merged_into(state),

@@ -22,6 +22,7 @@ SNAPSHOTS = {
 CONSENT = "customers_email_marketing_consent/update"
 CUSTOMERS = {"customers/create", "customers/update", "customers/delete", CONSENT}
 PRIVACY = {"customers/redact", "customers/data_request"}
+UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)  # a time that nobody knows
 DECIMALS = {"CLP": 0, "JPY": 0, "KRW": 0, "VND": 0, "BHD": 3, "JOD": 3, "KWD": 3, "TND": 3}  # else 2
 GRID = {  # R: the names for FM 5, 4, 3, 2, 1
     5: ("Champions", "Champions", "Active", "Active", "New"),
@@ -67,9 +68,20 @@ class Customer:
     segment: str = "Prospects"
     version: str = "default"  # of the cut points in use
     last_order_at: datetime | None = None  # the latest order inside the look-back with net > 0
-    contact: str | None = None  # the address, and the consent, as sealed
-    consent: str | None = None
+    reach: "Reach" = field(default_factory=lambda: Reach())
     merged_into: str | None = None
+
+
+@dataclass
+class Reach:
+    """What a customer told of themselves, as sealed, and when; without an address, when they took it away."""
+
+    contact: str | None = None
+    contact_at: datetime | None = None
+    consent: str | None = None
+    consent_at: datetime | None = None  # none of a consent whose time nobody knows
+    by_order: bool = False  # the consent is what an order's buyer agreed to
+    gone: bool = False
 
 
 @dataclass
@@ -369,11 +381,13 @@ def about(envelope: Json) -> str:
     """The customer of a webhook of theirs."""
     payload = envelope["payload"]
     if envelope["topic"] in PRIVACY:
-        payload = payload["customer"]
-    return str(payload["customer_id"] if envelope["topic"] == CONSENT else payload["id"])
+        customer = (payload.get("customer") or {}).get("id")
+    else:
+        customer = payload.get("customer_id" if envelope["topic"] == CONSENT else "id")
+    return str(payload["address"] if customer is None else customer)
 
 
-def reached(envelopes: Iterable[Json]) -> tuple[str | None, str | None]:
+def reached(envelopes: Iterable[Json]) -> Reach:
     """A customer's address and consent, as sealed: each as told last, and an order's address only without their own."""
     own: list[tuple[Any, ...]] = []  # when, its webhook, the sealed address, or "" where there is none any more
     ordered: list[tuple[Any, ...]] = []
@@ -390,7 +404,7 @@ def reached(envelopes: Iterable[Json]) -> tuple[str | None, str | None]:
             if payload.get("consent"):
                 agreed.append((placed_at, payload["consent"]))
         elif e["topic"] in ("customers/delete", "customers/redact"):
-            return None, None
+            return Reach(gone=True)
         elif e["topic"] in CUSTOMERS:
             at = payload.get("updated_at") or payload.get("created_at") or e["triggered_at"]
             if "contact" in payload:
@@ -398,14 +412,53 @@ def reached(envelopes: Iterable[Json]) -> tuple[str | None, str | None]:
             if payload.get("consent"):
                 given = min(moment(payload.get("consent_at") or at), latest)
                 consents.append((given, triggered_at, e["webhook_id"], payload["consent"]))
+    found = Reach()
     addresses = own if any(each[-1] for each in own) else ordered
-    address = max(addresses)[-1] or None if addresses else None
+    if addresses:
+        newest = max(addresses)
+        found.contact, found.contact_at = newest[-1] or None, newest[0]
     consent: tuple[Any, ...] | None = max(consents, default=None)
     order = max(agreed, default=None)
     # Of a consent whose time nobody knows (1970), no order is known to be newer.
-    if order and (consent is None or moment("1970-01-01T00:00:00Z") < consent[0] < order[0]):
-        consent = order
-    return address, consent[-1] if consent else None
+    if order and (consent is None or UNKNOWN < consent[0] < order[0]):
+        consent, found.by_order = order, True
+    if consent:
+        found.consent, found.consent_at = consent[-1], consent[0] if consent[0] > UNKNOWN else None
+    return found
+
+
+def person(shop: Shop, customer_id: str, opened: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """Address and consent of a customer who is themselves, with all who are they; `opened` reads what is sealed.
+
+    The address is their own, unless they never had one: then the newest of the others'. An agreement of an order's
+    buyer is out where nobody knows how new what was said otherwise is. Of the rest the newest stands, not by an order
+    before by an order, and what forbids before what allows.
+    """
+    mine = shop.customers[customer_id].reach
+    others = [
+        each.reach for name, each in shop.customers.items() if name != customer_id and end(shop, name) == customer_id
+    ]
+    if mine.gone:
+        return None, None
+    address = opened[mine.contact] if mine.contact else None
+    if address is None and mine.contact_at is None:
+        told = [(each.contact_at or UNKNOWN, opened[each.contact]) for each in others if each.contact]
+        address = max(told)[1] if told else None
+    said = [each for each in (mine, *others) if each.consent]
+    own = [each.consent_at or UNKNOWN for each in said if not each.by_order]
+    if own and max(own) == UNKNOWN:
+        said = [each for each in said if not each.by_order]
+    keys = []
+    for each in said:
+        word = opened[each.consent or ""]
+        keys.append((each.consent_at or UNKNOWN, not each.by_order, word != "subscribed", word))
+    return address, max(keys)[-1] if keys else None
+
+
+def end(shop: Shop, customer_id: str) -> str:
+    """Who a customer is in the end."""
+    into = shop.customers[customer_id].merged_into if customer_id in shop.customers else None
+    return customer_id if into is None else end(shop, into)
 
 
 def window_starts(at: datetime, zone: str) -> list[tuple[str, datetime]]:
@@ -543,7 +596,7 @@ def shop_of(envelopes: list[Json], program: Json, cut_points: Sequence[Json], t:
     for customer_id, customer in shop.customers.items():
         measure(customer, theirs[customer_id], t or customer.now, program["look_back_days"])
         score(customer, t or customer.now, cut_points, program["currency"])
-        customer.contact, customer.consent = reached(of_customer[customer_id])
+        customer.reach = reached(of_customer[customer_id])
     if t is not None:
         shop.cut_points = find_cut_points(shop.customers.values(), program["currency"])  # who is merged has no values
     shop.windows = windows_of(shop.orders.values(), program["zone"])

@@ -136,28 +136,23 @@ class FrontDoor:
                 raise BadEvent("bad_shop", "X-Shopify-Shop-Domain is not a *.myshopify.com domain")
             at = instants.parse(sent.triggered_at) if sent.triggered_at is not None else sent.received_at
             clear["triggered_at"] = instants.text(at)
-            await self._privacy(sent, opened, body)
-            return Message(TOPICS[sent.topic].stream, opened.key, codec.dumps(clear)), "accepted"
+            key = await self._privacy(sent, sent.shop, opened, body)
+            return Message(TOPICS[sent.topic].stream, key, codec.dumps(clear)), "accepted"
         except BadEvent as error:
             return await self._dead_letter(sent, error, clear, body.raw), "dead_letter"
 
-    async def _privacy(self, sent: Delivery, opened: envelopes.Opened, body: Body) -> None:
-        """Seals what is personal; destroys the key of whom Shopify asks us to forget, and writes that down.
+    async def _privacy(self, sent: Delivery, shop: str, opened: envelopes.Opened, body: Body) -> str:
+        """Seals what is personal; destroys the keys of whom Shopify asks us to forget, and writes that down. The key.
 
         The sink destroys it too, for webhooks that came by Kafka. Here it happens first, so that nothing is readable
         while the sink is behind.
         """
-        shop, customer_id = keys.split(opened.key)
-        kind, at = TOPICS[sent.topic].kind, instants.to_datetime(sent.received_at)
-        if kind is Kind.REDACT:
-            await contacts.forget(self._vault, shop, customer_id, opened.told.email, at)
-        elif kind is Kind.SHOP_REDACT:
-            await self._vault.destroy_shop(shop, at)
-        else:
-            await contacts.seal(self._vault, shop, sent.topic, opened)
-        if kind in (Kind.REDACT, Kind.SHOP_REDACT):
+        at = instants.to_datetime(sent.received_at)
+        key = await contacts.take(self._vault, shop, sent.topic, opened, at)
+        if TOPICS[sent.topic].kind in (Kind.REDACT, Kind.SHOP_REDACT):
             told = (sent.topic, shop, sent.webhook_id, body.sha256)
             log.warning("%s of %s destroyed keys: webhook %s, body's sha256 %s", *told)
+        return key
 
     async def _dead_letter(
         self, sent: Delivery, error: BadEvent, clear: dict[str, Any] | None, raw: bytes | None

@@ -188,9 +188,11 @@ def redact(
 ) -> None:
     """Forget a customer for good, as customers/redact does: their address can never be read again."""
     try:
-        ident = keys.resource_id(customer)
+        ident = keys.customer_id(customer)
     except BadEvent:
-        raise typer.BadParameter("a customer's id is a number") from None
+        raise typer.BadParameter(
+            "a customer's id is a number, or mail-... of who is known by an address alone"
+        ) from None
 
     async def redacting(settings: Settings) -> None:
         async with _pool(settings) as pool, common.publishing(settings) as publisher:

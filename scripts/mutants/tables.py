@@ -108,8 +108,8 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     Mutant(
         "whoever took their address away is found by an order's",
         "tables/customers.py",
-        'state["contact"] is not None or state["addressed"] or state["order_contact"] is None',
-        'state["contact"] is not None or state["order_contact"] is None',
+        'if contact is None and not state["addressed"]:',
+        "if contact is None:",
         (GOLDEN,),
     ),
     Mutant(

@@ -28,6 +28,9 @@ Row = tuple[Any, ...]
 #: The source, in the metric, of what came by no topic of ours.
 _DOOR: Final = "webhook"
 
+#: How somebody who was redacted may be reached.
+_UNREACHED: Final = (None, None, None, None, False)
+
 #: Of a key that is not ours so much is kept.
 _MAX_KEY: Final = 256
 _PLAIN_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
@@ -48,6 +51,7 @@ class Rows:
         self.cut_points: dict[tuple[str, str, str], Row] = {}
         self.points: list[PointsRecord] = []
         self.customers: dict[tuple[str, str], Row] = {}
+        self.merged: set[tuple[str, str]] = set()  # customers whose row leads to somebody else
         self.told: dict[standings.Key, list[Told]] = {}  # every row of a customer, in order
         self.windows: dict[tuple[str, str, str, str, int], Row] = {}
         self.late: set[tuple[str, str, str, str]] = set()
@@ -150,12 +154,17 @@ class Rows:
             if row["fence"] == kept[-1] and now != kept[2] and instants.parse(now) < instants.parse(kept[2]):
                 return  # a replay begins before what it repeats
         standing = row["standing"]
-        contact, consent = (None, None) if row["redacted"] else (row["contact"], row["consent"])
+        reach: Row = (row["contact"], row["contact_at"], row["consent"], row["consent_at"], row["consent_by_order"])
+        if row["merged_into"] is None:
+            self.merged.discard((shop, customer_id))
+        else:
+            self.merged.add((shop, customer_id))
         self.customers[shop, customer_id] = (
             *(shop, customer_id, now, row["currency"], row["balance"], row["recency_days"], row["frequency"]),
             *(row["monetary"], row["last_order_at"], standing["r"], standing["f"], standing["m"]),
             *(standing["score"], standing["segment_id"], standing["segment"], standing["cut_points_version"]),
-            *(contact, consent, row["deleted"], row["redacted"], row["merged_into"], row["fence"]),
+            *(_UNREACHED if row["redacted"] else reach),
+            *(row["deleted"], row["redacted"], row["merged_into"], row["fence"]),
         )
         self.shops.add(shop)
 

@@ -8,11 +8,11 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psycopg
 
-from books import imports, vault
+from books import imports, persons, vault
 from events import announcements, instants
 from events.errors import BadEvent
 from events.programs import Program
@@ -21,6 +21,8 @@ from streams.sink import history as sink_history
 from streams.sink import ledger
 from streams.sink.rows import COLUMNS, Row, Rows
 from tables.chunks import Received
+
+T = TypeVar("T")
 
 #: (a topic's name on the broker, a partition)
 Place = tuple[str, int]
@@ -88,9 +90,9 @@ def move(connection: psycopg.Connection[Any], incarnation: str, moves: dict[Plac
     )
 
 
-def _columns(places: Iterable[Place]) -> tuple[list[str], list[int]]:
-    listed = list(places)
-    return [topic for topic, _ in listed], [partition for _, partition in listed]
+def _columns(pairs: Iterable[tuple[str, T]]) -> tuple[list[str], list[T]]:
+    listed = list(pairs)
+    return [first for first, _ in listed], [second for _, second in listed]
 
 
 # --- rows --------------------------------------------------------------------------------------------------------
@@ -210,6 +212,7 @@ def prepare(connection: psycopg.Connection[Any]) -> None:
 
 def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
     """Write a batch's rows in the caller's transaction; how many went to each table."""
+    _lock_persons(cursor, rows)
     _join_programs(cursor, rows)
     entries, totals = _ledger(cursor, rows)
     history, deltas = sink_history.changes(cursor, rows.told)
@@ -276,13 +279,36 @@ def _ledger(cursor: psycopg.Cursor[Any], rows: Rows) -> tuple[list[ledger.Entry]
     return ledger.post(stored, rows.points)
 
 
-_UNREACHED: Final = "UPDATE customers SET contact = NULL, consent = NULL WHERE shop = %s"
+_UNREACHED: Final = (
+    "UPDATE customers SET contact = NULL, contact_at = NULL, consent = NULL, consent_at = NULL,"
+    " consent_by_order = false WHERE shop = %s"
+)
+
+
+def _lock_persons(cursor: psycopg.Cursor[Any], rows: Rows) -> None:
+    """Before any row is locked: nobody is forgotten meanwhile without those whom this batch makes one with them."""
+    forgotten = {shop for shop, _ in rows.redacted}
+    shops = sorted(forgotten | {shop for shop, _ in rows.merged})
+    if shops:
+        cursor.execute(persons.LOCK, [shops, [shop in forgotten for shop in shops]])
 
 
 def _redact(cursor: psycopg.Cursor[Any], rows: Rows) -> None:
-    """Destroy keys; what was sealed with them cannot be read any more, wherever it has been copied."""
+    """Destroy keys; what was sealed with them cannot be read any more, wherever it has been copied.
+
+    Also of whom only this batch makes the same person as somebody who was forgotten before.
+    """
+    if rows.redacted:
+        cursor.execute(vault.DESTROY.encode(), _columns(sorted(rows.redacted)))
+    if rows.merged:
+        late = cursor.execute(vault.LATECOMERS, _columns(sorted(rows.merged))).fetchall()
+        if late:
+            # Another sink may just be storing who leads to them: it is waited for. (Of two who wait for each other
+            # one is told so, and starts over.)
+            shops = sorted({shop for shop, _ in late})
+            cursor.execute(persons.LOCK, [shops, [True] * len(shops)])
+            cursor.execute(vault.DESTROY.encode(), _columns(late))
     for (shop, customer_id), asked in sorted(rows.redacted.items()):
-        cursor.execute(vault.DESTROY, [shop, customer_id])
         cursor.execute(vault.FORGET_BODIES, [shop, _until(asked)])
         cursor.execute(f"{_UNREACHED} AND customer_id = %s", [shop, customer_id])
     for shop, asked in sorted(rows.redacted_shops.items()):

@@ -188,7 +188,7 @@ def test_the_oracle_makes_the_same_of_it(path: Path) -> None:
         if "now" in wanted:
             assert row.now == datetime.fromisoformat(wanted["now"])
         for name in {"contact", "consent"} & wanted.keys():
-            assert getattr(row, name) == wanted[name], name
+            assert getattr(row.reach, name) == wanted[name], name
     for name, wanted in golden["expected"]["windows"].items():
         shop, size, start = name.split()
         at = datetime.fromisoformat(start).astimezone(UTC)

@@ -1,6 +1,6 @@
 """Addresses and consents in any order of arrival: the law, and what a payload that says nothing may not do.
 
-That stream and oracle agree on both over any webhooks is test_order_free's.
+That stream and oracle agree on what each row says, over any webhooks, is test_order_free's.
 """
 
 import random
@@ -10,13 +10,21 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import harness
+from events import contacts, instants
+from events.contacts import Account
+from tests import harness, oracle
 from tests.harness import Stream
-from tests.property.webhooks import CUSTOMERS, END, SHOP, about, deliveries, envelopes, text, thorough
+from tests.property.webhooks import ADDRESSES, CUSTOMERS, END, SHOP, about, deliveries, envelopes, text, thorough
 
 Json = dict[str, Any]
 
 KNOWN = {SHOP: {"currency": "USD", "zone": "UTC", "look_back_days": 365, "rules": []}}
+#: What is sealed in the webhooks.
+OPENED = {
+    **{f"v1.{name}": f"{name}@example.com" for name in ("one", "two", "three", "four")},
+    **dict.fromkeys(("v1.yes", "v1.agreed"), "subscribed"),
+    **dict.fromkeys(("v1.no", "v1.left"), "unsubscribed"),
+}
 #: Later than all that the other webhooks tell of.
 LATER = END + timedelta(days=1)
 
@@ -36,8 +44,39 @@ def reached(rows: dict[str, Json]) -> dict[str, Any]:
     return {customer_id: (row["contact"], row["consent"]) for customer_id, row in rows.items()}
 
 
-def left(customer: int) -> Json:
-    said = {"customer_id": customer, "consent": "v1.left", "consent_at": text(LATER)}
+def end(rows: dict[str, Json], customer_id: str) -> str:
+    while rows[customer_id]["merged_into"] is not None:
+        customer_id = rows[customer_id]["merged_into"]
+    return customer_id
+
+
+def account(row: Json) -> Account:
+    """A row as books/contacts.py reads it."""
+    email, at = row["contact"], row["contact_at"]
+    return Account(
+        email=email and OPENED[email],
+        email_at=instants.parse(at) if at else 0,
+        removed=email is None and at is not None,
+        consent=row["consent"] and OPENED[row["consent"]],
+        consent_at=instants.parse(row["consent_at"]) if row["consent_at"] else 0,
+        by_order=row["consent_by_order"],
+    )
+
+
+def persons(rows: dict[str, Json]) -> dict[str, tuple[str | None, str | None]]:
+    """Address and consent of everybody who is themselves."""
+    found: dict[str, tuple[str | None, str | None]] = {}
+    for customer_id, row in rows.items():
+        if row["merged_into"] is None:
+            others = [other for name, other in rows.items() if name != customer_id and end(rows, name) == customer_id]
+            gone = row["deleted"] or row["redacted"]
+            found[customer_id] = (None, None) if gone else contacts.joined(account(row), map(account, others))
+    return found
+
+
+def left(customer: int | str) -> Json:
+    named = {"address": customer} if isinstance(customer, str) else {"customer_id": customer}
+    said = {**named, "consent": "v1.left", "consent_at": text(LATER)}
     sent = about("customers_email_marketing_consent/update", said)
     return {**sent, "triggered_at": text(LATER), "received_at": text(LATER)}
 
@@ -62,3 +101,26 @@ def test_what_a_payload_lacks_it_says_nothing_of(sent: list[Json], seed: int, to
         silent = {"id": 5, "created_at": text(LATER), "currency": "USD", "subtotal_price": "1.00"}
         silent["customer"] = {"id": CUSTOMERS[0]}
     assert reached(run([*sent, about(topic, silent)], seed)) == reached(run(sent, seed))
+
+
+@thorough(150)
+@given(sent=envelopes(), seed=st.integers(0, 2**32), crashes=st.integers(0, 2), data=st.data())
+def test_a_persons_address_and_consent_are_the_oracles_in_any_order(
+    sent: list[Json], seed: int, crashes: int, data: st.DataObject
+) -> None:
+    found = persons(run(data.draw(deliveries(sent)), seed, crashes))
+    expected = oracle.oracle(sent, KNOWN)[SHOP]
+    assert found == {customer_id: oracle.person(expected, customer_id, OPENED) for customer_id in found}
+
+
+@thorough(100)
+@given(sent=envelopes(), seed=st.integers(0, 2**32), crashes=st.integers(0, 2), data=st.data())
+def test_an_address_that_unsubscribes_last_stays_so_whoever_it_belongs_to(
+    sent: list[Json], seed: int, crashes: int, data: st.DataObject
+) -> None:
+    rows = run(data.draw(deliveries([*sent, *map(left, ADDRESSES)])), seed, crashes)
+    found = persons(rows)
+    for address in ADDRESSES:
+        whose = end(rows, address)
+        gone = any(rows[each]["deleted"] or rows[each]["redacted"] for each in (address, whose))
+        assert gone or found[whose][1] == "unsubscribed"

@@ -83,7 +83,7 @@ def _same(found: dict[str, Json], shop: str, currency: str, chance: random.Rando
         for each in _read(bulk.jsonl(groups, chance if mixed else None), shop, currency):
             item = each.item
             webhook = reading.Webhook(item.topic, shop, item.webhook_id, item.triggered_at, 0, each.opened.payload)
-            ident = each.opened.key.partition("/")[2]
+            ident = str(each.opened.key).partition("/")[2]
             before = _said(_webhook(told[ident], shop), currency)
             after = _said(webhook, currency)
             if apart and not any(group["payload"]["refunds"] for group in told.values()):

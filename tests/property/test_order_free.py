@@ -29,16 +29,19 @@ CUT_POINTS: Json = {
 GROWING = ("now", "homes", "addresses", "contact", "consent")
 
 
+def instant(at: datetime | None) -> str | None:
+    return None if at is None else instants.text(instants.from_datetime(at))
+
+
 def expected_row(customer: oracle.Customer) -> Json:
     r, f, m = customer.digits or (None, None, None)
-    last = customer.last_order_at
     return {
         "now": instants.text(instants.from_datetime(customer.now)),
         "balance": customer.balance,
         "recency_days": customer.recency,
         "frequency": customer.frequency,
         "monetary": customer.monetary,
-        "last_order_at": None if last is None else instants.text(instants.from_datetime(last)),
+        "last_order_at": instant(customer.last_order_at),
         "merged_into": customer.merged_into,
         "standing": {
             "r": r,
@@ -58,7 +61,10 @@ def check_rows(sink: Sink, shop: str, expected: oracle.Shop, crashes: int) -> No
         row: Any = sink.rows[shop, customer_id]
         wanted = expected_row(customer)
         assert {name: row[name] for name in wanted} == wanted, customer_id
-        assert (row["contact"], row["consent"]) == (customer.contact, customer.consent), customer_id
+        reach = customer.reach
+        assert (row["contact"], row["consent"]) == (reach.contact, reach.consent), customer_id
+        assert (row["contact_at"], row["consent_at"]) == (instant(reach.contact_at), instant(reach.consent_at))
+        assert row["consent_by_order"] == reach.by_order
         # A change is told once. One that left just before a crash may not come about again, when topics interleave
         # otherwise in the replay: the history is made of rows, and leads to the standing of the last.
         assert crashes or sink.last_rfm[shop, customer_id]["current"] == row["standing"]

@@ -49,6 +49,11 @@ CUSTOMER_TOPICS = [
     *["customers/merge"] * 3,
     *["customers_email_marketing_consent/update"] * 2,
 ]
+#: Those that may name an address instead of an id.
+BY_ADDRESS = [
+    *["customers/create", "customers/update", "customers/redact"],
+    "customers_email_marketing_consent/update",
+]
 STATUSES = ["paid"] * 5 + ["PAID", "partially_paid", "partially_refunded", "refunded", "pending", "voided", "mystified"]
 AMOUNTS = ["0.00", "0.99", "10.00", "99.99"]
 ORDERS = [2**60, 2**60 + 1]
@@ -203,7 +208,18 @@ SNAPSHOT = st.builds(
 )
 
 
-def _about(topic: str, customer: int, more: Json) -> tuple[str, Json]:
+#: Whom a customer's webhook is about: somebody by id, or (None) whoever is known by an address alone.
+PERSONS = [*CUSTOMERS * 2, None]
+
+
+def _about(topic: str, person: int | None, more: Json) -> tuple[str, Json]:
+    customer = person or CUSTOMERS[0]
+    if person is None and topic in BY_ADDRESS:
+        named = {"address": more.get("address", ADDRESSES[0])}
+        if topic == "customers/redact":
+            return topic, {"shop_domain": SHOP, **named}
+        names = ["contact", "consent", "consent_at", *(["updated_at"] if topic.startswith("customers/") else [])]
+        return topic, {**named, **{name: each for name, each in more.items() if name in names}}
     if topic in ("customers/redact", "customers/data_request"):
         return topic, {"shop_domain": SHOP, "customer": {"id": customer}}
     if topic == "customers/delete":
@@ -249,7 +265,7 @@ _refund = st.builds(lambda refund, order: ("refunds/create", {**refund, "order_i
 _other = st.one_of(
     _order.map(lambda each: ("orders/delete", {"id": each})),
     _order.map(lambda each: ("orders/edited", {"order_edit": {"id": 9, "order_id": each}})),
-    st.builds(_about, st.sampled_from(CUSTOMER_TOPICS), _customer, _told),
+    st.builds(_about, st.sampled_from(CUSTOMER_TOPICS), st.sampled_from(PERSONS), _told),
 )
 
 

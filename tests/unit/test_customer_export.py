@@ -50,7 +50,31 @@ def test_what_cannot_be_a_customer_is_named(tmp_path: Path) -> None:
     assert [each.payload for each in found[4:5] if isinstance(each, Item)] == [{"id": "2"}]
     assert [each for each in found if isinstance(each, Problem)] == [
         Problem(3, "Customer ID was rounded by a spreadsheet: export anew, and do not save it from a spreadsheet"),
-        Problem(4, "no Customer ID: of an older export, which cannot be joined to webhooks"),
         Problem(5, "its customer stands in line 2 already"),
         Problem(7, "Customer ID is not an id"),
     ]
+
+
+def test_an_older_export_tells_of_who_is_known_by_the_address_alone(tmp_path: Path) -> None:
+    header = "First Name,Last Name,Email,Accepts Marketing,Total Spent,Total Orders"
+    rows = ["Ada,L,Ada@Example.com,no,1.00,2", "Ada,L, ada@example.com ,yes,,", "Bo,L,,yes,,", "Cy,L,Lovelace,yes,,"]
+    found = read(tmp_path, *rows, f"Di,L,{'d' * 65}@example.com,yes,,", header=header)
+    assert found == [
+        Item(
+            *(2, "customers/update", 0, "import-csv-0000000000000005-line-2"),
+            {"email": "Ada@Example.com", "accepts_marketing": False},
+        ),
+        Problem(3, "its customer stands in line 2 already"),
+        Problem(4, "no Customer ID and no Email: nothing tells who it is"),
+        Problem(5, "no Customer ID, and Email is no address"),
+        Problem(6, "no Customer ID, and Email is no address"),
+    ]
+    summary = judging.Summary()
+    for each in found:
+        summary.add(each if isinstance(each, Problem) else judging.judge(each, SHOP, "USD"))
+    assert (summary.customers_told, summary.customers, len(summary.problems)) == (1, 1, 4)
+    assert isinstance(found[0], Item)
+    seen = judging.judge(found[0], SHOP, "USD")
+    assert isinstance(seen, Judged)
+    assert (seen.opened.key, seen.opened.payload) == (None, {})
+    assert (seen.opened.told.email, seen.opened.told.consent) == ("ada@example.com", "not_subscribed")

@@ -14,7 +14,7 @@ from events import instants, money
 from events.errors import BadEvent
 from imports import cells, text
 from imports.cells import CellError
-from imports.items import ORDER, Chunk, Item, Json, Notes, Problem
+from imports.items import ORDER, Chunk, FileError, Item, Json, Notes, Problem
 from imports.transactions import number
 
 #: Our name of a column and its names in the export, lower case.
@@ -64,8 +64,16 @@ def columns(header: list[str]) -> dict[str, int]:
 
 
 def recognised(header: list[str]) -> bool:
-    """Whether a CSV with this header is such an export."""
-    return columns(header).keys() >= set(NEEDED)
+    """Whether a CSV with this header is such an export; FileError for one that lacks what an order needs."""
+    found = columns(header)
+    lacking = [COLUMNS[name][0].capitalize() for name in NEEDED if name not in found]
+    # Nobody else's files have these.
+    if lacking and {"status", "quantity", "price"} & found.keys() and "name" in found:
+        raise FileError(
+            f"an orders export without {' and without '.join(lacking)}: have Shopify's admin export it anew, and leave"
+            " all of its columns there"
+        )
+    return not lacking
 
 
 class _Order(NamedTuple):

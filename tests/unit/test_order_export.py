@@ -292,6 +292,11 @@ def test_a_later_export_of_an_order_sorts_above_an_earlier_one(tmp_path: Path) -
         (b"[1]", "JSON array"),
         (b'{"a": 1}\n', "no object of a bulk operation"),
         (b"who,what\n1,2\n", "no column for the customer"),
+        (b"Name,Financial Status,Subtotal\n#1,paid,1.00\n", "an orders export without Created at: "),
+        (
+            b"Name,Email,Lineitem quantity,Created at\n",
+            "an orders export without Financial status and without Subtotal",
+        ),
     ],
 )
 def test_what_is_no_file_of_ours_is_said_at_once(tmp_path: Path, data: bytes, says: str) -> None:

@@ -13,7 +13,8 @@ from api.context import Services
 from api.limits import READ_SECONDS, Limits
 from api.live import routes as live
 from api.webhooks import routes as webhooks
-from books.vault import Vault, master_key
+from books.master_keys import master_keys
+from books.vault import Vault
 from runtime import database
 from runtime.ports import Publisher
 from runtime.settings import Settings
@@ -82,7 +83,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     ValueError (or VaultError) for settings it cannot work with: no database, no master key.
     """
     pool = database.pool(settings.database_url(), "loyalnest-api", size=_POOL, statement_seconds=READ_SECONDS)
-    services = Services(settings, publisher, pool, Vault(master_key(settings), pool))
+    services = Services(settings, publisher, pool, Vault(master_keys(settings), pool))
     services.importer = imports.Importer(services)
 
     @asynccontextmanager

@@ -11,7 +11,8 @@ from typing import Any, Final
 from psycopg import AsyncConnection
 
 from books import persons
-from books.vault import Vault, VaultError
+from books.master_keys import VaultError
+from books.vault import Vault
 from events import instants, keys, payloads
 from events.contacts import Account, joined
 from events.envelopes import Opened

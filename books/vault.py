@@ -1,7 +1,7 @@
 """Customers' keys: what is sealed with one can be read until it is destroyed, wherever it has been copied.
 
-Every customer of a shop has a random 256-bit key of their own, wrapped by the master key, in the table
-`customer_keys`. Contacts travel sealed with it (AES-256-GCM, shop and customer bound as associated data), so that
+Every customer of a shop has a random 256-bit key of their own, wrapped by a master key (books/master_keys.py), in the
+table `customer_keys`. Contacts travel sealed with it (AES-256-GCM, shop and customer bound as associated data), so that
 a redaction reaches every topic and archive at once by destroying one row's key.
 
 Opening always reads the table: a destroyed key opens nothing from the commit on. Only sealing remembers keys
@@ -12,7 +12,6 @@ import asyncio
 import base64
 import binascii
 import hmac
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,16 +20,15 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import orjson
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
 from books import imports, persons
+from books.master_keys import MasterKeys, VaultError, bound, decrypt, encrypt
 from events.payloads import Contact, normalised
 from events.webhook_topics import SEALED
-from runtime.settings import Settings
 
 #: The customer id of a shop's own key, for bodies that nobody could parse and so nobody could minimise.
 DEAD_LETTERS: Final = "dead-letters"
@@ -42,7 +40,6 @@ ADDRESSES: Final = "addresses"
 KEY_SECONDS: Final = 60.0
 KEYS_REMEMBERED: Final = 20_000
 
-_NONCE = 12
 _VERSION = SEALED
 
 #: Destroys customers' keys for ever, also those that were never made, and those of all who are the same person as the
@@ -107,63 +104,12 @@ _Name = tuple[str, str]
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
 
-class VaultError(RuntimeError):
-    """The master key is missing, malformed, or not the one these keys were wrapped with."""
-
-
 # --- pure: bytes in, bytes out ---
-
-
-def parse_master_key(text: str) -> bytes:
-    """The master key's 32 bytes from base64 (standard or URL-safe); VaultError if it is none."""
-    try:
-        key = base64.b64decode(text.strip().translate(str.maketrans("-_", "+/")), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != 32:
-        raise VaultError("LOYALNEST_MASTER_KEY must be 32 bytes in base64 (openssl rand -base64 32)")
-    return key
-
-
-def master_key(settings: Settings) -> bytes:
-    """The master key of the settings; VaultError if it is missing or malformed."""
-    if settings.master_key is None:
-        raise VaultError("LOYALNEST_MASTER_KEY is not set (openssl rand -base64 32)")
-    return parse_master_key(settings.master_key.get_secret_value())
-
-
-def _bound(purpose: str, shop: str, customer_id: str) -> bytes:
-    return f"loyalnest/{purpose}/{shop}/{customer_id}".encode()
-
-
-def _encrypt(cipher: AESGCM, plain: bytes, bound: bytes) -> bytes:
-    nonce = os.urandom(_NONCE)
-    return nonce + cipher.encrypt(nonce, plain, bound)
-
-
-def _decrypt(cipher: AESGCM, data: bytes, bound: bytes) -> bytes | None:
-    try:
-        return cipher.decrypt(data[:_NONCE], data[_NONCE:], bound)
-    except (InvalidTag, ValueError):
-        return None
-
-
-def wrap(master: bytes, shop: str, customer_id: str, key: bytes) -> bytes:
-    """A customer's key as it is stored."""
-    return _encrypt(AESGCM(master), key, _bound("key", shop, customer_id))
-
-
-def unwrap(master: bytes, shop: str, customer_id: str, wrapped: bytes) -> bytes:
-    """The customer's key; VaultError if it was wrapped with another master key, or for somebody else."""
-    key = _decrypt(AESGCM(master), bytes(wrapped), _bound("key", shop, customer_id))
-    if key is None:
-        raise VaultError("a customer's key does not open with this master key: is it the one it was made with?")
-    return key
 
 
 def seal_bytes(cipher: AESGCM, shop: str, customer_id: str, plain: bytes) -> str:
     """Bytes sealed for one customer of one shop, as text."""
-    sealed = _encrypt(cipher, plain, _bound("sealed", shop, customer_id))
+    sealed = encrypt(cipher, plain, bound("sealed", shop, customer_id))
     return _VERSION + base64.urlsafe_b64encode(sealed).decode()
 
 
@@ -175,7 +121,7 @@ def open_bytes(cipher: AESGCM, shop: str, customer_id: str, sealed: str) -> byte
         data = base64.urlsafe_b64decode(sealed[len(_VERSION) :])
     except (binascii.Error, ValueError):
         return None
-    return _decrypt(cipher, data, _bound("sealed", shop, customer_id))
+    return decrypt(cipher, data, bound("sealed", shop, customer_id))
 
 
 def address_id(key: bytes, email: str) -> str:
@@ -203,14 +149,14 @@ class Vault:
 
     def __init__(
         self,
-        master: bytes,
+        masters: MasterKeys,
         pool: Pool,
         *,
         remembered: int = KEYS_REMEMBERED,
         seconds: float = KEY_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._master = master
+        self._masters = masters
         self._pool = pool
         self._remembered = remembered
         self._seconds = seconds
@@ -344,7 +290,7 @@ class Vault:
         if wrapped is None:
             self._keys.pop(name, None)
             return None
-        key = unwrap(self._master, *name, wrapped)
+        key = self._masters.unwrap(*name, wrapped)
         known = self._keys[name] = _Known(self._clock() + self._seconds, key, AESGCM(key))
         self._keys.move_to_end(name)
         if len(self._keys) > self._remembered:
@@ -366,7 +312,7 @@ class Vault:
                 await cursor.execute(_FIND, [list(column) for column in zip(*missing, strict=True)])
                 stored |= {(shop, ident): wrapped and bytes(wrapped) async for shop, ident, wrapped in cursor}
                 made = [
-                    (*name, wrap(self._master, *name, AESGCM.generate_key(256)))
+                    (*name, self._masters.wrap(*name, AESGCM.generate_key(256)))
                     for name in missing
                     if name not in stored
                 ]
@@ -385,6 +331,6 @@ class Vault:
             (shop, customer_ids),
         )
         return {
-            customer_id: AESGCM(unwrap(self._master, shop, customer_id, wrapped))
+            customer_id: AESGCM(self._masters.unwrap(shop, customer_id, bytes(wrapped)))
             async for customer_id, wrapped in cursor
         }

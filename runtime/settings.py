@@ -20,7 +20,7 @@ class OperatorSettings(BaseSettings):
     )
     master_key: Annotated[
         SecretStr | None,
-        Field(description="32 random bytes in base64: wraps customers' keys; embedded: a file"),
+        Field(description="32 random bytes in base64: wraps customers' keys; embedded: a file; NEW,OLD while rotated"),
     ] = None
     shopify_secrets: Annotated[
         list[SecretStr],

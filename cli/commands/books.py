@@ -13,9 +13,11 @@ import typer
 from rich.text import Text
 
 from books import dead_letters, privacy
-from books.vault import Pool, Vault, master_key
+from books.master_keys import master_keys, rotate
+from books.vault import Pool, Vault
 from cli.commands import common, show
 from cli.commands.common import AsJson, CommandError, Data, Database, Kafka, Shop
+from cli.stack import embedded, home
 from events import keys
 from events.errors import BadEvent
 from imports import spool
@@ -97,7 +99,7 @@ def show_letter(
                 return None
             body = None
             if found[0].sealed is not None:
-                body = await dead_letters.opened(Vault(master_key(settings), pool), found[0])
+                body = await dead_letters.opened(Vault(master_keys(settings), pool), found[0])
             return {**_shown(found[0]), "body": body and body.decode(errors="backslashreplace")}
 
     with common.attached(common.read_settings(database=database_url, data=data)) as settings:
@@ -143,7 +145,7 @@ def replay(
                 unreplayed=chosen is None,
                 limit=1_000_000,
             )
-            vault = Vault(master_key(settings), pool) if settings.master_key is not None else None
+            vault = Vault(master_keys(settings), pool) if settings.master_key is not None else None
             now = datetime.now(UTC)
             return await dead_letters.replay(pool, vault, publisher, found, now, page=not renamed)
 
@@ -168,7 +170,7 @@ def export(
 
     async def exporting(settings: Settings) -> dict[str, Any]:
         async with _pool(settings) as pool:
-            vault = Vault(master_key(settings), pool)
+            vault = Vault(master_keys(settings), pool)
             return await privacy.export(pool, vault, common.shop_name(shop), customer)
 
     with common.attached(common.read_settings(database=database_url, data=data)) as settings:
@@ -196,7 +198,7 @@ def redact(
 
     async def redacting(settings: Settings) -> None:
         async with _pool(settings) as pool, common.publishing(settings) as publisher:
-            vault = Vault(master_key(settings), pool)
+            vault = Vault(master_keys(settings), pool)
             name = common.shop_name(shop)
             await privacy.redact(vault, publisher, name, ident, datetime.now(UTC))
             async with pool.connection() as connection:
@@ -206,3 +208,27 @@ def redact(
     with common.attached(settings) as complete:
         asyncio.run(redacting(complete))
     common.out.print(f"Customer {ident} of {common.shop_name(shop)} is forgotten.")
+
+
+@privacy_app.command("rotate-master")
+def rotate_master(database_url: Database = None, data: Data = None) -> None:
+    """Wrap every customer's key with a new master key; broken off, it goes on when given again.
+
+    Set LOYALNEST_MASTER_KEY to the new and the old one, comma separated, in every process first. Where there is none,
+    embedded, a new one is made: end `loyalnest up` before.
+    """
+    settings = common.read_settings(database=database_url, data=data)
+    kept = settings.master_key is None
+    if kept and home.running(settings.data) is not None:
+        raise CommandError("`loyalnest up` knows only the master key that there is: end it first")
+    if kept and not embedded.begin_rotation(settings.data):
+        raise CommandError("LOYALNEST_MASTER_KEY is not set: give the new and the old one, comma separated")
+    with common.connected(settings) as (complete, connection), common.err.status("wrapping keys anew") as status:
+        found = rotate(connection, master_keys(complete), lambda done: status.update(f"{done:,} keys wrapped anew"))
+    if found.unreadable:
+        raise CommandError(
+            f"{found.unreadable:,} keys open with none of these master keys; {found.rewrapped:,} were done"
+        )
+    if kept:
+        embedded.end_rotation(settings.data)
+    common.out.print(f"{found.rewrapped:,} keys wrapped anew: nothing needs the old master key any more.")

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from books import imports as book
 from books import programs
-from books.vault import Vault, master_key
+from books.master_keys import master_keys
+from books.vault import Vault
 from cli.commands import common, show
 from cli.commands.batch import run_segments
 from cli.commands.common import AsJson, CommandError, Data, Database, Kafka
@@ -219,7 +220,7 @@ def _bring_all(
                 stack.callback(pace.close)
             try:
                 async with common.publishing(settings) as publisher:
-                    vault = Vault(master_key(settings), pool)
+                    vault = Vault(master_keys(settings), pool)
                     for path in paths:
                         try:
                             done.append(await _bring(settings, path, shop, currency, vault, publisher, pace, again))

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import psutil
@@ -95,6 +95,10 @@ def _lives_in(process: psutil.Process, folder: Path) -> bool:
         if process.name().startswith("postgres") and process.status() != psutil.STATUS_ZOMBIE:
             return process.cwd() == str(folder)
     return False
+
+
+#: In the data folder: the master key where the settings have none.
+_MASTER: Final = "master.key"
 
 
 class EmbeddedDatabase:
@@ -197,11 +201,7 @@ def _kept(path: Path, fresh: str) -> SecretStr:
     The file appears whole or not at all: neither another process nor a crash may find it there and empty.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-        file.write(fresh + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    partial = _written_beside(path, fresh)
     try:
         with suppress(FileExistsError):
             os.link(partial, path)
@@ -210,11 +210,41 @@ def _kept(path: Path, fresh: str) -> SecretStr:
     return SecretStr(path.read_text(encoding="ascii").strip())
 
 
+def _written_beside(path: Path, text: str) -> Path:
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return partial
+
+
+def _new_master_key() -> str:
+    return base64.b64encode(secrets.token_bytes(32)).decode()
+
+
 def master_key(settings: Settings) -> SecretStr:
     """The master key of the settings, else the one kept in `master.key`, made on first use."""
     if settings.master_key is not None:
         return settings.master_key
-    return _kept(settings.data / "master.key", base64.b64encode(secrets.token_bytes(32)).decode())
+    return _kept(settings.data / _MASTER, _new_master_key())
+
+
+def begin_rotation(folder: Path) -> bool:
+    """Puts a new master key before the one in `master.key`, unless that was begun before; False without such a file."""
+    path = folder / _MASTER
+    if not path.exists():
+        return False
+    kept = path.read_text(encoding="ascii").strip()
+    if "," not in kept:
+        _written_beside(path, f"{_new_master_key()},{kept}").replace(path)
+    return True
+
+
+def end_rotation(folder: Path) -> None:
+    """Leaves of `master.key` the newest alone: nothing is wrapped with an older one any more."""
+    path = folder / _MASTER
+    _written_beside(path, path.read_text(encoding="ascii").strip().split(",")[0]).replace(path)
 
 
 def webhook_secrets(settings: Settings) -> list[SecretStr]:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import psutil
 
 from books import imports as book
+from books.master_keys import MasterKeys
 from books.vault import Vault
 from events import codec
 from imports import files, quick
@@ -121,7 +122,7 @@ def brought_in(world: World, path: Path, *, journal: bool) -> Brought:
                         path=path,
                         shop=data.SHOP,
                         currency=data.CURRENCY,
-                        vault=Vault(bytes(32), pool),
+                        vault=Vault(MasterKeys([bytes(32)]), pool),
                         publisher=publisher,
                         pace=None,
                         batch=_BATCH,

@@ -15,6 +15,7 @@ from typing import Final
 from api.webhooks.front_door import FrontDoor
 from api.webhooks.signatures import Body
 from books import migrate
+from books.master_keys import MasterKeys
 from books.vault import Vault
 from cli.shop import store_maker
 from events import codec, instants
@@ -72,7 +73,7 @@ async def _measure(url: str, number: int) -> None:
     print(f"{number:,} orders, {_CLIENTS} clients\n\n{'':38} bytes   us of CPU an order   orders/s")
     for name, bodies in kinds.items():
         publisher = _Counting()
-        door = FrontDoor(publisher, Vault(bytes(32), pool), lambda: _NOW)
+        door = FrontDoor(publisher, Vault(MasterKeys([bytes(32)]), pool), lambda: _NOW)
         await _take(door, list(enumerate(bodies[:50], 10**9)))
         began, cpu = time.perf_counter(), time.process_time()
         await asyncio.gather(*(_take(door, list(enumerate(bodies))[at::_CLIENTS]) for at in range(_CLIENTS)))

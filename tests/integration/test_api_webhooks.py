@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from books.master_keys import MasterKeys
 from books.vault import Vault
 from events import keys, topics
 from tests.integration.api_world import MASTER, OTHER, SECRETS, SHOP, World, opened, sign
@@ -327,16 +328,16 @@ def test_an_address_has_one_id_in_a_shop_and_another_in_each(world: World) -> No
     mine = world.run(vault.address(SHOP, " Bob.Norman@Example.com"))
     assert re.fullmatch("mail-[0-9a-f]{32}", mine)
     assert world.run(vault.address(SHOP, "bob.norman@example.com")) == mine
-    assert world.run(Vault(MASTER, world.services.pool).address(SHOP, "bob.norman@example.com")) == mine
+    assert world.run(Vault(MasterKeys([MASTER]), world.services.pool).address(SHOP, "bob.norman@example.com")) == mine
     assert world.run(vault.address(OTHER, "bob.norman@example.com")) != mine
     assert world.run(vault.address(SHOP, "bob.norman@example.org")) != mine
     assert world.run(vault.address(SHOP, "bob.norman@example.com")) == mine
     world.webhook("customers/redact", {"shop_domain": SHOP, "customer": {"id": 1}})
-    assert world.run(Vault(MASTER, world.services.pool).address(SHOP, "bob.norman@example.com")) == mine
+    assert world.run(Vault(MasterKeys([MASTER]), world.services.pool).address(SHOP, "bob.norman@example.com")) == mine
     assert world.webhook("shop/redact", {"shop_id": 1, "shop_domain": SHOP}).status_code == 200
     assert world.run(vault.address(SHOP, "bob.norman@example.com")) != mine, "whoever comes back begins anew"
     world.sql("UPDATE customer_keys SET wrapped = NULL, destroyed_at = now() WHERE customer_id = 'addresses'")
-    assert world.run(Vault(MASTER, world.services.pool).address(SHOP, "bob.norman@example.com")) is None
+    assert world.run(Vault(MasterKeys([MASTER]), world.services.pool).address(SHOP, "bob.norman@example.com")) is None
 
 
 @pytest.mark.parametrize(("topic", "payload"), [("orders/paid", ORDER), ("customers/update", CUSTOMER)])

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from api import imports as routes
 from books import dead_letters
 from books import imports as book
+from books.master_keys import MasterKeys
 from books.vault import Vault
 from cli import main as cli
 from events import codec, instants, letters, topics
@@ -248,7 +249,7 @@ def test_who_waits_for_a_worker_stops_too(database: str, tmp_path: Path) -> None
             found = await book.begin_or_find(
                 connection, SHOP, path.name, content.sha256, content.size, now, again=False, spooled=True
             )
-            vault = Vault(MASTER, pool)
+            vault = Vault(MasterKeys([MASTER]), pool)
             bringing = Bringing(
                 path=path,
                 shop=SHOP,

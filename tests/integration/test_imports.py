@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from api import imports as routes
 from books import imports as book
+from books.master_keys import MasterKeys
 from books.vault import Vault
 from events import codec, topics
 from events.messages import Message
@@ -93,7 +94,7 @@ def bring_in(url: str, path: Path, publisher: Any, *, again: bool = False, batch
                         path=path,
                         shop=SHOP,
                         currency="USD",
-                        vault=Vault(MASTER, pool),
+                        vault=Vault(MasterKeys([MASTER]), pool),
                         publisher=publisher,
                         pace=None,
                         batch=batch,

@@ -18,7 +18,8 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from books import dead_letters, privacy
-from books.vault import Vault, open_bytes, unwrap
+from books.master_keys import MasterKeys
+from books.vault import Vault, open_bytes
 from events import codec, topics
 from events.payloads import Contact
 from runtime import kafka
@@ -302,7 +303,7 @@ def write(world: World, *records: tuple[str, str, Json]) -> None:
 
 def readable(world: World, sealed: dict[str, str]) -> set[str]:
     """Those whose key still opens what was sealed for them."""
-    fresh = Vault(MASTER, world.services.pool)
+    fresh = Vault(MasterKeys([MASTER]), world.services.pool)
     return {each for each, text in sealed.items() if world.run(fresh.open(SHOP, each, text)) is not None}
 
 
@@ -326,7 +327,8 @@ def test_a_redaction_reaches_all_who_are_they_in_whatever_order_it_is_heard(
             write(world, redaction("3"))
     assert readable(world, sealed) == {"4", "5"}
     # Nobody gets a new key either.
-    assert world.run(Vault(MASTER, world.services.pool).seal(SHOP, ADDRESS, Contact("a@x.com", None))) is None
+    vault = Vault(MasterKeys([MASTER]), world.services.pool)
+    assert world.run(vault.seal(SHOP, ADDRESS, Contact("a@x.com", None))) is None
 
 
 def test_one_batch_may_bring_all_of_it(world: World) -> None:
@@ -446,7 +448,7 @@ def test_after_a_redaction_nothing_of_the_person_can_be_opened_in_any_table(worl
     assert len(tokens) > 10
     opens: dict[str, set[bytes | None]] = {}
     for found in world.sql("SELECT customer_id, wrapped FROM customer_keys WHERE wrapped IS NOT NULL"):
-        cipher = AESGCM(unwrap(MASTER, SHOP, found["customer_id"], found["wrapped"]))
+        cipher = AESGCM(MasterKeys([MASTER]).unwrap(SHOP, found["customer_id"], bytes(found["wrapped"])))
         opens[found["customer_id"]] = {open_bytes(cipher, SHOP, found["customer_id"], token) for token in tokens} - {
             None
         }

@@ -12,7 +12,8 @@ import pytest
 from psycopg import sql
 
 from books import dead_letters, privacy
-from books.vault import Vault, VaultError
+from books.master_keys import MasterKeys, VaultError
+from books.vault import Vault
 from events import topics
 from events.payloads import Contact
 from tests.integration.api_world import MASTER, NOW, OTHER, SHOP, World, opened
@@ -138,7 +139,7 @@ def test_an_operators_redaction_is_told_to_everybody(world: World) -> None:
 
 
 def test_many_who_seal_at_once_make_one_key(world: World) -> None:
-    vaults = [Vault(MASTER, world.services.pool) for _ in range(8)]
+    vaults = [Vault(MasterKeys([MASTER]), world.services.pool) for _ in range(8)]
 
     async def race() -> list[str | None]:
         return await asyncio.gather(*[each.seal_body(SHOP, b"body") for each in vaults])
@@ -150,7 +151,7 @@ def test_many_who_seal_at_once_make_one_key(world: World) -> None:
 
 def test_who_seal_at_once_have_their_keys_read_together(world: World) -> None:
     world.run(world.services.vault.destroy(SHOP, "3", NOW))
-    vault = Vault(MASTER, world.services.pool)
+    vault = Vault(MasterKeys([MASTER]), world.services.pool)
     known = world.contact("1", "1@x.com")
     reads = []
 
@@ -176,7 +177,7 @@ def test_who_seal_at_once_have_their_keys_read_together(world: World) -> None:
 
 
 def test_keys_that_cannot_be_read_are_an_error_for_all_who_wait(world: World) -> None:
-    vault = Vault(MASTER, world.services.pool)
+    vault = Vault(MasterKeys([MASTER]), world.services.pool)
     world.sql("ALTER TABLE customer_keys RENAME TO hidden")
 
     async def race() -> list[str | BaseException | None]:
@@ -188,19 +189,19 @@ def test_keys_that_cannot_be_read_are_an_error_for_all_who_wait(world: World) ->
 
 
 def test_a_key_destroyed_elsewhere_opens_nothing_from_then_on(world: World) -> None:
-    elsewhere = Vault(MASTER, world.services.pool)
+    elsewhere = Vault(MasterKeys([MASTER]), world.services.pool)
     sealed = world.contact("1", "bob@example.com")
     world.run(elsewhere.destroy(SHOP, "1", NOW))
     assert world.run(world.services.vault.open(SHOP, "1", sealed)) is None
     late = world.contact("1", "bob@example.com")  # the key is still remembered here: sealed, but for nobody
     assert world.run(world.services.vault.open(SHOP, "1", late)) is None
-    later = Vault(MASTER, world.services.pool, seconds=0)
+    later = Vault(MasterKeys([MASTER]), world.services.pool, seconds=0)
     assert world.run(later.seal_body(OTHER, b"x")) is not None
     assert world.run(later._key(SHOP, "1")) is None
 
 
 def test_keys_are_remembered_up_to_a_number(world: World) -> None:
-    small = Vault(MASTER, world.services.pool, remembered=2)
+    small = Vault(MasterKeys([MASTER]), world.services.pool, remembered=2)
     for shop in (SHOP, OTHER, "third.myshopify.com"):
         world.run(small.seal_body(shop, b"x"))
     assert [key[0] for key in small._keys] == [OTHER, "third.myshopify.com"]
@@ -215,7 +216,7 @@ def test_a_replayed_shop_redaction_spares_who_came_later(world: World) -> None:
 def test_another_master_key_is_an_error_and_not_an_empty_column(world: World) -> None:
     sealed = world.contact("1", "bob@example.com")
     with pytest.raises(VaultError, match="master key"):
-        world.run(Vault(bytes(32), world.services.pool).open(SHOP, "1", sealed))
+        world.run(Vault(MasterKeys([bytes(32)]), world.services.pool).open(SHOP, "1", sealed))
 
 
 # --- dead letters ------------------------------------------------------------------------------------------------

@@ -1,0 +1,149 @@
+"""Master keys: the newest wraps customers' keys, older ones still open what they wrapped, until they are rotated out.
+
+A wrapped key names its master key by an id of 4 bytes. What was wrapped before there were ids has none: then each
+master key is tried.
+"""
+
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import psycopg
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from runtime.settings import Settings
+
+_NONCE: Final = 12
+_ID: Final = 4
+#: The first byte of what has an id, and the length of that: mark, id, nonce, key, tag.
+_MARK: Final = b"\x01"
+_LENGTH: Final = 1 + _ID + _NONCE + 32 + 16
+
+#: Keys that are wrapped anew in one transaction.
+SLICE: Final = 1_000
+
+
+class VaultError(RuntimeError):
+    """The master key is missing, malformed, or not the one these keys were wrapped with."""
+
+
+# --- pure: bytes in, bytes out ---
+
+
+def bound(purpose: str, shop: str, customer_id: str) -> bytes:
+    """What ciphertext is bound to: it opens for this customer and purpose alone."""
+    return f"loyalnest/{purpose}/{shop}/{customer_id}".encode()
+
+
+def encrypt(cipher: AESGCM, plain: bytes, associated: bytes) -> bytes:
+    """A fresh nonce, and the bytes encrypted under it."""
+    nonce = os.urandom(_NONCE)
+    return nonce + cipher.encrypt(nonce, plain, associated)
+
+
+def decrypt(cipher: AESGCM, data: bytes, associated: bytes) -> bytes | None:
+    """What `encrypt` was given; None if it was another key, bound to something else, or tampered with."""
+    try:
+        return cipher.decrypt(data[:_NONCE], data[_NONCE:], associated)
+    except (InvalidTag, ValueError):
+        return None
+
+
+def parse(text: str) -> bytes:
+    """A master key's 32 bytes from base64 (standard or URL-safe); VaultError if it is none."""
+    try:
+        key = base64.b64decode(text.strip().translate(str.maketrans("-_", "+/")), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != 32:
+        raise VaultError("LOYALNEST_MASTER_KEY must be 32 bytes in base64 (openssl rand -base64 32)")
+    return key
+
+
+class MasterKeys:
+    """The first of these 32-byte keys wraps, all of them unwrap."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._ciphers = {hashlib.sha256(b"loyalnest/master/" + key).digest()[:_ID]: AESGCM(key) for key in keys}
+        self.prefix = _MARK + next(iter(self._ciphers))
+
+    def wrap(self, shop: str, customer_id: str, key: bytes) -> bytes:
+        """A customer's key as it is stored."""
+        cipher = self._ciphers[self.prefix[1:]]
+        return self.prefix + encrypt(cipher, key, bound("key", shop, customer_id))
+
+    def unwrap(self, shop: str, customer_id: str, wrapped: bytes) -> bytes:
+        """The customer's key; VaultError if it was wrapped with a master key that is not here, or for somebody else."""
+        associated, ciphers = bound("key", shop, customer_id), list(self._ciphers.values())
+        if len(wrapped) == _LENGTH and wrapped.startswith(_MARK):
+            known = self._ciphers.get(wrapped[1 : 1 + _ID])
+            ciphers, wrapped = [] if known is None else [known], wrapped[1 + _ID :]
+        for cipher in ciphers:
+            if (key := decrypt(cipher, wrapped, associated)) is not None:
+                return key
+        raise VaultError("a customer's key does not open with this master key: is it the one it was made with?")
+
+
+def master_keys(settings: Settings) -> MasterKeys:
+    """The master keys of the settings, the newest first; VaultError if there is none, or a malformed one."""
+    if settings.master_key is None:
+        raise VaultError("LOYALNEST_MASTER_KEY is not set (openssl rand -base64 32)")
+    return MasterKeys([parse(each) for each in settings.master_key.get_secret_value().split(",")])
+
+
+# --- rotating ---
+
+_OTHERS: Final = """
+SELECT shop, customer_id, wrapped FROM customer_keys
+WHERE (shop, customer_id) > (%(shop)s, %(id)s) AND wrapped IS NOT NULL
+  AND (length(wrapped) <> %(length)s OR substring(wrapped FROM 1 FOR 5) <> %(prefix)s)
+ORDER BY shop, customer_id LIMIT %(slice)s
+"""
+
+# Only what is still as it was read: a key that was destroyed meanwhile stays so.
+_REWRAP: Final = """
+UPDATE customer_keys AS k SET wrapped = n.fresh
+FROM unnest(%s::text[], %s::text[], %s::bytea[], %s::bytea[]) AS n (shop, customer_id, before, fresh)
+WHERE k.shop = n.shop AND k.customer_id = n.customer_id AND k.wrapped = n.before
+"""
+
+
+class Rotated(NamedTuple):
+    """Keys that are wrapped with the newest master key by now and were not, and those that none of them opens."""
+
+    rewrapped: int
+    unreadable: int
+
+
+def rotate(
+    connection: psycopg.Connection[Any], keys: MasterKeys, on_progress: Callable[[int], None] = lambda _: None
+) -> Rotated:
+    """Wraps every customer's key with the newest master key, a slice at a time, until none is left.
+
+    The connection commits by itself. Broken off, it goes on with those that are left when it is called again.
+    """
+    total = 0
+    while True:  # once more after each that found some: others may have made keys with an older one meanwhile
+        rewrapped, unreadable = 0, 0
+        at = {"shop": "", "id": "", "length": _LENGTH, "prefix": keys.prefix, "slice": SLICE}
+        while found := connection.execute(_OTHERS, at).fetchall():
+            at |= {"shop": found[-1][0], "id": found[-1][1]}
+            fresh = []
+            for shop, customer_id, before in found:
+                try:
+                    key = keys.unwrap(shop, customer_id, before)
+                except VaultError:
+                    unreadable += 1
+                    continue
+                fresh.append((shop, customer_id, before, keys.wrap(shop, customer_id, key)))
+            if fresh:
+                columns = [list(column) for column in zip(*fresh, strict=True)]
+                rewrapped += connection.execute(_REWRAP, columns).rowcount
+                on_progress(total + rewrapped)
+        total += rewrapped
+        if not rewrapped:
+            return Rotated(total, unreadable)

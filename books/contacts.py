@@ -14,7 +14,7 @@ from books import persons
 from books.master_keys import VaultError
 from books.vault import Vault
 from events import instants, keys, payloads
-from events.contacts import Account, joined
+from events.contacts import SUBSCRIBED, Account, joined
 from events.envelopes import Opened
 from events.payloads import Contact
 from events.webhook_topics import TELLING, TOPICS, Kind
@@ -84,7 +84,8 @@ COLUMNS: Final = (
 async def opened(vault: Vault, connection: AsyncConnection[Any], shop: str, rows: Iterable[Row]) -> dict[str, Contact]:
     """Address and consent, by customer, of the persons whose rows these are, read on the connection.
 
-    Whoever the shop has deleted, or who was redacted, has neither, and nor have those of whom nothing can be read.
+    Whoever the shop has deleted, or who was redacted, has neither, and nor have those of whom nothing can be read. Two
+    may share an address that belongs to one of them: what was told of it alone is heard before either is written to.
     """
     asked = {row["customer_id"]: row for row in rows}
     everybody = await persons.related(connection, shop, asked, COLUMNS)
@@ -93,7 +94,8 @@ async def opened(vault: Vault, connection: AsyncConnection[Any], shop: str, rows
     groups: dict[str, list[str]] = {}
     for customer_id in accounts:
         groups.setdefault(ends[customer_id], []).append(customer_id)
-    found = {}
+    found: dict[str, Contact] = {}
+    told: dict[str, list[Account]] = {}
     for customer_id in asked:
         # In a circle, or on a way that ends nowhere yet, nobody was kept: so they are.
         end = everybody.get(ends[customer_id])
@@ -101,10 +103,33 @@ async def opened(vault: Vault, connection: AsyncConnection[Any], shop: str, rows
         if everybody[kept]["deleted"] or everybody[kept]["redacted"]:
             continue
         merged = [accounts[each] for each in groups.get(ends[customer_id], ()) if each != kept]
-        contact = joined(accounts.get(kept, Account()), merged)
+        told[customer_id] = [accounts.get(kept, Account()), *merged]
+        contact = joined(*told[customer_id])
         if contact != (None, None):
             found[customer_id] = contact
-    return found
+    alone = await _alone(vault, connection, shop, found)
+    return found | {each: joined(*told[each], account) for each, account in alone.items()}
+
+
+async def _alone(
+    vault: Vault, connection: AsyncConnection[Any], shop: str, found: Mapping[str, Contact]
+) -> dict[str, Account]:
+    """What was told of the address alone of each who may be written to."""
+    addresses = {
+        customer_id: await vault.address(shop, contact.email)
+        for customer_id, contact in found.items()
+        if contact.consent == SUBSCRIBED and contact.email is not None
+    }
+    if not addresses:
+        return {}
+    names = {each for each in addresses.values() if each is not None}
+    rows = await persons.find(connection, shop, names, COLUMNS)
+    accounts = await _accounts(vault, connection, shop, rows.values())
+    return {
+        customer_id: accounts[address]
+        for customer_id, address in addresses.items()
+        if address is not None and address in accounts
+    }
 
 
 async def _accounts(

@@ -3,7 +3,6 @@
 And what of several customers who are one person holds (`joined`), where it can be read: by whoever opens it.
 """
 
-from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from events import instants
@@ -57,13 +56,12 @@ class Account(NamedTuple):
     by_order: bool = False
 
 
-def joined(kept: Account, merged: Iterable[Account]) -> Contact:
+def joined(kept: Account, *others: Account) -> Contact:
     """Address and consent of a person from those of all customers who are them now.
 
     The address is of the one who was kept, else the newest of the others'. Consent is the newest of all, and of one
     time the one that forbids; as of one customer, an order's only where it is newer than one that has a time.
     """
-    others = list(merged)
     email = kept.email
     if email is None and not kept.removed:
         email = max(((each.email_at, each.email) for each in others if each.email is not None), default=(0, None))[1]

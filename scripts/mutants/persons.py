@@ -42,6 +42,13 @@ MUTANTS = [
         (CONTACTS,),
     ),
     Mutant(
+        "an address that unsubscribed is written to under another's name",
+        "books/contacts.py",
+        "if contact.consent == SUBSCRIBED and contact.email is not None",
+        "if contact.consent is None and contact.email is not None",
+        (f"{PERSONS}::test_consent_follows_the_person",),
+    ),
+    Mutant(
         "a row does not say how new a consent is",
         "tables/customers.py",
         "instants.text(consent_at) if consent_at else None",

@@ -47,7 +47,7 @@ def check_fit(mutants: list[Mutant]) -> None:
         compile(text.replace(mutant.old, mutant.new), mutant.file, "exec")
 
 
-def run_tests(tree: Path, tests: tuple[str, ...]) -> tuple[int, str]:
+def run_tests(tree: Path, tests: tuple[str, ...], seconds: float = SECONDS) -> tuple[int, str]:
     """pytest's exit code and the end of what it said; -1 when it took too long."""
     arguments = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow and not server", "--hypothesis-seed=1", *tests]
     environment = {
@@ -63,11 +63,11 @@ def run_tests(tree: Path, tests: tuple[str, ...]) -> tuple[int, str]:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=SECONDS,
+            timeout=seconds,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return -1, f"still running after {SECONDS:.0f} s"
+        return -1, f"still running after {seconds:.0f} s"
     return done.returncode, "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
 
 
@@ -96,9 +96,9 @@ def run(mutants: list[Mutant], console: Console) -> dict[str, tuple[str, float]]
             (Path(folder) / str(number)).mkdir()
             trees.put(copy_tree(Path(folder) / str(number)))
         tree = trees.get()
-        tests = tuple(dict.fromkeys(test.partition("::")[0] for mutant in mutants for test in mutant.tests))
-        console.print(f"{len(tests)} files of tests, unbroken ...")
-        code, said = run_tests(tree, tests)
+        tests = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+        console.print(f"{len(tests)} files of tests, or single ones, unbroken ...")
+        code, said = run_tests(tree, tests, SECONDS * len(tests))
         trees.put(tree)
         if code != 0:
             raise Stale(f"the tests do not pass on the unbroken code:\n{said}")

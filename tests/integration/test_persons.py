@@ -172,14 +172,31 @@ def told(world: World, *webhooks: tuple[str, Json]) -> None:
             ],
             {"7": ("", "")},
         ),
-        # An address belongs to the older account: what was told of it goes there, whoever claimed it first.
+        # An address belongs to the older account: what was told of it goes there, whoever claimed it first. Nor is it
+        # written to by another's older consent.
         (
             [
                 known(9, email_marketing_consent={"state": "subscribed"}),
                 consent("unsubscribed", "2026-05-01T00:00:00Z"),
                 ordered(1, 5, "2026-06-01T00:00:00Z"),
             ],
+            {"5": (EMAIL, "unsubscribed"), "9": (EMAIL, "unsubscribed")},
+        ),
+        (
+            [
+                known(9, "2026-06-01T00:00:00Z", email_marketing_consent={"state": "subscribed"}),
+                consent("unsubscribed", "2026-05-01T00:00:00Z"),
+                ordered(1, 5, "2026-06-01T00:00:00Z"),
+            ],
             {"5": (EMAIL, "unsubscribed"), "9": (EMAIL, "subscribed")},
+        ),
+        (
+            [
+                known(9),
+                consent("subscribed", "2026-05-01T00:00:00Z"),
+                ordered(1, 5, "2026-06-01T00:00:00Z"),
+            ],
+            {"5": (EMAIL, "subscribed"), "9": (EMAIL, "not_subscribed")},
         ),
     ],
 )

@@ -70,7 +70,7 @@ def persons(rows: dict[str, Json]) -> dict[str, tuple[str | None, str | None]]:
         if row["merged_into"] is None:
             others = [other for name, other in rows.items() if name != customer_id and end(rows, name) == customer_id]
             gone = row["deleted"] or row["redacted"]
-            found[customer_id] = (None, None) if gone else contacts.joined(account(row), map(account, others))
+            found[customer_id] = (None, None) if gone else contacts.joined(account(row), *map(account, others))
     return found
 
 

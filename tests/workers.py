@@ -14,9 +14,14 @@ from events import codec, keys, payloads, topics, webhook_topics
 from events.programs import Program
 from runtime import kafka
 from runtime.settings import Settings
+from tests.processes import Forked
 
-_RUN = "import sys; from streams.worker import main; sys.exit(main.main(main.Settings()))"
-ROOT = Path(__file__).resolve().parent.parent
+
+def _work(before: str) -> None:
+    exec(before, {})
+    from streams.worker import main
+
+    sys.exit(main.main(Settings()))
 
 
 class WorkerProcess:
@@ -26,7 +31,7 @@ class WorkerProcess:
     """
 
     def __init__(self, settings: Settings, folder: Path, name: str = "worker", before: str = "") -> None:
-        self._code = before + _RUN
+        self._before = before
         self.log = folder / f"{name}.log"
         self._ready = folder / f"{name}.ready"
         wanted = {
@@ -43,18 +48,11 @@ class WorkerProcess:
             **{key: value for key, value in os.environ.items() if not key.startswith("LOYALNEST_")},
             **{f"LOYALNEST_{key}": str(value) for key, value in wanted.items()},
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | None = None
 
     def launch(self) -> "WorkerProcess":
         self._ready.unlink(missing_ok=True)
-        with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", self._code],
-                cwd=ROOT,
-                env=self._environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        self.process = Forked(_work, self._before, environment=self._environment, stdout=self.log, stderr=self.log)
         return self
 
     def start(self) -> "WorkerProcess":

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from pydantic import SecretStr
 
 from cli.stack.home import running
 from runtime.settings import Settings
+from tests.processes import Forked, command
 
 COMMAND = [sys.executable, "-m", "cli.main"]
 
@@ -24,14 +26,14 @@ def loyalnest(
     *words: str, seconds: float = 120, check: bool = True, settings: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """One command to its end; `settings` are LOYALNEST_* in lower case."""
-    ended = subprocess.run(
-        [*COMMAND, *words],
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        check=False,
-        env=_environment(settings or {}),
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = Forked(command, [*words], environment=_environment(settings or {}), stdout=out, stderr=err)
+        try:
+            code = process.wait(seconds)
+        finally:
+            process.kill()
+        ended = subprocess.CompletedProcess([*words], code, out.read_text("utf-8"), err.read_text("utf-8"))
     if check:
         assert ended.returncode == 0, f"{words} ended with {ended.returncode}:\n{ended.stdout}\n{ended.stderr}"
     return ended

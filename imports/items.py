@@ -12,7 +12,13 @@ CUSTOMER: Final = "customers/update"
 
 
 class FileError(ValueError):
-    """A file that cannot be read at all; the message says why, and what to do."""
+    """A file that cannot be read at all; the message says why, and what to do.
+
+    It may repeat the file's own words, and can be written and stored whatever they hold.
+    """
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said.encode(errors="backslashreplace").decode().replace("\0", "\\x00"))
 
 
 class Item(NamedTuple):

@@ -283,6 +283,9 @@ def test_what_is_no_file_fails_in_a_word(world: World, tmp_path: Path) -> None:
     found = until_over(world, post(world, admin, path).json()["id"], admin)
     assert found["status"] == "failed"
     assert found["detail"].startswith("no column for the customer in the header (who, what)")
+    path.write_bytes(b"\x89PNG\0\n")
+    found = until_over(world, post(world, admin, path).json()["id"], admin)
+    assert (found["status"], "(\\udc89PNG\\x00)" in found["detail"]) == ("failed", True)
     path.write_text("")
     assert post(world, admin, path).status_code == 422
     assert list((tmp_path / spool.FOLDER).iterdir()) == []

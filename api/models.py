@@ -1,9 +1,10 @@
 """What several answers are made of. Ids are strings, amounts decimal strings, times RFC 3339 in UTC."""
 
+import re
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from events import instants, money
 from events.programs import CutPoints
@@ -21,6 +22,12 @@ Time = Annotated[
 ]
 
 
+def _written(said: object) -> object:
+    if isinstance(said, str) and not re.match(r"\d{4}-", said):  # else a number would be seconds since 1970
+        raise ValueError("a time such as 2026-11-21T09:30:00Z")
+    return said
+
+
 def _in_range(when: datetime) -> datetime:
     if not 1970 <= when.year <= 2200:
         raise ValueError("a time between 1970 and 2200")
@@ -28,7 +35,7 @@ def _in_range(when: datetime) -> datetime:
 
 
 #: A time in a query. A `+` there means a space: write `Z`, or `%2B`.
-AsOf = Annotated[AwareDatetime, AfterValidator(_in_range)]
+AsOf = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_in_range)]
 
 
 class Answer(BaseModel):

@@ -339,6 +339,11 @@ def test_days_are_the_shops_own(world: World, headers: dict[str, str]) -> None:
     assert answer["zone"] == "America/New_York"
 
 
+@pytest.mark.parametrize("to", ["0.5", "1764410400", "-1", "20261121"])
+def test_a_number_is_no_time(world: World, headers: dict[str, str], to: str) -> None:
+    assert world.get("/points/windows", headers, to=to).status_code == 422
+
+
 def test_too_many_windows_are_refused(world: World, headers: dict[str, str]) -> None:
     between = {"from": "2000-01-01T00:00:00Z", "to": "2026-01-01T00:00:00Z"}
     assert world.get("/points/windows", headers, size="minute", **between).status_code == 422

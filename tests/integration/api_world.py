@@ -68,7 +68,7 @@ class World:
     def __init__(self, url: str, settings: Settings, publisher: Publisher | None = None) -> None:
         self.url = url
         self.publisher = Remembering()
-        app = create_app(settings, publisher or self.publisher)
+        self.app = app = create_app(settings, publisher or self.publisher)
         self.services: Services = app.state.services
         self._addresses: queue.Queue[str] = queue.Queue()
         config = uvicorn.Config(app, port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=10)

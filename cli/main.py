@@ -95,6 +95,8 @@ def main() -> None:
     """Errors end in one sentence on stderr and exit code 1; wrong usage in 2."""
     try:
         command(next((each for each in sys.argv[1:] if not each.startswith("-")), None))()
+    except KeyboardInterrupt:  # before a command has begun: those that can go on say how
+        sys.exit(130)
     except Exception as error:
         if common.is_debugging():
             raise

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -67,6 +68,7 @@ _maker: Maker | None = None
 def _begin(maker: Maker, parent: int) -> None:
     global _maker
     _maker = maker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal: the parent ends this one
     # Nothing here lives long or refers to itself: looking for it takes a tenth of the time.
     gc.freeze()
     gc.set_threshold(200_000, 20, 20)
@@ -88,12 +90,31 @@ def make(chunks: list[Chunk | Problem]) -> tuple[Batch, Counter[str]]:
 
 
 @contextmanager
+def _without_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # there nobody may say what signals do
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def processes(maker: Maker) -> Iterator[Executor]:
-    """Processes that run `make`."""
+    """Processes that run `make`.
+
+    In the end they finish what they have in hand. One that was killed in the middle of an answer would leave whoever
+    reads it waiting for ever.
+    """
     executor = ProcessPoolExecutor(
         PROCESSES, mp_context=get_context("spawn"), initializer=_begin, initargs=(maker, os.getpid())
     )
     try:
+        with _without_interrupts():  # what starts inherits that, and would die of one with a traceback while it loads
+            for _ in range(PROCESSES):
+                executor.submit(os.getpid)
         yield executor
     finally:
         executor.shutdown(wait=True, cancel_futures=True)

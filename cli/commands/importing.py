@@ -76,7 +76,11 @@ def bring_in(
             for word in words:
                 failed += not _try(Path(word), name, currency, as_json=as_json)
         else:
-            done, failed = _bring_all(complete, [Path(word) for word in words], name, currency, again, at_once)
+            try:
+                done, failed = _bring_all(complete, [Path(word) for word in words], name, currency, again, at_once)
+            except KeyboardInterrupt:
+                common.err.print("Broken off: give the same command again, and it goes on where it stopped.")
+                raise typer.Exit(130) from None
             if any(each.tally is not None and each.tally.position for each in done):
                 _score(complete, name)
     if failed:

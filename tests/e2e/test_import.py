@@ -66,8 +66,21 @@ def test_an_import_killed_in_the_middle_goes_on(folder: Path) -> None:
         stack.run("shops", "add", SHOP)
         first, rest = _file(folder, 0, 3_000), _file(folder, 2_500, ORDERS)
         words = [*COMMAND, "import", str(first), "--shop", SHOP, "--data", str(stack.folder)]
-        running = subprocess.Popen(words, env=_environment({}), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        environment, nowhere = _environment({}), subprocess.DEVNULL
+        # Ctrl-C goes to every process of the terminal.
+        broken = subprocess.Popen(
+            words, env=environment, stdout=nowhere, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
         wait(lambda: _row(stack)[1] > 0, what="some of it to be durable")
+        os.killpg(broken.pid, signal.SIGINT)
+        _, said = broken.communicate(timeout=30)
+        assert (broken.returncode, said.splitlines()) == (
+            130,
+            ["Broken off: give the same command again, and it goes on where it stopped."],
+        )
+        before = _row(stack)[1]
+        running = subprocess.Popen(words, env=environment, stdout=nowhere, stderr=nowhere)
+        wait(lambda: _row(stack)[1] > before, what="more of it to be durable")
         os.kill(running.pid, signal.SIGKILL)
         running.wait(20)
         status, position = _row(stack)

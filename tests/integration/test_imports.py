@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,9 @@ class Failing(Remembering):
         await super().publish(messages)
 
 
-def bring_in(url: str, path: Path, publisher: Any, *, again: bool = False, batch: int = 10) -> book.Import:
+def bring_in(
+    url: str, path: Path, publisher: Any, *, again: bool = False, batch: int = 10, now: datetime = NOW
+) -> book.Import:
     """As the command does it; the book's row afterwards."""
 
     async def bringing() -> book.Import:
@@ -87,7 +89,7 @@ def bring_in(url: str, path: Path, publisher: Any, *, again: bool = False, batch
             async with connection:
                 content = files.content(path)
                 found = await book.begin_or_find(
-                    connection, SHOP, path.name, content.sha256, content.size, NOW, again=again
+                    connection, SHOP, path.name, content.sha256, content.size, now, again=again
                 )
                 if found.status != "done":
                     bringing = Bringing(
@@ -151,7 +153,8 @@ def test_what_was_brought_in_is_not_brought_in_again_and_again_changes_nothing(d
     once = publisher.values()
     assert bring_in(database, path, publisher).id == first.id
     assert publisher.values() == once
-    second = bring_in(database, path.rename(tmp_path / "other.name"), publisher, again=True)
+    later = NOW + timedelta(days=9)
+    second = bring_in(database, path.rename(tmp_path / "other.name"), publisher, again=True, now=later)
     assert second.id != first.id
     assert second.first_at == first.first_at
     sealed = [{**each, "payload": {**each["payload"], "contact": None}} for each in publisher.values()]
@@ -182,6 +185,21 @@ def test_what_was_broken_off_goes_on_where_it_stopped(
     assert (done.id, done.status, done.orders, done.from_line) == (broken.id, "done", 60, broken.line)
     assert len(rest.messages) == 30
     assert [each.key for each in (*failing.messages, *rest.messages)] == [f"{SHOP}/{5000 + at}" for at in range(60)]
+
+
+def test_lines_that_cannot_be_read_are_not_read_again(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "_NOTE", 0.0)
+    path = file_of(tmp_path, 30)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:4], b"{}\n", b"{}\n", *lines[4:]]))
+    failing, rest = Failing(1), Remembering()
+    broken = bring_in(database, path, failing)
+    assert (broken.position, broken.orders, broken.rejected) == (10, 8, 2)
+    done = bring_in(database, path, rest)
+    assert (done.status, done.orders, done.rejected, len(done.problems)) == ("done", 30, 2, 2)
+    assert [each.key for each in (*failing.messages, *rest.messages)] == [f"{SHOP}/{5000 + at}" for at in range(30)]
 
 
 def test_other_processes_make_the_same(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ _bearer = HTTPBearer(auto_error=False, description="An API key of the shop: `ln_
 
 
 def now_us() -> int:
+    """Now, in microseconds since the epoch."""
     return instants.from_datetime(datetime.now(UTC))
 
 
@@ -96,6 +97,7 @@ class Services:
 
 
 def services_of(request: Request) -> Services:
+    """What the app of this request works with."""
     services: Services = request.app.state.services
     return services
 

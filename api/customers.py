@@ -90,6 +90,7 @@ class Customer(Standing):
 
     @classmethod
     def fields_of(cls, row: Row) -> dict[str, Any]:
+        """The model's fields from a row of `customers`."""
         own = ("customer_id", "now", "last_order_at", "deleted", "redacted", "merged_into", "stored_at")
         return {
             **Standing.values(row, row["currency"]),

@@ -91,6 +91,7 @@ class Export(NamedTuple):
 
     @property
     def header(self) -> list[str]:
+        """The columns' names, in the file's order."""
         return ["email" if self.addresses and name == "email_sha256" else name for name in COLUMNS]
 
 

@@ -81,6 +81,7 @@ class ImportModel(Answer):
 
     @classmethod
     def of(cls, found: book.Import) -> "ImportModel":
+        """An import as the book has it."""
         kept = {name: getattr(found, name) for name in cls.model_fields if hasattr(found, name)}
         kept["problems"] = [Rejected(line=line, reason=reason) for line, reason in found.problems]
         return cls(**kept, lines_per_second=round(found.rate, 1))
@@ -107,6 +108,7 @@ class Importer:
         self.uploads: set[str] = set()
 
     def start(self) -> None:
+        """Begins with what an end without warning has left. Within the app's loop."""
         for ident in spool.left(self.folder):
             self.put(ident)
         self._tasks = [asyncio.create_task(each) for each in (self._run(), self._sweep())]
@@ -119,9 +121,11 @@ class Importer:
                 await task
 
     def put(self, ident: UUID) -> None:
+        """An import's file is there: it is brought in after those that wait."""
         self._queue.put_nowait(ident)
 
     def path(self, ident: UUID) -> File:
+        """Where an import's file is spooled."""
         return spool.path(self.folder, ident)
 
     async def _run(self) -> None:

@@ -73,6 +73,7 @@ class Limits:
         self._files = files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI: the request within its limits, or a problem in its place."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

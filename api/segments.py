@@ -74,6 +74,7 @@ class RunModel(Answer):
 
     @classmethod
     def of(cls, run: Run) -> "RunModel":
+        """A run as the batch has noted it."""
         return cls(id=run.id, as_of=run.as_of)
 
 

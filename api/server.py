@@ -40,6 +40,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or self._failed() is not None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, and says on which addresses it listens."""
         await super().startup(sockets)
         for server in self.servers if self.started else ():
             for each in server.sockets:
@@ -47,6 +48,7 @@ class Server(uvicorn.Server):
                 self._listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, after the live streams, which would never end by themselves."""
         self._live_close()
         await super().shutdown(sockets)
 

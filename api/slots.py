@@ -20,6 +20,7 @@ class Slot:
         self._held = True
 
     def give_back(self) -> None:
+        """Lets another in. Twice is harmless."""
         if self._held:
             self._held = False
             self._slots._free(self._shop)
@@ -35,6 +36,7 @@ class Slots:
 
     @property
     def taken(self) -> int:
+        """How many are taken now, of all shops."""
         return self._taken.total()
 
     def take(self, shop: str) -> Slot:

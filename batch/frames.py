@@ -82,4 +82,5 @@ def published(connection: Connection[Any], shop: str) -> list[CutPoints]:
 
 
 def last_as_of(found: list[CutPoints]) -> datetime | None:
+    """The newest as_of of these cut points; None if there are none."""
     return max((each.as_of for each in found), default=None)

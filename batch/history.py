@@ -85,6 +85,7 @@ class Kept:
         self._waiting = 0
 
     def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Takes rows in, each a tuple in the schema's order; they are merged once there are many."""
         if not rows:
             return
         columns = dict(zip(self._schema, zip(*rows, strict=True), strict=True))

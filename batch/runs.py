@@ -44,6 +44,7 @@ def lock(connection: Connection[Any], shop: str) -> None:
 
 
 def unlock(connection: Connection[Any], shop: str) -> None:
+    """Lets go of the shop's batch, which `lock` took on this connection."""
     connection.execute("SELECT pg_advisory_unlock(hashtextextended('batch ' || %s, 0))", (shop,))
 
 
@@ -89,10 +90,12 @@ def store(connection: Connection[Any], run_id: UUID, shop: str, version: str, st
 
 
 def note_published(connection: Connection[Any], run_id: UUID) -> None:
+    """The run's cut points are on their topic."""
     connection.execute("UPDATE batch_runs SET published = true WHERE id = %s", (run_id,))
 
 
 def finish(connection: Connection[Any], run_id: UUID, rescored: int, rounds: int, detail: str | None = None) -> None:
+    """The run is done; `detail` is what was not as it should be, in words."""
     connection.execute(
         "UPDATE batch_runs SET status = 'done', rescored = %s, rounds = %s, detail = %s, finished_at = %s"
         " WHERE id = %s",
@@ -111,6 +114,7 @@ def forget(connection: Connection[Any], shop: str, keep: int) -> None:
 
 
 def fail(connection: Connection[Any], run_id: UUID, error: BaseException) -> None:
+    """The run is over without a result, for this error (its first 1,000 signs are kept)."""
     connection.execute(
         "UPDATE batch_runs SET status = 'failed', detail = %s, finished_at = %s WHERE id = %s",
         (f"{type(error).__name__}: {error}"[:1000], datetime.now(UTC), run_id),

@@ -104,6 +104,7 @@ class Schedule:
         )
 
     def start(self) -> None:
+        """Begins to run batches, in a thread of its own."""
         self._scheduler.start()
 
     def close(self) -> None:

@@ -176,6 +176,7 @@ async def held(connection: AsyncConnection[Any], shop: str, sha256: str) -> Asyn
 
 
 async def begin(connection: AsyncConnection[Any], ident: UUID, form: str, lines: int, now: datetime) -> None:
+    """Somebody begins with it, or goes on: its format, and how many lines its file has."""
     await connection.execute(_BEGIN, (form, lines, now, now, ident))
 
 

@@ -41,6 +41,8 @@ class Report(NamedTuple):
 
 
 class Migration(NamedTuple):
+    """A file of sql/: its number, its name, its statements and their SHA-256 (hexadecimal)."""
+
     version: str
     name: str
     text: str

@@ -29,6 +29,7 @@ _WORDS: Final = frozenset(
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Full logs, and the traceback of an error.")] = False,
 ) -> None:
+    """Options of every command."""
     if debug:
         os.environ["LOYALNEST_LOG_LEVEL"] = "DEBUG"
 

@@ -17,6 +17,7 @@ _SORTED = orjson.OPT_SORT_KEYS
 
 
 def dumps(value: Any) -> bytes:
+    """JSON as it goes on a topic, in UTF-8. TypeError for what JSON has no form for."""
     return orjson.dumps(value)
 
 

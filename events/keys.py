@@ -41,6 +41,7 @@ def customer_id(value: object) -> str:
 
 
 def join(shop: str, ident: str) -> str:
+    """The key `shop/id`."""
     return f"{shop}/{ident}"
 
 
@@ -56,6 +57,7 @@ def guest(order_id: str) -> str:
 
 
 def is_guest(customer_id: str) -> bool:
+    """Whether it is one of the ids under which orders without a customer are kept."""
     return customer_id.startswith("guest-")
 
 

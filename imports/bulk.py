@@ -121,6 +121,7 @@ class BulkFile:
         return None if own is None else f"gid://shopify/{own[0].decode()}/{own[1].decode()}"
 
     def item(self, chunk: Chunk) -> Item | Problem:
+        """An object and its lines as a webhook's payload."""
         lines: list[bytes] = chunk.read
         try:
             root = _object(lines[0], orjson.loads)

@@ -53,9 +53,11 @@ class CustomerExport:
         self.notes = Notes()
 
     def scan(self) -> int:
+        """How many lines there are."""
         return max((row.line for row in text.rows(self._path, Notes())), default=1)
 
     def chunks(self) -> Iterator[Chunk | Problem]:
+        """Each customer's row. Of two under one id the first stands."""
         self.notes.counts.clear()
         taken: dict[str, int] = {}
         for row in text.rows(self._path, self.notes):
@@ -82,6 +84,7 @@ class CustomerExport:
             yield Chunk(row.line, (ident, cell))
 
     def item(self, chunk: Chunk) -> Item | Problem:
+        """A row as customers/update tells it, below every webhook."""
         ident, cell = chunk.read
         name = f"line-{chunk.line}" if ident is None else ident
         return Item(chunk.line, CUSTOMER, 0, f"import-csv-{self._since:016d}-{name}", _payload(ident, cell))

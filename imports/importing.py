@@ -50,9 +50,11 @@ class Waits(Protocol):
 
     size: int
 
-    async def wait(self) -> bool: ...
+    async def wait(self) -> bool:
+        """True once so many may be published; False: not yet."""
 
-    def sent(self, messages: Sequence[Message]) -> None: ...
+    def sent(self, messages: Sequence[Message]) -> None:
+        """These have been published."""
 
 
 @dataclass
@@ -74,6 +76,7 @@ class Tally:
         return cls(found.line, found.position, found.orders, found.customers, found.rejected, problems)
 
     def add(self, batch: Batch) -> None:
+        """A batch is durable, or was rejected."""
         for each in batch:
             self.line = max(self.line, each.line)
             if isinstance(each, Problem):
@@ -87,6 +90,7 @@ class Tally:
         self.position += len(batch)
 
     def progress(self, noticed: Counter[str]) -> book.Progress:
+        """As the book keeps it; `noticed` is what the reader has noticed beside."""
         return book.Progress(
             self.line,
             self.position,

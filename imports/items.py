@@ -50,6 +50,7 @@ class Notes:
     counts: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, key: str, count: int = 1) -> None:
+        """It applies once more, or so many times."""
         self.counts[key] += count
 
 
@@ -84,11 +85,14 @@ class Reader(Protocol):
     form: str
     notes: Notes
 
-    def scan(self) -> int: ...
+    def scan(self) -> int:
+        """How many lines there are."""
 
-    def chunks(self) -> Iterator[Chunk | Problem]: ...
+    def chunks(self) -> Iterator[Chunk | Problem]:
+        """The file in pieces, from its beginning."""
 
-    def item(self, chunk: Chunk) -> Item | Problem: ...
+    def item(self, chunk: Chunk) -> Item | Problem:
+        """What a piece comes to."""
 
 
 def items(reader: Reader) -> Iterator[Item | Problem]:

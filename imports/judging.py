@@ -82,6 +82,7 @@ class Summary:
         self.last = at if self.last is None or at > self.last else self.last
 
     def add(self, found: Judged | Problem) -> None:
+        """One more item, or a line that cannot be read."""
         if isinstance(found, Problem):
             self.problems.append(found)
             return

@@ -43,6 +43,7 @@ class Maker:
         self._shop, self._currency = shop, currency
 
     def make(self, chunks: list[Chunk | Problem]) -> Batch:
+        """What these pieces come to, in their order."""
         return [each if isinstance(each, Problem) else self._one(each) for each in chunks]
 
     def _one(self, chunk: Chunk) -> Made | Problem:

@@ -111,15 +111,18 @@ class OrderExport:
         return lines
 
     def chunks(self) -> Iterator[Chunk | Problem]:
+        """Each order with its rows, in the file's order, and lines that cannot be read."""
         self.notes.counts.clear()
         for found in self._orders():
             yield found if isinstance(found, Problem) else Chunk(found.line, found)
 
     def name_of(self, chunk: Chunk) -> str | None:
+        """The order's Name, such as #1001."""
         name: str = chunk.read.cell["name"]
         return name
 
     def item(self, chunk: Chunk) -> Item | Problem:
+        """An order's cells as orders/updated tells them."""
         try:
             return self._item(chunk.read)
         except CellError as error:

@@ -68,6 +68,7 @@ class Waited(NamedTuple):
     behind: int | None
 
     def said(self, seconds: float) -> str:
+        """In words, after so many seconds in which nothing moved."""
         behind = "" if self.behind is None else f", {self.behind:,} messages behind"
         return f"waits for {self.who}{behind}, and nothing has moved for {seconds:.0f} s: {self.remedy}"
 

@@ -22,6 +22,7 @@ STALE: Final = 600.0
 
 
 def path(folder: Path, ident: UUID) -> Path:
+    """Where the file of an import waits."""
     return folder / f"{ident}.spool"
 
 

@@ -56,6 +56,7 @@ def is_clean(text: str) -> bool:
 
 
 def split(line: str, delimiter: str) -> list[str]:
+    """The cells of one line."""
     return next(csv.reader([line], delimiter=delimiter), [])
 
 

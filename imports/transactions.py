@@ -252,12 +252,14 @@ class PlainFile:
         self.notes = Notes()
 
     def scan(self) -> int:
+        """How many lines there are; the file is read whole."""
         self._read = read(self._path, "csv", self._currency)
         self.notes = self._read.notes
         lines = [each.line for each in self._read.found]
         return max(lines + [each.line for each in self._read.problems])
 
     def chunks(self) -> Iterator[Chunk | Problem]:
+        """Lines that cannot be read, then each transaction."""
         if self._read is None:
             self.scan()
         assert self._read is not None
@@ -266,6 +268,7 @@ class PlainFile:
             yield Chunk(each.line, each)
 
     def item(self, chunk: Chunk) -> Item | Problem:
+        """A transaction as a paid order."""
         name = f"import-{delivery(self._shop, chunk.read)}"
         return Item(chunk.line, ORDER, chunk.read.at, name, order(self._shop, chunk.read))
 

@@ -16,7 +16,8 @@ class Publisher(Protocol):
     Raises PublishError otherwise. Messages of one key keep their order.
     """
 
-    async def publish(self, messages: Sequence[Message]) -> None: ...
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Returns when every message is durable; PublishError if one could not be made so."""
 
     def failed(self) -> str | None:
         """Why nothing can be published any more by this process, which must end; None while it can go on."""

@@ -35,10 +35,12 @@ class Progress(NamedTuple):
 
     @property
     def worker_lag(self) -> int:
+        """Messages that the worker has not read."""
         return sum(max(end - self.worker[at], 0) for at, end in self.ends.items() if at in self.worker)
 
     @property
     def sink_lag(self) -> int:
+        """Messages that the sink has not stored."""
         return sum(max(end - self.sink[at], 0) for at, end in self.ends.items() if at in self.sink)
 
     def behind(self) -> Counter[int]:
@@ -95,4 +97,5 @@ class Gauge:
         )
 
     def close(self) -> None:
+        """Ends its clients of Kafka."""
         self._group.close()

@@ -38,8 +38,11 @@ class Chunk(Protocol):
     rerouted: int
     ignored: int
 
-    def take(self, received: Received) -> None: ...
-    def finish(self) -> Writes: ...
+    def take(self, received: Received) -> None:
+        """Folds one message. BadEvent or UnusedTopic where it cannot be used."""
+
+    def finish(self) -> Writes:
+        """Closes it: the new values of the table's keys, in the order in which they must be kept."""
 
 
 C = TypeVar("C", bound=Chunk)
@@ -76,6 +79,7 @@ class OrderChunk(_Base):
         self._states: dict[str, order_fold.OrderState] = {}
 
     def take(self, received: Received) -> None:
+        """Joins a webhook into its order, and tells what the order contributes now."""
         webhook = envelopes.read(received.value, received.topic, received.timestamp)
         shop = self._reference[webhook.shop]
         order_id = keys.resource_id(payloads.resource_of(webhook.topic, webhook.payload))
@@ -92,6 +96,7 @@ class OrderChunk(_Base):
             self._emit(topics.ORDER_FACTS, keys.join(webhook.shop, fact["customer_id"]), fact)
 
     def finish(self) -> Writes:
+        """The states of the orders that were touched."""
         return {key: codec.dumps(state) for key, state in self._states.items()}
 
 
@@ -169,6 +174,7 @@ class CustomerChunk(_Base, Forwarding):
         self._zones: dict[str, ZoneInfo] = {}
 
     def take(self, received: Received) -> None:
+        """Folds an order-fact, a link, a forward, a rescore or a customer's webhook."""
         if received.topic == topics.ORDER_FACTS:
             self._take_account(received, records.read(records.ACCOUNT_RECORD, received.value))
         elif received.topic == topics.RESCORE:

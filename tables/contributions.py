@@ -52,18 +52,25 @@ class Node(TypedDict):
 class Reads(Protocol):
     """Where a customer's nodes can be read, by number."""
 
-    def get(self, number: int) -> Node: ...
+    def get(self, number: int) -> Node:
+        """The node of this number. KeyError if there is none."""
 
 
 class Nodes(Reads, Protocol):
     """Where a customer's nodes are kept. `put` gives the number that the changed node has from now on."""
 
-    def put(self, number: int, node: Node) -> int: ...
-    def add(self, node: Node) -> int: ...
-    def drop(self, number: int) -> None: ...
+    def put(self, number: int, node: Node) -> int:
+        """A changed node in the place of this one; its number from now on."""
+
+    def add(self, node: Node) -> int:
+        """A new node; its number."""
+
+    def drop(self, number: int) -> None:
+        """A node that nothing names any more."""
 
 
 def empty() -> Node:
+    """A tree of nothing."""
     return {"e": []}
 
 

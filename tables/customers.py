@@ -57,6 +57,7 @@ MOST_CLAIMED = 64
 
 
 def initial() -> CustomerState:
+    """A customer of whom nothing is known."""
     return {
         "now": 0,
         "known": False,

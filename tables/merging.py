@@ -41,6 +41,7 @@ class Link(NamedTuple):
 
     @property
     def hop(self) -> Hop:
+        """As it stands in what is forwarded: rank, and whom it leads to."""
         return [self.rank, self.into]
 
 

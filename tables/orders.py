@@ -37,6 +37,7 @@ class OrderState(TypedDict):
 
 
 def initial() -> OrderState:
+    """An order of which nothing is known."""
     return {
         "snapshot": None,
         "refunds": {},

@@ -29,6 +29,7 @@ class ShopReference:
 
     @classmethod
     def of(cls, program: Program, versions: tuple[tuple[int, CutPoints], ...] = ()) -> Self:
+        """Made ready for the fold from a program, and cut points by their as_of (microseconds)."""
         return cls(
             program,
             Rates(program),
@@ -47,6 +48,7 @@ class ShopReference:
         return replace(self, versions=tuple(versions))
 
     def has(self, version: str, as_of: int) -> bool:
+        """Whether these cut points are known, as of that instant (microseconds)."""
         return any(at == as_of and found.version == version for at, found in self.versions)
 
     def cut_points(self, now: int) -> CutPoints:
@@ -88,6 +90,7 @@ class Reference:
             self.missed.add(Missed(shop, version))
 
     def get(self, shop: str) -> ShopReference | None:
+        """What is known of a shop; None if it has no program."""
         return self._shops.get(shop)
 
     def put_program(self, announced: Program) -> None:
@@ -102,6 +105,7 @@ class Reference:
             self.zoned += 1
 
     def put_cut_points(self, cut_points: CutPoints) -> None:
+        """Takes in a shop's cut points, also before its program."""
         found = self._shops.get(cut_points.shop)
         if found is None:  # the two topics are read side by side
             self._early.setdefault(cut_points.shop, []).append(cut_points)

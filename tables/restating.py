@@ -29,6 +29,7 @@ class Stored:
         self._key = key
 
     def get(self, number: int) -> contributions.Node:
+        """The node of this number, as it is kept."""
         node: contributions.Node = codec.loads(self._table[f"{self._key}#{number}"])
         return node
 

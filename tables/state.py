@@ -75,6 +75,7 @@ class Values(dict[str, bytes]):
             self._shops.get(key.partition("/")[0], {}).pop(key, None)
 
     def clear(self) -> None:
+        """Forgets every key."""
         super().clear()
         self._shops = None
 
@@ -180,6 +181,7 @@ class TableState:
         self.partitions: dict[int, PartitionState] = {}
 
     def partition(self, number: int) -> PartitionState:
+        """The state of a partition, empty before anything was kept there."""
         return self.partitions.setdefault(number, PartitionState())
 
     def keep_only(self, numbers: Iterable[int]) -> None:

@@ -175,6 +175,7 @@ class Partial:
             found.rows = {of: sums for of, sums in found.rows.items() if is_open(of, now)}
 
     def time(self, shop: str) -> int:
+        """The shop's stream time (microseconds): the greatest that any customer here has seen."""
         return self._shop(shop).time
 
     def add(self, shop: str, of: Window, change: tuple[int, ...]) -> bool:
@@ -186,6 +187,7 @@ class Partial:
         return True
 
     def values(self, shop: str, of: Window) -> tuple[int, ...]:
+        """The sums of a window here, zeros where there are none."""
         return tuple(self._shop(shop).rows.get(of, EMPTY))
 
     def replace_days(self, shop: str, days: Sums) -> None:

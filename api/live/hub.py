@@ -71,6 +71,7 @@ class LiveHub:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        """Listens to the database from now on. Within the app's loop."""
         self._task = asyncio.create_task(self._listen())
 
     def close(self) -> None:
@@ -79,6 +80,7 @@ class LiveHub:
         self._everything_changed()
 
     async def stop(self) -> None:
+        """Ends every stream, and listening."""
         self.close()
         if self._task is not None:
             self._task.cancel()

@@ -51,6 +51,7 @@ class Delivery(NamedTuple):
     received_at: int
 
     def envelope(self, payload: Any) -> dict[str, Any]:
+        """The envelope of this payload, minimised and sealed or None, as it goes on the topic."""
         return {
             "topic": self.topic,
             "shop": self.shop,

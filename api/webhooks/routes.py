@@ -76,6 +76,7 @@ _OPENAPI = {
     responses={200: {"description": "Durable"}},
 )
 async def take(request: Request) -> Response:
+    """One delivery: signature first, then the front door."""
     services = services_of(request)
     try:
         body = await services.bodies.read(request.stream())

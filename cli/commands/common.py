@@ -58,6 +58,7 @@ def read_settings(**given: Any) -> Settings:
 
 
 def is_debugging() -> bool:
+    """Whether an error is to be shown with its traceback."""
     return os.environ.get("LOYALNEST_LOG_LEVEL", "").upper() == "DEBUG"
 
 

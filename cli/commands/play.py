@@ -31,6 +31,8 @@ _PATIENCE = 60.0
 
 
 class Format(StrEnum):
+    """What kind of file is played."""
+
     csv = "csv"
     cdnow = "cdnow"
 

@@ -21,6 +21,7 @@ class Outgoing(NamedTuple):
     payload: dict[str, Any]
 
     def body(self) -> bytes:
+        """The payload as Shopify would send it: JSON in UTF-8, over which it is signed."""
         return json.dumps(self.payload, ensure_ascii=False, separators=(",", ":")).encode()
 
 

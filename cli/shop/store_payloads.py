@@ -31,6 +31,7 @@ class Person:
 
     @property
     def email(self) -> str:
+        """Their address."""
         return f"{self.first}.{self.last}.{self.number}@{self.domain}"
 
 
@@ -86,12 +87,15 @@ class Order:
         return found
 
     def subtotal(self) -> int:
+        """What its lines are worth, in minor units."""
         return sum(line.worth(line.quantity) for line in self.lines)
 
     def taken_back(self, at: int) -> int:
+        """What of that has come back by an instant (microseconds), in minor units."""
         return sum(self.lines[number].worth(pieces) for number, pieces in self.returned(at).items())
 
     def status(self, at: int) -> str:
+        """Its financial_status at an instant (microseconds)."""
         if self.paid_at is None or at < self.paid_at:
             return "voided" if self.cancelled_at is not None and self.cancelled_at <= at else "pending"
         back = sum(self.returned(at).values())

@@ -47,6 +47,7 @@ class Child:
         self._writer: threading.Thread | None = None
 
     def start(self) -> None:
+        """Starts the process; its log goes on where it was."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._sign = None
         # Its own session: Ctrl-C in the terminal is for `up`, which ends its children in order.
@@ -84,6 +85,7 @@ class Child:
 
     @property
     def pid(self) -> int:
+        """The process's id; 0 before it is started."""
         return self._process.pid if self._process is not None else 0
 
     @property

@@ -83,9 +83,11 @@ class Lock:
 
     @property
     def held(self) -> bool:
+        """Whether this process has it."""
         return self._file is not None
 
     def give_back(self) -> None:
+        """Lets another LoyalNest have the folder. Twice is harmless."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -102,6 +104,7 @@ def announce(folder: Path, running: dict[str, Any]) -> None:
 
 
 def retract(folder: Path) -> None:
+    """Nothing runs in this folder any more."""
     (folder / _RUNNING).unlink(missing_ok=True)
 
 
@@ -175,8 +178,10 @@ def ask_for_rebuild(folder: Path) -> Path:
 
 
 def rebuild_asked(folder: Path) -> bool:
+    """Whether a rebuild was asked for that has not begun."""
     return (folder / _REBUILD).exists()
 
 
 def rebuild_begun(folder: Path) -> None:
+    """The rebuild that was asked for has begun."""
     (folder / _REBUILD).unlink(missing_ok=True)

@@ -308,6 +308,7 @@ class Stack:
 
     @property
     def ending(self) -> bool:
+        """Whether it was asked to end."""
         return self._ending.is_set()
 
     def stop(self) -> None:

@@ -195,6 +195,7 @@ class Pump(threading.Thread):
         return int(row[0]) if row else 0
 
     def run(self) -> None:
+        """The thread: until `stop`, or an error that it does not get over (`error`)."""
         try:
             gauge = Gauge(self._settings)
             while not self._ending.is_set():

@@ -48,9 +48,11 @@ class ChangelogReader:
         self._thread = threading.Thread(target=self._run, name="changelogs", daemon=True)
 
     def start(self) -> None:
+        """Begins to read, in a thread of its own."""
         self._thread.start()
 
     def close(self) -> None:
+        """Ends the thread, within 5 s."""
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)

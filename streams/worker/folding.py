@@ -30,9 +30,14 @@ UNEXPECTED = 25
 class Reader(Protocol):
     """Keeps the reference current (streams/worker/reference.py)."""
 
-    def apply(self) -> None: ...
-    def is_worth_reading(self, missed: set[Missed]) -> bool: ...
-    async def catch_up(self, missed: set[Missed]) -> None: ...
+    def apply(self) -> None:
+        """Takes in what was read since; between two chunks."""
+
+    def is_worth_reading(self, missed: set[Missed]) -> bool:
+        """Whether any of these may be there by now."""
+
+    async def catch_up(self, missed: set[Missed]) -> None:
+        """Reads to the end of the topics, for these. TimeoutError or KafkaException if it cannot."""
 
 
 async def _stands(_number: int) -> bool:

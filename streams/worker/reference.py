@@ -161,4 +161,5 @@ class ReferenceReader:
             log.error("a record on %s is left out: %s", topic, error)
 
     def close(self) -> None:
+        """Ends its consumer."""
         self._consumer.close()

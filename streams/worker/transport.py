@@ -154,6 +154,7 @@ class ChunkConsumer(driver.Consumer):
         return ChunkThread(self, loop=self.loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 (Faust's signature)
+        """Chunks of the partitions that are wanted, each as one event; at most `timeout` seconds."""
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
         asked = self.sequence.wanted(self._get_active_partitions(), _AHEAD * self.chunk_records)

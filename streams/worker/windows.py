@@ -69,22 +69,28 @@ class Kept:
         self.fence = fence
 
     def values(self, number: int) -> Mapping[str, bytes]:
+        """A partition's keys and their values."""
         return self._table.state.partition(number).values
 
     def version(self, number: int) -> object:
+        """Equal as long as nothing in the partition has changed."""
         state = self._table.state.partition(number)
         return state, state.version
 
     def held(self) -> set[int]:
+        """The partitions that are folded here now."""
         return set() if self._folder.guard.failed else self._folder.sequence.numbers()
 
     def tenure(self, number: int) -> object | None:
+        """The owner's token in a partition; None where that is not ours."""
         return self._table.state.partition(number).token if number in self.held() else None
 
     async def room(self) -> None:
+        """Returns when another chunk may be sent."""
         await self._folder.guard.room()
 
     def send(self, number: int, outputs: list[Message], writes: Writes) -> None:
+        """Outputs, and then new values of a partition's keys, as a chunk's."""
         self._table.state.partition(number).apply(writes)
         self._folder.guard.submit(None, outputs, self._folder.changelog(self._table, number), writes)
 

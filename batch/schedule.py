@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
+from time import monotonic
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -20,7 +21,7 @@ from apscheduler.triggers.base import BaseTrigger
 from batch import frames, segments
 from batch.publishing import Publish, publishing
 from batch.runs import RunReport
-from books import imports, unknown_shops
+from books import dead_letters, imports, unknown_shops
 from events.programs import Program
 from runtime import health
 from runtime.ports import Publisher, PublishError
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 GRACE: Final = 6 * 3600
 #: Seconds between two looks at the programs.
 LOOK: Final = 5.0
+#: Seconds between two looks for dead letters that are old enough to go.
+FORGET: Final = 3600.0
 #: The loop that looks moves on within the database's own time limits (seconds).
 ALIVE: Final = 120.0
 
@@ -62,11 +65,15 @@ def main(settings: Settings, publisher: Publisher, stop: threading.Event | None 
         pulse = health.Pulse(ALIVE)
         if (listener := health_listener(settings.worker_host, settings.worker_port)) is not None:
             health.serve(listener, pulse)
+        forget_at = 0.0
         try:
             while not ending.is_set() and publisher.failed() is None:
                 schedule.look()
                 bring_in(settings, publish)
                 schedule.run_due()
+                if monotonic() >= forget_at:
+                    forget(settings)
+                    forget_at = monotonic() + FORGET
                 pulse.beat()
                 pulse.waiting = schedule.waiting
                 ending.wait(LOOK)
@@ -86,6 +93,20 @@ def bring_in(settings: Settings, publish: Publish) -> None:
                 unknown_shops.bring_in(settings, connection, publish, shop)
     except (psycopg.Error, PublishError) as error:
         log.warning("what came before its shop was added could not be brought in: %s", error)
+
+
+def forget(settings: Settings) -> None:
+    """Removes dead letters that are old enough, sealed bodies first. What cannot be now is left to the next look."""
+    now = datetime.now(UTC)
+    bodies, letters = (now - timedelta(days) for days in (settings.dead_body_days, settings.dead_letter_days))
+    try:
+        with frames.connect(settings) as connection:
+            found = dead_letters.forget(connection, bodies, letters)
+    except psycopg.Error as error:
+        log.warning("old dead letters could not be removed: %s", error)
+        return
+    if any(found):
+        log.info("removed %d sealed bodies and %d dead letters for their age", *found)
 
 
 class Schedule:

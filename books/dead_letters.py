@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from psycopg import Connection
 from psycopg.rows import class_row
 
 from books import contacts, imports
@@ -22,6 +23,25 @@ WHERE (%(shop)s::text IS NULL OR shop = %(shop)s) AND (%(error)s::text IS NULL O
   AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s)) AND (NOT %(open)s OR replayed_at IS NULL)
 ORDER BY at DESC, id LIMIT %(limit)s
 """
+
+
+_FORGET_BODIES: Final = """
+UPDATE dead_letters SET sealed = NULL WHERE (id, at) IN (
+    SELECT id, at FROM dead_letters WHERE at < %(bodies)s AND sealed IS NOT NULL LIMIT %(slice)s)
+"""
+
+# What the stream refused counts nowhere as long as a letter says so, and what came before its shop is brought in by
+# its letter: these stay until they are replayed. They hold what raw_events holds.
+_FORGET: Final = """
+DELETE FROM dead_letters WHERE (id, at) IN (
+    SELECT id, at FROM dead_letters
+    WHERE at < %(letters)s AND NOT (
+        replayed_at IS NULL AND source LIKE 'shopify.%%' AND error IN ('unexpected', 'too_large', 'unknown_shop'))
+    LIMIT %(slice)s)
+"""
+
+#: Letters that are looked at in one transaction.
+SLICE: Final = 5_000
 
 
 class DeadLetterRow(NamedTuple):
@@ -147,3 +167,18 @@ async def replay(
                 await connection.execute(imports.FORGET, (redacted, now))
         outcomes.append(Replayed(letter, None))
     return outcomes
+
+
+def forget(connection: Connection[Any], bodies: datetime, letters: datetime) -> tuple[int, int]:
+    """Removes sealed bodies from before `bodies`, then letters from before `letters`; how many of each.
+
+    In slices, each of which the connection commits by itself.
+    """
+    asked = {"bodies": bodies, "letters": letters, "slice": SLICE}
+    counts = []
+    for statement in (_FORGET_BODIES, _FORGET):
+        count = 0
+        while (found := connection.execute(statement, asked).rowcount) > 0:
+            count += found
+        counts.append(count)
+    return counts[0], counts[1]

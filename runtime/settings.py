@@ -42,6 +42,10 @@ class OperatorSettings(BaseSettings):
     batch_runs: Annotated[
         int, Field(ge=1, description="a shop's batch runs whose standings are kept, to be asked for by `as_of`")
     ] = 60
+    dead_letter_days: Annotated[int, Field(ge=1, le=36_500, description="days until a dead letter is removed")] = 365
+    dead_body_days: Annotated[
+        int, Field(ge=1, le=36_500, description="days until its sealed body is, which may hold anybody's data")
+    ] = 90
     api_host: Annotated[str, Field(description="the address the API listens on")] = "127.0.0.1"
     api_port: Annotated[int, Field(ge=0, le=65535, description="the API's port; 0 takes a free one")] = 8000
     api_docs: Annotated[bool, Field(description="the API shows /docs and /openapi.json to whoever asks")] = True

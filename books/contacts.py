@@ -107,29 +107,19 @@ async def opened(vault: Vault, connection: AsyncConnection[Any], shop: str, rows
         contact = joined(*told[customer_id])
         if contact != (None, None):
             found[customer_id] = contact
-    alone = await _alone(vault, connection, shop, found)
-    return found | {each: joined(*told[each], account) for each, account in alone.items()}
-
-
-async def _alone(
-    vault: Vault, connection: AsyncConnection[Any], shop: str, found: Mapping[str, Contact]
-) -> dict[str, Account]:
-    """What was told of the address alone of each who may be written to."""
-    addresses = {
-        customer_id: await vault.address(shop, contact.email)
+    emails = {
+        customer_id: contact.email
         for customer_id, contact in found.items()
         if contact.consent == SUBSCRIBED and contact.email is not None
     }
-    if not addresses:
-        return {}
-    names = {each for each in addresses.values() if each is not None}
-    rows = await persons.find(connection, shop, names, COLUMNS)
-    accounts = await _accounts(vault, connection, shop, rows.values())
-    return {
-        customer_id: accounts[address]
-        for customer_id, address in addresses.items()
-        if address is not None and address in accounts
-    }
+    addresses = await vault.addresses(shop, emails)
+    if unread := set(addresses.values()) - everybody.keys():
+        alone = await persons.find(connection, shop, unread, COLUMNS)
+        accounts |= await _accounts(vault, connection, shop, alone.values())
+    for customer_id, address in addresses.items():
+        if address in accounts:
+            found[customer_id] = joined(*told[customer_id], accounts[address])
+    return found
 
 
 async def _accounts(
@@ -148,14 +138,17 @@ async def _accounts(
     found = await vault.open_many(connection, shop, sealed) if sealed else {}
     accounts = {}
     for row in telling:
-        contacts = found.get(row["customer_id"], [])
+        email = consent = None
+        for each in found.get(row["customer_id"], ()):
+            email = each.email if email is None else email
+            consent = consent if each.consent is None else each.consent
         accounts[row["customer_id"]] = Account(
-            email=next((each.email for each in contacts if each.email is not None), None),
-            email_at=_at(row["contact_at"]),
-            removed=row["contact"] is None and row["contact_at"] is not None,
-            consent=next((each.consent for each in reversed(contacts) if each.consent is not None), None),
-            consent_at=_at(row["consent_at"]),
-            by_order=bool(row["consent_by_order"]),
+            email,
+            _at(row["contact_at"]),
+            row["contact"] is None and row["contact_at"] is not None,
+            consent,
+            _at(row["consent_at"]),
+            bool(row["consent_by_order"]),
         )
     return accounts
 

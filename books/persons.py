@@ -83,8 +83,8 @@ async def _read(
 
 def ends(rows: Mapping[str, Row]) -> dict[str, str]:
     """Who each of these customers is in the end; of a circle all have the same end."""
-    found: dict[str, str] = {}
-    for customer_id in rows:
+    found = {customer_id: customer_id for customer_id, row in rows.items() if row["merged_into"] is None}
+    for customer_id in rows.keys() - found.keys():
         way = [customer_id]
         while (end := way[-1]) not in found and end in rows and (into := rows[end]["merged_into"]) is not None:
             if into in way:

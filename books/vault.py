@@ -178,6 +178,11 @@ class Vault:
         known = await self._key(shop, ADDRESSES)
         return None if known is None else address_id(known.key, email)
 
+    async def addresses(self, shop: str, emails: Mapping[str, str]) -> dict[str, str]:
+        """As `address`, of many, by whatever name the caller has for each; none if that key is destroyed."""
+        known = await self._key(shop, ADDRESSES) if emails else None
+        return {} if known is None else {name: address_id(known.key, email) for name, email in emails.items()}
+
     async def prepare(self, shop: str, customer_ids: Collection[str]) -> None:
         """Has many customers' keys at hand for `seal`, made where there are none: a statement or two for all.
 

@@ -62,6 +62,8 @@ def joined(kept: Account, *others: Account) -> Contact:
     The address is of the one who was kept, else the newest of the others'. Consent is the newest of all, and of one
     time the one that forbids; as of one customer, an order's only where it is newer than one that has a time.
     """
+    if not others:
+        return Contact(kept.email, kept.consent)
     email = kept.email
     if email is None and not kept.removed:
         email = max(((each.email_at, each.email) for each in others if each.email is not None), default=(0, None))[1]

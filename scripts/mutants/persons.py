@@ -3,6 +3,7 @@
 from scripts.mutants.mutant import Mutant
 
 CONTACTS = "tests/property/test_contacts.py"
+JOINED = f"{CONTACTS}::test_what_several_told_is_joined_as_the_oracle_has_it"
 PERSONS = "tests/integration/test_persons.py"
 
 MUTANTS = [
@@ -11,28 +12,28 @@ MUTANTS = [
         "events/contacts.py",
         "for each in (kept, *others) if each.consent",
         "for each in (kept,) if each.consent",
-        (CONTACTS,),
+        (JOINED,),
     ),
     Mutant(
         "of two consents of one time what allows stands",
         "events/contacts.py",
         "of.consent != SUBSCRIBED",
         "of.consent == SUBSCRIBED",
-        (CONTACTS,),
+        (JOINED,),
     ),
     Mutant(
         "another customer's order stands before a consent without a time",
         "events/contacts.py",
         "(ordered is not None and 0 < own[0] < ordered[0])",
         "(ordered is not None and own[0] < ordered[0])",
-        (CONTACTS,),
+        (JOINED,),
     ),
     Mutant(
         "who took their address away is found by another customer's",
         "events/contacts.py",
         "if email is None and not kept.removed:",
         "if email is None:",
-        (CONTACTS,),
+        (JOINED,),
     ),
     Mutant(
         "a consent of an address alone is a dead letter",

@@ -216,9 +216,11 @@ def test_a_past_list_has_todays_consent_of_who_somebody_is_today(world: World) -
         merged(7, 8),
     )
     settle(world, 1)
-    world.batch(NOW - timedelta(days=1), {"7": "Loyal", "8": "Loyal", "404": "Loyal"})
+    world.batch(NOW - timedelta(days=1), {"7": "Loyal", "8": "At risk", "404": "At risk"})
     found = exported(world, as_of=NOW.isoformat())
     assert found == {"7": ("b@example.com", "unsubscribed"), "8": ("b@example.com", "unsubscribed"), "404": ("", "")}
+    del found["7"]
+    assert exported(world, as_of=NOW.isoformat(), segment="At risk") == found
 
 
 def test_rows_that_lead_in_a_circle_or_nowhere_are_read_all_the_same(world: World) -> None:

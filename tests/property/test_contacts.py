@@ -4,7 +4,7 @@ That stream and oracle agree on what each row says, over any webhooks, is test_o
 """
 
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import given
@@ -14,7 +14,7 @@ from events import contacts, instants
 from events.contacts import Account
 from tests import harness, oracle
 from tests.harness import Stream
-from tests.property.webhooks import ADDRESSES, CUSTOMERS, END, SHOP, about, deliveries, envelopes, text, thorough
+from tests.property.webhooks import ADDRESSES, CUSTOMERS, END, NOW, SHOP, about, deliveries, envelopes, text, thorough
 
 Json = dict[str, Any]
 
@@ -101,6 +101,40 @@ def test_what_a_payload_lacks_it_says_nothing_of(sent: list[Json], seed: int, to
         silent = {"id": 5, "created_at": text(LATER), "currency": "USD", "subtotal_price": "1.00"}
         silent["customer"] = {"id": CUSTOMERS[0]}
     assert reached(run([*sent, about(topic, silent)], seed)) == reached(run(sent, seed))
+
+
+_AT = st.sampled_from([None, *(datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2))])
+
+
+@st.composite
+def told(draw: st.DrawFn) -> oracle.Reach:
+    """What one customer may have told, at few times."""
+    reach = oracle.Reach(gone=draw(st.sampled_from([False, False, False, True])))
+    if not reach.gone:
+        reach.contact, reach.contact_at = draw(st.sampled_from([None, "v1.one", "v1.two"])), draw(_AT)
+        reach.consent = draw(st.sampled_from([None, "v1.yes", "v1.no"]))
+        if reach.consent is not None:
+            reach.consent_at = draw(_AT)
+            reach.by_order = reach.consent_at is not None and draw(st.booleans())
+    return reach
+
+
+def row_of(reach: oracle.Reach) -> Json:
+    times = {name: (at := getattr(reach, name)) and text(at) for name in ("contact_at", "consent_at")}
+    told = {"contact": reach.contact, "consent": reach.consent, "consent_by_order": reach.by_order}
+    return {**told, **times, "deleted": reach.gone, "redacted": False}
+
+
+@thorough(500)
+@given(several=st.lists(told(), min_size=1, max_size=4))
+def test_what_several_told_is_joined_as_the_oracle_has_it(several: list[oracle.Reach]) -> None:
+    """The first is who was kept. Ties rule."""
+    shop = oracle.Shop()
+    for number, reach in enumerate(several):
+        into = "0" if number else None
+        shop.customers[str(number)] = oracle.Customer(now=NOW, reach=reach, merged_into=into)
+    rows = {name: {**row_of(of.reach), "merged_into": of.merged_into} for name, of in shop.customers.items()}
+    assert persons(rows) == {"0": oracle.person(shop, "0", OPENED)}
 
 
 @thorough(150)

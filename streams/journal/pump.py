@@ -114,6 +114,7 @@ class Bounds(NamedTuple):
 EMBEDDED: Final = Bounds(500, 1_000_000, MAX_BEHIND, MAX_BYTES, MAX_RECORD)
 
 #: Kafka keeps what it is given: only so far ahead that nobody waits for the pump and what is next is still in memory.
+#: (Fed 14,000 to 17,000 messages a second instead of 1,000, beside a worker and a sink on two busy cores.)
 KAFKA: Final = Bounds(5_000, 16_000_000, 50_000, 200_000_000, topics.MAX_MESSAGE_BYTES)
 
 

@@ -60,10 +60,14 @@ def _snapshots(envelopes: Iterable[Json]) -> dict[str, Json]:
 
 
 def _of_its_own(envelope: Json) -> Json:
-    """With refunds that no other order has: their ids are the shop's."""
+    """With refunds that no other order has: their ids are the shop's. And of adjustments those that say what they are:
+    of the others GraphQL knows that they are differences, and a webhook does not."""
     payload = dict(envelope["payload"])
     if payload.get("refunds") is not None:
         payload["refunds"] = [{**each, "id": int(f"{payload['id'] % 10}{each['id']}")} for each in payload["refunds"]]
+        for each in payload["refunds"]:
+            if (told := each.get("order_adjustments")) is not None:
+                each["order_adjustments"] = [one for one in told if one.get("kind") or one.get("reason")]
     return {**envelope, "payload": payload}
 
 

@@ -542,19 +542,25 @@ def identity_of(envelopes: Iterable[Json]) -> Identity:
     return found
 
 
-def shop_of(envelopes: list[Json], program: Json, cut_points: Sequence[Json], t: datetime | None) -> Shop:
-    shop = Shop()
+def orders_of(envelopes: list[Json], program: Json) -> dict[str, Order]:
     of_order: dict[str, list[Json]] = defaultdict(list)
     for envelope in envelopes:
         if (order_id := order_id_of(envelope)) is not None:
             of_order[order_id].append(envelope)
-    shop.orders = {order_id: order_of(found, program) for order_id, found in of_order.items()}
+    return {order_id: order_of(found, program) for order_id, found in of_order.items()}
+
+
+def shop_of(
+    envelopes: list[Json], program: Json, cut_points: Sequence[Json], t: datetime | None, known: Shop | None
+) -> Shop:
+    shop = Shop()
+    shop.orders = orders_of(envelopes, program) if known is None else known.orders
 
     seen = [(about(e), event_time(e)) for e in envelopes if e["topic"] in CUSTOMERS]
     seen += [(customer_id, order.now) for order in shop.orders.values() for customer_id in order.ever]
     for customer_id, at in seen:
-        known = shop.customers.setdefault(customer_id, Customer(now=at))
-        known.now = max(known.now, at)
+        somebody = shop.customers.setdefault(customer_id, Customer(now=at))
+        somebody.now = max(somebody.now, at)
     for envelope in envelopes:
         if envelope["topic"] in PRIVACY:  # an event of whoever is known, but it makes nobody known
             found = shop.customers.get(about(envelope))
@@ -599,7 +605,7 @@ def shop_of(envelopes: list[Json], program: Json, cut_points: Sequence[Json], t:
         customer.reach = reached(of_customer[customer_id])
     if t is not None:
         shop.cut_points = find_cut_points(shop.customers.values(), program["currency"])  # who is merged has no values
-    shop.windows = windows_of(shop.orders.values(), program["zone"])
+    shop.windows = windows_of(shop.orders.values(), program["zone"]) if known is None else known.windows
     return shop
 
 
@@ -608,17 +614,20 @@ def oracle(
     programs: Mapping[str, Json],
     cut_points: Mapping[str, Sequence[Json]] | None = None,
     t: datetime | None = None,
+    known: Mapping[str, Shop] | None = None,
 ) -> dict[str, Shop]:
     """By shop, everything that section 3 gives a number to.
 
     `programs`: by shop, {currency, zone, look_back_days or None, rules: [{effective_from, points_per_unit}]}, and
     perhaps policies: [{effective_from, refunds, taxes}].
     `cut_points`: by shop, [{version, as_of, recency, frequency, monetary}], money in minor units.
+    `known`: what it said of the same envelopes and programs before, of other cut points or another time: orders and
+    windows know of neither, and are taken over.
     `t`: when to measure customers; without it each is measured at its own now, and no cut points are found.
     Windows hold every order, also one processed after t. ValueError at what ought to be a dead letter.
     """
     shops = {}
     for name, program in programs.items():
         of_shop = [envelope for envelope in envelopes if envelope["shop"] == name]
-        shops[name] = shop_of(of_shop, program, (cut_points or {}).get(name, ()), t)
+        shops[name] = shop_of(of_shop, program, (cut_points or {}).get(name, ()), t, (known or {}).get(name))
     return shops

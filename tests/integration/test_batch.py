@@ -66,8 +66,10 @@ def add_raw(connection: Connection[Any], envelopes: Sequence[dict[str, Any]]) ->
             )
 
 
-#: Customers as the oracle found them, by all that it was asked: most of these tests ask the same of CDNOW.
+#: Customers as the oracle found them, by all that it was asked: most of these tests ask the same of CDNOW. And the
+#: whole answers, by what their orders follow from.
 FOUND: dict[bytes, dict[str, oracle.Customer]] = {}
+KNOWN: dict[bytes, dict[str, oracle.Shop]] = {}
 
 
 def customers_of(
@@ -77,9 +79,17 @@ def customers_of(
     cut_points: Sequence[dict[str, Any]],
     t: datetime | None,
 ) -> dict[str, oracle.Customer]:
-    asked = sha256(codec.dumps([shop, envelopes, plain, cut_points, t])).digest()
+    said = sha256(codec.dumps([shop, envelopes, plain])).digest()
+    asked = sha256(
+        codec.dumps(
+            [cut_points, t],
+        )
+        + said
+    ).digest()
     if asked not in FOUND:
-        FOUND[asked] = oracle.oracle(envelopes, {shop: plain}, {shop: cut_points}, t)[shop].customers
+        found = oracle.oracle(envelopes, {shop: plain}, {shop: cut_points}, t, known=KNOWN.get(said))
+        KNOWN.setdefault(said, found)
+        FOUND[asked] = found[shop].customers
     return FOUND[asked]
 
 

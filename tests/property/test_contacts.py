@@ -35,8 +35,9 @@ def run(sent: list[Json], seed: int, crashes: int = 0) -> dict[str, Json]:
     for each in sent:
         stream.send(each)
     stream.run(crashes)
-    assert not stream.sink().letters
-    rows: Any = stream.sink().rows
+    sink = stream.sink()
+    assert not sink.letters
+    rows: Any = sink.rows
     return {customer_id: row for (_, customer_id), row in rows.items()}
 
 

@@ -113,7 +113,7 @@ class Expected:
         self.zones = {shop: program["zone"] for shop, program in plain.items()}
         self.end = end
         self.at_their_own_now = oracle.oracle(sent, plain, cut)
-        self.at_the_end = oracle.oracle(sent, plain, cut, end)
+        self.at_the_end = oracle.oracle(sent, plain, cut, end, known=self.at_their_own_now)
         for shop in self.at_the_end.values():
             for customer in shop.customers.values():
                 customer.now = end

@@ -137,9 +137,10 @@ def test_all_eleven_segments_appear() -> None:
     }
     envelopes_ = [_envelope(each) for each in _store()]
     at = instants.to_datetime(UNTIL)
-    first = oracle(envelopes_, {SHOP: program}, t=at)[SHOP]
+    known = oracle(envelopes_, {SHOP: program}, t=at)
+    first = known[SHOP]
     cut_points = {"version": "v", "as_of": instants.text(UNTIL), **first.cut_points}
-    shop = oracle(envelopes_, {SHOP: program}, {SHOP: [cut_points]}, t=at)[SHOP]
+    shop = oracle(envelopes_, {SHOP: program}, {SHOP: [cut_points]}, t=at, known=known)[SHOP]
     sizes = Counter(customer.segment for customer in shop.customers.values())
     assert set(sizes) == {name for row in GRID for name in row} | {PROSPECTS}
     assert sum(sizes.values()) == 2000

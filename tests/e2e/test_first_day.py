@@ -16,7 +16,7 @@ from cli.shop.player import Player
 from cli.shop.store_maker import make_store
 from events import instants
 from runtime.settings import Settings
-from tests.e2e.up import Up, up
+from tests.e2e.up import Up, up, wait
 
 pytestmark = [
     pytest.mark.slow,
@@ -76,6 +76,7 @@ def of_many_refunds(store: list[Outgoing]) -> Outgoing:
 def test_what_came_before_the_shop_was_added_counts(stack: Up) -> None:
     store = list(make_store(time.time_ns() // 1000, customers=40, webhooks=300))
     post(stack, store[:200])
+    wait(lambda: letters(stack), what="the first refusal")
     said = stack.run("shops", "add", SHOP, "--no-batch")
     # (The store delivers some twice, which the front door sees.)
     came = re.search(r"(\d+) messages from before have been taken in", said)

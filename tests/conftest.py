@@ -3,6 +3,7 @@
 `database` and `real_database` give each test a database of its own with every migration applied, and empty.
 """
 
+import gc
 import logging
 import os
 import shutil
@@ -26,6 +27,18 @@ from cli.stack.embedded import PARTITIONS, EmbeddedBroker, EmbeddedDatabase
 from runtime.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is loaded by the end of it stays: nobody need look through it for garbage, then or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ COPY runtime runtime
 COPY books books
 COPY imports imports
 COPY streams streams
+COPY lake lake
 COPY batch batch
 COPY api api
 COPY cli cli

@@ -5,67 +5,28 @@ left off without care for overlaps. Memory grows with orders and refunds, not wi
 into what is kept as soon as they are half as many. Instants are microseconds, amounts minor units.
 """
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import polars as pl
 from psycopg import Connection
 
 from batch import identity
-from events import contacts, envelopes, instants, keys, links, orders, payloads, topics
-from events.errors import BadEvent, UnusedTopic
-from events.records import MAX_LETTER
-from events.webhook_topics import ARCHIVED, NAMING, TELLING, Kind
+from events import instants
+from lake import filling, refusals
+from lake.filling import LakeError
+from lake.manifest import Lake
+from lake.rows import STREAMS, TABLES, Rows
 
 #: Webhooks fetched, parsed and laid into columns at a time.
 CHUNK = 5_000
 #: Rows that wait before they are merged, at least: merging fewer costs more than it frees.
 PENDING = 100_000
 
-#: Above every amount an order can have, so that whatever is beyond it makes net 0 as it does: it keeps sums in 64 bits.
-_LIMIT = 10 * 10**15
-
 _KEY = ("updated_at", "triggered_at", "webhook_id", "digest")
-_SNAPSHOT = {
-    "order_id": pl.String,
-    "updated_at": pl.Int64,
-    "triggered_at": pl.Int64,
-    "webhook_id": pl.String,
-    "digest": pl.String,
-    "customer_id": pl.String,
-    "processed_at": pl.Int64,
-    "base": pl.Int64,
-    "gift": pl.Int64,
-    "tax": pl.Int64,
-    "gross": pl.Int64,
-    "gross_tax": pl.Int64,
-    "status": pl.String,
-    "test": pl.Boolean,
-    "refund_ids": pl.List(pl.String),
-}
-_REFUND = {
-    "order_id": pl.String,
-    "refund_id": pl.String,
-    "created_at": pl.Int64,
-    "goods": pl.Int64,
-    "goods_tax": pl.Int64,
-    "beyond": pl.Int64,
-    "paid": pl.Int64,  # orders.UNTOLD: nobody said
-}
-_EVENT = {"order_id": pl.String, "cancelled": pl.Boolean, "deleted": pl.Boolean, "now": pl.Int64}
-_OWNER = {"order_id": pl.String, "customer_id": pl.String}
-_PERSON = {"customer_id": pl.String, "now": pl.Int64, "known": pl.Boolean}
-_LINK = {"customer_id": pl.String, "into": pl.String, "rank": pl.String}
-_KEPT = {"customer_id": pl.String, "rank": pl.String}
 
-_STREAMS = [topics.ORDERS, topics.CUSTOMERS]
-
-# What the stream refused counts nowhere until it is replayed. Refusals of what a message says are made here alike; of
-# the others these letters tell. (Of an unknown shop everything is brought in, once it is known: none is left out.)
-_REFUSED = """
-SELECT source, key, value FROM dead_letters
-WHERE shop = %s AND source = ANY(%s) AND error IN ('unexpected', 'too_large') AND replayed_at IS NULL"""
+_STREAMS = list(STREAMS)
 
 _ALL = """
 SELECT stream, key, value FROM raw_events
@@ -75,22 +36,20 @@ _BEYOND = _ALL + " AND (xid >= %(xid)s::xid8 OR triggered_at > %(read_to)s::time
 
 
 class Kept:
-    """Rows of one kind, merged by a join: commutative, associative, idempotent."""
+    """Rows of one kind, merged by a join: commutative, associative, idempotent. (`told_at` is only for the lake.)"""
 
-    def __init__(self, schema: dict[str, Any], merge: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
-        self._schema = schema
+    def __init__(self, name: str, merge: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
         self._merge = merge
-        self._kept = pl.DataFrame(schema=schema)
+        self._kept = pl.DataFrame(schema={column: kind for column, kind in TABLES[name].items() if column != "told_at"})
         self._pending: list[pl.DataFrame] = []
         self._waiting = 0
 
-    def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Takes rows in, each a tuple in the schema's order; they are merged once there are many."""
-        if not rows:
+    def add(self, rows: pl.DataFrame) -> None:
+        """Takes rows in, with the table's columns at least; they are merged once there are many."""
+        if rows.is_empty():
             return
-        columns = dict(zip(self._schema, zip(*rows, strict=True), strict=True))
-        self._pending.append(pl.DataFrame(columns, schema=self._schema))
-        self._waiting += len(rows)
+        self._pending.append(rows.select(self._kept.columns))
+        self._waiting += rows.height
         if self._waiting >= max(PENDING, self._kept.height // 2):
             self.frame()
 
@@ -102,30 +61,6 @@ class Kept:
         return self._kept
 
 
-class Refused:
-    """The messages that stand in dead letters: by what they say, or by their key where it is too long for a letter."""
-
-    def __init__(self, letters: Iterable[tuple[str, str | None, str | None]]) -> None:
-        self._said: set[tuple[str, str]] = set()
-        self._long: set[tuple[str, str | None]] = set()
-        for stream, key, value in letters:
-            if value is None:
-                self._long.add((stream, key))
-            else:
-                self._said.add((stream, _canonical(value)))
-
-    def __contains__(self, row: tuple[str, str, str]) -> bool:
-        stream, key, value = row
-        if self._long and len(value) > MAX_LETTER and (stream, key) in self._long:
-            return True
-        return bool(self._said) and (stream, _canonical(value)) in self._said
-
-
-def _canonical(value: str) -> str:
-    """The same text for two envelopes that say the same, in whatever order."""
-    return json.dumps(json.loads(value), sort_keys=True)
-
-
 def _newest(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.sort(_KEY).unique("order_id", keep="last", maintain_order=False)
 
@@ -135,20 +70,24 @@ def _greatest(*by: str) -> Callable[[pl.DataFrame], pl.DataFrame]:
 
 
 class History:
-    """What a shop's webhooks said, as far as they have been read. `unreadable` counts those that nobody can use."""
+    """What a shop's webhooks said, as far as they have been read. `unreadable` counts those that nobody can use.
 
-    def __init__(self, shop: str, currency: str) -> None:
+    With a `lake` the first read is of its files, once it has been filled, and of the raw history only what is newer.
+    """
+
+    def __init__(self, shop: str, currency: str, lake: Lake | None = None) -> None:
         self.shop = shop
         self.currency = currency
         self.webhooks = 0
         self.unreadable = 0
-        self.snapshots = Kept(_SNAPSHOT, _newest)
-        self.refunds = Kept(_REFUND, _greatest("order_id", "refund_id"))
-        self.events = Kept(_EVENT, _greatest("order_id"))
-        self.owners = Kept(_OWNER, lambda rows: rows.unique())
-        self.people = Kept(_PERSON, _greatest("customer_id"))
-        self.links = Kept(_LINK, _greatest("customer_id", "into"))
-        self.kept = Kept(_KEPT, _greatest("customer_id"))
+        self.snapshots = Kept("snapshots", _newest)
+        self.refunds = Kept("refunds", _greatest("order_id", "refund_id"))
+        self.events = Kept("events", _greatest("order_id"))
+        self.owners = Kept("owners", lambda rows: rows.unique())
+        self.people = Kept("people", _greatest("customer_id"))
+        self.links = Kept("links", _greatest("customer_id", "into"))
+        self.kept = Kept("kept", _greatest("customer_id"))
+        self._lake = lake
         self._xid: str | None = None
         self._read_to = "-infinity"
 
@@ -164,6 +103,9 @@ class History:
         """
         bound = "infinity" if until is None else instants.text(until)
         count = 0
+        if self._lake is not None and self._xid is None:
+            self._load(connection, self._lake, until, on_progress)
+            self._read_to = bound
         with connection.transaction():
             xid = _oldest_in_flight(connection)
             query = _ALL if self._xid is None else _SINCE if self._read_to == bound else _BEYOND
@@ -174,7 +116,7 @@ class History:
                 "xid": self._xid,
                 "read_to": self._read_to,
             }
-            refused = Refused(connection.execute(_REFUSED, (self.shop, _STREAMS)).fetchall())
+            refused = refusals.of_shop(connection, self.shop)
             with connection.cursor("history", scrollable=False) as cursor:
                 cursor.execute(query, parameters)
                 while rows := cursor.fetchmany(CHUNK):
@@ -186,24 +128,37 @@ class History:
         self._xid, self._read_to = xid, bound
         return count
 
-    def absorb(self, rows: Iterable[tuple[str, bytes]]) -> None:
+    def absorb(self, messages: Iterable[tuple[str, bytes]]) -> None:
         """Takes in messages, each (topic, value); what cannot be read is skipped, as the agents dead-letter it."""
-        chunk = _Chunk(self.currency)
-        for stream, value in rows:
-            self.webhooks += 1
-            try:
-                chunk.take(stream, envelopes.read(value, stream))
-            except UnusedTopic:
-                pass
-            except BadEvent:
-                self.unreadable += 1
-        self.snapshots.add(chunk.snapshots)
-        self.refunds.add(chunk.refunds)
-        self.events.add(chunk.events)
-        self.owners.add(chunk.owners)
-        self.people.add(chunk.people)
-        self.links.add(chunk.links)
-        self.kept.add(chunk.kept)
+        rows = Rows(self.currency)
+        rows.take(messages)
+        self.webhooks += rows.webhooks
+        self.unreadable += rows.unreadable
+        for name in TABLES:
+            self._kept(name).add(rows.frame(name))
+
+    def _kept(self, name: str) -> Kept:
+        found: Kept = getattr(self, name)
+        return found
+
+    def _load(
+        self, connection: Connection[Any], lake: Lake, until: int | None, on_progress: Callable[[int], None]
+    ) -> None:
+        """What the lake holds, filled before; the raw history has the rest, from the lake's last transaction on."""
+        with suppress(LakeError):  # another process fills it: as it stands it will do, the rest is read here
+            filling.fill(connection, lake, on_progress)
+        root = lake.root()
+        files = lake.shop(root, self.shop)
+        self._xid = str(root.cursor.xid) if files is not None else "0"
+        if files is None:
+            return
+        self.webhooks += files.webhooks
+        self.unreadable += files.unreadable
+        for name in TABLES:
+            found = lake.scan(files.parts(name, until), name)
+            if until is not None:
+                found = found.filter(pl.col("told_at") <= until)
+            self._kept(name).add(found.collect())
 
     def order_states(self) -> pl.DataFrame:
         """One row per order that has a snapshot: the newest, with cancelled, deleted and `now` (the order's own)."""
@@ -241,84 +196,3 @@ def _oldest_in_flight(connection: Connection[Any]) -> str:
     assert found is not None
     xid: str = found[0]
     return xid
-
-
-class _Chunk:
-    """Rows of one chunk, one list per kind."""
-
-    def __init__(self, currency: str) -> None:
-        self.currency = currency
-        self.snapshots: list[tuple[Any, ...]] = []
-        self.refunds: list[tuple[Any, ...]] = []
-        self.events: list[tuple[Any, ...]] = []
-        self.owners: list[tuple[Any, ...]] = []
-        self.people: list[tuple[Any, ...]] = []
-        self.links: list[tuple[Any, ...]] = []
-        self.kept: list[tuple[Any, ...]] = []
-
-    def take(self, stream: str, webhook: envelopes.Webhook) -> None:
-        kind = webhook.kind
-        if kind in ARCHIVED:
-            return
-        ident = keys.customer_id(payloads.resource_of(webhook.topic, webhook.payload))
-        if kind is Kind.MERGE:
-            self._merge(webhook)
-        elif stream == topics.CUSTOMERS:
-            _check_customer(webhook)
-            self.people.append((ident, webhook.event_time, kind in NAMING))
-            self._claim(ident, webhook.payload.get("address"))
-        elif kind is Kind.SNAPSHOT:
-            self._snapshot(ident, webhook)
-        else:
-            if kind is Kind.REFUND:
-                self._refund(ident, *orders.refund(webhook.payload, self.currency))
-            self.events.append((ident, False, kind is Kind.ORDER_GONE, webhook.event_time))
-
-    def _snapshot(self, order_id: str, webhook: envelopes.Webhook) -> None:
-        found, refunds = orders.snapshot(webhook, self.currency)
-        for refund_id, refund in refunds.items():
-            self._refund(order_id, refund_id, refund)
-        if found["customer"] is not None:
-            self.owners.append((order_id, found["customer"]))
-            self._claim(found["customer"], webhook.payload.get("address"))
-        self.events.append((order_id, found["cancelled"], False, webhook.event_time))
-        self.snapshots.append(
-            (
-                order_id,
-                *found["key"],
-                found["customer"],
-                found["processed_at"],
-                max(found["base"], -_LIMIT),
-                min(found["gift"], _LIMIT),
-                found["tax"],
-                max(found["gross"], -_LIMIT),
-                found["gross_tax"],
-                found["status"],
-                found["test"],
-                found["refund_ids"],
-            )
-        )
-
-    def _claim(self, customer_id: str, address: Any) -> None:
-        if keys.is_by_address(address) and not keys.is_by_address(customer_id):
-            self.links.append((address, customer_id, links.claim_rank(customer_id)))
-
-    def _merge(self, webhook: envelopes.Webhook) -> None:
-        found = links.merged(webhook.payload)
-        if found is None:
-            return
-        kept, deleted = found
-        rank = links.merge_rank(webhook.triggered_at, webhook.webhook_id, kept)
-        self.links.append((deleted, kept, rank))
-        self.kept.append((kept, rank))
-        self.people += [(kept, webhook.event_time, True), (deleted, webhook.event_time, False)]
-
-    def _refund(self, order_id: str, refund_id: str, refund: orders.Refund) -> None:
-        self.refunds.append((order_id, refund_id, *refund))
-
-
-def _check_customer(webhook: envelopes.Webhook) -> None:
-    """BadEvent where a time that orders addresses or consents cannot be read: such a webhook is dead-lettered."""
-    if webhook.kind in TELLING:
-        contacts.address_key(webhook)
-        contacts.consent_key(webhook)

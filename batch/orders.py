@@ -13,6 +13,7 @@ from batch.history import History
 from events import instants, money
 from events.orders import COUNTING, PAID_ONCE, UNTOLD
 from events.programs import Program
+from lake.versions import STATE
 
 _SINCE_EVER = -(1 << 63)
 _MOST = (1 << 63) - 1
@@ -27,16 +28,39 @@ def worth(history: History, program: Program) -> pl.DataFrame:
     back, `total` what the order now deserves, `reversed` their difference. Amounts in minor units; net and gross say
     nothing of an order that neither counts nor was ever paid.
     """
-    states = history.order_states()
-    states = states.with_columns(_policies(program, states["processed_at"]))
+    return valued(states(history), history.merged(), program)
+
+
+def states(history: History) -> pl.DataFrame:
+    """Each order as the history says it is, whatever the program: what lake/versions.py keeps of each instant."""
+    found = history.order_states()
+    left = pl.col("base") - pl.col("gift") - pl.col("unknown").fill_null(0)
+    return (
+        found.join(_refunds(history, found), on="order_id", how="left")
+        .with_columns(
+            pl.col("beyond", "money_beyond").fill_null(0),
+            left=left,
+            tax=pl.col("tax") - pl.col("unknown_tax").fill_null(0),
+        )
+        .select(STATE)
+    )
+
+
+def valued(found: pl.DataFrame, merged: pl.DataFrame, program: Program) -> pl.DataFrame:
+    """What orders in these states are worth under a program; `merged` (customer_id, into) is who is somebody else."""
+    states = found.with_columns(_policies(program, found["processed_at"]))
     paid = pl.col("status").is_in(COUNTING)
     alive = ~(pl.col("test") | pl.col("cancelled") | pl.col("deleted"))
     owned = pl.col("customer_id").is_not_null()
-    left = pl.col("base") - pl.col("gift") - pl.col("unknown").fill_null(0)
+    beyond = (
+        pl.when(pl.col("refunds") == "goods")
+        .then(0)
+        .when(pl.col("refunds") == "money")
+        .then("money_beyond")
+        .otherwise("beyond")
+    )
     frame = (
-        states.join(_refunds(history, states), on="order_id", how="left")
-        .with_columns(left=left, tax=pl.col("tax") - pl.col("unknown_tax").fill_null(0))
-        .with_columns(priced=(left - pl.col("beyond").fill_null(0)).clip(0, money.MAX_MINOR))
+        states.with_columns(priced=(pl.col("left") - beyond).clip(0, money.MAX_MINOR))
         .with_columns(
             # A refunded order has none, whatever amounts it shows.
             net=pl.when(pl.col("status") == "refunded").then(0).otherwise(pl.col("priced") - _tax_in("priced")),
@@ -53,7 +77,7 @@ def worth(history: History, program: Program) -> pl.DataFrame:
             paid=pl.col("status").is_in(PAID_ONCE) & ~pl.col("test") & owned,
         )
     )
-    frame = identity.owned(frame, identity.resolved(history.merged()))
+    frame = identity.owned(frame, identity.resolved(merged))
     at = frame["processed_at"]
     return frame.with_columns(
         earned=points(frame["gross"], at, program) * frame["paid"],
@@ -73,13 +97,13 @@ def _policies(program: Program, at: pl.Series) -> list[pl.Series]:
     return [pl.Series("refunds", refunds)[found], pl.Series("excluded", excluded)[found]]
 
 
-def _refunds(history: History, states: pl.DataFrame) -> pl.DataFrame:
+def _refunds(history: History, found: pl.DataFrame) -> pl.DataFrame:
     """By order: the goods (`unknown`, `unknown_tax`) that its newest snapshot has not taken off yet, and what all its
-    refunds take `beyond` their goods; that may be below 0.
+    refunds take `beyond` their goods, or, where the money is what counts, `money_beyond`; both may be below 0.
     """
     # A row for each id: looking for each refund in its order's list takes the square of an order's refunds.
     listed = (
-        states.select("order_id", refund_id="refund_ids")
+        found.select("order_id", refund_id="refund_ids")
         .explode("refund_id")
         .drop_nulls("refund_id")
         .unique()
@@ -88,24 +112,18 @@ def _refunds(history: History, states: pl.DataFrame) -> pl.DataFrame:
     earlier = pl.col("created_at") <= pl.col("updated_at")
     named = pl.col("listed").fill_null(value=False)
     known = pl.when(pl.col("refund_ids").is_null()).then(earlier).otherwise(named)
-    told = pl.col("paid") != UNTOLD
-    taken = (
-        pl.when(pl.col("refunds") == "goods")
-        .then("goods")
-        .when((pl.col("refunds") == "money") & told)
-        .then("paid")
-        .otherwise(pl.col("goods") + pl.col("beyond"))
-    )
+    in_money = pl.when(pl.col("paid") != UNTOLD).then(pl.col("paid") - pl.col("goods")).otherwise("beyond")
     return (
         history.refunds.frame()
-        .join(states.select("order_id", "updated_at", "refund_ids", "refunds"), on="order_id", how="inner")
+        .join(found.select("order_id", "updated_at", "refund_ids"), on="order_id", how="inner")
         .join(listed, on=["order_id", "refund_id"], how="left")
-        .with_columns(known=known, beyond=taken - pl.col("goods"))
+        .with_columns(known=known, money_beyond=in_money)
         .group_by("order_id")
         .agg(
             unknown=pl.col("goods").filter(~pl.col("known")).sum(),
             unknown_tax=pl.col("goods_tax").filter(~pl.col("known")).sum(),
             beyond=pl.col("beyond").sum(),
+            money_beyond=pl.col("money_beyond").sum(),
         )
     )
 

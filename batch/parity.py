@@ -14,6 +14,7 @@ from batch import frames, orders, standing, windows
 from batch.history import History
 from events import instants, topics
 from events.programs import Program
+from lake.manifest import Lake
 from runtime.settings import Settings
 
 #: Differences told of one kind; the rest is only counted.
@@ -43,13 +44,13 @@ def main(settings: Settings, shop: str) -> list[str]:
     BatchError for a shop without a program, psycopg.Error when the database fails.
     """
     with frames.connect(settings) as connection:
-        return compare(connection, shop)
+        return compare(connection, shop, Lake(settings.lake))
 
 
-def compare(connection: Connection[Any], shop: str) -> list[str]:
-    """As `main`, over an autocommit connection."""
+def compare(connection: Connection[Any], shop: str, lake: Lake | None = None) -> list[str]:
+    """As `main`, over an autocommit connection; without a lake the whole raw history is read."""
     program = frames.program(connection, shop)
-    history = History(shop, program.currency)
+    history = History(shop, program.currency, lake)
     history.read(connection)
     worth = orders.worth(history, program)
     rows = standing.stored(connection, shop)

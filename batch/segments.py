@@ -8,13 +8,14 @@ An `as_of` before the last published one is a question: its run is stored, and n
 """
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
 from psycopg import Connection
 
-from batch import arrival, frames, orders, rescoring, rfm, runs, windows
+from batch import arrival, frames, identity, orders, rescoring, rfm, runs, windows
 from batch.history import History
 from batch.publishing import Publish, publishing
 from batch.rescoring import OnProgress, Patience
@@ -23,6 +24,9 @@ from books import unknown_shops
 from events import instants, keys, topics
 from events.messages import Message
 from events.programs import CutPoints, Program
+from lake import filling, reading
+from lake.filling import LakeError
+from lake.manifest import Lake
 from runtime.ports import Publisher
 from runtime.settings import Settings
 
@@ -79,6 +83,7 @@ def connected(
             settled,
             settings.partitions,
             settings.batch_runs,
+            Lake(settings.lake),
         )
 
 
@@ -93,8 +98,12 @@ def run(
     settled: timedelta = timedelta(0),
     partitions: int = 8,
     kept: int = 60,
+    lake: Lake | None = None,
 ) -> RunReport:
-    """As `connected`, over an autocommit connection. `settled`: see windows.rebuild_late; `kept` runs stay."""
+    """As `connected`, over an autocommit connection. `settled`: see windows.rebuild_late; `kept` runs stay.
+
+    Without a lake the whole raw history is read.
+    """
     program = frames.program(connection, shop)
     runs.lock(connection, shop)
     try:
@@ -102,7 +111,7 @@ def run(
         publishes = _decide(wanted, as_of, frames.last_as_of(published))
         run_id = runs.begin(connection, shop, as_of)
         try:
-            batch = _Run(connection, publish, program, as_of, on_progress, settled, partitions)
+            batch = _Run(connection, publish, program, as_of, on_progress, settled, partitions, lake)
             report = batch.report(run_id, published if publishes else None, patience)
             runs.forget(connection, shop, kept)
             return report
@@ -137,6 +146,7 @@ class _Run:
         on_progress: OnProgress,
         settled: timedelta,
         partitions: int,
+        lake: Lake | None,
     ) -> None:
         self.partitions = partitions
         self.connection = connection
@@ -145,12 +155,14 @@ class _Run:
         self.as_of = as_of
         self.on_progress = on_progress
         self.settled = settled
-        self.history = History(program.shop, program.currency)
+        self.lake = lake
+        self.from_lake = (0, 0)  # webhooks that an answer from the lake alone is made of, and the unreadable of them
+        self.history = History(program.shop, program.currency, lake)
 
     def report(self, run_id: Any, published: list[CutPoints] | None, patience: Patience) -> RunReport:
         """Does everything. `published` None: nothing is to be published."""
         began = time.monotonic()
-        found, cut_points = self.score()
+        found, cut_points = self.answer() if published is None else self.score()
         shop = self.program.shop
         runs.store(self.connection, run_id, shop, cut_points.version, found)
         outcome = rescoring.Outcome(0, 0)
@@ -192,22 +204,38 @@ class _Run:
             detail=detail,
             rounds=outcome.rounds,
             windows=rebuilt,
-            webhooks=self.history.webhooks,
-            unreadable=self.history.unreadable,
+            webhooks=self.history.webhooks or self.from_lake[0],
+            unreadable=self.history.unreadable or self.from_lake[1],
             seconds=time.monotonic() - began,
         )
+
+    def answer(self) -> tuple[pl.DataFrame, CutPoints]:
+        """As `score`, from the lake alone where it holds all of that time: nothing is asked of the history later."""
+        if self.lake is None:
+            return self.score()
+        at = instants.from_datetime(self.as_of)
+        with suppress(LakeError):  # another process fills it
+            filling.fill(self.connection, self.lake, lambda done: self.on_progress("reading", done, None))
+        then = reading.shop_then(self.connection, self.lake, self.program.shop, at)
+        if then is None:
+            return self.score()
+        self.on_progress("scoring", 0, None)
+        self.from_lake = then.webhooks, then.unreadable
+        merged = identity.holding(then.links, then.kept)
+        everyone = then.known.join(merged, on="customer_id", how="anti", maintain_order="left")
+        return self._standings(everyone, orders.valued(then.orders, merged, self.program))
 
     def score(self) -> tuple[pl.DataFrame, CutPoints]:
         """Everyone's standing as of the run's time, under cut points made from it."""
         at = instants.from_datetime(self.as_of)
         self.history.read(self.connection, at, lambda done: self.on_progress("reading", done, None))
         self.on_progress("scoring", 0, None)
-        worth = orders.worth(self.history, self.program)
-        customers = (
-            self.history.customers()
-            .filter(pl.col("merged_into").is_null())
-            .select("customer_id", now=pl.lit(at, dtype=pl.Int64))
-        )
+        everyone = self.history.customers().filter(pl.col("merged_into").is_null()).select("customer_id")
+        return self._standings(everyone, orders.worth(self.history, self.program))
+
+    def _standings(self, everyone: pl.DataFrame, worth: pl.DataFrame) -> tuple[pl.DataFrame, CutPoints]:
+        at = instants.from_datetime(self.as_of)
+        customers = everyone.with_columns(now=pl.lit(at, dtype=pl.Int64))
         found = rfm.values(customers, worth, self.program.look_back_days)
         cut_points = rfm.find_cut_points(found, self.program, self.as_of)
         return rfm.standings(found, cut_points, self.program), cut_points

@@ -21,7 +21,7 @@ _USE: Final = "Use it"
 _WORDS: Final = frozenset(
     {
         *("demo", "play", "up", "worker", "sink", "api", "migrate", "rebuild", "topics"),
-        *("import", "shops", "programs", "keys", "batch", "dead-letters", "privacy"),
+        *("import", "shops", "programs", "keys", "batch", "lake", "dead-letters", "privacy"),
     }
 )
 
@@ -84,6 +84,10 @@ def command(word: str | None = None) -> typer.Typer:
         from cli.commands import batch
 
         app.add_typer(batch.batch_app, name="batch", rich_help_panel=_USE)
+    if "lake" in wanted:
+        from cli.commands import lake
+
+        app.add_typer(lake.lake_app, name="lake", rich_help_panel=_USE)
     if wanted & {"dead-letters", "privacy"}:
         from cli.commands import books
 

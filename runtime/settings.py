@@ -18,6 +18,9 @@ class OperatorSettings(BaseSettings):
     data_dir: Annotated[Path, Field(description="where embedded servers and the master key are kept")] = Path(
         "~/.local/share/loyalnest"
     )
+    lake_dir: Annotated[
+        Path | None, Field(description="where the lake's Parquet files are kept; `lake` in the data folder without")
+    ] = None
     master_key: Annotated[
         SecretStr | None,
         Field(description="32 random bytes in base64: wraps customers' keys; embedded: a file; NEW,OLD while rotated"),
@@ -70,6 +73,11 @@ class OperatorSettings(BaseSettings):
     def data(self) -> Path:
         """`data_dir` with `~` resolved."""
         return self.data_dir.expanduser()
+
+    @cached_property
+    def lake(self) -> Path:
+        """The lake's folder."""
+        return self.data / "lake" if self.lake_dir is None else self.lake_dir.expanduser()
 
     def topic(self, name: str) -> str:
         """A topic's name on the broker."""

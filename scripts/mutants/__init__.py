@@ -8,6 +8,14 @@ then fail. First those tests run on the unbroken copy, where they must pass. The
 break, a file a list.
 """
 
-from scripts.mutants import api, imports, money, persons, streams, tables
+from scripts.mutants import api, imports, lake, money, persons, streams, tables
 
-MUTANTS = [*money.MUTANTS, *tables.MUTANTS, *streams.MUTANTS, *persons.MUTANTS, *imports.MUTANTS, *api.MUTANTS]
+MUTANTS = [
+    *money.MUTANTS,
+    *tables.MUTANTS,
+    *streams.MUTANTS,
+    *persons.MUTANTS,
+    *imports.MUTANTS,
+    *lake.MUTANTS,
+    *api.MUTANTS,
+]

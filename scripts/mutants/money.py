@@ -202,8 +202,8 @@ MUTANTS = [
     Mutant(
         "the batch takes untold money for none",
         "batch/orders.py",
-        '(pl.col("refunds") == "money") & told',
-        '(pl.col("refunds") == "money")',
+        'pl.when(pl.col("paid") != UNTOLD)',
+        'pl.when(pl.col("paid") > -2)',
         (POLICIES,),
     ),
     Mutant(

@@ -1,6 +1,7 @@
 """The compose file cannot be run here, so what can be read off it is checked."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,5 @@ def test_the_image_installs_from_the_lock_and_does_not_run_as_root() -> None:
     let_in = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     assert sorted(copied) == sorted(let_in)
     assert [path for path in copied if not (ROOT / path).exists()] == []
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert {each.partition(".")[0] for each in packages} <= set(copied)

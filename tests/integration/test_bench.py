@@ -21,6 +21,7 @@ HEADINGS = [
     "## Webhooks a second",
     "## From accepted to visible",
     "## A store with a past",
+    "## A large shop in the lake",
     "## The parts alone",
     "## Where the time goes",
     "### What was tried",

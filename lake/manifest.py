@@ -1,0 +1,221 @@
+"""What the lake holds, and how far it is: one small file that is swapped whole.
+
+    lake/lake.json                                    how far, and of each shop the list that counts
+    lake/lists/shop=S/00000007.json                   its files, by table
+    lake/snapshots/shop=S/month=2026-11/00000007.parquet
+
+Files appear first, then lists, then `lake.json` by one rename: a reader finds the old state or the new one, and whoever
+is killed leaves files that nothing names. A file that nothing names any more is removed once it is OLD.
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import polars as pl
+
+from lake.rows import TABLES
+
+#: Of the files' shape: a lake of another is made anew.
+VERSION: Final = 1
+
+#: Seconds that a file stays after nothing names it any more: a reader may have begun before.
+OLD: Final = 3600.0
+
+_ROOT: Final = "lake.json"
+_MONTH: Final = re.compile(r"month=(\d{4}-\d{2})")
+
+
+class Cursor(NamedTuple):
+    """How far the raw history has been read, in the order of commits: everything up to this row of it."""
+
+    xid: int = 0
+    id: int = 0
+
+
+START: Final = Cursor()
+
+
+class Part(NamedTuple):
+    """A Parquet file: its path below the lake, rows, and the least and greatest `told_at` in it."""
+
+    path: str
+    rows: int
+    first: int
+    last: int
+
+    @property
+    def month(self) -> str:
+        """The month of its rows' `told_at`, in UTC, as 2026-11."""
+        found = _MONTH.search(self.path)
+        assert found is not None
+        return found[1]
+
+
+class Layer(NamedTuple):
+    """A file of orders' versions (versions.py): its path below the lake, and rows."""
+
+    path: str
+    rows: int
+
+
+@dataclass
+class ShopFiles:
+    """A shop's files by table, and the layers of its orders' versions, oldest first.
+
+    `told` are files, by table, of whose orders no layer knows yet: then versions are not to be read. Beside them how
+    many webhooks they came from, and in what currency and without which refusals.
+    """
+
+    currency: str
+    refused: str
+    webhooks: int = 0
+    unreadable: int = 0
+    tables: dict[str, list[Part]] = field(default_factory=lambda: {name: [] for name in TABLES})
+    layers: list[Layer] = field(default_factory=list)
+    told: dict[str, list[str]] = field(default_factory=dict)
+
+    def paths(self) -> Iterator[str]:
+        """Every file."""
+        for parts in self.tables.values():
+            yield from (part.path for part in parts)
+        yield from (layer.path for layer in self.layers)
+
+    def parts(self, name: str, until: int | None = None) -> list[Part]:
+        """A table's files that hold anything with told_at <= `until` (None: all)."""
+        return [part for part in self.tables[name] if until is None or part.first <= until]
+
+    def as_json(self) -> dict[str, Any]:
+        """As a list of files stands in its file."""
+        return asdict(self)
+
+    @classmethod
+    def of_json(cls, found: Mapping[str, Any]) -> "ShopFiles":
+        """What `as_json` gave."""
+        tables = {name: [Part(*part) for part in found["tables"][name]] for name in TABLES}
+        return cls(**{**found, "tables": tables, "layers": [Layer(*layer) for layer in found["layers"]]})
+
+
+@dataclass
+class Root:
+    """The whole: how far it is, the number of the next change, and each shop's list of files."""
+
+    cursor: Cursor = START
+    change: int = 0
+    lists: dict[str, str] = field(default_factory=dict)
+
+
+class Lake:
+    """A lake in a folder. One process fills it at a time (filling.py holds the lock); anybody reads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    # --- reading ---
+
+    def root(self) -> Root:
+        """As it stands; an empty one where there is none, or one of another shape."""
+        try:
+            found = json.loads((self.folder / _ROOT).read_bytes())
+        except FileNotFoundError:
+            return Root()
+        if found["version"] != VERSION:
+            return Root()
+        return Root(Cursor(*found["cursor"]), found["change"], found["lists"])
+
+    def shop(self, root: Root, shop: str) -> ShopFiles | None:
+        """A shop's files; None for one that the lake does not know."""
+        path = root.lists.get(shop)
+        return None if path is None else ShopFiles.of_json(json.loads((self.folder / path).read_bytes()))
+
+    def scan(self, parts: Iterable[Part], name: str) -> pl.LazyFrame:
+        """The rows of these files of a table."""
+        paths = [self.folder / part.path for part in parts]
+        return pl.scan_parquet(paths, hive_partitioning=False) if paths else pl.LazyFrame(schema=TABLES[name])
+
+    # --- writing ---
+
+    def write(self, name: str, shop: str, change: int, frame: pl.DataFrame) -> Iterator[Part]:
+        """Rows as files of this change, one a month."""
+        if frame.is_empty():
+            return
+        dated = frame.with_columns(month=pl.from_epoch("told_at", time_unit="us").dt.strftime("%Y-%m"))
+        for (month,), rows in dated.partition_by("month", as_dict=True, include_key=False).items():
+            yield self.write_month(name, shop, str(month), change, rows)
+
+    def write_month(self, name: str, shop: str, month: str, change: int, rows: pl.DataFrame) -> Part:
+        """Rows of one month as one file, sorted by what its readers look for."""
+        path = f"{name}/shop={shop}/month={month}/{change:08d}.parquet"
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        rows = rows.sort(list(TABLES[name])[:2])
+        rows.write_parquet(target, compression="zstd", row_group_size=100_000)
+        _settle(target)
+        times = rows["told_at"]
+        return Part(path, rows.height, _number(times.min()), _number(times.max()))
+
+    def write_layer(self, shop: str, change: int, write: Callable[[Path], None]) -> Layer:
+        """What `write` puts into a file, as a layer of versions."""
+        path = f"versions/shop={shop}/{change:08d}.parquet"
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write(target)
+        _settle(target)
+        return Layer(path, pl.scan_parquet(target).select(pl.len()).collect().item())
+
+    def write_list(self, shop: str, change: int, files: ShopFiles) -> str:
+        """The list of a shop's files, as this change leaves it; its path."""
+        path = f"lists/shop={shop}/{change:08d}.json"
+        self._replace(path, files.as_json())
+        return path
+
+    def swap(self, root: Root) -> None:
+        """From now on this is the lake."""
+        self._replace(_ROOT, {"version": VERSION, "cursor": root.cursor, "change": root.change, "lists": root.lists})
+
+    def _replace(self, path: str, content: Any) -> None:
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f".{target.name}.{os.getpid()}")
+        aside.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
+        _settle(aside)
+        aside.replace(target)
+        _settle(target.parent)
+
+    def let_go(self, parts: Iterable[str]) -> None:
+        """Nothing names these files any more: from now on they grow old."""
+        for path in parts:
+            (self.folder / path).touch()
+
+    def sweep(self, root: Root, old: float = OLD) -> int:
+        """Removes files that nothing names and that are older than `old` seconds; how many."""
+        named = {_ROOT, *root.lists.values()}
+        for shop in root.lists:
+            files = self.shop(root, shop)
+            assert files is not None
+            named |= set(files.paths())
+        before, removed = time.time() - old, 0
+        for path in self.folder.rglob("*"):
+            if path.is_file() and str(path.relative_to(self.folder)) not in named and path.stat().st_mtime < before:
+                path.unlink(missing_ok=True)
+                removed += 1
+        return removed
+
+
+def _settle(path: Path) -> None:
+    """What was written to a file, or which names a folder holds, outlives the machine."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _number(value: Any) -> int:
+    assert isinstance(value, int)
+    return value

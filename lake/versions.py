@@ -1,0 +1,158 @@
+"""Each order's versions: what it was from one webhook's time to the next, so that any instant is a filter.
+
+A version is what the rows of lake/rows.py with told_at <= T come to, joined: of the snapshots the newest, of refunds
+and events the greatest, and a refund's goods taken off where the snapshot does not know of it yet. It holds for every T
+from `valid_from` on, before `valid_to` (null: until now). Nothing in it depends on a program.
+
+An order that is told more of is made anew as a whole: `versions` files stand in layers, and of an order the layer that
+was written last counts.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import polars as pl
+
+from lake.rows import TABLES
+
+#: An order's state, whatever the instant. `left` and `tax` are what goods and their tax come to, less refunds that the
+#: snapshot does not know of; `beyond` what refunds took beyond their goods, `money_beyond` the same by the money paid
+#: back. Minor units; microseconds.
+STATE: Final = (
+    *("order_id", "customer_id", "processed_at", "status", "test", "cancelled", "deleted"),
+    *("left", "tax", "gross", "gross_tax", "beyond", "money_beyond"),
+)
+
+#: A version's columns.
+SCHEMA: Final = {
+    "order_id": pl.String,
+    "valid_from": pl.Int64,
+    "valid_to": pl.Int64,
+    "customer_id": pl.String,
+    "processed_at": pl.Int64,
+    "status": pl.String,
+    **dict.fromkeys(("test", "cancelled", "deleted"), pl.Boolean),
+    **dict.fromkeys(("left", "tax", "gross", "gross_tax", "beyond", "money_beyond"), pl.Int64),
+}
+
+#: Of a build: DuckDB spills beyond it.
+MEMORY: Final = "2GB"
+
+_TYPES: Final = {pl.String: "VARCHAR", pl.Int64: "BIGINT", pl.Boolean: "BOOLEAN"}
+
+#: The tables whose rows make an order's versions.
+_TELLING: Final = ("snapshots", "events", "refunds")
+
+_BUILD: Final = """
+COPY (
+WITH s AS (
+    SELECT *, row_number() OVER (
+        PARTITION BY order_id ORDER BY updated_at, triggered_at, webhook_id, digest) AS rank
+    FROM snapshots SEMI JOIN asked USING (order_id)
+), e AS (
+    SELECT * FROM events SEMI JOIN asked USING (order_id)
+), r AS (
+    SELECT * FROM refunds SEMI JOIN asked USING (order_id)
+), moments AS (
+    SELECT order_id, told_at, max(rank) AS rank, coalesce(bool_or(cancelled), false) AS cancelled,
+           coalesce(bool_or(deleted), false) AS deleted
+    FROM (
+        SELECT order_id, told_at, rank, NULL AS cancelled, NULL AS deleted FROM s
+        UNION ALL SELECT order_id, told_at, NULL, cancelled, deleted FROM e
+        UNION ALL SELECT order_id, told_at, NULL, NULL, NULL FROM r
+    ) GROUP BY order_id, told_at
+), states AS (
+    SELECT order_id, told_at, max(rank) OVER past AS rank, bool_or(cancelled) OVER past AS cancelled,
+           bool_or(deleted) OVER past AS deleted,
+           lead(told_at) OVER (PARTITION BY order_id ORDER BY told_at) AS valid_to
+    FROM moments WINDOW past AS (PARTITION BY order_id ORDER BY told_at)
+), found AS (
+    SELECT states.told_at, states.valid_to, states.cancelled, states.deleted, s.* EXCLUDE (told_at)
+    FROM states JOIN s USING (order_id, rank)
+), refunded AS (
+    SELECT order_id, told_at, updated_at, refund_ids, refund_id, max(r.created_at) AS created_at,
+           max(r.goods) AS goods, max(r.goods_tax) AS goods_tax, max(r.beyond) AS beyond, max(r.paid) AS paid
+    FROM (SELECT order_id, told_at, updated_at, refund_ids FROM found) AS f
+    JOIN (SELECT * RENAME (told_at AS refund_told_at) FROM r) AS r USING (order_id)
+    WHERE refund_told_at <= told_at
+    GROUP BY order_id, told_at, updated_at, refund_ids, refund_id
+), taken AS (
+    SELECT order_id, told_at,
+           sum(goods) FILTER (NOT known) AS unknown, sum(goods_tax) FILTER (NOT known) AS unknown_tax,
+           sum(beyond) AS beyond, sum(CASE WHEN paid <> -1 THEN paid - goods ELSE beyond END) AS money_beyond
+    FROM (
+        SELECT *, CASE WHEN refund_ids IS NULL THEN created_at <= updated_at
+                       ELSE list_contains(refund_ids, refund_id) END AS known
+        FROM refunded
+    ) GROUP BY order_id, told_at
+)
+SELECT order_id, told_at AS valid_from, valid_to, customer_id, processed_at, status, test, cancelled, deleted,
+       (base - gift - coalesce(unknown, 0))::BIGINT AS "left", (tax - coalesce(unknown_tax, 0))::BIGINT AS tax,
+       gross, gross_tax, coalesce(beyond, 0)::BIGINT AS beyond, coalesce(money_beyond, 0)::BIGINT AS money_beyond
+FROM found LEFT JOIN taken USING (order_id, told_at)
+ORDER BY order_id, valid_from
+) TO '{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 100000)
+"""
+
+
+def build(target: Path, rows: Mapping[str, Sequence[Path]], told: Mapping[str, Sequence[Path]] | None) -> None:
+    """Writes the versions of every order that `told` (files of rows, by table) tells of; None: of all.
+
+    `rows` are all files of a shop, by table; those of `told` are among them.
+    """
+    with duckdb.connect() as connection:
+        connection.execute(f"SET memory_limit = '{MEMORY}'")
+        connection.execute(f"SET temp_directory = '{_quoted(target.parent)}/.spill'")
+        for name in _TELLING:
+            connection.execute(f"CREATE VIEW {name} AS {_select(name, rows[name])}")
+        asked = [
+            f"SELECT order_id FROM ({_select(name, files)})"  # noqa: S608 - our own names
+            for name, files in (told or rows).items()
+            if files and name in _TELLING
+        ]
+        union = " UNION ".join(asked) or "SELECT NULL::VARCHAR AS order_id WHERE false"
+        connection.execute(f"CREATE TABLE asked AS {union}")
+        connection.execute(_BUILD.replace("{target}", _quoted(target)))
+
+
+def _select(name: str, files: Sequence[Path]) -> str:
+    if files:
+        listed = ", ".join(f"'{_quoted(path)}'" for path in files)
+        return f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false)"  # noqa: S608 - our own names
+    columns = ", ".join(f"NULL::{_type(kind)} AS {column}" for column, kind in TABLES[name].items())
+    return f"SELECT {columns} WHERE false"
+
+
+def _type(kind: Any) -> str:
+    return "VARCHAR[]" if kind == pl.List(pl.String) else _TYPES[kind]
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def as_of(layers: Sequence[Path], until: int | None) -> pl.LazyFrame:
+    """Each order that was there, in its state (STATE) as of an instant (None: now); the layers oldest first."""
+    rows = _rows(layers)
+    if until is None:
+        return rows.filter(pl.col("valid_to").is_null()).select(STATE)
+    still = pl.col("valid_to").is_null() | (pl.col("valid_to") > until)
+    return rows.filter((pl.col("valid_from") <= until) & still).select(STATE)
+
+
+def merge(layers: Sequence[Path], target: Path) -> None:
+    """Writes several layers, oldest first, as one."""
+    _rows(layers).sort("order_id", "valid_from").sink_parquet(target, compression="zstd", row_group_size=100_000)
+
+
+def _rows(layers: Sequence[Path]) -> pl.LazyFrame:
+    """All versions. Of an order the newest layer counts, with all that it has of it."""
+    found = []
+    for at, layer in enumerate(layers):
+        rows = pl.scan_parquet(layer)
+        for later in layers[at + 1 :]:
+            rows = rows.join(pl.scan_parquet(later).select("order_id").unique(), on="order_id", how="anti")
+        found.append(rows)
+    return pl.concat(found) if found else pl.LazyFrame(schema=SCHEMA)

@@ -1,0 +1,195 @@
+"""A large shop in the lake: what a recompute costs, beside a bare DuckDB query over the same files.
+
+`python -m scripts.bench.lake KIND FOLDER` measures one of RUNS alone in its process and prints it as JSON.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any, Final, NamedTuple
+
+import duckdb
+import polars as pl
+
+from batch import identity, orders, rfm
+from events import instants
+from lake import versions
+from lake.manifest import Lake, Root, ShopFiles
+from lake.rows import TABLES
+from scripts.bench import data
+
+_SPAN: Final = 6 * 365 * instants.DAY
+_BEGIN: Final = instants.parse("2020-01-01T00:00:00Z")
+_END: Final = _BEGIN + _SPAN + 2 * instants.DAY
+_SLICE: Final = 2_000_000
+
+
+class Cost(NamedTuple):
+    """Seconds, CPU seconds, and the most memory (bytes) of a process."""
+
+    seconds: float
+    cpu: float
+    memory: int
+
+
+class Large(NamedTuple):
+    """A shop of so many orders: bytes of its files, seconds its versions took, and the median cost of each run."""
+
+    orders: int
+    customers: int
+    size: int
+    built: float
+    costs: dict[str, Cost]
+
+
+def _random(seed: int, below: int) -> pl.Expr:
+    return (pl.col("i").hash(seed) % below).cast(pl.Int64)
+
+
+def _orders(first: int, count: int, customers: int) -> pl.DataFrame:
+    return pl.DataFrame({"i": pl.int_range(first, first + count, eager=True)}).select(
+        "i",
+        order_id=(5_600_000_000_000 + 7 * pl.col("i")).cast(pl.String),
+        customer_id=(7_100_000_000_000 + _random(1, customers)).cast(pl.String),
+        processed_at=_BEGIN + _random(2, _SPAN // instants.SECOND) * instants.SECOND,
+        base=500 + _random(3, 20_000),
+    )
+
+
+def _snapshots(of: pl.DataFrame, number: int) -> pl.DataFrame:
+    """The number-th webhook of each: the day after the one before."""
+    told_at = pl.col("processed_at") + (6 * instants.SECOND + number * instants.DAY)
+    refunded = pl.col("i") % 20 == 0
+    return of.select(
+        "order_id",
+        "customer_id",
+        "processed_at",
+        "base",
+        updated_at=told_at,
+        triggered_at=told_at,
+        webhook_id=pl.concat_str("order_id", pl.lit(f"-{number}")),
+        digest=pl.col("i").hash(number + 9).cast(pl.String).str.slice(0, 16),
+        gift=pl.lit(0, dtype=pl.Int64),
+        tax=pl.lit(0, dtype=pl.Int64),
+        gross="base",
+        gross_tax=pl.lit(0, dtype=pl.Int64),
+        status=pl.lit("paid"),
+        test=pl.lit(value=False),
+        refund_ids=pl.when(refunded & (number > 0))
+        .then(pl.concat_list("order_id"))
+        .otherwise(pl.lit([], dtype=pl.List(pl.String))),
+        told_at=told_at,
+    ).select(list(TABLES["snapshots"]))
+
+
+def _refunds(of: pl.DataFrame) -> pl.DataFrame:
+    at = pl.col("processed_at") + instants.DAY
+    return of.select(
+        "order_id",
+        refund_id="order_id",
+        created_at=at,
+        goods=pl.lit(300, dtype=pl.Int64),
+        goods_tax=pl.lit(0, dtype=pl.Int64),
+        beyond=pl.lit(0, dtype=pl.Int64),
+        paid=pl.lit(-1, dtype=pl.Int64),
+        told_at=at,
+    )
+
+
+def make(folder: Path, number: int) -> tuple[Lake, float]:
+    """A shop of so many orders by a tenth as many customers, a tenth of them told of twice, one in twenty refunded."""
+    lake, files, change = Lake(folder), ShopFiles(data.CURRENCY, ""), 0
+    for first in range(0, number, _SLICE):
+        change += 1
+        found = _orders(first, min(_SLICE, number - first), number // 10)
+        again = found.filter(pl.col("i") % 10 == 0)
+        told = pl.concat([_snapshots(found, 0), _snapshots(again, 1)])
+        rows = {
+            "snapshots": told,
+            "refunds": _refunds(found.filter(pl.col("i") % 20 == 0)),
+            "events": told.select("order_id", cancelled=False, deleted=False, now="told_at", told_at="told_at"),
+            "owners": told.select("order_id", "customer_id", "told_at"),
+        }
+        for name, frame in rows.items():
+            files.tables[name] += lake.write(name, data.SHOP, change, frame)
+    paths = {name: [folder / part.path for part in parts] for name, parts in files.tables.items()}
+    began = time.monotonic()
+    files.layers = [lake.write_layer(data.SHOP, change + 1, partial(versions.build, rows=paths, told=None))]
+    built = time.monotonic() - began
+    lake.swap(Root(change=change + 1, lists={data.SHOP: lake.write_list(data.SHOP, change + 1, files)}))
+    return lake, built
+
+
+# --- each alone --------------------------------------------------------------------------------------------------
+
+
+def _bare(folder: Path) -> int:
+    """The newest revision of each order, grouped by customer: what a recompute does at the least."""
+    files = f"read_parquet('{folder}/snapshots/*/*/*.parquet')"
+    with duckdb.connect() as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM (SELECT customer_id, count(*), sum(base), max(processed_at) FROM ("
+            " SELECT order_id, arg_max(customer_id, updated_at) AS customer_id, arg_max(base, updated_at) AS base,"
+            f"  arg_max(processed_at, updated_at) AS processed_at FROM {files} GROUP BY order_id)"
+            " GROUP BY customer_id)"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _recompute(folder: Path, until: int | None) -> int:
+    """Everybody's points, values, digits and segment, and the cut points, as of an instant."""
+    lake = Lake(folder)
+    files = lake.shop(lake.root(), data.SHOP)
+    assert files is not None
+    program, at = data.program(), _END if until is None else until
+    then = versions.as_of([folder / layer.path for layer in files.layers], until).collect()
+    merged = identity.holding(pl.DataFrame(schema=TABLES["links"]), pl.DataFrame(schema=TABLES["kept"]))
+    worth = orders.valued(then, merged, program)
+    everyone = worth.select("customer_id").unique().with_columns(now=pl.lit(at, dtype=pl.Int64))
+    found = rfm.values(everyone, worth, program.look_back_days)
+    cut_points = rfm.find_cut_points(found, program, instants.to_datetime(at))
+    return rfm.standings(found, cut_points, program).height
+
+
+BARE, NOW, PAST = "a bare DuckDB query", "everybody as of now", "everybody as of two years before"
+RUNS: Final[dict[str, Callable[[Path], int]]] = {
+    BARE: _bare,
+    NOW: lambda folder: _recompute(folder, None),
+    PAST: lambda folder: _recompute(folder, _END - 2 * 365 * instants.DAY),
+}
+
+
+def _most_memory() -> int:
+    """This process's own peak: what getrusage says is also that of whoever started it."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def measure(folder: Path, number: int, rounds: int) -> Large:
+    """Each run in a process of its own, in turns."""
+    lake, built = make(folder, number)
+    costs: dict[str, list[Cost]] = {kind: [] for kind in RUNS}
+    for _ in range(rounds):
+        for kind, found in costs.items():
+            words = [sys.executable, "-m", "scripts.bench.lake", kind, str(folder)]
+            told: dict[str, Any] = json.loads(subprocess.check_output(words, text=True))
+            assert told.pop("customers")
+            found.append(Cost(**told))
+    size = sum(path.stat().st_size for path in lake.folder.rglob("*.parquet"))
+    middle = {kind: Cost(*(median(each) for each in zip(*found, strict=True))) for kind, found in costs.items()}
+    return Large(number, number // 10, size, built, middle)
+
+
+if __name__ == "__main__":
+    began, before = time.monotonic(), time.process_time()
+    customers = RUNS[sys.argv[1]](Path(sys.argv[2]))
+    cost = Cost(time.monotonic() - began, time.process_time() - before, _most_memory())
+    print(json.dumps({"customers": customers, **cost._asdict()}))

@@ -1,0 +1,267 @@
+"""The lake holds what the raw history holds, each row once, in whatever order transactions end and who is killed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psycopg
+import pytest
+from psycopg import Connection
+
+from batch import orders, segments
+from batch.history import History
+from events import instants
+from lake import filling, reading, versions
+from lake.filling import LakeError
+from lake.manifest import Lake
+from lake.rows import TABLES
+from tests import stores
+from tests.integration.test_batch import add_letter, add_program, add_raw
+from tests.support import cdnow_envelopes
+
+Json = dict[str, Any]
+OTHER = "other.myshopify.com"
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[Connection[Any]]:
+    with psycopg.connect(database, autocommit=True, options="-c timezone=UTC") as opened:
+        yield opened
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake")
+
+
+def frames(history: History) -> list[pl.DataFrame]:
+    return [
+        history.order_states().sort("order_id"),
+        history.refunds.frame().sort("order_id", "refund_id"),
+        history.owners.frame().sort("order_id", "customer_id"),
+        history.customers(),
+        history.merged(),
+    ]
+
+
+def same(connection: Connection[Any], lake: Lake, shop: str = stores.SHOP, until: int | None = None) -> int:
+    """Holds the lake's history against the raw one; its webhooks."""
+    found, plain = History(shop, "USD", lake), History(shop, "USD")
+    found.read(connection, until)
+    plain.read(connection, until)
+    for one, other in zip(frames(found), frames(plain), strict=True):
+        assert one.equals(other)
+    return plain.webhooks
+
+
+def versions_are_the_history(connection: Connection[Any], lake: Lake, until: int | None = None) -> None:
+    """Orders as of an instant: a filter over their versions, and the history read anew up to there."""
+    plain = History(stores.SHOP, "USD")
+    plain.read(connection, until)
+    files = lake.shop(lake.root(), stores.SHOP)
+    assert files is not None
+    assert not files.told
+    found = versions.as_of([lake.folder / layer.path for layer in files.layers], until).collect()
+    assert found.sort("order_id").equals(orders.states(plain).sort("order_id"))
+
+
+def rows(lake: Lake, shop: str = stores.SHOP) -> dict[str, int]:
+    files = lake.shop(lake.root(), shop)
+    assert files is not None
+    found = {name: lake.scan(files.parts(name), name).collect().height for name in TABLES}
+    assert found == {name: sum(part.rows for part in files.parts(name)) for name in TABLES}
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_lake_is_the_history_at_any_instant(seed: int, connection: Connection[Any], lake: Lake) -> None:
+    chance = random.Random(seed)
+    envelopes = stores.store(seed, moments=8)
+    add_program(connection, stores.SHOP)
+    at = 0
+    while at < len(envelopes):
+        add_raw(connection, envelopes[at : (at := at + chance.randint(1, 40))])
+        filling.fill(connection, lake)
+    moments = sorted({instants.parse(each["triggered_at"]) for each in envelopes})
+    for moment in (*chance.sample(moments, min(4, len(moments))), None):
+        same(connection, lake, until=moment)
+        versions_are_the_history(connection, lake, moment)
+        if moment is not None:
+            same(connection, lake, until=moment - 1)
+            versions_are_the_history(connection, lake, moment - 1)
+
+
+def test_a_past_instant_is_answered_from_the_lake(connection: Connection[Any], database: str, lake: Lake) -> None:
+    """Everyone's standing, as a run over the raw history works it out; also while the lake lacks something of then."""
+    envelopes = stores.store(8, moments=8)
+    add_program(connection, stores.SHOP, look_back_days=30)
+    add_raw(connection, envelopes)
+
+    def standings(lake: Lake | None, at: datetime) -> list[Any]:
+        report = segments.run(connection, lambda _: None, stores.SHOP, at, False, lake=lake)
+        assert report.webhooks
+        return connection.execute(
+            "SELECT customer_id, balance, recency_days, frequency, monetary, last_order_at, r, f, m, score, segment"
+            " FROM batch_segments WHERE run_id = %s ORDER BY customer_id",
+            (report.run_id,),
+        ).fetchall()
+
+    moments = sorted({instants.parse(each["triggered_at"]) for each in envelopes})
+    for moment in random.Random(1).sample(moments, 5):
+        at = instants.to_datetime(moment)
+        assert standings(lake, at) == standings(None, at)
+    found = reading.shop_then(connection, lake, stores.SHOP, moments[-1])
+    assert found is not None
+    add_raw(connection, [{**envelopes[0], "webhook_id": "late", "triggered_at": envelopes[5]["triggered_at"]}])
+    assert reading.shop_then(connection, lake, stores.SHOP, moments[-1]) is None
+    with psycopg.connect(database, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(hashtextextended('loyalnest lake', 0))")
+        assert standings(lake, stores.NOW) == standings(None, stores.NOW)
+
+
+def test_each_row_of_the_history_is_taken_once(connection: Connection[Any], lake: Lake, tmp_path: Path) -> None:
+    envelopes = stores.store(5, moments=8)
+    add_program(connection, stores.SHOP)
+    for at in range(0, len(envelopes), 17):
+        add_raw(connection, envelopes[at : at + 17])
+        filling.fill(connection, lake)
+    assert filling.fill(connection, lake).webhooks == 0
+    at_once = Lake(tmp_path / "at once")
+    assert filling.fill(connection, at_once).webhooks == len(envelopes)
+    assert rows(lake) == rows(at_once)
+
+
+def test_who_commits_late_is_not_missed(connection: Connection[Any], database: str, lake: Lake) -> None:
+    envelopes = stores.store(3, moments=6)
+    add_program(connection, stores.SHOP)
+    with psycopg.connect(database) as late:
+        add_raw(late, envelopes[::2])
+        add_raw(connection, envelopes[1::2])
+        # Above the oldest open transaction nothing is taken yet; a reader takes it from the history.
+        assert filling.fill(connection, lake).webhooks == 0
+        assert same(connection, lake) == len(envelopes[1::2])
+        late.commit()
+    assert filling.fill(connection, lake).webhooks == len(envelopes)
+    assert same(connection, lake) == len(envelopes)
+
+
+def test_a_shop_that_was_added_later_is_made_from_its_beginning(connection: Connection[Any], lake: Lake) -> None:
+    first, second = stores.store(1), [{**each, "shop": OTHER} for each in stores.store(2)]
+    add_program(connection, stores.SHOP)
+    add_raw(connection, [*first, *second])
+    assert filling.fill(connection, lake).webhooks == len(first)
+    add_program(connection, OTHER)
+    add_raw(connection, second[:3])
+    found = filling.fill(connection, lake)
+    assert (found.anew, found.webhooks) == (1, len(second) + 3)
+    assert same(connection, lake, OTHER) == len(second) + 3
+    same(connection, lake)
+
+
+def test_a_refusal_and_its_replay_make_the_shop_anew(connection: Connection[Any], lake: Lake) -> None:
+    envelopes = cdnow_envelopes()[:6]
+    shop = envelopes[0]["shop"]
+    add_program(connection, shop)
+    add_raw(connection, envelopes)
+    same(connection, lake, shop)
+    assert rows(lake, shop)["snapshots"] == 6
+    add_letter(connection, envelopes[0], "unexpected")
+    same(connection, lake, shop)
+    assert rows(lake, shop)["snapshots"] == 5
+    connection.execute("UPDATE dead_letters SET replayed_at = now()")
+    same(connection, lake, shop)
+    assert rows(lake, shop)["snapshots"] == 6
+    assert filling.fill(connection, lake).anew == 0
+
+
+def test_small_files_are_merged_and_old_ones_go(
+    connection: Connection[Any], lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    envelopes = stores.store(6, moments=40)
+    add_program(connection, stores.SHOP)
+    for at in range(0, len(envelopes), 5):
+        add_raw(connection, envelopes[at : at + 5])
+        filling.fill(connection, lake)
+    root = lake.root()
+    files = lake.shop(root, stores.SHOP)
+    assert files is not None
+    months: dict[tuple[str, str], int] = {}
+    for name, parts in files.tables.items():
+        for part in parts:
+            months[name, part.month] = months.get((name, part.month), 0) + 1
+    assert max(months.values()) <= filling.FEW + 1
+    there = set(lake.folder.rglob("*.parquet"))
+    named = {lake.folder / path for path in files.paths()}
+    assert len(files.layers) <= filling.LAYERS
+    versions_are_the_history(connection, lake)
+    assert named < there  # a reader may have begun before
+    assert lake.sweep(root, old=-1.0) > 0
+    assert set(lake.folder.rglob("*.parquet")) == named
+    same(connection, lake)
+
+
+def test_one_fills_at_a_time_and_readers_do_not_wait(connection: Connection[Any], database: str, lake: Lake) -> None:
+    envelopes = stores.store(7)
+    add_program(connection, stores.SHOP)
+    add_raw(connection, envelopes)
+    with psycopg.connect(database, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(hashtextextended('loyalnest lake', 0))")
+        with pytest.raises(LakeError, match="another process"):
+            filling.fill(connection, lake)
+        assert same(connection, lake) == len(envelopes)
+    assert lake.root().lists == {}
+
+
+_FILLING = """
+import sys
+import psycopg
+from lake import filling
+from lake.manifest import Lake
+from pathlib import Path
+filling.SLICE, filling.SWAP, filling.FEW = 7, 20, 1
+with psycopg.connect(sys.argv[1], autocommit=True) as connection:
+    print("begins", flush=True)
+    filling.fill(connection, Lake(Path(sys.argv[2])))
+"""
+
+
+def test_killed_at_any_moment_it_goes_on(
+    connection: Connection[Any], database: str, lake: Lake, tmp_path: Path
+) -> None:
+    """kill -9 again and again, until one comes to its end; then nothing is missing and nothing is there twice."""
+    chance = random.Random(1)
+    envelopes = [each for seed in range(3) for each in stores.store(seed, moments=12)]
+    for at, each in enumerate(envelopes):
+        each["webhook_id"] = f"{at}"
+    add_program(connection, stores.SHOP)
+    add_raw(connection, envelopes)
+    killed = 0
+    for _ in range(60):
+        process = subprocess.Popen(
+            [sys.executable, "-c", _FILLING, database, str(lake.folder)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(chance.uniform(0.0, 0.4))
+        if process.poll() is None:
+            killed += 1
+            os.kill(process.pid, signal.SIGKILL)
+        ended = process.wait() == 0
+        process.stdout.close()
+        if ended:
+            break
+    assert ended
+    assert killed
+    same(connection, lake)
+    versions_are_the_history(connection, lake)
+    at_once = Lake(tmp_path / "at once")
+    filling.fill(connection, at_once)
+    assert rows(lake) == rows(at_once)

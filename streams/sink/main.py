@@ -52,6 +52,9 @@ _TIMEOUT: Final = 10.0
 #: The pause (seconds) before a database that had an error is asked again.
 _PAUSE: Final = 0.2
 
+#: How long Kafka may take to tell where a log ends (seconds).
+_WATERMARKS: Final = 5.0
+
 
 class SinkError(RuntimeError):
     """The sink cannot go on by itself; the message says why and what to do."""
@@ -234,7 +237,9 @@ class Sink:
             if each.error() is not None and each.error().code() in unreadable.CODES
         }
         for place, message in stuck.items():
-            topic, at, left = self._topics[place[0]], message.offset(), self._left[place]
+            topic, left = self._topics[place[0]], self._left[place]
+            # The client may tell an offset that stood in its memory where it could not read one.
+            at = message.offset() if message.offset() in self._there(place) else left
             rows = Rows(self._settings.journal)
             if self._stuck.get(place) != at:
                 self._stuck[place] = at
@@ -245,7 +250,18 @@ class Sink:
                     rows.refuse(Received(topic, place[1], at, time.time_ns() // 1_000_000, None, None), bad)
             after = max(left, at) + 1
             self._commit(rows, {place: (left, after)})
-            self._consumer.seek(TopicPartition(*place, after))
+            try:
+                self._consumer.seek(TopicPartition(*place, after))
+            except KafkaException:  # it has begun to look for an offset by itself
+                self._seek = True
+
+    def _there(self, place: Place) -> range:
+        """The offsets that there are, from the log's beginning to its end; none where Kafka does not tell."""
+        try:
+            begin, end = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=_WATERMARKS)
+        except KafkaException:
+            return range(0)
+        return range(begin, end)
 
     def _store(self, batch: list[Received]) -> None:
         if not batch:

@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import psycopg
 import pytest
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from prometheus_client import REGISTRY
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
@@ -27,6 +28,7 @@ from cli.stack.embedded import EmbeddedDatabase
 from events import codec, keys, topics
 from runtime import kafka
 from runtime.settings import Settings
+from streams.sink import main as sink_main
 from streams.sink.main import SinkError
 from streams.sink.refusals import MAX_REFUSED
 from streams.sink.store import Fenced
@@ -385,6 +387,38 @@ def test_it_ends_cleanly_when_told_to(settings: Settings) -> None:
     assert process.wait(20) == 0
     drain(settings)
     check(settings, 50)
+
+
+class _Unsure:
+    """A message of an error as the client may give it: with an offset that it made up."""
+
+    def __init__(self, message: Any) -> None:
+        self._message = message
+
+    def offset(self) -> int:
+        return int.from_bytes(b'_id":"1#')
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._message, name)
+
+
+def test_an_offset_that_the_client_made_up_is_not_believed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a batch cannot be read its offset may be whatever stood there in memory."""
+
+    class Client(Consumer):
+        def consume(self, *args: Any, **more: Any) -> list[Any]:
+            return [each if each.error() is None else _Unsure(each) for each in super().consume(*args, **more)]
+
+    monkeypatch.setattr(sink_main, "Consumer", Client)
+    partition = keys.partition_of(key("1").encode(), settings.partitions)
+    bad = poison.unknown_codec([codec.dumps(points("1", "1", 10, "a"))] * 3, b"k")
+    with running(settings) as sink:
+        for number in range(3):
+            poison.put(settings.kafka_servers(), settings.topic(topics.POINTS), partition, bad)
+            send(settings, [(topics.POINTS, key("1"), points(str(number), "1", 10, "a"))])
+        wait(sink.caught_up)
+    assert sink.error is None
+    assert rows(settings, "SELECT count(*) FROM points_totals") == [(3,)]
 
 
 def test_batches_that_cannot_be_read_are_passed(settings: Settings) -> None:

@@ -16,6 +16,7 @@ from imports.bulk import BulkFile
 from imports.items import Item, Problem, Reader
 from imports.judging import Summary, judge
 from imports.order_export import OrderExport
+from runtime import duck
 
 #: A file of fewer bytes is read with care as fast.
 SMALL: Final = 2_000_000
@@ -141,7 +142,7 @@ FROM found WHERE plain GROUP BY status
 def summary(reader: Reader, path: Path, shop: str, currency: str) -> tuple[int, Summary]:
     """(lines, what the file would bring in): as judging.summary, many times as fast."""
     if path.stat().st_size > SMALL and isinstance(reader, BulkFile | OrderExport):
-        with duckdb.connect() as connection:
+        with duck.connected() as connection:
             if (found := _quick(connection, reader, path, shop, currency)) is not None:
                 return found
     lines = reader.scan()

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import duckdb
 import polars as pl
 
 from lake.rows import TABLES
+from runtime import duck
 
 #: An order's state, whatever the instant. `left` and `tax` are what goods and their tax come to, less refunds that the
 #: snapshot does not know of; `beyond` what refunds took beyond their goods, `money_beyond` the same by the money paid
@@ -72,20 +72,25 @@ WITH s AS (
     SELECT states.told_at, states.valid_to, states.cancelled, states.deleted, s.* EXCLUDE (told_at)
     FROM states JOIN s USING (order_id, rank)
 ), refunded AS (
-    SELECT order_id, told_at, updated_at, refund_ids, refund_id, max(r.created_at) AS created_at,
-           max(r.goods) AS goods, max(r.goods_tax) AS goods_tax, max(r.beyond) AS beyond, max(r.paid) AS paid
-    FROM (SELECT order_id, told_at, updated_at, refund_ids FROM found) AS f
+    SELECT order_id, told_at, refund_id, max(r.created_at) AS created_at, max(r.goods) AS goods,
+           max(r.goods_tax) AS goods_tax, max(r.beyond) AS beyond, max(r.paid) AS paid
+    FROM (SELECT order_id, told_at FROM found) AS f
     JOIN (SELECT * RENAME (told_at AS refund_told_at) FROM r) AS r USING (order_id)
     WHERE refund_told_at <= told_at
-    GROUP BY order_id, told_at, updated_at, refund_ids, refund_id
+    GROUP BY order_id, told_at, refund_id
+), listed AS (
+    -- A row for each id: to look for each refund in its order's list takes the square of an order's refunds.
+    SELECT DISTINCT order_id, told_at, unnest(refund_ids) AS refund_id, true AS listed FROM found
 ), taken AS (
     SELECT order_id, told_at,
            sum(goods) FILTER (NOT known) AS unknown, sum(goods_tax) FILTER (NOT known) AS unknown_tax,
            sum(beyond) AS beyond, sum(CASE WHEN paid <> -1 THEN paid - goods ELSE beyond END) AS money_beyond
     FROM (
-        SELECT *, CASE WHEN refund_ids IS NULL THEN created_at <= updated_at
-                       ELSE list_contains(refund_ids, refund_id) END AS known
+        SELECT refunded.*, CASE WHEN unlisted THEN created_at <= updated_at ELSE listed IS NOT NULL END AS known
         FROM refunded
+        JOIN (SELECT order_id, told_at, updated_at, refund_ids IS NULL AS unlisted FROM found)
+            USING (order_id, told_at)
+        LEFT JOIN listed USING (order_id, told_at, refund_id)
     ) GROUP BY order_id, told_at
 )
 SELECT order_id, told_at AS valid_from, valid_to, customer_id, processed_at, status, test, cancelled, deleted,
@@ -102,9 +107,7 @@ def build(target: Path, rows: Mapping[str, Sequence[Path]], told: Mapping[str, S
 
     `rows` are all files of a shop, by table; those of `told` are among them.
     """
-    with duckdb.connect() as connection:
-        connection.execute(f"SET memory_limit = '{MEMORY}'")
-        connection.execute(f"SET temp_directory = '{_quoted(target.parent)}/.spill'")
+    with duck.connected(MEMORY, target.parent / ".spill") as connection:
         for name in _TELLING:
             connection.execute(f"CREATE VIEW {name} AS {_select(name, rows[name])}")
         asked = [
@@ -114,12 +117,12 @@ def build(target: Path, rows: Mapping[str, Sequence[Path]], told: Mapping[str, S
         ]
         union = " UNION ".join(asked) or "SELECT NULL::VARCHAR AS order_id WHERE false"
         connection.execute(f"CREATE TABLE asked AS {union}")
-        connection.execute(_BUILD.replace("{target}", _quoted(target)))
+        connection.execute(_BUILD.replace("{target}", duck.quoted(target)))
 
 
 def _select(name: str, files: Sequence[Path]) -> str:
     if files:
-        listed = ", ".join(f"'{_quoted(path)}'" for path in files)
+        listed = ", ".join(f"'{duck.quoted(path)}'" for path in files)
         return f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false)"  # noqa: S608 - our own names
     columns = ", ".join(f"NULL::{_type(kind)} AS {column}" for column, kind in TABLES[name].items())
     return f"SELECT {columns} WHERE false"
@@ -127,10 +130,6 @@ def _select(name: str, files: Sequence[Path]) -> str:
 
 def _type(kind: Any) -> str:
     return "VARCHAR[]" if kind == pl.List(pl.String) else _TYPES[kind]
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
 
 
 def as_of(layers: Sequence[Path], until: int | None) -> pl.LazyFrame:

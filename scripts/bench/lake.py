@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, NamedTuple
 
-import duckdb
 import polars as pl
 
 from batch import identity, orders, rfm
@@ -22,6 +21,7 @@ from events import instants
 from lake import versions
 from lake.manifest import Lake, Root, ShopFiles
 from lake.rows import TABLES
+from runtime import duck
 from scripts.bench import data
 
 _SPAN: Final = 6 * 365 * instants.DAY
@@ -132,7 +132,7 @@ def make(folder: Path, number: int) -> tuple[Lake, float]:
 def _bare(folder: Path) -> int:
     """The newest revision of each order, grouped by customer: what a recompute does at the least."""
     files = f"read_parquet('{folder}/snapshots/*/*/*.parquet')"
-    with duckdb.connect() as connection:
+    with duck.connected() as connection:
         row = connection.execute(
             "SELECT count(*) FROM (SELECT customer_id, count(*), sum(base), max(processed_at) FROM ("
             " SELECT order_id, arg_max(customer_id, updated_at) AS customer_id, arg_max(base, updated_at) AS base,"

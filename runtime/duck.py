@@ -1,0 +1,28 @@
+"""DuckDB in this process: what every connection of ours needs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+
+@contextmanager
+def connected(memory: str | None = None, spill: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory, for as long as the block lasts.
+
+    Beyond so much `memory` (2GB) it spills into the folder `spill`. DuckDB would draw a bar on stdout for whatever
+    takes longer than 2 s: our output is read by programs.
+    """
+    with duckdb.connect() as connection:
+        connection.execute("SET enable_progress_bar = false")
+        if memory is not None:
+            connection.execute(f"SET memory_limit = '{memory}'")
+        if spill is not None:
+            connection.execute(f"SET temp_directory = '{quoted(spill)}'")
+        yield connection
+
+
+def quoted(path: Path) -> str:
+    """A path as it stands between apostrophes in SQL."""
+    return str(path).replace("'", "''")

@@ -249,7 +249,7 @@ def parts(place: World, options: Options) -> Section:
             f"{number(replay.orders / replay.seconds)} orders/s, {number(replay.records / replay.seconds)} records/s",
         ],
         [
-            f"**recovery**: a worker's tables from {found.recovery.records:,} changelog records, by Faust's own log",
+            f"**recovery**: a worker's tables from {found.recovery.records:,} changelog records",
             f"{number(recovery)} records/s",
         ],
         [

@@ -9,6 +9,15 @@ from typing import Final
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
+#: The byte order mark, by which Excel knows UTF-8.
+MARK: Final = b"\xef\xbb\xbf"
+
+
+def text(digits: str) -> str:
+    """Digits as a spreadsheet keeps them all: it rounds a number of more than 15."""
+    return f"'{digits}"
+
+
 def safe(text: str) -> str:
     """The text, with an apostrophe before it where a spreadsheet would run it as a formula.
 

@@ -82,12 +82,13 @@ ORDER BY b.customer_id
 
 
 class Export(NamedTuple):
-    """One export: what to read, and whether addresses are shown or hashed."""
+    """One export: what to read, whether addresses are shown or hashed, and whether it is for a spreadsheet."""
 
     caller: Caller
     query: Statement
     parameters: Row
     addresses: bool
+    excel: bool
 
     @property
     def header(self) -> list[str]:
@@ -109,10 +110,11 @@ def _consent(contact: Contact | None) -> str | None:
     return csv_cells.safe(contact.consent or "not_subscribed")
 
 
-def _cells(row: Row, contact: Contact | None, shown: bool) -> Sequence[object]:
+def _cells(row: Row, contact: Contact | None, export: Export) -> Sequence[object]:
+    ident = row["customer_id"]
     return (
-        row["customer_id"],
-        _address(contact, shown),
+        csv_cells.text(ident) if export.excel else ident,
+        _address(contact, export.addresses),
         _consent(contact),
         row["recency_days"],
         row["frequency"],
@@ -144,7 +146,8 @@ async def _written(export: Export, slot: Slot) -> AsyncGenerator[bytes]:
         try:
             await connection.execute(_STALLED)
             await cursor.execute(export.query, export.parameters)
-            yield csv_cells.lines([export.header])
+            header = csv_cells.lines([export.header])
+            yield csv_cells.MARK + header if export.excel else header
             while True:
                 # Not `within`: it leaves a read behind that holds the connection, and closing the cursor waits for it.
                 async with asyncio.timeout(READ_SECONDS):
@@ -153,7 +156,7 @@ async def _written(export: Export, slot: Slot) -> AsyncGenerator[bytes]:
                 if not rows:
                     break
                 metrics.EXPORTED_ROWS.inc(len(rows))
-                yield csv_cells.lines(_cells(row, found.get(row["customer_id"]), export.addresses) for row in rows)
+                yield csv_cells.lines(_cells(row, found.get(row["customer_id"]), export) for row in rows)
         finally:
             # The connection first: a cursor of a closed one asks nothing more of a server that may not answer. So
             # nothing is waited for here, and whoever is cancelled once more meanwhile leaves nothing open.
@@ -197,14 +200,14 @@ class _Export(StreamingResponse):
                 log.warning("an export was ended: its client, or the database, is too slow")
 
 
-async def _prepared(caller: Caller, segment: str | None, as_of: datetime | None) -> Export:
+async def _prepared(caller: Caller, segment: str | None, as_of: datetime | None, excel: bool) -> Export:
     program = await caller.program()
     parameters: Row = {"shop": caller.shop, "segment": segment}
     if as_of is None:
-        return Export(caller, _LIVE, parameters, "pii" in caller.key.scopes)
+        return Export(caller, _LIVE, parameters, "pii" in caller.key.scopes, excel)
     run = await run_at(caller, as_of)
     parameters |= {"run": run.id, "as_of": run.as_of, "version": run.version, "currency": program.currency}
-    return Export(caller, _PAST, parameters, "pii" in caller.key.scopes)
+    return Export(caller, _PAST, parameters, "pii" in caller.key.scopes, excel)
 
 
 _EXAMPLE = (
@@ -232,13 +235,18 @@ async def segments_csv(
         AsOf | None,
         Query(description="a past time: answered by the newest batch run whose as_of is not after it"),
     ] = None,
+    excel: Annotated[
+        bool,
+        Query(description="for Excel: a byte order mark, and an apostrophe before each id, as in Shopify's exports"),
+    ] = False,
 ) -> StreamingResponse:
     """One row per customer. Streamed: any size takes the same memory.
 
     `email_sha256` is the SHA-256 of the trimmed, lowercased address; with the scope `pii` the column is `email`.
     It is empty without an address, and like consent after the customer was deleted or redacted. `email_consent` is
     what was told last, `not_subscribed` for an address without any. Consent is always today's.
-    A text cell that a spreadsheet would run as a formula begins with an apostrophe.
+    A text cell that a spreadsheet would run as a formula begins with an apostrophe. A spreadsheet that opens the file
+    as it is takes UTF-8 for something else and rounds long ids: ask for `excel=true` then.
     """
     try:
         slot = caller.services.exports.take(caller.shop)
@@ -247,7 +255,7 @@ async def segments_csv(
         detail = f"Too many {whose} run now: try again soon."
         raise ProblemError(429, "too-many", detail, {"Retry-After": "30"}) from None
     try:
-        stream = _written(await _prepared(caller, segment, as_of), slot)
+        stream = _written(await _prepared(caller, segment, as_of, excel), slot)
         # What can go wrong at the start does so while it can still be said.
         first = await within(READ_SECONDS, _first(stream))
     except BaseException:

@@ -18,6 +18,7 @@ import pytest
 from api import exports
 from api.context import EXPORTS, EXPORTS_OF_SHOP
 from events.payloads import Contact
+from imports import cells
 from tests.integration.api_world import NOW, OTHER, SHOP, World, customer_row, opened, prospect
 
 COLUMNS = (
@@ -72,6 +73,16 @@ def test_a_segment_named_like_a_formula_is_escaped_and_a_negative_balance_is_not
     world.customer("1", segment="=1+1", balance=-12)
     (row,) = export(world)
     assert (row["segment"], row["points_balance"]) == ("'=1+1", "-12")
+
+
+def test_a_spreadsheet_keeps_accents_and_every_digit(world: World) -> None:
+    """Excel takes a file without a mark for the machine's own encoding, and rounds ids of more than 15 digits."""
+    world.customer("7210448301122334", segment="Fidèle à vie")
+    answer = world.get("/exports/segments.csv", world.key("export"), excel=True)
+    assert answer.content.startswith(b"\xef\xbb\xbfcustomer_id,")
+    (row,) = csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"), newline=""), strict=True)
+    assert (row["customer_id"], row["segment"]) == ("'7210448301122334", "Fidèle à vie")
+    assert cells.resource(row["customer_id"]) == "7210448301122334"  # as it comes back in a file
 
 
 def test_one_segment_alone_and_no_other_shop(world: World) -> None:

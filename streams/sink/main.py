@@ -75,7 +75,8 @@ class Sink:
         self._seek = False
         self._refused = unreadable.Limit(MAX_REFUSED, REFUSED_WITHIN)
         self._unreadable = unreadable.Limit()
-        self._stuck: dict[Place, int] = {}  # where a batch that cannot be read begins
+        # Where a batch that cannot be read begins, and to where we have stepped over it.
+        self._stuck: dict[Place, tuple[int, int]] = {}
         self._lag_at = 0.0
         self._lag = 0
         #: A batch may take as long as its statements may: until then the sink lives.
@@ -238,17 +239,21 @@ class Sink:
         }
         for place, message in stuck.items():
             topic, left = self._topics[place[0]], self._left[place]
-            # The client may tell an offset that stood in its memory where it could not read one.
-            at = message.offset() if message.offset() in self._there(place) else left
             rows = Rows(self._settings.journal)
-            if self._stuck.get(place) != at:
-                self._stuck[place] = at
+            stuck_at, stepped_to = self._stuck.get(place, (-1, -1))
+            # The client may tell an offset that stood in its memory where it could not read one: then it is still the
+            # batch that we are stepping over, or one that begins here.
+            at = message.offset()
+            if at not in self._there(place):
+                at = stuck_at if stepped_to == left else left
+            after = max(left, at) + 1
+            self._stuck[place] = at, after
+            if at != stuck_at:
                 if self._unreadable.exceeded():
                     raise SinkError(f"too many record batches that cannot be read, the last on {topic}")
                 bad = BadEvent("unreadable", f"a record batch cannot be read: {message.error().name()}")
                 if topic not in WORKER_TOPICS:
                     rows.refuse(Received(topic, place[1], at, time.time_ns() // 1_000_000, None, None), bad)
-            after = max(left, at) + 1
             self._commit(rows, {place: (left, after)})
             try:
                 self._consumer.seek(TopicPartition(*place, after))

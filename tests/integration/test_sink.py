@@ -1,5 +1,6 @@
 """The sink from the broker to the database: once, whatever is killed, and loudly where it cannot go on."""
 
+import itertools
 import os
 import random
 import shutil
@@ -402,23 +403,30 @@ class _Unsure:
         return getattr(self._message, name)
 
 
-def test_an_offset_that_the_client_made_up_is_not_believed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a batch cannot be read its offset may be whatever stood there in memory."""
+@pytest.mark.parametrize("pattern", [(True,), (True, False), (False, True), (False, True, True)])
+def test_an_offset_that_the_client_made_up_is_not_believed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, pattern: tuple[bool, ...]
+) -> None:
+    """Where a batch cannot be read its offset may be whatever stood there in memory, once or each time."""
+    made_up = itertools.cycle(pattern)
 
     class Client(Consumer):
         def consume(self, *args: Any, **more: Any) -> list[Any]:
-            return [each if each.error() is None else _Unsure(each) for each in super().consume(*args, **more)]
+            found = super().consume(*args, **more)
+            return [each if each.error() is None or not next(made_up) else _Unsure(each) for each in found]
 
     monkeypatch.setattr(sink_main, "Consumer", Client)
     partition = keys.partition_of(key("1").encode(), settings.partitions)
     bad = poison.unknown_codec([codec.dumps(points("1", "1", 10, "a"))] * 3, b"k")
     with running(settings) as sink:
+        taken = 0
         for number in range(3):
-            poison.put(settings.kafka_servers(), settings.topic(topics.POINTS), partition, bad)
+            taken += poison.put(settings.kafka_servers(), settings.topic(topics.POINTS), partition, bad) == 0
             send(settings, [(topics.POINTS, key("1"), points(str(number), "1", 10, "a"))])
         wait(sink.caught_up)
     assert sink.error is None
     assert rows(settings, "SELECT count(*) FROM points_totals") == [(3,)]
+    assert rows(settings, "SELECT count(*) FROM dead_letters") == [(taken,)]
 
 
 def test_batches_that_cannot_be_read_are_passed(settings: Settings) -> None:

@@ -107,7 +107,7 @@ class History:
             self._load(connection, self._lake, until, on_progress)
             self._read_to = bound
         with connection.transaction():
-            xid = _oldest_in_flight(connection)
+            xid = filling.oldest_in_flight(connection)
             query = _ALL if self._xid is None else _SINCE if self._read_to == bound else _BEYOND
             parameters = {
                 "shop": self.shop,
@@ -147,7 +147,7 @@ class History:
         """What the lake holds, filled before; the raw history has the rest, from the lake's last transaction on."""
         with suppress(LakeError):  # another process fills it: as it stands it will do, the rest is read here
             filling.fill(connection, lake, on_progress)
-        root = lake.root()
+        root = filling.root_of(connection, lake)
         files = lake.shop(root, self.shop)
         self._xid = str(root.cursor.xid) if files is not None else "0"
         if files is None:
@@ -188,11 +188,3 @@ class History:
             .join(self.merged().rename({"into": "merged_into"}), on="customer_id", how="left")
             .sort("customer_id")
         )
-
-
-def _oldest_in_flight(connection: Connection[Any]) -> str:
-    """The oldest transaction that may still add rows: the next read starts at it and misses no late commit."""
-    found = connection.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text").fetchone()
-    assert found is not None
-    xid: str = found[0]
-    return xid

@@ -103,7 +103,7 @@ class _Filling:
         self._connection = connection
         self._lake = lake
         self._on_progress = on_progress
-        self._root: Root = lake.root()
+        self._root: Root = root_of(connection, lake)
         self._files: dict[str, ShopFiles] = {}
         self._rows: dict[str, Rows] = {}
         self._waiting = 0
@@ -111,7 +111,7 @@ class _Filling:
         self._filled = Filled(cursor=self._root.cursor)
 
     def run(self, anew: bool = False) -> Filled:
-        edge = _oldest_in_flight(self._connection)
+        edge = oldest_in_flight(self._connection)
         currencies = dict(self._connection.execute("SELECT shop, program->>'currency' FROM programs").fetchall())
         refused = {shop: refusals.of_shop(self._connection, shop) for shop in currencies}
         for shop, currency in sorted(currencies.items()):
@@ -255,7 +255,22 @@ def _texts(at: Cursor) -> tuple[str, int]:
     return str(at.xid), at.id
 
 
-def _oldest_in_flight(connection: Connection[Any]) -> str:
+def root_of(connection: Connection[Any], lake: Lake) -> Root:
+    """The lake as it stands, if it is of this database and not ahead of it; else an empty one, to be filled anew.
+
+    A data folder may outlive its database, or be given another: the same shop there is not the same history.
+    """
+    root = lake.root()
+    found = connection.execute(
+        "SELECT (extract(epoch FROM min(applied_at)) * 1000000)::bigint::text FROM schema_migrations"
+    ).fetchone()
+    database = found[0] if found is not None else None
+    if root.database == database and root.cursor.xid < int(oldest_in_flight(connection)):
+        return root
+    return Root(change=root.change, database=str(database))
+
+
+def oldest_in_flight(connection: Connection[Any]) -> str:
     """The oldest transaction that may still add rows: everything below it is there, or never will be."""
     found = connection.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text").fetchone()
     assert found is not None

@@ -22,7 +22,7 @@ import polars as pl
 from lake.rows import TABLES
 
 #: Of the files' shape: a lake of another is made anew.
-VERSION: Final = 1
+VERSION: Final = 2
 
 #: Seconds that a file stays after nothing names it any more: a reader may have begun before.
 OLD: Final = 3600.0
@@ -103,11 +103,12 @@ class ShopFiles:
 
 @dataclass
 class Root:
-    """The whole: how far it is, the number of the next change, and each shop's list of files."""
+    """The whole: of which database, how far it is, the number of the next change, and each shop's list of files."""
 
     cursor: Cursor = START
     change: int = 0
     lists: dict[str, str] = field(default_factory=dict)
+    database: str = ""
 
 
 class Lake:
@@ -126,7 +127,7 @@ class Lake:
             return Root()
         if found["version"] != VERSION:
             return Root()
-        return Root(Cursor(*found["cursor"]), found["change"], found["lists"])
+        return Root(Cursor(*found["cursor"]), found["change"], found["lists"], found["database"])
 
     def shop(self, root: Root, shop: str) -> ShopFiles | None:
         """A shop's files; None for one that the lake does not know."""
@@ -176,7 +177,7 @@ class Lake:
 
     def swap(self, root: Root) -> None:
         """From now on this is the lake."""
-        self._replace(_ROOT, {"version": VERSION, "cursor": root.cursor, "change": root.change, "lists": root.lists})
+        self._replace(_ROOT, {"version": VERSION, **asdict(root)})
 
     def _replace(self, path: str, content: Any) -> None:
         target = self.folder / path

@@ -6,7 +6,7 @@ import polars as pl
 from psycopg import Connection
 
 from events import instants
-from lake import versions
+from lake import filling, versions
 from lake.manifest import Lake, ShopFiles
 from lake.rows import STREAMS
 
@@ -32,7 +32,7 @@ class ShopThen(NamedTuple):
 
 def shop_then(connection: Connection[Any], lake: Lake, shop: str, until: int) -> ShopThen | None:
     """The shop as of `until` (microseconds); None where the lake does not hold all of it yet."""
-    root = lake.root()
+    root = filling.root_of(connection, lake)
     files = lake.shop(root, shop)
     if files is None or files.told:
         return None

@@ -1,5 +1,6 @@
 """The lake holds what the raw history holds, each row once, in whatever order transactions end and who is killed."""
 
+import json
 import os
 import random
 import signal
@@ -218,6 +219,20 @@ def test_one_fills_at_a_time_and_readers_do_not_wait(connection: Connection[Any]
             filling.fill(connection, lake)
         assert same(connection, lake) == len(envelopes)
     assert lake.root().lists == {}
+
+
+def test_a_lake_of_another_database_or_ahead_of_its_own_is_made_anew(connection: Connection[Any], lake: Lake) -> None:
+    """A data folder outlives its database: the same shop there has another history."""
+    envelopes = stores.store(7)
+    add_program(connection, stores.SHOP)
+    add_raw(connection, envelopes)
+    whole = filling.fill(connection, lake).webhooks
+    for changes in ({"database": "another"}, {"cursor": (10**9, 1)}):
+        content = json.loads((lake.folder / "lake.json").read_bytes())
+        (lake.folder / "lake.json").write_text(json.dumps({**content, **changes}))
+        assert reading.shop_then(connection, lake, stores.SHOP, instants.from_datetime(stores.NOW)) is None
+        assert filling.fill(connection, lake).webhooks == whole
+        same(connection, lake)
 
 
 _FILLING = """

@@ -12,9 +12,8 @@ from typing import Any
 import polars as pl
 from psycopg import Connection
 
-from batch import identity
 from events import instants
-from lake import filling, refusals
+from lake import filling, identity, refusals
 from lake.filling import LakeError
 from lake.manifest import Lake
 from lake.rows import STREAMS, TABLES, Rows

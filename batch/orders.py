@@ -1,34 +1,17 @@
-"""What each order is worth: net, gross, whether it counts, and its points, as Polars expressions over the history.
-
-Written apart from the stream's folds on purpose: the two are compared customer by customer.
-"""
-
-from datetime import datetime
-from fractions import Fraction
+"""Each order's state over a history that was read, and what it is worth (lake/valuing.py)."""
 
 import polars as pl
 
-from batch import identity
 from batch.history import History
-from events import instants, money
-from events.orders import COUNTING, PAID_ONCE, UNTOLD
+from events.orders import UNTOLD
 from events.programs import Program
+from lake import valuing
 from lake.versions import STATE
-
-_SINCE_EVER = -(1 << 63)
-_MOST = (1 << 63) - 1
 
 
 def worth(history: History, program: Program) -> pl.DataFrame:
-    """One row per order: order_id, customer_id (null: a guest's), processed_at, net, gross, counted, guest, and points.
-
-    The customer is whom the order's owner is in the end, with all merges.
-
-    `guest` is an order that would count but for its missing customer. Points: `earned` before anything was taken
-    back, `total` what the order now deserves, `reversed` their difference. Amounts in minor units; net and gross say
-    nothing of an order that neither counts nor was ever paid.
-    """
-    return valued(states(history), history.merged(), program)
+    """What each order is worth by all that was read, with all merges: see `valued` of lake/valuing.py."""
+    return valuing.valued(states(history), history.merged(), program)
 
 
 def states(history: History) -> pl.DataFrame:
@@ -44,57 +27,6 @@ def states(history: History) -> pl.DataFrame:
         )
         .select(STATE)
     )
-
-
-def valued(found: pl.DataFrame, merged: pl.DataFrame, program: Program) -> pl.DataFrame:
-    """What orders in these states are worth under a program; `merged` (customer_id, into) is who is somebody else."""
-    states = found.with_columns(_policies(program, found["processed_at"]))
-    paid = pl.col("status").is_in(COUNTING)
-    alive = ~(pl.col("test") | pl.col("cancelled") | pl.col("deleted"))
-    owned = pl.col("customer_id").is_not_null()
-    beyond = (
-        pl.when(pl.col("refunds") == "goods")
-        .then(0)
-        .when(pl.col("refunds") == "money")
-        .then("money_beyond")
-        .otherwise("beyond")
-    )
-    frame = (
-        states.with_columns(priced=(pl.col("left") - beyond).clip(0, money.MAX_MINOR))
-        .with_columns(
-            # A refunded order has none, whatever amounts it shows.
-            net=pl.when(pl.col("status") == "refunded").then(0).otherwise(pl.col("priced") - _tax_in("priced")),
-            gross=pl.col("gross") - pl.col("gross_tax") * pl.col("excluded"),
-        )
-        .select(
-            "order_id",
-            "customer_id",
-            "processed_at",
-            "net",
-            gross=pl.max_horizontal("net", "gross"),
-            counted=alive & paid & owned,
-            guest=alive & paid & ~owned,
-            paid=pl.col("status").is_in(PAID_ONCE) & ~pl.col("test") & owned,
-        )
-    )
-    frame = identity.owned(frame, identity.resolved(merged))
-    at = frame["processed_at"]
-    return frame.with_columns(
-        earned=points(frame["gross"], at, program) * frame["paid"],
-        total=points(frame["net"], at, program) * frame["counted"],
-    ).with_columns(reversed=pl.col("earned") - pl.col("total"))
-
-
-def _policies(program: Program, at: pl.Series) -> list[pl.Series]:
-    """For an order of each instant: `refunds`, what one takes off, and whether tax is `excluded`."""
-    starts, refunds, excluded = [_SINCE_EVER], ["goods"], [False]
-    # Of two of one instant the last holds, as the program lists them.
-    for policy in program.policies:
-        starts.append(_start(policy.effective_from))
-        refunds.append(policy.refunds)
-        excluded.append(policy.taxes == "excluded")
-    found = pl.Series(starts, dtype=pl.Int64).search_sorted(at, side="right") - 1
-    return [pl.Series("refunds", refunds)[found], pl.Series("excluded", excluded)[found]]
 
 
 def _refunds(history: History, found: pl.DataFrame) -> pl.DataFrame:
@@ -126,58 +58,3 @@ def _refunds(history: History, found: pl.DataFrame) -> pl.DataFrame:
             money_beyond=pl.col("money_beyond").sum(),
         )
     )
-
-
-def _tax_in(amount: str) -> pl.Expr:
-    """The tax in an amount at the order's prices, where it is excluded: the goods' share, as they are left or were."""
-    none_left = pl.col("left") <= 0
-    whole = pl.when(none_left).then(pl.col("gross").clip(lower_bound=0)).otherwise(pl.col("left"))
-    tax = pl.when(none_left).then("gross_tax").otherwise(pl.col("tax").clip(lower_bound=0))
-    # Products of two amounts leave 64 bits.
-    tax, part = pl.min_horizontal(tax, whole).cast(pl.Int128), pl.col(amount).cast(pl.Int128)
-    share = (2 * tax * part + whole) // (2 * whole)
-    return pl.when(pl.col("excluded") & (whole > 0)).then(share).otherwise(0).cast(pl.Int64)
-
-
-def points(amounts: pl.Series, at: pl.Series, program: Program) -> pl.Series:
-    """floor(amount x rate) by the rule with the latest effective_from not after each instant; amounts >= 0.
-
-    Of two rules of one instant the later in the list holds. An order has MAX_POINTS at most.
-    """
-    starts, rates = _rules(program)
-    rule = pl.Series(starts, dtype=pl.Int64).search_sorted(at, side="right").cast(pl.Int64) - 1
-    frame = pl.DataFrame({"amount": amounts, "rule": rule}).with_row_index("row")
-    done = [pl.DataFrame(schema={"row": pl.UInt32, "points": pl.Int64})]
-    for part in frame.partition_by("rule"):
-        given = _floor(part["amount"], rates[part["rule"][0]])
-        done.append(part.select("row", given.alias("points")))
-    return pl.concat(done).sort("row")["points"]
-
-
-def _rules(program: Program) -> tuple[list[int], list[Fraction]]:
-    """The rules' starts, ascending, and points per minor unit under each."""
-    unit = 10 ** money.exponent(program.currency)
-    rules = sorted(
-        (
-            (
-                _start(rule.effective_from),
-                Fraction(rule.points_per_unit) / unit,
-            )
-            for rule in program.rules
-        ),
-        key=lambda rule: rule[0],
-    )
-    return [start for start, _ in rules], [rate for _, rate in rules]
-
-
-def _start(effective_from: datetime | None) -> int:
-    return _SINCE_EVER if effective_from is None else instants.from_datetime(effective_from)
-
-
-def _floor(amounts: pl.Series, rate: Fraction) -> pl.Series:
-    most = amounts.max() or 0
-    assert isinstance(most, int)
-    if most * rate.numerator <= _MOST:
-        return (amounts * rate.numerator // rate.denominator).clip(upper_bound=money.MAX_POINTS)
-    exact = [min(amount * rate.numerator // rate.denominator, money.MAX_POINTS) for amount in amounts.to_list()]
-    return pl.Series(exact, dtype=pl.Int64)

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 from psycopg import Connection
 
-from batch import arrival, frames, identity, orders, rescoring, rfm, runs, windows
+from batch import arrival, frames, orders, rescoring, runs, windows
 from batch.history import History
 from batch.publishing import Publish, publishing
 from batch.rescoring import OnProgress, Patience
@@ -24,7 +24,7 @@ from books import unknown_shops
 from events import instants, keys, topics
 from events.messages import Message
 from events.programs import CutPoints, Program
-from lake import filling, reading
+from lake import filling, identity, reading, rfm, valuing
 from lake.filling import LakeError
 from lake.manifest import Lake
 from runtime.ports import Publisher
@@ -223,7 +223,7 @@ class _Run:
         self.from_lake = then.webhooks, then.unreadable
         merged = identity.holding(then.links, then.kept)
         everyone = then.known.join(merged, on="customer_id", how="anti", maintain_order="left")
-        return self._standings(everyone, orders.valued(then.orders, merged, self.program))
+        return self._standings(everyone, valuing.valued(then.orders, merged, self.program))
 
     def score(self) -> tuple[pl.DataFrame, CutPoints]:
         """Everyone's standing as of the run's time, under cut points made from it."""

@@ -6,8 +6,9 @@ from typing import Any, Final
 import polars as pl
 from psycopg import Connection
 
-from batch import frames, rfm
+from batch import frames
 from events.programs import CutPoints, Program
+from lake import rfm
 
 #: Everything of a row that is a number or a name of ours.
 COMPARED: Final = (

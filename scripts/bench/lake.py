@@ -16,9 +16,8 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
-from batch import identity, orders, rfm
 from events import instants
-from lake import versions
+from lake import identity, rfm, valuing, versions
 from lake.manifest import Lake, Root, ShopFiles
 from lake.rows import TABLES
 from runtime import duck
@@ -151,7 +150,7 @@ def _recompute(folder: Path, until: int | None) -> int:
     program, at = data.program(), _END if until is None else until
     then = versions.as_of([folder / layer.path for layer in files.layers], until).collect()
     merged = identity.holding(pl.DataFrame(schema=TABLES["links"]), pl.DataFrame(schema=TABLES["kept"]))
-    worth = orders.valued(then, merged, program)
+    worth = valuing.valued(then, merged, program)
     everyone = worth.select("customer_id").unique().with_columns(now=pl.lit(at, dtype=pl.Int64))
     found = rfm.values(everyone, worth, program.look_back_days)
     cut_points = rfm.find_cut_points(found, program, instants.to_datetime(at))

@@ -208,14 +208,14 @@ MUTANTS = [
     ),
     Mutant(
         "the batch's products leave 64 bits",
-        "batch/orders.py",
+        "lake/valuing.py",
         ".cast(pl.Int128), pl.col(amount).cast(pl.Int128)",
         ", pl.col(amount)",
         (POLICIES,),
     ),
     Mutant(
         "the batch looks at the policy of a moment before",
-        "batch/orders.py",
+        "lake/valuing.py",
         '.search_sorted(at, side="right") - 1\n    return [pl',
         '.search_sorted(at - 1, side="right") - 1\n    return [pl',
         (POLICIES,),

@@ -8,10 +8,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from batch import orders, rfm, windows
+from batch import orders, windows
 from batch.history import History
 from events import instants, webhook_topics
 from events.programs import CutPoints, Program
+from lake import rfm
 from tests import oracle, stores
 
 SEEDS = range(24)

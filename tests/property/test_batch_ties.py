@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from batch import orders, rfm, windows
+from batch import orders, windows
 from events import instants
 from events.programs import CutPoints, Program
+from lake import rfm
 from tests import oracle
 from tests.golden.test_golden import FILES, read
 from tests.property import test_batch_oracle as batch

@@ -11,6 +11,7 @@ from batch import orders
 from batch.history import History
 from events import instants, topics
 from events.programs import Program
+from lake import valuing
 
 SHOP = "worth.myshopify.com"
 T = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -24,7 +25,7 @@ def program(*rules: tuple[datetime | None, str], currency: str = "USD") -> Progr
 
 def points(amounts: list[int], at: list[datetime], found: Program) -> list[int]:
     times = pl.Series([instants.from_datetime(each) for each in at], dtype=pl.Int64)
-    return orders.points(pl.Series(amounts, dtype=pl.Int64), times, found).to_list()
+    return valuing.points(pl.Series(amounts, dtype=pl.Int64), times, found).to_list()
 
 
 def test_points_are_floors_of_exact_products() -> None:

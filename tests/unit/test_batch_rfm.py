@@ -6,9 +6,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from batch import rfm
 from events import instants
 from events.programs import GRID, CutPoints, Program
+from lake import rfm
 
 SHOP = "edges.myshopify.com"
 T = datetime(2026, 3, 1, 12, tzinfo=UTC)

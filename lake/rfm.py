@@ -13,7 +13,7 @@ from events.programs import MIN_CUSTOMERS, PROSPECTS, CutPoints, Program, defaul
 def values(customers: pl.DataFrame, orders: pl.DataFrame, look_back_days: int | None) -> pl.DataFrame:
     """Each customer's values as of their own column `now` (microseconds).
 
-    `customers` has customer_id and now; `orders` is what orders.worth gives. Adds balance (points), recency_days
+    `customers` has customer_id and now; `orders` is what valuing.valued gives. Adds balance (points), recency_days
     (null for a Prospect), frequency, monetary (minor units) and last_order_at (microseconds).
     """
     theirs = orders.join(customers.select("customer_id", "now"), on="customer_id", how="inner").filter(

@@ -23,6 +23,9 @@ CHUNK = 5_000
 #: Rows that wait before they are merged, at least: merging fewer costs more than it frees.
 PENDING = 100_000
 
+#: Tables of the lake that a run stands on; what was in an order it does not ask.
+_ASKED = tuple(name for name in TABLES if name != "lines")
+
 _KEY = ("updated_at", "triggered_at", "webhook_id", "digest")
 
 _STREAMS = list(STREAMS)
@@ -133,7 +136,7 @@ class History:
         rows.take(messages)
         self.webhooks += rows.webhooks
         self.unreadable += rows.unreadable
-        for name in TABLES:
+        for name in _ASKED:
             self._kept(name).add(rows.frame(name))
 
     def _kept(self, name: str) -> Kept:
@@ -153,7 +156,7 @@ class History:
             return
         self.webhooks += files.webhooks
         self.unreadable += files.unreadable
-        for name in TABLES:
+        for name in _ASKED:
             found = lake.scan(files.parts(name, until), name)
             if until is not None:
                 found = found.filter(pl.col("told_at") <= until)

@@ -1,6 +1,6 @@
 """What a Shopify order or refund says, in our terms: amounts in minor units, instants in microseconds."""
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from typing_extensions import TypedDict
 
@@ -34,6 +34,22 @@ class Snapshot(TypedDict):
     gross: int
     gross_tax: int
     refund_ids: list[str] | None  # None: the payload had no such field
+
+
+class Line(NamedTuple):
+    """A line of an order: ids as text, `price` of one piece and `discount` of all of them in minor units.
+
+    `quantity` are the pieces ordered, `left` those of them that neither an edit nor a refund took away.
+    """
+
+    product_id: str | None
+    variant_id: str | None
+    sku: str | None
+    gift_card: bool
+    quantity: int
+    left: int
+    price: int
+    discount: int
 
 
 #: A refund: [created_at in microseconds; goods, their tax, what was given beyond the goods, money paid back], the last
@@ -177,6 +193,44 @@ def _gift_lines(payload: dict[str, Any], currency: str) -> tuple[int, int]:
 def share(amount: int, part: int, whole: int) -> int:
     """amount x part / whole, half of a minor unit rounded up; 0 of nothing. None of the three is below 0."""
     return (2 * amount * part + whole) // (2 * whole) if whole else 0
+
+
+def lines(payload: dict[str, Any], currency: str) -> list[Line]:
+    """An order's lines as a snapshot tells them. Nobody's order is lost for a line: what cannot be read is 0 or null."""
+    return [_line(line, currency) for line in payload.get("line_items") or [] if line]
+
+
+def _line(line: dict[str, Any], currency: str) -> Line:
+    allocations = line.get("discount_allocations")
+    if allocations:
+        discount = sum(_spare_amount(each, "amount", currency) or 0 for each in allocations if each)
+    else:
+        discount = _spare_amount(line, "total_discount", currency) or 0
+    quantity = _spare_count(line, "quantity", 1)
+    return Line(
+        _spare_id(line.get("product_id")),
+        _spare_id(line.get("variant_id")),
+        line.get("sku"),
+        line.get("gift_card") is True,
+        quantity,
+        min(_spare_count(line, "current_quantity", quantity), quantity),
+        _within(_spare_amount(line, "price", currency) or 0),
+        _within(discount),
+    )
+
+
+def _spare_count(line: dict[str, Any], name: str, default: int) -> int:
+    try:
+        return _count(line, name, default)
+    except BadEvent:
+        return default
+
+
+def _spare_id(value: Any) -> str | None:
+    try:
+        return keys.resource_id(value)
+    except BadEvent:
+        return None
 
 
 def _taxes(payload: dict[str, Any], currency: str, base: int, subtotal: int, refunds: list[Refund]) -> tuple[int, int]:

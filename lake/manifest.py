@@ -22,7 +22,7 @@ import polars as pl
 from lake.rows import TABLES
 
 #: Of the files' shape: a lake of another is made anew.
-VERSION: Final = 2
+VERSION: Final = 3
 
 #: Seconds that a file stays after nothing names it any more: a reader may have begun before.
 OLD: Final = 3600.0

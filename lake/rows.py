@@ -43,6 +43,25 @@ TABLES: Final[dict[str, Schema]] = {
         "refund_ids": pl.List(pl.String),
         "told_at": pl.Int64,
     },
+    # What was in the order, a row a snapshot: lists with an element for each line (events/orders.py: Line).
+    "lines": {
+        "order_id": pl.String,
+        "updated_at": pl.Int64,
+        "triggered_at": pl.Int64,
+        "webhook_id": pl.String,
+        "digest": pl.String,
+        "source": pl.String,
+        "discount_codes": pl.List(pl.String),
+        "product_ids": pl.List(pl.String),
+        "variant_ids": pl.List(pl.String),
+        "skus": pl.List(pl.String),
+        "gift_cards": pl.List(pl.Boolean),
+        "quantities": pl.List(pl.Int64),
+        "left": pl.List(pl.Int64),
+        "prices": pl.List(pl.Int64),
+        "discounts": pl.List(pl.Int64),
+        "told_at": pl.Int64,
+    },
     "refunds": {
         "order_id": pl.String,
         "refund_id": pl.String,
@@ -140,6 +159,15 @@ class Rows:
             found["refund_ids"],
             at,
         )
+        self._add(
+            "lines",
+            order_id,
+            *found["key"],
+            webhook.payload.get("source_name"),
+            [code for each in webhook.payload.get("discount_codes") or [] if each and (code := each.get("code"))],
+            *_columns(orders.lines(webhook.payload, self.currency)),
+            at,
+        )
 
     def _claim(self, customer_id: str, webhook: envelopes.Webhook) -> None:
         address = webhook.payload.get("address")
@@ -156,6 +184,11 @@ class Rows:
         self._add("kept", kept, rank, at)
         self._add("people", kept, webhook.event_time, True, at)
         self._add("people", deleted, webhook.event_time, False, at)
+
+
+def _columns(lines: list[orders.Line]) -> list[list[Any]]:
+    """A list for each field of a line."""
+    return [list(each) for each in zip(*lines, strict=True)] or [[] for _ in orders.Line._fields]
 
 
 def _check_customer(webhook: envelopes.Webhook) -> None:

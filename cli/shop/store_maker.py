@@ -45,7 +45,7 @@ class _Shopper:
     weight: float
     begins: int
     ends: int
-    prices: list[int] = field(default_factory=list)
+    products: list[int] = field(default_factory=list)
 
 
 def make_store(
@@ -66,7 +66,7 @@ class _Maker:
         self.currency = currency
         self.unit = 10 ** money.exponent(currency)
         self._ids = {"order": 5_600_000_000_000, "customer": 7_100_000_000_000, "line": 14_000_000_000_000}
-        self._products = [round(random.lognormvariate(3.3, 0.7) * 2) * self.unit // 2 for _ in range(60)]
+        self._prices = [round(random.lognormvariate(3.3, 0.7) * 2) * self.unit // 2 for _ in range(60)]
         self._orders = 1000
 
     def _id(self, kind: str) -> int:
@@ -104,7 +104,8 @@ class _Maker:
         weight = 0.0 if random.random() < _PROSPECTS and number > 0 else random.lognormvariate(0, 1.1)
         # Half stay; the others are gone after some weeks or months.
         stays = _YEAR if random.random() < 0.45 else round(random.expovariate(1 / (75 * DAY)))
-        return _Shopper(person, weight, begins, min(begins + stays, self.until), random.sample(self._products, 6))
+        liked = random.sample(range(len(self._prices)), 6)
+        return _Shopper(person, weight, begins, min(begins + stays, self.until), liked)
 
     def _order_events(self, shopper: _Shopper) -> list[_Event]:
         """Everything that is sent about one order, as far as it has happened."""
@@ -146,11 +147,13 @@ class _Maker:
         random = self.random
         lines = []
         discount = random.choice((10, 15, 20)) if random.random() < _DISCOUNTED else 0
-        for price in random.sample(shopper.prices, random.choice((1, 1, 1, 2, 2, 3))):
-            quantity = random.choice((1, 1, 1, 1, 2, 3))
-            lines.append(Line(self._id("line"), price, quantity, price * quantity * discount // 100, gift_card=False))
+        for product in random.sample(shopper.products, random.choice((1, 1, 1, 2, 2, 3))):
+            price, quantity = self._prices[product], random.choice((1, 1, 1, 1, 2, 3))
+            off = price * quantity * discount // 100
+            lines.append(Line(self._id("line"), product, price, quantity, off, gift_card=False))
         if random.random() < _GIFT_CARDS:
-            lines.append(Line(self._id("line"), random.choice((25, 50, 100)) * self.unit, 1, 0, gift_card=True))
+            price = random.choice((25, 50, 100)) * self.unit
+            lines.append(Line(self._id("line"), 0, price, 1, 0, gift_card=True))
         return lines
 
     def _afterwards(self, order: Order) -> list[_Event]:

@@ -16,6 +16,10 @@ _OFFSET: Final = timezone(timedelta(hours=-5))
 #: Presentment amounts: what the customer saw, in cents of a dollar.
 _EUR_RATE: Final = 92
 
+#: The ids of the first product and of its one variant.
+_PRODUCTS: Final = 8_200_000_000_000
+_VARIANTS: Final = 44_100_000_000_000
+
 
 @dataclass
 class Person:
@@ -37,9 +41,10 @@ class Person:
 
 @dataclass
 class Line:
-    """An order's line; `price` of one piece and `discount` of all of them in minor units."""
+    """An order's line; `price` of one piece and `discount` of all of them in minor units, `product` its number."""
 
     ident: int
+    product: int
     price: int
     quantity: int
     discount: int
@@ -165,10 +170,10 @@ def _line(number: int, line: Line, order: Order, at: int) -> dict[str, Any]:
         "total_discount": "0.00" if money.exponent(order.currency) == 2 else "0",
         "discount_allocations": [allocation] if line.discount else [],
         "gift_card": line.gift_card,
-        "product_id": None if line.gift_card else line.ident % 100_000,
-        "variant_id": None if line.gift_card else line.ident % 100_000 + 1,
-        "sku": None if line.gift_card else f"NEST-{line.ident % 1000:03d}",
-        "name": "Gift card" if line.gift_card else f"Nesting box {line.ident % 1000}",
+        "product_id": None if line.gift_card else _PRODUCTS + line.product,
+        "variant_id": None if line.gift_card else _VARIANTS + line.product,
+        "sku": None if line.gift_card else f"NEST-{line.product:03d}",
+        "name": "Gift card" if line.gift_card else f"Nesting box {line.product}",
         "requires_shipping": not line.gift_card,
         "taxable": not line.gift_card,
     }

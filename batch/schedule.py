@@ -1,4 +1,4 @@
-"""The scheduled run: each shop's batch once a day, at its program's local time.
+"""The scheduled run: each shop's batch once a day, at its program's local time, and then its analysts' file.
 
 Programs are looked up again every few seconds, so a new shop or a changed time needs no restart. One batch runs at a
 time; a run that is late by no more than GRACE is made up for once.
@@ -19,10 +19,12 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from batch import frames, segments
+from batch.analytics import making
 from batch.publishing import Publish, publishing
 from batch.runs import RunReport
 from books import dead_letters, imports, unknown_shops
 from events.programs import Program
+from lake.filling import LakeError
 from runtime import health
 from runtime.ports import Publisher, PublishError
 from runtime.settings import Settings
@@ -41,6 +43,9 @@ ALIVE: Final = 120.0
 
 Run = Callable[[str, datetime], RunReport]
 
+#: Makes a shop's analysts' file.
+Analytics = Callable[[str], making.Made]
+
 
 def main(settings: Settings, publisher: Publisher, stop: threading.Event | None = None) -> int:
     """Runs every shop's batch at its time until SIGTERM or SIGINT (or `stop`); the exit code.
@@ -52,7 +57,7 @@ def main(settings: Settings, publisher: Publisher, stop: threading.Event | None 
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, lambda *_: ending.set())
 
-    def on_progress(_stage: str, _done: int, _total: int | None) -> None:
+    def on_progress(*_: Any) -> None:
         if ending.is_set():
             raise frames.BatchError("the schedule was told to end")
 
@@ -60,6 +65,7 @@ def main(settings: Settings, publisher: Publisher, stop: threading.Event | None 
         schedule = Schedule(
             settings,
             lambda shop, as_of: segments.connected(settings, publish, shop, as_of, on_progress=on_progress),
+            (lambda shop: making.main(settings, shop, on_progress=on_progress)) if settings.batch_analytics else None,
         )
         schedule.start()
         pulse = health.Pulse(ALIVE)
@@ -112,9 +118,10 @@ def forget(settings: Settings) -> None:
 class Schedule:
     """The shops' jobs, one each, kept in step with the programs."""
 
-    def __init__(self, settings: Settings, run: Run) -> None:
+    def __init__(self, settings: Settings, run: Run, analytics: Analytics | None = None) -> None:
         self._settings = settings
         self._run = run
+        self._analytics = analytics
         self._at: dict[str, tuple[str, str]] = {}
         #: Why it does not keep up with the programs, in words.
         self.waiting: list[str] = []
@@ -192,6 +199,20 @@ class Schedule:
                 report.rounds,
                 report.seconds,
             )
+            self._make_file(shop)
+
+    def _make_file(self, shop: str) -> None:
+        """The shop's file for analysts. Without it the batch is as good: the one of the day before stands."""
+        if self._analytics is None:
+            return
+        try:
+            made = self._analytics(shop)
+        except (frames.BatchError, LakeError, psycopg.Error) as error:
+            log.error("the analysts' file of %s could not be made: %s", shop, error)
+        except Exception:
+            log.exception("the analysts' file of %s could not be made", shop)
+        else:
+            log.info("the analysts' file of %s: %d bytes, %.1f s", shop, made.size, made.seconds)
 
 
 class Daily(BaseTrigger):  # type: ignore[misc]

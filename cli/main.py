@@ -21,7 +21,7 @@ _USE: Final = "Use it"
 _WORDS: Final = frozenset(
     {
         *("demo", "play", "up", "worker", "sink", "api", "migrate", "rebuild", "topics"),
-        *("import", "shops", "programs", "keys", "batch", "lake", "dead-letters", "privacy"),
+        *("import", "shops", "programs", "keys", "batch", "lake", "sql", "dead-letters", "privacy"),
     }
 )
 
@@ -88,6 +88,10 @@ def command(word: str | None = None) -> typer.Typer:
         from cli.commands import lake
 
         app.add_typer(lake.lake_app, name="lake", rich_help_panel=_USE)
+    if "sql" in wanted:
+        from cli.commands import sql
+
+        app.command(rich_help_panel=_USE)(sql.sql)
     if wanted & {"dead-letters", "privacy"}:
         from cli.commands import books
 

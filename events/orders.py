@@ -196,7 +196,7 @@ def share(amount: int, part: int, whole: int) -> int:
 
 
 def lines(payload: dict[str, Any], currency: str) -> list[Line]:
-    """An order's lines as a snapshot tells them. Nobody's order is lost for a line: what cannot be read is 0 or null."""
+    """An order's lines as a snapshot tells them. No order is lost for a line: what cannot be read is 0 or null."""
     return [_line(line, currency) for line in payload.get("line_items") or [] if line]
 
 

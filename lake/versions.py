@@ -40,7 +40,7 @@ SCHEMA: Final = {
 #: Of a build: DuckDB spills beyond it.
 MEMORY: Final = "2GB"
 
-_TYPES: Final = {pl.String: "VARCHAR", pl.Int64: "BIGINT", pl.Boolean: "BOOLEAN"}
+_TYPES: Final[dict[Any, str]] = {pl.String: "VARCHAR", pl.Int64: "BIGINT", pl.Boolean: "BOOLEAN"}
 
 #: The tables whose rows make an order's versions.
 _TELLING: Final = ("snapshots", "events", "refunds")
@@ -109,9 +109,9 @@ def build(target: Path, rows: Mapping[str, Sequence[Path]], told: Mapping[str, S
     """
     with duck.connected(MEMORY, target.parent / ".spill") as connection:
         for name in _TELLING:
-            connection.execute(f"CREATE VIEW {name} AS {_select(name, rows[name])}")
+            connection.execute(f"CREATE VIEW {name} AS {select(name, rows[name])}")
         asked = [
-            f"SELECT order_id FROM ({_select(name, files)})"  # noqa: S608 - our own names
+            f"SELECT order_id FROM ({select(name, files)})"  # noqa: S608 - our own names
             for name, files in (told or rows).items()
             if files and name in _TELLING
         ]
@@ -120,16 +120,17 @@ def build(target: Path, rows: Mapping[str, Sequence[Path]], told: Mapping[str, S
         connection.execute(_BUILD.replace("{target}", duck.quoted(target)))
 
 
-def _select(name: str, files: Sequence[Path]) -> str:
+def select(name: str, files: Sequence[Path]) -> str:
+    """DuckDB's query of all rows of a table of the lake in these files."""
     if files:
         listed = ", ".join(f"'{duck.quoted(path)}'" for path in files)
         return f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false)"  # noqa: S608 - our own names
-    columns = ", ".join(f"NULL::{_type(kind)} AS {column}" for column, kind in TABLES[name].items())
+    columns = ", ".join(f'NULL::{_type(kind)} AS "{column}"' for column, kind in TABLES[name].items())
     return f"SELECT {columns} WHERE false"
 
 
 def _type(kind: Any) -> str:
-    return "VARCHAR[]" if kind == pl.List(pl.String) else _TYPES[kind]
+    return f"{_type(kind.inner)}[]" if isinstance(kind, pl.List) else _TYPES[kind]
 
 
 def as_of(layers: Sequence[Path], until: int | None) -> pl.LazyFrame:

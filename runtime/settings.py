@@ -21,6 +21,12 @@ class OperatorSettings(BaseSettings):
     lake_dir: Annotated[
         Path | None, Field(description="where the lake's Parquet files are kept; `lake` in the data folder without")
     ] = None
+    analytics_dir: Annotated[
+        Path | None, Field(description="where the analysts' files are made; `analytics` in the data folder without")
+    ] = None
+    batch_analytics: Annotated[
+        bool, Field(description="after each scheduled batch its shop's analysts' file is made anew")
+    ] = True
     master_key: Annotated[
         SecretStr | None,
         Field(description="32 random bytes in base64: wraps customers' keys; embedded: a file; NEW,OLD while rotated"),
@@ -78,6 +84,11 @@ class OperatorSettings(BaseSettings):
     def lake(self) -> Path:
         """The lake's folder."""
         return self.data / "lake" if self.lake_dir is None else self.lake_dir.expanduser()
+
+    def analytics_file(self, shop: str) -> Path:
+        """A shop's analysts' file, which holds that shop alone."""
+        folder = self.data / "analytics" if self.analytics_dir is None else self.analytics_dir.expanduser()
+        return folder / shop / "analytics.duckdb"
 
     def topic(self, name: str) -> str:
         """A topic's name on the broker."""

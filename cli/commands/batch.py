@@ -3,6 +3,7 @@
 import json
 import sys
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -89,6 +90,69 @@ def segments(
         common.out.print(report.detail, style="yellow", markup=False)
     common.out.print(f"{report.customers:,} customers from {report.webhooks:,} webhooks, {done}.")
     common.out.print(f"run {report.run_id}")
+
+
+@batch_app.command("analytics")
+def analytics(
+    shop: Annotated[
+        str | None, typer.Option("--shop", help="The shop's domain. Without: every shop.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file to make, of one shop.", show_default="in the data folder")
+    ] = None,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="The same as Parquet too: a file a table, in a folder beside.")
+    ] = False,
+    database: Database = None,
+    data: Data = None,
+) -> None:
+    """Make the analysts' file: all of a shop as DuckDB tables. `loyalnest sql` asks it.
+
+    Whoever has it open keeps the old one. It holds no addresses. After each scheduled batch it is made anew.
+    """
+    if out is not None and shop is None:
+        raise CommandError("--out is one shop's file: give --shop too")
+    with common.attached(common.read_settings(database=database, data=data)) as settings:
+        failed = [name for name in _shops(settings, shop) if not _make_file(settings, name, out, parquet)]
+    if failed:
+        raise CommandError(f"no file was made of {', '.join(failed)}")
+
+
+def _shops(settings: Settings, shop: str | None) -> list[str]:
+    if shop is not None:
+        return [common.shop_name(shop)]
+    from batch import frames
+
+    with frames.connect(settings) as connection:
+        return [each.shop for each in frames.programs(connection)]
+
+
+def _make_file(settings: Settings, shop: str, out: Path | None, parquet: bool) -> bool:
+    """Whether it was made: what stops one shop's stops no other's."""
+    from batch.analytics import making
+
+    with bar() as progress:
+        task = progress.add_task(f"the analysts' file of {shop}", total=None)
+        try:
+            made = making.main(
+                settings,
+                shop,
+                out,
+                parquet,
+                lambda _, done, total: progress.update(task, completed=done, total=total),
+            )
+        except Exception as error:
+            if common.is_debugging():
+                raise
+            common.err.print(f"{shop}: {common.sentence(error)}", markup=False, soft_wrap=True)
+            return False
+    common.out.print(
+        f"{shop}: {made.rows['customers']:,} customers, {made.rows['orders']:,} orders in"
+        f" {made.size / 2**20:,.1f} MiB, made in {made.seconds:.1f} s",
+        markup=False,
+    )
+    common.out.print(str(made.path), markup=False, soft_wrap=True)
+    return True
 
 
 @batch_app.command("parity")

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -79,6 +80,32 @@ def test_a_failed_batch_is_told_and_the_schedule_lives(caplog: pytest.LogCapture
     made = Schedule(UNUSED, fail)
     made._batch("a.myshopify.com")
     assert "the batch of a.myshopify.com failed: a.myshopify.com as of 0 s" in caplog.text
+
+
+def test_each_batch_is_followed_by_the_shops_file_and_one_that_fails_stops_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made: list[str] = []
+
+    def run(shop: str, as_of: datetime) -> Any:
+        if shop.startswith("a"):
+            raise frames.BatchError("no batch")
+        return SimpleNamespace(detail=None, customers=1, version="v", rounds=0, seconds=0.1)
+
+    def analytics(shop: str) -> Any:
+        made.append(shop)
+        if shop.startswith("b"):
+            raise OSError("the disk is full")
+        return SimpleNamespace(size=7, seconds=0.1)
+
+    schedule_ = Schedule(UNUSED, run, analytics)
+    for shop in ("a", "b", "c"):
+        schedule_._batch(shop)
+    assert made == ["b", "c"]
+    assert "the analysts' file of b could not be made" in caplog.text
+    assert "the disk is full" in caplog.text
+    Schedule(UNUSED, run)._batch("c")
+    assert made == ["b", "c"]
 
 
 class OneLoop(WellPublisher):

@@ -1,0 +1,221 @@
+"""Making the analysts' file of a shop: aside, and swapped in by one rename once it is whole.
+
+Whoever has the old one open keeps it; whoever opens the file afterwards sees the new one. A process that is killed
+leaves a folder beside the file, which the next one removes.
+"""
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import duckdb
+from psycopg import Connection
+
+from batch import frames
+from batch.analytics import staging
+from batch.analytics.tables import LARGEST_BASKET, LEAST_PAIRS, MOST_PAIRS, TABLES, VERSION
+from events import instants, money
+from events.programs import Program
+from lake import filling
+from lake.filling import LakeError
+from lake.manifest import Lake, ShopFiles
+from runtime import duck, patience
+from runtime.settings import Settings
+
+#: Of DuckDB, which spills beyond it.
+MEMORY: Final = "2GB"
+
+#: Whoever fills the lake now is waited for (seconds).
+PATIENCE: Final = 600.0
+
+#: What a stage is called, and how many of how many are done.
+OnProgress = Callable[[str, int, int], None]
+
+
+class Made(NamedTuple):
+    """A shop's file: where it is, its bytes, rows by table, the instant (microseconds) that it holds for, seconds."""
+
+    shop: str
+    path: Path
+    size: int
+    rows: dict[str, int]
+    made_at: int
+    seconds: float
+
+
+def main(
+    settings: Settings,
+    shop: str,
+    out: Path | None = None,
+    parquet: bool = False,
+    on_progress: OnProgress = lambda *_: None,
+) -> Made:
+    """Makes a shop's file, at `out` or where `settings.analytics_file` has it; with `parquet` its tables beside it too.
+
+    BatchError, LakeError and psycopg.Error say what went wrong: then the old file stands as it was.
+    """
+    with frames.connect(settings) as connection:
+        target = settings.analytics_file(shop) if out is None else out
+        now = instants.from_datetime(datetime.now(UTC))
+        return make(connection, Lake(settings.lake), shop, target, now, parquet, on_progress)
+
+
+def make(
+    connection: Connection[Any],
+    lake: Lake,
+    shop: str,
+    target: Path,
+    made_at: int,
+    parquet: bool = False,
+    on_progress: OnProgress = lambda *_: None,
+) -> Made:
+    """As `main`, over an autocommit connection, as of an instant (microseconds): what happens after it is not yet."""
+    began = time.monotonic()
+    program = frames.program(connection, shop)
+    with _held(connection, shop):
+        patience.retried(partial(filling.fill, connection, lake), LakeError, PATIENCE, every=1.0)
+        files = lake.shop(filling.root_of(connection, lake), shop)
+        if files is None or files.told:
+            raise frames.BatchError(f"the lake lacks {shop}: try again, or run `loyalnest lake rebuild`")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for left in target.parent.glob(f".{target.name}.*"):
+            shutil.rmtree(left)
+        aside = target.parent / f".{target.name}.{os.getpid()}"
+        aside.mkdir()
+        try:
+            fresh = aside / "fresh.duckdb"
+            with duck.connected(MEMORY, aside / "spill", fresh) as into:
+                _stage(connection, lake, files, program, into, aside)
+                rows = _fill(into, program, made_at, on_progress)
+                if parquet:
+                    _write_parquet(into, aside / "parquet")
+            _swap(fresh, target)
+            if parquet:
+                _swap_folder(aside / "parquet", target.with_suffix(".parquet"), made_at)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return Made(shop, target, target.stat().st_size, rows, made_at, time.monotonic() - began)
+
+
+@contextmanager
+def _held(connection: Connection[Any], shop: str) -> Iterator[None]:
+    """One file of a shop at a time."""
+    name = ("loyalnest analytics " + shop,)
+    row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", name).fetchone()
+    if row is None or not row[0]:
+        raise frames.BatchError(f"another process is making the analysts' file of {shop}")
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", name)
+
+
+def _stage(
+    connection: Connection[Any],
+    lake: Lake,
+    files: ShopFiles,
+    program: Program,
+    into: duckdb.DuckDBPyConnection,
+    folder: Path,
+) -> None:
+    staging.of_database(connection, program.shop, into, folder)
+    staging.of_program(program, into)
+    staging.of_lake(lake, files, program, into, folder)
+    places = money.exponent(program.currency)
+    unit = f"0.{1:0{places}d}" if places else "1"
+    zone = program.zone.replace("'", "''")
+    # No hash of an address leaves the house: who is known by one alone has another id in each file.
+    salt = secrets.token_hex(16)
+    for macro in (
+        f"money(minor) AS (minor::DECIMAL(18, 0) * {unit})::DECIMAL(18, {places})",
+        f"total(minor) AS (minor::DECIMAL(19, 0) * {unit})::DECIMAL(19, {places})",
+        f"local(instant) AS timezone('{zone}', instant)",
+        f"shown(id) AS CASE WHEN starts_with(id, 'mail-') THEN 'mail-' || left(md5('{salt}' || id), 16) ELSE id END",
+    ):
+        into.execute(f"CREATE TEMP MACRO {macro}")
+
+
+def _fill(into: duckdb.DuckDBPyConnection, program: Program, made_at: int, on_progress: OnProgress) -> dict[str, int]:
+    into.execute("SET TimeZone = 'UTC'")
+    into.execute("SET preserve_insertion_order = false")
+    words = {
+        "made_at": f"make_timestamptz({made_at})",
+        "shop": _text(program.shop),
+        "currency": _text(program.currency),
+        "decimals": str(money.exponent(program.currency)),
+        "zone": _text(program.zone),
+        "look_back_days": "NULL::INTEGER" if program.look_back_days is None else str(program.look_back_days),
+        "look_back_from": (
+            "'-infinity'::TIMESTAMPTZ"
+            if program.look_back_days is None
+            else f"make_timestamptz({made_at - program.look_back_days * instants.DAY})"
+        ),
+        "version": str(VERSION),
+        "most": str(money.MAX_MINOR),
+        "largest_basket": str(LARGEST_BASKET),
+        "least_pairs": str(LEAST_PAIRS),
+        "most_pairs": str(MOST_PAIRS),
+    }
+    rows = {}
+    for done, table in enumerate(TABLES):
+        on_progress(table.name, done, len(TABLES))
+        query = table.query
+        for name, word in words.items():
+            query = query.replace(f"{{{name}}}", word)
+        kind = "VIEW" if table.view else "TABLE"
+        columns = ", ".join(table.columns)
+        if table.view:
+            into.execute(f"CREATE VIEW {table.name} ({columns}) AS {query}")
+        else:
+            into.execute(f"CREATE TABLE {table.name} AS SELECT * FROM ({query}) AS found ({columns})")
+            (rows[table.name],) = into.execute(f"SELECT count(*) FROM {table.name}").fetchone() or (0,)
+        into.execute(f"COMMENT ON {kind} {table.name} IS {_text(table.means)}")
+        for column, means in table.columns.items():
+            into.execute(f"COMMENT ON COLUMN {table.name}.{column} IS {_text(means)}")
+    return rows
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _write_parquet(into: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    folder.mkdir()
+    for table in TABLES:
+        target = duck.quoted(folder / f"{table.name}.parquet")
+        into.execute(f"COPY {table.name} TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
+
+
+def _swap(fresh: Path, target: Path) -> None:
+    """The file counts from now on; both its content and its name outlive the machine."""
+    _settle(fresh)
+    fresh.replace(target)
+    _settle(target.parent)
+
+
+def _swap_folder(fresh: Path, link: Path, made_at: int) -> None:
+    """`link` leads to the new folder from now on. The one before stays until the next: somebody may read it."""
+    folder = link.with_name(f"{link.name}.{made_at}")
+    fresh.rename(folder)
+    aside = link.with_name(f".{link.name}.{os.getpid()}")
+    aside.symlink_to(folder.name)
+    aside.replace(link)
+    _settle(link.parent)
+    for old in sorted(link.parent.glob(f"{link.name}.*"))[:-2]:
+        shutil.rmtree(old)
+
+
+def _settle(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,168 @@
+"""What the analysts' file is made of, as files aside: of the database by COPY, of the lake by Polars, never row by row.
+
+Each becomes a relation of DuckDB's, `staged_...`, with instants in microseconds and amounts in minor units; orders have
+theirs (`processed`) as TIMESTAMPTZ too.
+"""
+
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import duckdb
+import polars as pl
+from psycopg import Connection
+
+from batch import frames
+from events.programs import PROSPECTS, Program
+from lake import identity, valuing, versions
+from lake.manifest import Lake, ShopFiles
+from runtime import duck
+
+#: Orders that are valued at a time.
+SLICE: Final = 1_000_000
+
+
+class _Source(NamedTuple):
+    """A relation of the database's: its columns, each with DuckDB's type, and where they come from."""
+
+    columns: str
+    query: str
+
+    @property
+    def struct(self) -> str:
+        """The columns as read_csv takes them."""
+        named = (each.split(":") for each in self.columns.split())
+        return "{" + ", ".join(f"'{name}': '{kind}'" for name, kind in named) + "}"
+
+
+def _us(*names: str) -> str:
+    return ", ".join(frames.microseconds(name) for name in names)
+
+
+_METRICS: Final = [(metric, k) for metric in ("recency", "frequency", "monetary") for k in (1, 2, 3, 4)]
+_DIGITS: Final = "r:TINYINT f:TINYINT m:TINYINT score:VARCHAR segment_id:VARCHAR segment:VARCHAR"
+
+_SOURCES: Final = {
+    "customers": _Source(
+        "customer_id:VARCHAR now:BIGINT balance:BIGINT recency_days:INTEGER frequency:INTEGER monetary:BIGINT"
+        f" {_DIGITS} cut_points_version:VARCHAR merged_into:VARCHAR deleted:BOOLEAN redacted:BOOLEAN",
+        f"SELECT customer_id, {_us('now')}, balance, recency_days, frequency, monetary, r, f, m, score, segment_id,"
+        " segment, cut_points_version, merged_into, deleted, redacted FROM customers WHERE shop = %s",
+    ),
+    "changes": _Source(
+        "id:VARCHAR changed:BIGINT customer_id:VARCHAR recency_days:INTEGER frequency:INTEGER monetary:BIGINT"
+        f" {_DIGITS} cut_points_version:VARCHAR cause:VARCHAR",
+        f"SELECT id, {_us('at')}, customer_id, recency_days, frequency, monetary, r, f, m, score, segment_id, segment,"
+        " cut_points_version, cause FROM rfm_score_history WHERE shop = %s",
+    ),
+    "ledger": _Source(
+        "id:VARCHAR customer_id:VARCHAR posted_at:BIGINT kind:VARCHAR points:BIGINT source:VARCHAR source_id:VARCHAR"
+        " processed_at:BIGINT via:VARCHAR",
+        f"SELECT id, customer_id, {_us('posted_at')}, kind, points, source, source_id, {_us('processed_at')}, via"
+        " FROM points_transactions WHERE shop = %s",
+    ),
+    "windows": _Source(
+        "size:VARCHAR start:BIGINT closed:BOOLEAN orders:BIGINT net:BIGINT points_earned:BIGINT points_reversed:BIGINT"
+        " customers:BIGINT guest_orders:BIGINT guest_net:BIGINT",
+        f"SELECT size, {_us('start')}, closed_windows.shop IS NOT NULL, orders, net, points_earned, points_reversed,"
+        " customers, guest_orders, guest_net FROM shop_windows LEFT JOIN closed_windows USING (shop, size, zone, start)"
+        " WHERE shop_windows.shop = %s",
+    ),
+    "cut_points": _Source(
+        "version:VARCHAR as_of:BIGINT customers:INTEGER " + " ".join(f"{metric}_{k}:BIGINT" for metric, k in _METRICS),
+        f"SELECT version, {_us('as_of')}, customers, {', '.join(f'{metric}[{k}]' for metric, k in _METRICS)}"
+        " FROM cut_points WHERE shop = %s",
+    ),
+    "runs": _Source(
+        "id:VARCHAR as_of:BIGINT version:VARCHAR published:BOOLEAN status:VARCHAR customers:INTEGER rescored:INTEGER"
+        " started_at:BIGINT finished_at:BIGINT",
+        f"SELECT id, {_us('as_of')}, version, published, status, customers, rescored,"
+        f" {_us('started_at', 'finished_at')} FROM batch_runs WHERE shop = %s",
+    ),
+}
+
+
+def of_database(connection: Connection[Any], shop: str, into: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    """The shop's rows of the database, all of one instant: a connection that is in no transaction."""
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        for name, source in _SOURCES.items():
+            path = folder / f"{name}.csv"
+            statement = f"COPY ({source.query}) TO STDOUT (FORMAT csv)".encode()
+            with connection.cursor() as cursor, cursor.copy(statement, (shop,)) as stream, path.open("wb") as file:
+                for block in stream:
+                    file.write(block)
+            into.execute(
+                f"CREATE TEMP VIEW staged_{name} AS SELECT * FROM read_csv('{duck.quoted(path)}', header = false,"
+                f" auto_detect = false, delim = ',', quote = '\"', escape = '\"', nullstr = '',"
+                f" allow_quoted_nulls = false, columns = {source.struct})"
+            )
+
+
+def of_program(program: Program, into: duckdb.DuckDBPyConnection) -> None:
+    """The program's rules, policies and grid."""
+    names = list(dict.fromkeys([*(name for row in program.grid for name in row), PROSPECTS]))
+    grid = [
+        (5 - row, 5 - column, name, names.index(name) + 1)
+        for row, found in enumerate(program.grid)
+        for column, name in enumerate(found)
+    ]
+    rules = [(_since(each.effective_from, each.since), str(each.points_per_unit)) for each in program.rules]
+    policies = [(_since(each.effective_from, each.since), each.refunds, each.taxes) for each in program.policies]
+    for name, columns, rows in (
+        ("grid", "r TINYINT, fm TINYINT, segment VARCHAR, rank INTEGER", [*grid, (None, None, PROSPECTS, len(names))]),
+        ("rules", "effective_from BIGINT, points_per_unit VARCHAR", rules),
+        ("policies", "effective_from BIGINT, refunds VARCHAR, taxes VARCHAR", policies),
+    ):
+        into.execute(f"CREATE TEMP TABLE staged_{name} ({columns})")
+        if rows:
+            marks = ", ".join("?" * len(rows[0]))
+            into.executemany(f"INSERT INTO staged_{name} VALUES ({marks})", rows)
+
+
+def _since(effective_from: Any, since: int) -> int | None:
+    return None if effective_from is None else since
+
+
+def of_lake(lake: Lake, files: ShopFiles, program: Program, into: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    """The shop's orders as they are now, whose versions are whole, their refunds, and what was in them."""
+    _orders(lake, files, program, folder)
+    into.execute(
+        "CREATE TEMP VIEW staged_orders AS SELECT *,"
+        f" make_timestamptz(processed_at) AS processed FROM read_parquet('{duck.quoted(folder)}/orders-*.parquet')"
+    )
+    into.execute(
+        # A lake's newest version of an order knows the refunds it knows; what is told of one twice counts once.
+        "CREATE TEMP VIEW staged_refunds AS SELECT order_id, refund_id, make_timestamptz(max(created_at)) AS refunded,"
+        f" max(goods) AS goods, max(beyond) AS beyond, max(paid) AS paid FROM ({_rows(lake, files, 'refunds')})"
+        " SEMI JOIN staged_orders USING (order_id) GROUP BY order_id, refund_id"
+    )
+    into.execute(
+        "CREATE TEMP TABLE staged_lines AS SELECT order_id, source, discount_codes, product_ids, variant_ids, skus,"
+        f' gift_cards, quantities, "left", prices, discounts FROM ({_rows(lake, files, "lines")})'
+        " QUALIFY row_number() OVER (PARTITION BY order_id"
+        " ORDER BY updated_at DESC, triggered_at DESC, webhook_id DESC, digest DESC) = 1"
+    )
+
+
+def _rows(lake: Lake, files: ShopFiles, name: str) -> str:
+    return versions.select(name, [lake.folder / part.path for part in files.parts(name)])
+
+
+def merged(lake: Lake, files: ShopFiles) -> pl.DataFrame:
+    """customer_id, into: of everybody who is somebody else now."""
+    links = lake.scan(files.parts("links"), "links").group_by("customer_id", "into").agg(pl.col("rank").max())
+    kept = lake.scan(files.parts("kept"), "kept").group_by("customer_id").agg(pl.col("rank").max())
+    return identity.holding(links.collect(), kept.collect())
+
+
+def _orders(lake: Lake, files: ShopFiles, program: Program, folder: Path) -> None:
+    states, who = folder / "states.parquet", merged(lake, files)
+    layers = [lake.folder / layer.path for layer in files.layers]
+    versions.as_of(layers, None).sink_parquet(states, compression="lz4")
+    scan = pl.scan_parquet(states)
+    count = scan.select(pl.len()).collect().item()
+    for at in range(0, max(count, 1), SLICE):
+        found = scan.slice(at, SLICE).collect()
+        told = found.select("order_id", "status", "test", "cancelled", "deleted")
+        worth = valuing.valued(found, who, program).join(told, on="order_id", how="left", maintain_order="left")
+        worth.write_parquet(folder / f"orders-{at:012d}.parquet", compression="lz4")

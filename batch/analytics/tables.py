@@ -1,0 +1,363 @@
+"""The tables and views of the analysts' file: what each holds, and by which SQL it is filled.
+
+The SQL reads the relations that staging.py names (`staged_...`) and tables that stand before it in the list, with
+these macros: `money` and `total` (minor units as a decimal number of major units), `local` (an instant by the clocks of
+the shop) and `shown` (a customer's id, without any hash of an address). `{made_at}` is when the file was made.
+"""
+
+from typing import Final, NamedTuple
+
+from events.orders import COUNTING
+
+#: Of the file's shape: it stands in `about`.
+VERSION: Final = 1
+
+#: Baskets of more products than this are nobody's shopping, and would make a square of pairs each.
+LARGEST_BASKET: Final = 100
+#: Pairs of products bought together: those that at least so many orders hold, and so many of them at most.
+LEAST_PAIRS: Final = 3
+MOST_PAIRS: Final = 1000
+
+_COUNTING: Final = ", ".join(f"'{status}'" for status in sorted(COUNTING))
+
+_MONEY: Final = "in major units of the shop's currency (about.currency)"
+_MINOR: Final = "in minor units of the shop's currency, an integer"
+_UTC: Final = "an instant"
+_LOCAL: Final = "by the clocks of the shop (about.zone), without a zone of its own"
+_CUSTOMER: Final = "the customer's id at Shopify; mail-..., in this file only, for who is known by an address alone"
+
+
+class Table(NamedTuple):
+    """A table or a view: what it holds, its columns in order, each with its meaning, and the SQL that fills it."""
+
+    name: str
+    means: str
+    columns: dict[str, str]
+    query: str
+    view: bool = False
+
+
+TABLES: Final = (
+    Table(
+        "about",
+        "The shop and this file, in one row.",
+        {
+            "shop": "the shop's domain",
+            "currency": "of all money in this file, by ISO 4217",
+            "decimals": "decimal places of the currency's minor unit",
+            "zone": "the shop's time zone: of every column that ends in _local, and of days and months",
+            "look_back_days": "RFM looks at the orders of so many days; null: of a customer's whole life",
+            "made_at": "when this file was made, an instant: what happens later does not count in it",
+            "version": "of the tables' shape",
+        },
+        "SELECT {shop}, {currency}, {decimals}, {zone}, {look_back_days}, {made_at}, {version}",
+    ),
+    Table(
+        "orders",
+        "Every order in its newest version; whether it counts, and if not why.",
+        {
+            "order_id": "the order's id at Shopify",
+            "customer_id": f"whose it is now, after all merges: {_CUSTOMER}; null: nobody's",
+            "processed_at": f"when it happened, {_UTC}",
+            "processed_local": f"the same {_LOCAL}",
+            "counted": "whether it counts: then it makes points, RFM and revenue (docs/meaning.md)",
+            "reason": "why it does not count: deleted, test, cancelled, refunded, not paid, guest; null: it counts",
+            "status": "financial status at Shopify, lowercase",
+            "channel": "source_name at Shopify: web, pos, an app's name; null: not told",
+            "discount_codes": "codes that the buyer entered",
+            "net": f"what it is worth after refunds, without gift cards and postage, {_MONEY}",
+            "net_minor": f"net {_MINOR}",
+            "gross": f"what it was worth when it was placed, {_MONEY}; says nothing of an order that was never paid",
+            "gross_minor": f"gross {_MINOR}",
+            "points_earned": "points given for it as it was placed",
+            "points_reversed": "points of those that were taken back",
+            "nth": "which of the customer's orders worth more than 0 that count it is, from 1; null: none of these",
+        },
+        f"""
+        SELECT o.order_id, shown(o.customer_id), o.processed, local(o.processed), o.counted,
+               CASE WHEN o.counted THEN NULL WHEN o.deleted THEN 'deleted' WHEN o.test THEN 'test'
+                    WHEN o.cancelled THEN 'cancelled' WHEN o.status = 'refunded' THEN 'refunded'
+                    WHEN o.status NOT IN ({_COUNTING}) THEN 'not paid' ELSE 'guest' END,
+               o.status, l.source, coalesce(l.discount_codes, []), money(o.net), o.net, money(o.gross), o.gross,
+               o.earned, o.reversed,
+               CASE WHEN o.counted AND o.net > 0 THEN row_number() OVER (
+                   PARTITION BY o.customer_id, o.counted AND o.net > 0 ORDER BY o.processed, o.order_id) END
+        FROM staged_orders AS o LEFT JOIN staged_lines AS l USING (order_id)
+        """,
+    ),
+    Table(
+        "order_lines",
+        "What was in each order, as its newest version tells. (A refund that came later than it is in refunds alone.)",
+        {
+            "order_id": "the order's id at Shopify",
+            "line": "which line of the order, from 1",
+            "product_id": "the product's id at Shopify; null: not told, as in a file of orders",
+            "variant_id": "the variant's id at Shopify; null: not told",
+            "sku": "the merchant's own number; null: not told",
+            "item": "what products are told apart by: product_id, without one sku:...; null: neither, or a gift card",
+            "gift_card": "a gift card is money, and no product: its value is not in the order's net",
+            "quantity": "pieces ordered",
+            "pieces": "pieces that neither an edit nor a refund took away",
+            "price": f"of one piece, {_MONEY}",
+            "price_minor": f"price {_MINOR}",
+            "discount": f"of all pieces ordered together, {_MONEY}",
+            "discount_minor": f"discount {_MINOR}",
+            "amount": f"what the pieces left are worth, after their share of the discount, {_MONEY}",
+            "amount_minor": f"amount {_MINOR}",
+        },
+        """
+        WITH l AS (
+            SELECT order_id, unnest(range(1, len(quantities) + 1)) AS line, unnest(product_ids) AS product_id,
+                   unnest(variant_ids) AS variant_id, unnest(skus) AS sku, unnest(gift_cards) AS gift_card,
+                   unnest(quantities) AS quantity, unnest("left") AS pieces, unnest(prices) AS price,
+                   unnest(discounts) AS discount
+            FROM staged_lines
+        ), valued AS (
+            SELECT *, CASE WHEN quantity = 0 THEN 0 ELSE least(greatest(price::HUGEINT * pieces
+                       - (2 * discount::HUGEINT * pieces + quantity) // (2 * quantity), 0), {most}) END AS amount
+            FROM l
+        )
+        SELECT order_id, line, product_id, variant_id, sku,
+               CASE WHEN NOT gift_card THEN coalesce(product_id, 'sku:' || sku) END, gift_card, quantity, pieces,
+               money(price), price, money(discount), discount, money(amount), amount::BIGINT
+        FROM valued
+        """,
+    ),
+    Table(
+        "refunds",
+        "Every refund of an order.",
+        {
+            "order_id": "the order's id at Shopify",
+            "refund_id": "the refund's id at Shopify",
+            "refunded_at": f"when, {_UTC}",
+            "refunded_local": f"the same {_LOCAL}",
+            "goods": f"what the goods given back were worth, {_MONEY}",
+            "goods_minor": f"goods {_MINOR}",
+            "beyond": f"what was given back beyond the goods, out of goodwill, {_MONEY}",
+            "beyond_minor": f"beyond {_MINOR}",
+            "paid": f"the money that was paid back, for whatever, {_MONEY}; null: not told",
+            "paid_minor": f"paid {_MINOR}; null: not told",
+        },
+        """
+        SELECT order_id, refund_id, refunded, local(refunded), money(goods), goods, money(beyond), beyond,
+               money(nullif(paid, -1)), nullif(paid, -1)
+        FROM staged_refunds
+        """,
+    ),
+    Table(
+        "customers",
+        "Everybody the shop knows: where they stand now, and their orders of all times. No names, no addresses.",
+        {
+            "customer_id": _CUSTOMER,
+            "segment": "the segment's name in the shop's grid; Prospects: without an order in the look-back",
+            "segment_id": "seg_ and the three digits; seg_000: Prospects",
+            "r": "recency's digit, 1 to 5, 5 best; null: a Prospect",
+            "f": "frequency's digit, 1 to 5, 5 best; null: a Prospect",
+            "m": "monetary's digit, 1 to 5, 5 best; null: a Prospect",
+            "score": "0.4 R + 0.3 F + 0.3 M; null: a Prospect",
+            "recency_days": "whole days of 86,400 seconds from their latest order to as_of; null: a Prospect",
+            "frequency": "orders in the look-back that count and are worth more than 0",
+            "monetary": f"their net in sum, {_MONEY}",
+            "monetary_minor": f"monetary {_MINOR}",
+            "points_balance": "points that they have",
+            "as_of": f"{_UTC}, of which all these hold: the customer's latest event, or a later batch",
+            "cut_points_version": "the cut points that made the digits (cut_points.version)",
+            "orders": "their orders of all times that count and are worth more than 0",
+            "net": f"what these are worth in sum, {_MONEY}",
+            "net_minor": f"net {_MINOR}",
+            "first_order_at": f"the first of these, {_UTC}; null: none",
+            "first_order_local": f"the same {_LOCAL}",
+            "last_order_at": f"the last of these, {_UTC}; null: none",
+            "last_order_local": f"the same {_LOCAL}",
+            "merged_into": "whom all that was theirs went to; null: they are themselves",
+            "deleted": "the shop has deleted them",
+            "redacted": "their personal data were erased",
+        },
+        """
+        SELECT shown(c.customer_id), c.segment, c.segment_id, c.r, c.f, c.m, c.score::DECIMAL(2, 1), c.recency_days,
+               c.frequency, total(c.monetary), c.monetary, c.balance, make_timestamptz(c.now), c.cut_points_version,
+               coalesce(o.orders, 0), total(coalesce(o.net, 0)), coalesce(o.net, 0), o.first, local(o.first), o.last,
+               local(o.last), shown(c.merged_into), c.deleted, c.redacted
+        FROM staged_customers AS c LEFT JOIN (
+            SELECT customer_id, count(*) AS orders, sum(net)::BIGINT AS net, min(processed) AS first,
+                   max(processed) AS last
+            FROM staged_orders WHERE counted AND net > 0 AND processed <= {made_at} GROUP BY customer_id
+        ) AS o USING (customer_id)
+        """,
+    ),
+    Table(
+        "rfm_changes",
+        "Every change of a customer's digits, segment or cut points, as an event or a batch brought it about.",
+        {
+            "customer_id": _CUSTOMER,
+            "changed_at": f"since when, {_UTC}",
+            "changed_local": f"the same {_LOCAL}",
+            "until": f"the customer's next change, {_UTC}; null: it holds still",
+            "previous_segment": "the segment before; null: their first",
+            "segment": "the segment's name in the shop's grid",
+            "segment_id": "seg_ and the three digits; seg_000: Prospects",
+            "r": "recency's digit, 1 to 5, 5 best; null: a Prospect",
+            "f": "frequency's digit, 1 to 5, 5 best; null: a Prospect",
+            "m": "monetary's digit, 1 to 5, 5 best; null: a Prospect",
+            "score": "0.4 R + 0.3 F + 0.3 M; null: a Prospect",
+            "recency_days": "whole days since their latest order then; null: a Prospect",
+            "frequency": "orders in the look-back then",
+            "monetary": f"their net in sum, {_MONEY}",
+            "monetary_minor": f"monetary {_MINOR}",
+            "cut_points_version": "the cut points that made the digits (cut_points.version)",
+            "cause": "what it came of: an order, or rescore (a batch)",
+        },
+        """
+        SELECT shown(customer_id), make_timestamptz(changed), local(make_timestamptz(changed)),
+               make_timestamptz(lead(changed) OVER theirs), lag(segment) OVER theirs, segment, segment_id, r, f, m,
+               score::DECIMAL(2, 1), recency_days, frequency, total(monetary), monetary, cut_points_version, cause
+        FROM staged_changes WINDOW theirs AS (PARTITION BY customer_id ORDER BY changed, id)
+        """,
+    ),
+    Table(
+        "points_ledger",
+        "Every change of the points of an order: what was given, and what was taken back.",
+        {
+            "entry_id": "the entry's id",
+            "customer_id": f"whose points: {_CUSTOMER}",
+            "posted_at": f"when the order changed, {_UTC}",
+            "posted_local": f"the same {_LOCAL}",
+            "kind": "earned or reversed",
+            "points": "above 0 earned, below 0 reversed",
+            "source": "what it is for: order",
+            "source_id": "the order's id at Shopify",
+            "processed_at": f"when the order happened, {_UTC}",
+            "via": "by way of whom it came, who was merged into the customer; null: their own",
+        },
+        """
+        SELECT id, shown(customer_id), make_timestamptz(posted_at), local(make_timestamptz(posted_at)), kind, points,
+               source, source_id, make_timestamptz(processed_at), shown(nullif(via, ''))
+        FROM staged_ledger
+        """,
+    ),
+    Table(
+        "windows",
+        "Sums of the orders that happened in a minute, an hour or a day.",
+        {
+            "size": "minute, hour (both of UTC) or day (the shop's)",
+            "starts_at": f"its first instant, {_UTC}; its last is before the next one's",
+            "starts_local": f"the same {_LOCAL}",
+            "closed": "too old for the stream: worked out by the batch",
+            "orders": "orders that count",
+            "net": f"their net in sum, {_MONEY}",
+            "net_minor": f"net {_MINOR}",
+            "points_earned": "points given for the orders as they were placed",
+            "points_reversed": "points of those that were taken back",
+            "customers": "distinct customers of the orders that count",
+            "guest_orders": "orders that would count, had they a customer",
+            "guest_net": f"their net in sum, {_MONEY}",
+            "guest_net_minor": f"guest_net {_MINOR}",
+        },
+        """
+        SELECT size, make_timestamptz(start), local(make_timestamptz(start)), closed, orders, total(net), net,
+               points_earned, points_reversed, customers, guest_orders, total(guest_net), guest_net
+        FROM staged_windows
+        """,
+    ),
+    Table(
+        "segments_by_day",
+        "How many customers stood in each segment at the end of a day of the shop, as it was shown then (rfm_changes).",
+        {
+            "day": f"the day {_LOCAL}",
+            "segment": "the segment's name; a day on which it had nobody is left out",
+            "customers": "customers in it; who is somebody else now counts until their last change",
+        },
+        """
+        WITH theirs AS (
+            SELECT h.changed, h.segment,
+                   lead(h.changed) OVER (PARTITION BY h.customer_id ORDER BY h.changed, h.id) AS until,
+                   c.merged_into IS NOT NULL AS merged
+            FROM staged_changes AS h LEFT JOIN staged_customers AS c USING (customer_id)
+        ), days AS (
+            SELECT local(make_timestamptz(changed))::DATE AS day, segment, sum(step) AS customers
+            FROM (
+                SELECT changed, segment, 1 AS step FROM theirs WHERE until IS NOT NULL OR NOT merged
+                UNION ALL SELECT until, segment, -1 FROM theirs WHERE until IS NOT NULL
+            ) GROUP BY ALL
+        ), calendar AS (
+            SELECT unnest(generate_series(min(day), greatest(max(day), local({made_at})::DATE), INTERVAL 1 DAY))::DATE
+                AS day
+            FROM days
+        ), sums AS (
+            SELECT day, segment, sum(customers) OVER (PARTITION BY segment ORDER BY day) AS customers
+            FROM calendar CROSS JOIN (SELECT DISTINCT segment FROM days) LEFT JOIN days USING (day, segment)
+        )
+        SELECT day, segment, customers::BIGINT FROM sums WHERE customers > 0 ORDER BY day, segment
+        """,
+    ),
+    Table(
+        "cut_points",
+        "The thresholds between digits, as each batch published them; version `default` is not among them.",
+        {
+            "version": "their name",
+            "as_of": f"as of when they were worked out, {_UTC}",
+            "customers": "customers who were not Prospects then",
+            **{f"recency_{k}": f"threshold {k} of recency, in days" for k in (1, 2, 3, 4)},
+            **{f"frequency_{k}": f"threshold {k} of frequency, in orders" for k in (1, 2, 3, 4)},
+            **{f"monetary_{k}": f"threshold {k} of monetary, {_MONEY}" for k in (1, 2, 3, 4)},
+        },
+        """
+        SELECT version, make_timestamptz(as_of), customers, recency_1, recency_2, recency_3, recency_4, frequency_1,
+               frequency_2, frequency_3, frequency_4, total(monetary_1), total(monetary_2), total(monetary_3),
+               total(monetary_4)
+        FROM staged_cut_points ORDER BY as_of, version
+        """,
+    ),
+    Table(
+        "batch_runs",
+        "The batches that are still in the books.",
+        {
+            "run_id": "the run's id",
+            "as_of": f"of which time it worked out everybody, {_UTC}",
+            "version": "the cut points that it made; null: it failed before",
+            "published": "whether they are in use: else the run was a question",
+            "status": "running, done or failed",
+            "customers": "customers known then",
+            "rescored": "customers who were asked to score themselves anew",
+            "started_at": f"when it began, {_UTC}",
+            "finished_at": f"when it ended, {_UTC}",
+        },
+        """
+        SELECT id, make_timestamptz(as_of), version, published, status, customers, rescored,
+               make_timestamptz(started_at), make_timestamptz(finished_at)
+        FROM staged_runs ORDER BY started_at, id
+        """,
+    ),
+    Table(
+        "point_rules",
+        "The program: points for an order, by the rule in force when it happened.",
+        {
+            "effective_from": f"from when on, {_UTC}; null: since ever",
+            "points_per_unit": "points for 1.00 of the currency's major unit, rounded down for each order",
+        },
+        "SELECT make_timestamptz(effective_from), points_per_unit::DECIMAL(12, 6) FROM staged_rules",
+    ),
+    Table(
+        "net_policies",
+        "The program: what an order's net is, by the policy in force when it happened (docs/meaning.md).",
+        {
+            "effective_from": f"from when on, {_UTC}; null: since ever",
+            "refunds": "what a refund takes off: goods, goods_and_adjustments or money",
+            "taxes": "as_priced: net holds the taxes that prices hold; excluded: it does not",
+        },
+        "SELECT make_timestamptz(effective_from), refunds, taxes FROM staged_policies",
+    ),
+    Table(
+        "segment_grid",
+        "The program: which segment the digits make.",
+        {
+            "r": "recency's digit",
+            "fm": "the mean of the digits of frequency and monetary, halves rounded up",
+            "segment": "the segment's name",
+            "rank": "the segment's place, 1 best",
+        },
+        "SELECT r, fm, segment, rank FROM staged_grid",
+    ),
+)
+
+BY_NAME: Final = {table.name: table for table in TABLES}

@@ -1,0 +1,360 @@
+"""The analysts' file: one shop's numbers as the stream and the lake have them, said in words, and swapped whole."""
+
+import csv
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import psycopg
+import pytest
+from typer.testing import CliRunner
+
+from batch import frames
+from batch.analytics import making
+from batch.analytics.tables import TABLES
+from cli.main import command
+from lake.manifest import Lake
+from runtime import duck
+from runtime.settings import Settings
+from tests import stores
+from tests.conftest import _Databases
+from tests.integration.test_batch import add_program, add_raw
+from tests.played import SHOP, UNTIL, Played
+
+OTHER = "other.myshopify.com"
+
+
+@pytest.fixture(scope="module")
+def played(_databases: _Databases) -> Iterator[Played]:
+    with _databases.one() as url:
+        yield Played(url, customers=120, webhooks=1500, program={"zone": "America/New_York"})
+
+
+@pytest.fixture(scope="module")
+def made(played: Played, tmp_path_factory: pytest.TempPathFactory) -> making.Made:
+    """The file where `loyalnest sql --data` looks for it, and its Parquet."""
+    folder = tmp_path_factory.mktemp("data")
+    settings = Settings(data_dir=folder)
+    with psycopg.connect(played.url, autocommit=True) as connection:
+        return making.make(connection, Lake(settings.lake), SHOP, settings.analytics_file(SHOP), UNTIL, parquet=True)
+
+
+@pytest.fixture
+def file(made: making.Made) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duck.locked(made.path, "1GB") as connection:
+        yield connection
+
+
+def one(file: duckdb.DuckDBPyConnection, query: str) -> Any:
+    rows = file.execute(query).fetchall()
+    assert len(rows) == 1
+    return rows[0][0] if len(rows[0]) == 1 else rows[0]
+
+
+def test_every_table_and_every_column_says_what_it_is(file: duckdb.DuckDBPyConnection) -> None:
+    rows = file.execute(
+        "SELECT table_name, '', comment FROM duckdb_tables() WHERE NOT internal"
+        " UNION ALL SELECT view_name, '', comment FROM duckdb_views() WHERE NOT internal"
+        " UNION ALL SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal"
+    ).fetchall()
+    assert {name for name, column, _ in rows if not column} == {table.name for table in TABLES}
+    assert [(name, column) for name, column, comment in rows if not comment] == []
+    # Money is said to be money, and an instant of a kind.
+    for name, column, comment in rows:
+        if column.endswith("_minor"):
+            assert "minor units" in comment, (name, column)
+        if column.endswith("_local"):
+            assert "clocks of the shop" in comment, (name, column)
+    amounts = file.execute(
+        "SELECT table_name, column_name, comment FROM duckdb_columns()"
+        " WHERE NOT internal AND (data_type LIKE 'DECIMAL(18,%' OR data_type LIKE 'DECIMAL(19,%')"
+    ).fetchall()
+    assert [each for each in amounts if "major units" not in each[2]] == []
+
+
+def test_customers_are_as_the_stream_has_them_and_their_orders_make_it(
+    played: Played, file: duckdb.DuckDBPyConnection
+) -> None:
+    with psycopg.connect(played.url) as connection:
+        stored = connection.execute(
+            "SELECT customer_id, segment, r, f, m, score, recency_days, frequency, monetary, balance FROM customers"
+            " ORDER BY 1"
+        ).fetchall()
+    columns = "customer_id, segment, r, f, m, score, recency_days, frequency, monetary_minor, points_balance"
+    assert file.execute(f"SELECT {columns} FROM customers ORDER BY 1").fetchall() == stored
+    # The stream's sums are those of the lake's orders, each customer's as of their own time.
+    assert one(
+        file,
+        "SELECT count(*), count(*) FILTER (WHERE c.frequency <> o.frequency OR c.monetary <> o.monetary),"
+        " count(*) FILTER (WHERE c.points_balance <> o.points) FROM customers c JOIN ("
+        "  SELECT c.customer_id, count(*) FILTER (WHERE inside) AS frequency,"
+        "   sum(o.net) FILTER (WHERE inside) AS monetary, sum(points_earned - points_reversed) AS points"
+        "  FROM customers c JOIN (SELECT *, counted AND net > 0 AS worth FROM orders) o USING (customer_id),"
+        "  LATERAL (SELECT worth AND processed_at > as_of - INTERVAL 8760 HOURS AS inside)"
+        "  WHERE processed_at <= as_of GROUP BY 1) o USING (customer_id) WHERE c.frequency > 0",
+    ) == (one(file, "SELECT count(*) FROM customers WHERE frequency > 0"), 0, 0)
+    assert one(file, "SELECT sum(points) FROM points_ledger") == one(file, "SELECT sum(points_balance) FROM customers")
+    assert (
+        one(
+            file,
+            "SELECT max(nth) - count(*) FROM orders WHERE customer_id = (SELECT arg_max(customer_id, orders)"
+            " FROM customers) AND nth IS NOT NULL",
+        )
+        == 0
+    )
+
+
+def test_what_does_not_count_says_why(file: duckdb.DuckDBPyConnection) -> None:
+    reasons = dict(file.execute("SELECT reason, count(*) FROM orders GROUP BY ALL").fetchall())
+    assert set(reasons) == {None, "test", "cancelled", "refunded", "not paid", "guest"}
+    assert one(file, "SELECT count(*) FROM orders WHERE counted <> (reason IS NULL)") == 0
+    assert one(file, "SELECT count(*) FROM orders WHERE reason = 'guest' AND customer_id IS NOT NULL") == 0
+
+
+def test_money_is_both_and_clocks_are_the_shops(file: duckdb.DuckDBPyConnection) -> None:
+    assert one(file, "SELECT sum(net * 100 - net_minor) + sum(gross * 100 - gross_minor) FROM orders") == 0
+    assert one(file, "SELECT typeof(any_value(net)) FROM orders") == "DECIMAL(18,2)"
+    ahead = one(file, "SELECT list(DISTINCT date_diff('hour', processed_local, processed_at::TIMESTAMP)) FROM orders")
+    assert sorted(ahead) == [4, 5]
+
+
+def test_lines_are_those_of_the_newest_snapshot(played: Played, file: duckdb.DuckDBPyConnection) -> None:
+    """Against the payloads, read here."""
+    newest: dict[str, Any] = {}
+    with psycopg.connect(played.url) as connection:
+        for (value,) in connection.execute("SELECT value FROM raw_events WHERE webhook_topic LIKE 'orders/%'"):
+            envelope = json.loads(value)
+            order = envelope["payload"]
+            if (told := newest.get(str(order["id"]))) is None or told["updated_at"] <= order["updated_at"]:
+                newest[str(order["id"])] = order
+    expected = []
+    for ident, order in newest.items():
+        for at, line in enumerate(order["line_items"], 1):
+            cents = round(Decimal(line["price"]) * 100)
+            off = round(sum(Decimal(each["amount"]) for each in line["discount_allocations"]) * 100)
+            left, ordered = line["current_quantity"], line["quantity"]
+            amount = cents * left - (2 * off * left + ordered) // (2 * ordered)
+            item = None if line["gift_card"] else str(line["product_id"])
+            expected.append((ident, at, item, ordered, left, cents, off, amount))
+    found = file.execute(
+        "SELECT order_id, line, item, quantity, pieces, price_minor, discount_minor, amount_minor FROM order_lines"
+    ).fetchall()
+    assert sorted(found) == sorted(expected)
+    assert any(left < ordered for _, _, _, ordered, left, *_ in found)
+    assert set(file.execute("SELECT DISTINCT channel FROM orders").fetchall()) == {("web",), ("pos",)}
+
+
+def test_segments_by_day_end_where_everybody_is(file: duckdb.DuckDBPyConnection) -> None:
+    now = file.execute(
+        "SELECT segment, count(*) FROM customers WHERE merged_into IS NULL GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    last = file.execute(
+        "SELECT segment, customers FROM segments_by_day WHERE day = (SELECT max(day) FROM segments_by_day) ORDER BY 1"
+    ).fetchall()
+    assert now == last
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT content FROM read_text('/etc/passwd')",
+        "SELECT * FROM glob('/etc/*')",
+        "COPY customers TO '/tmp/loyalnest-out.csv'",
+        "COPY (SELECT 1) TO '/tmp/loyalnest-out.parquet' (FORMAT parquet)",
+        "EXPORT DATABASE '/tmp/loyalnest-out'",
+        "ATTACH '/tmp/loyalnest-out.duckdb' AS other",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SELECT * FROM read_parquet('https://example.com/a.parquet')",
+        "SET enable_external_access = true",
+        "SET memory_limit = '900GB'",
+        "RESET lock_configuration",
+        "DELETE FROM customers",
+        "CREATE TABLE more (a INTEGER)",
+        "DROP VIEW revenue_by_month",
+    ],
+)
+def test_nothing_else_is_in_reach(file: duckdb.DuckDBPyConnection, query: str) -> None:
+    with pytest.raises(duckdb.Error):
+        file.execute(query).fetchall()
+    assert not list(Path("/tmp").glob("loyalnest-out*"))
+
+
+def sql(made: making.Made, *words: str, **more: Any) -> Any:
+    data = made.path.parent.parent.parent
+    return CliRunner().invoke(command("sql"), ["sql", "--shop", "demo", "--data", str(data), *words], **more)
+
+
+def test_sql_prints_rows(made: making.Made) -> None:
+    asked = "SELECT 'a,b' AS text, 12.50::DECIMAL(9, 2) AS amount, NULL AS nothing, [1, 2] AS list, true AS yes"
+    found = list(csv.reader(StringIO(sql(made, "--format", "csv", asked).stdout)))
+    assert found == [["text", "amount", "nothing", "list", "yes"], ["a,b", "12.50", "", "1, 2", "true"]]
+    [row] = json.loads(sql(made, "--format", "json", asked).stdout)
+    assert row == {"text": "a,b", "amount": "12.50", "nothing": None, "list": [1, 2], "yes": True}
+    table = sql(made, "SELECT segment, count(*) AS customers FROM customers GROUP BY ALL ORDER BY ALL").stdout
+    assert re.search(r"^ *segment +customers *$", table, re.MULTILINE)
+    assert re.search(r"^ *Prospects +\d+ *$", table, re.MULTILINE)
+    assert "no rows (segment)" in sql(made, "SELECT segment FROM customers WHERE false").stdout
+
+
+def test_sql_has_a_prompt(made: making.Made) -> None:
+    typed = (
+        ".tables\n.columns about\nSELECT 41\n  + 1 AS answer;\nSELECT nonsense;\nSELECT 7 AS last;\n.quit\nSELECT 8;\n"
+    )
+    found = sql(made, input=typed)
+    assert found.exit_code == 0
+    for word in ("rfm_changes", "look_back_days", "answer", "42", "last"):
+        assert word in found.output
+    assert "nonsense" in found.output
+    assert "8" not in found.output.split("last")[1]
+
+
+def test_sql_says_what_is_wrong(made: making.Made, tmp_path: Path) -> None:
+    none = CliRunner().invoke(command("sql"), ["sql", "--shop", "nest", "--data", str(tmp_path), "SELECT 1"])
+    assert "run `loyalnest batch analytics --shop nest.myshopify.com`" in str(none.exception)
+    assert "nonsense" in str(sql(made, "SELECT nonsense FROM customers").exception)
+    assert "file system operations are disabled" in str(sql(made, "SELECT * FROM read_csv('/etc/passwd')").exception)
+
+
+def test_parquet_is_the_same(made: making.Made, file: duckdb.DuckDBPyConnection) -> None:
+    folder = made.path.with_suffix(".parquet")
+    assert {path.stem for path in folder.glob("*.parquet")} == {table.name for table in TABLES}
+    orders = pl.scan_parquet(folder / "orders.parquet").collect()
+    assert orders.schema["processed_at"] == pl.Datetime("us", "UTC")
+    counted = orders.filter("counted")
+    assert (counted.height, counted["net"].sum()) == one(file, "SELECT count(*), sum(net) FROM orders WHERE counted")
+
+
+# --- a shop with everything that can go wrong --------------------------------------------------------------------
+
+
+@pytest.fixture
+def adverse(database: str, tmp_path: Path) -> Iterator[tuple[psycopg.Connection[Any], Lake, Path]]:
+    with psycopg.connect(database, autocommit=True) as connection:
+        add_program(connection, stores.SHOP, currency="KWD")
+        add_raw(connection, [each for seed in range(2) for each in stores.store(seed, currency="KWD", moments=6)])
+        yield connection, Lake(tmp_path / "lake"), tmp_path / "a" / "analytics.duckdb"
+
+
+def make(at: tuple[psycopg.Connection[Any], Lake, Path], shop: str = stores.SHOP) -> making.Made:
+    return making.make(at[0], at[1], shop, at[2], 1_793_534_400_000_000)
+
+
+def test_no_hash_of_an_address_is_in_it_and_no_other_shop(adverse: tuple[Any, Lake, Path]) -> None:
+    connection, _, path = adverse
+    add_program(connection, OTHER)
+    # The ids of its orders begin as nothing of the first shop does.
+    add_raw(
+        connection,
+        [json.loads(json.dumps({**each, "shop": OTHER}).replace("82098", "99098")) for each in stores.store(9)],
+    )
+    envelopes = connection.execute("SELECT value FROM raw_events").fetchall()
+    hashes = {each for (value,) in envelopes for each in re.findall("mail-[0-9a-f]{32}", value)}
+    for each in hashes:
+        connection.execute(
+            "INSERT INTO customers (shop, customer_id, now, currency, balance, frequency, monetary, segment_id,"
+            " segment, cut_points_version, deleted, redacted, merged_into)"
+            " VALUES (%s, %s, now(), 'KWD', 0, 0, 0, 'seg_000', 'Prospects', 'default', false, false, %s)",
+            (stores.SHOP, each, min(hashes)),
+        )
+    make(adverse)
+    with duck.locked(path, "1GB") as file:
+        assert one(file, "SELECT currency, decimals FROM about") == ("KWD", 3)
+        texts = file.execute(
+            "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal AND data_type = 'VARCHAR'"
+        ).fetchall()
+        found = {
+            value
+            for table, column in texts
+            for (value,) in file.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL").fetchall()
+        }
+        known = one(file, "SELECT count(DISTINCT customer_id) FROM customers WHERE customer_id LIKE 'mail-%'")
+    assert hashes
+    assert not hashes & found
+    assert {value[:5] for value in found} >= {"82098"}
+    assert not [value for value in found if value.startswith("99098")]
+    assert known == len(hashes)
+
+
+def test_a_reader_keeps_the_old_one_and_the_next_sees_the_new(adverse: tuple[Any, Lake, Path]) -> None:
+    connection, _, path = adverse
+    make(adverse)
+    with duck.locked(path, "1GB") as before:
+        count = one(before, "SELECT count(*) FROM orders")
+        add_raw(connection, stores.store(7, currency="KWD"))
+        make(adverse)
+        assert one(before, "SELECT count(*) FROM orders") == count
+        seen = subprocess.run(
+            [sys.executable, "-c", _COUNT, str(path)], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    with duck.locked(path, "1GB") as after:
+        assert count < one(after, "SELECT count(*) FROM orders") == int(seen)
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+_COUNT = """
+import sys
+from pathlib import Path
+from runtime import duck
+with duck.locked(Path(sys.argv[1]), "1GB") as file:
+    print(file.execute("SELECT count(*) FROM orders").fetchone()[0])
+"""
+
+_MAKING = """
+import sys
+import psycopg
+from pathlib import Path
+from batch.analytics import making
+from lake.manifest import Lake
+with psycopg.connect(sys.argv[1], autocommit=True) as connection:
+    print("begins", flush=True)
+    making.make(connection, Lake(Path(sys.argv[2])), sys.argv[3], Path(sys.argv[4]), int(sys.argv[5]))
+"""
+
+
+def test_killed_at_any_moment_the_old_file_stands(adverse: tuple[Any, Lake, Path], database: str) -> None:
+    _, lake, path = adverse
+    make(adverse)
+    before = path.read_bytes()
+    words = [database, str(lake.folder), stores.SHOP, str(path), "1793534400000000"]
+    chance, killed = random.Random(2), 0
+    for patience in (0.02, 0.1, 0.25, 0.5, chance.uniform(0.1, 0.6)):
+        process = subprocess.Popen([sys.executable, "-c", _MAKING, *words], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(patience)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            killed += 1
+        process.wait()
+        process.stdout.close()
+        with duck.locked(path, "1GB") as file:
+            assert one(file, "SELECT count(*) FROM orders") > 30
+        if process.returncode:
+            assert path.read_bytes() == before
+        before = path.read_bytes()
+    assert killed
+    make(adverse)
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_one_makes_it_at_a_time(adverse: tuple[Any, Lake, Path], database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (f"loyalnest analytics {stores.SHOP}",))
+        with pytest.raises(frames.BatchError, match="another process is making"):
+            make(adverse)
+    make(adverse)

@@ -44,7 +44,7 @@ STALL: Final = 10.0
 #: Seconds of waiting after which the one who waits may look whether it still wants to.
 LOOK: Final = 1.0
 
-_POLL: Final = 0.02
+_POLL: Final = 0.05
 
 #: What the worker tells of each message of a stream, at least.
 _TOLD: Final = {topics.ORDERS: topics.POINTS, topics.CUSTOMERS: topics.CUSTOMER_ROWS}

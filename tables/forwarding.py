@@ -118,7 +118,7 @@ class Forwarding(ABC):
         """A customer's event time is of whoever they are, or once were said to be (or of these of them)."""
         state, _ = self._state(ident)
         link = customers.decided(state)
-        if link is None or state["now"] == was:
+        if link is None or state["now"] in (was, 0):  # 0: of an address that nobody but its owner has told of
             return
         for into in sorted(state["links"] if to is None else to):
             told = merging.Forwarded(into, ident[1], [link.hop], into != link.into, None, None, [])

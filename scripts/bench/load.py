@@ -18,8 +18,11 @@ import uvloop
 
 Request = tuple[str, bytes, str | None]
 
-#: How often the API is asked for a customer who is awaited (seconds).
+#: How often the API is asked for a customer who is awaited (seconds), and after so much of the time waited already:
+#: whoever is late must not become later by the asking.
 _ASK = 0.01
+_ASK_AGAIN = 0.05
+_GIVE_UP = 120.0
 
 
 class Load:
@@ -70,12 +73,13 @@ class Load:
 
     async def _await_customer(self, customer: str, path: str) -> None:
         reader, writer = await asyncio.open_connection(*self._address)
-        for _ in range(3000):
+        began = time.perf_counter()
+        while (waited := time.perf_counter() - began) < _GIVE_UP:
             writer.write(f"GET {path}{self._ask}".encode())
             if await _status(reader) == 200:
                 self.answered[customer] = time.time()
                 break
-            await asyncio.sleep(_ASK)
+            await asyncio.sleep(max(_ASK, waited * _ASK_AGAIN))
         writer.close()
 
 

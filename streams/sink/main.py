@@ -111,7 +111,9 @@ class Sink:
             self._disconnect()
 
     def _consumer_config(self, group: str) -> dict[str, Any]:
-        config = kafka.consumer_config(self._settings, group)
+        # What comes within a moment is stored in one transaction, and is one answer of the broker's.
+        linger = {"fetch.wait.max.ms": 50, "fetch.min.bytes": 64 * 1024}
+        config = {**kafka.consumer_config(self._settings, group), **linger}
         if self._settings.worker_id and not self._settings.journal:
             # A sink that was killed comes back to its partitions at once.
             config["group.instance.id"] = f"{self._settings.worker_id}-sink"

@@ -22,7 +22,7 @@ from streams.worker.guard import Guard
 from streams.worker.recovery import Recovery
 from streams.worker.reference import ReferenceReader
 from streams.worker.sequence import Sequence
-from streams.worker.transport import PIECE, ChunkConsumer, ChunkTransport
+from streams.worker.transport import EMBEDDED_SILENCE, PIECE, SILENCE, ChunkConsumer, ChunkTransport, Fetching
 from streams.worker.windows import Kept, PartialWindows
 from tables import chunks
 from tables.reference import Reference
@@ -99,6 +99,7 @@ class Worker:
         ChunkConsumer.guard = self.guard
         ChunkConsumer.sequence = self.sequence
         ChunkConsumer.chunk_records = settings.chunk_records
+        ChunkConsumer.fetching = Fetching(EMBEDDED_SILENCE if settings.journal else SILENCE)
         ChunkConsumer.on_failure = staticmethod(stop_now)
         return app
 

@@ -24,8 +24,9 @@ from tables.state import CLAIM, FENCING, Writes, token_bytes
 #: Leaves the choice of a partition to the partitioner.
 _ANY = -1
 
-#: Chunks that may be on their way at once, over all partitions.
-IN_FLIGHT = 8
+#: What may be on its way at once, over all partitions: chunks, and records of theirs.
+IN_FLIGHT = 64
+RECORDS_IN_FLIGHT = 50_000
 
 
 class DeliveryFailed(RuntimeError):
@@ -49,6 +50,7 @@ class _Flight:
     source: tuple[TP, int] | None  # what is read when everything is delivered; None: nothing was
     changelog: Changelog
     writes: Writes
+    records: int
     pending: int = 0
     left: bool = False  # its changelog records have been handed to the producer
     offsets: list[int] = field(default_factory=list)
@@ -68,6 +70,7 @@ class Guard:
         self._topic = topic
         self._on_failure = on_failure
         self._flights: deque[_Flight] = deque()
+        self._records = 0
         self._failed: Exception | None = None
         self._moved = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -97,7 +100,7 @@ class Guard:
     @property
     def full(self) -> bool:
         """Whether as many chunks are on their way as may be."""
-        return len(self._flights) >= IN_FLIGHT
+        return len(self._flights) >= IN_FLIGHT or self._records >= RECORDS_IN_FLIGHT
 
     async def room(self) -> None:
         """Waits until another chunk may be on its way."""
@@ -119,8 +122,9 @@ class Guard:
         self, source: tuple[TP, int] | None, outputs: list[Message], changelog: Changelog, writes: Writes
     ) -> None:
         """Sends a folded chunk on its way. `source`: the partition it was folded from, and the offset after it."""
-        flight = _Flight(source, changelog, writes)
+        flight = _Flight(source, changelog, writes, len(outputs) + len(writes))
         self._flights.append(flight)
+        self._records += flight.records
         flight.pending = len(outputs)
         names = {name: self._topic(name) for name in {output.topic for output in outputs}}
         self._produce(((names[topic], key, value, at) for topic, key, value, at in outputs), self._reporter(flight))
@@ -181,6 +185,7 @@ class Guard:
             self._keep(flight)
         while self._flights and self._flights[0].left and not self._flights[0].pending:
             done = self._flights.popleft()
+            self._records -= done.records
             done.changelog.kept(done.offsets)
             if done.source is not None:
                 tp, offset = done.source

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka.errors import ConsumerStoppedError
@@ -41,6 +41,41 @@ _FETCH_SECONDS = 1.0
 _IDLE_SECONDS = 0.02
 
 
+class Linger(NamedTuple):
+    """How long the broker holds an answer back (milliseconds), unless there is so much to send (bytes)."""
+
+    milliseconds: int
+    bytes: int
+
+
+#: The first record after a silence comes at once.
+SILENCE: Final = Linger(1500, 1)
+
+#: The embedded broker keeps an empty answer back until its time is over, whatever comes meanwhile.
+EMBEDDED_SILENCE: Final = Linger(50, 1)
+
+#: While there is traffic, what comes within a moment is fetched, folded and sent together: alone, an order costs worker
+#: and broker several times what it costs among others.
+TRAFFIC: Final = Linger(20, 64 * 1024)
+
+#: After so long without a record there is silence (seconds).
+TRAFFIC_SECONDS: Final = 0.5
+
+
+class Fetching:
+    """What each fetch asks of the broker, after what the last ones brought."""
+
+    def __init__(self, silence: Linger) -> None:
+        self._silence = silence
+        self._traffic_until = 0.0
+
+    def linger(self, now: float, *, any_came: bool) -> Linger:
+        """Of the next fetch; `now` in seconds, of a clock that never goes back."""
+        if any_came:
+            self._traffic_until = now + TRAFFIC_SECONDS
+        return TRAFFIC if now < self._traffic_until else self._silence
+
+
 class _PassThrough(codecs.Codec):
     def _loads(self, s: Any) -> Any:
         return s
@@ -58,6 +93,8 @@ class OffsetBeyondEnd(RuntimeError):
 
 class ChunkThread(driver.AIOKafkaConsumerThread):
     """The thread around aiokafka's consumer. Its public methods are called on the event loop of the agents."""
+
+    consumer: "ChunkConsumer"
 
     async def fetch(self, wanted: Mapping[TP, int], seconds: float) -> dict[TP, list[Any]]:
         """What has come of each of these partitions from its offset on; empty after so long without any.
@@ -92,6 +129,8 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
                 # taking nothing else can run on this loop.
                 found = await fetcher.fetched_records(ours.keys(), timeout=0) if ours else {}
                 left = deadline - time.monotonic()
+                linger = self.consumer.fetching.linger(time.monotonic(), any_came=bool(found))
+                fetcher._fetch_max_wait_ms, fetcher._fetch_min_bytes = linger
                 if found or left <= 0:
                     return {TP(*tp): records for tp, records in found.items()}
                 waiter = fetcher._create_fetch_waiter()
@@ -147,6 +186,7 @@ class ChunkConsumer(driver.Consumer):
     guard: Guard  # given by the app before anything starts
     sequence: Sequence
     chunk_records: int
+    fetching: Fetching
     on_failure: Callable[[Exception], None]
     _thread: ChunkThread
 

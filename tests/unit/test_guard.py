@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException
 from faust.types import TP
 
 from events.messages import Message
-from streams.worker.guard import IN_FLIGHT, Changelog, DeliveryFailed, Guard
+from streams.worker.guard import IN_FLIGHT, RECORDS_IN_FLIGHT, Changelog, DeliveryFailed, Guard
 from tables.state import CLAIM, FENCING, Writes, token_bytes
 
 CHANGELOG = "orders-changelog"
@@ -248,6 +248,22 @@ def test_only_so_many_chunks_are_on_their_way() -> None:
         world.producer.waiting()[0].deliver()
         await asyncio.wait_for(room, 5)
         assert world.guard.positions == {ONE: 1}
+
+    guarded(test)
+
+
+def test_only_so_many_records_are_on_their_way_however_few_chunks_they_are() -> None:
+    async def test(world: World) -> None:
+        world.submit(ONE, 1, RECORDS_IN_FLIGHT - 1, 0)
+        await asyncio.wait_for(world.guard.room(), 5)
+        world.submit(ONE, 2, 1, 0)
+        room = asyncio.ensure_future(world.guard.room())
+        await settle()
+        assert not room.done()
+        for each in world.producer.waiting():
+            each.deliver()
+        await asyncio.wait_for(room, 5)
+        assert not world.guard.full
 
     guarded(test)
 

@@ -16,7 +16,7 @@ import confluent_kafka
 import psutil
 import psycopg
 
-from scripts.bench import alone, data, folds, lake, past, peers, report, through, web
+from scripts.bench import alone, data, embedded, folds, lake, past, peers, report, through, web
 from scripts.bench.report import Floor, number, table
 from scripts.bench.world import ROOT, BenchError, World, world
 from scripts.serving.kafka import kafka_jars
@@ -233,6 +233,19 @@ def delays(place: World, options: Options) -> Section:
     )
 
 
+def first_try(place: World, options: Options) -> Section:
+    say("a lone order, embedded")
+    found = embedded.lone_orders(place.folder, int(options.seconds))
+    spread = report.spread(found)
+    rows = [["the customer's row is there", f"{len(found)}", *map(report.seconds, spread)]]
+    return Section(
+        "Embedded: one order on an idle machine",
+        "`loyalnest up` without any server, and orders that come singly, each after a silence.\n\n"
+        + table(["until", "orders", "median", "95 %", "99 %"], rows),
+        [Floor("delay of a lone order, embedded, 95 %", spread[1], DELAY, "s", ceiling=True, digits=2)],
+    )
+
+
 # --- the parts alone ---------------------------------------------------------------------------------------------
 
 
@@ -337,6 +350,7 @@ def measure(options: Options) -> str:
             orders_a_second(place, options),
             webhooks(place, options),
             delays(place, options),
+            first_try(place, options),
             store_with_a_past(place, options),
             large_shop(place, options),
             parts(place, options),

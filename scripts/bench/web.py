@@ -26,7 +26,7 @@ from scripts.serving.server import free_port
 from streams.sink.store import CHANNEL
 
 _HOST: Final = "127.0.0.1"
-_SECRET: Final = "a secret of the bench"
+SECRET: Final = "a secret of the bench"
 _CONNECTIONS: Final = 32
 
 #: Every so many of the timed customers is also awaited through the API.
@@ -83,7 +83,7 @@ def _template() -> dict[str, Any]:
 def _request(payload: dict[str, Any], at: int, now: int) -> bytes:
     outgoing = Outgoing("orders/paid", now, f"b54557e4-bdd9-4b37-8a5f-{at:012d}", f"98880550-{at:012d}", payload)
     body = outgoing.body()
-    headers = deliveries.headers(outgoing, data.SHOP, _SECRET, body)
+    headers = deliveries.headers(outgoing, data.SHOP, SECRET, body)
     lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
     head = f"POST /webhooks/shopify HTTP/1.1\r\nHost: {_HOST}\r\nContent-Length: {len(body)}\r\n{''.join(lines)}\r\n"
     return head.encode() + body
@@ -99,7 +99,7 @@ def _api(run: Run) -> tuple[Process, int]:
         "api",
         api_host=_HOST,
         api_port=port,
-        shopify_secrets=[SecretStr(_SECRET)],
+        shopify_secrets=[SecretStr(SECRET)],
         master_key=SecretStr(master),
     )
 

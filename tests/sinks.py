@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from events import codec, keys, topics
-from runtime import kafka
+from runtime import kafka, patience
 from runtime.settings import Settings
 from streams.sink.main import Sink
 
@@ -44,8 +44,16 @@ def ends(settings: Settings) -> dict[tuple[str, int], int]:
     known = admin.list_topics(timeout=10).topics
     names = [settings.topic(topic) for topic in kafka.SINK_TOPICS]
     places = [TopicPartition(name, at) for name in names if name in known for at in known[name].partitions]
-    answers = admin.list_offsets(dict.fromkeys(places, OffsetSpec.latest()))
-    return {(at.topic, at.partition): answer.result(10).offset for at, answer in answers.items()}
+    answers = patience.retried(
+        lambda: [
+            (at, answer.result(10).offset)
+            for at, answer in admin.list_offsets(dict.fromkeys(places, OffsetSpec.latest())).items()
+        ],
+        KafkaException,  # a topic that was made just now has no leader yet
+        seconds=10,
+        every=0.1,
+    )
+    return {(at.topic, at.partition): offset for at, offset in answers}
 
 
 def rows(settings: Settings, query: str, *parameters: Any) -> list[tuple[Any, ...]]:

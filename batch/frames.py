@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from io import BytesIO
 from typing import Any
 
 import polars as pl
@@ -11,6 +10,7 @@ from psycopg import Connection, Cursor, sql
 from events import topics
 from events.programs import CutPoints, Program
 from runtime import database
+from runtime.columns import fetch as fetch
 from runtime.settings import Settings
 
 _SLICE = 50_000
@@ -28,17 +28,6 @@ def connect(settings: Settings) -> Connection[Any]:
 def microseconds(column: str) -> str:
     """SQL: an instant column as whole microseconds since the epoch, under its own name."""
     return f"(extract(epoch FROM {column}) * 1000000)::bigint AS {column}"
-
-
-def fetch(connection: Connection[Any], query: str, parameters: tuple[Any, ...], schema: dict[str, Any]) -> pl.DataFrame:
-    """A query's rows as a frame of `schema`, whose columns are the query's in order."""
-    buffer = BytesIO()
-    statement = f"COPY ({query}) TO STDOUT (FORMAT csv)".encode()
-    with connection.cursor() as cursor, cursor.copy(statement, parameters) as stream:
-        for block in stream:
-            buffer.write(block)
-    buffer.seek(0)
-    return pl.read_csv(buffer, has_header=False, schema=schema, raise_if_empty=False)
 
 
 def load(cursor: Cursor[Any], table: str, frame: pl.DataFrame) -> None:

@@ -64,7 +64,9 @@ def begin(connection: Connection[Any], shop: str, as_of: datetime) -> UUID:
     return run_id
 
 
-def store(connection: Connection[Any], run_id: UUID, shop: str, version: str, standings: pl.DataFrame) -> None:
+def store(
+    connection: Connection[Any], run_id: UUID, shop: str, as_of: datetime, version: str, standings: pl.DataFrame
+) -> None:
     """Keeps everyone's standing of a run whole, in one transaction."""
     rows = standings.select(
         pl.lit(str(run_id)).alias("run_id"),
@@ -84,9 +86,16 @@ def store(connection: Connection[Any], run_id: UUID, shop: str, version: str, st
     )
     with connection.transaction(), connection.cursor() as cursor:
         frames.load(cursor, "batch_segments", rows)
+        frames.load(cursor, "segment_sizes", _sizes(rows, as_of))
         cursor.execute(
             "UPDATE batch_runs SET version = %s, customers = %s WHERE id = %s", (version, rows.height, run_id)
         )
+
+
+def _sizes(rows: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
+    """How large each segment is, and what it is worth: kept when the standings are forgotten."""
+    sums = (pl.len().alias("customers"), pl.col("monetary", "balance").sum())
+    return rows.group_by("shop", "run_id", "segment").agg(*sums).with_columns(as_of=pl.lit(as_of))
 
 
 def note_published(connection: Connection[Any], run_id: UUID) -> None:

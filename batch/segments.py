@@ -24,9 +24,10 @@ from books import unknown_shops
 from events import instants, keys, topics
 from events.messages import Message
 from events.programs import CutPoints, Program
-from lake import filling, identity, reading, rfm, valuing
+from lake import filling, past, reading, rfm
 from lake.filling import LakeError
 from lake.manifest import Lake
+from lake.reading import BehindError
 from runtime.ports import Publisher
 from runtime.settings import Settings
 
@@ -164,7 +165,7 @@ class _Run:
         began = time.monotonic()
         found, cut_points = self.answer() if published is None else self.score()
         shop = self.program.shop
-        runs.store(self.connection, run_id, shop, cut_points.version, found)
+        runs.store(self.connection, run_id, shop, self.as_of, cut_points.version, found)
         outcome = rescoring.Outcome(0, 0)
         if published is not None:
             value = cut_points.model_dump_json().encode()
@@ -216,14 +217,13 @@ class _Run:
         at = instants.from_datetime(self.as_of)
         with suppress(LakeError):  # another process fills it
             filling.fill(self.connection, self.lake, lambda done: self.on_progress("reading", done, None))
-        then = reading.shop_then(self.connection, self.lake, self.program.shop, at)
-        if then is None:
+        try:
+            with reading.told_until(self.connection, self.lake, self.program, at) as files:
+                self.on_progress("scoring", 0, None)
+                self.from_lake = files.webhooks, files.unreadable
+                return past.work_out(files, self.program, at)
+        except BehindError:
             return self.score()
-        self.on_progress("scoring", 0, None)
-        self.from_lake = then.webhooks, then.unreadable
-        merged = identity.holding(then.links, then.kept)
-        everyone = then.known.join(merged, on="customer_id", how="anti", maintain_order="left")
-        return self._standings(everyone, valuing.valued(then.orders, merged, self.program))
 
     def score(self) -> tuple[pl.DataFrame, CutPoints]:
         """Everyone's standing as of the run's time, under cut points made from it."""
@@ -231,11 +231,7 @@ class _Run:
         self.history.read(self.connection, at, lambda done: self.on_progress("reading", done, None))
         self.on_progress("scoring", 0, None)
         everyone = self.history.customers().filter(pl.col("merged_into").is_null()).select("customer_id")
-        return self._standings(everyone, orders.worth(self.history, self.program))
-
-    def _standings(self, everyone: pl.DataFrame, worth: pl.DataFrame) -> tuple[pl.DataFrame, CutPoints]:
-        at = instants.from_datetime(self.as_of)
         customers = everyone.with_columns(now=pl.lit(at, dtype=pl.Int64))
-        found = rfm.values(customers, worth, self.program.look_back_days)
+        found = rfm.values(customers, orders.worth(self.history, self.program), self.program.look_back_days)
         cut_points = rfm.find_cut_points(found, self.program, self.as_of)
         return rfm.standings(found, cut_points, self.program), cut_points

@@ -9,7 +9,6 @@ last swap ended.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +16,7 @@ from typing import Any, Final
 import polars as pl
 from psycopg import Connection
 
-from lake import refusals, versions
+from lake import people, refusals, versions
 from lake.manifest import START, Cursor, Lake, Part, Root, ShopFiles
 from lake.refusals import Refused
 from lake.rows import STREAMS, TABLES, Rows
@@ -120,6 +119,7 @@ class _Filling:
             if anew or known is None or (known.currency, known.refused) != (currency, fingerprint):
                 if known is not None:
                     self._gone += known.paths()
+                self._lake.forget_past(shop)
                 self._anew(shop, currency, refused[shop], edge)
             elif known.told:  # somebody was killed before its versions were made
                 self._files[shop] = known
@@ -207,23 +207,32 @@ class _Filling:
         self._files = {shop: files for shop, files in self._files.items() if files.told}
 
     def _finish(self) -> None:
-        """Versions of whatever was told, and few files of each kind: once, when all has been read."""
+        """Customers and versions of whatever was told, and few files of each kind: once, when all has been read."""
         self._root.change += 1
         for shop, files in self._files.items():
-            self._tell_versions(shop, files)
+            self._derive(shop, files)
             self._merge_small(shop, files)
 
-    def _tell_versions(self, shop: str, files: ShopFiles) -> None:
+    def _derive(self, shop: str, files: ShopFiles) -> None:
         rows = {name: self._paths(part.path for part in parts) for name, parts in files.tables.items()}
         told = {name: self._paths(paths) for name, paths in files.told.items()} if files.layers else None
-        write = partial(versions.build, rows=rows, told=told)
-        files.layers.append(self._lake.write_layer(shop, self._root.change, write))
+        whom, ties = (self._lake.place(kind, shop, self._root.change) for kind in ("customers", "ties"))
+        before = None
+        if files.customers is not None and files.ties is not None:
+            before = self._lake.folder / files.customers.path, self._lake.folder / files.ties.path
+            self._gone += [files.customers.path, files.ties.path]
+        people.build(whom, ties, rows if told is None else told, before, versions.MEMORY)
+        files.customers, files.ties = self._lake.layer(whom), self._lake.layer(ties)
+        target = self._lake.place("versions", shop, self._root.change)
+        versions.build(target, rows, told, whom)
+        files.layers.append(self._lake.layer(target))
         files.told = {}
         newer = sum(layer.rows for layer in files.layers[1:])
         if len(files.layers) > LAYERS or newer > files.layers[0].rows // 2:
             merged, self._root.change = files.layers, self._root.change + 1
-            write = partial(versions.merge, self._paths(layer.path for layer in merged))
-            files.layers = [self._lake.write_layer(shop, self._root.change, write)]
+            target = self._lake.place("versions", shop, self._root.change)
+            versions.merge(self._paths(layer.path for layer in merged), target)
+            files.layers = [self._lake.layer(target)]
             self._gone += [layer.path for layer in merged]
 
     def _paths(self, names: Iterable[str]) -> list[Path]:
@@ -260,14 +269,18 @@ def root_of(connection: Connection[Any], lake: Lake) -> Root:
 
     A data folder may outlive its database, or be given another: the same shop there is not the same history.
     """
-    root = lake.root()
+    root, database = lake.root(), database_of(connection)
+    if root.database == database and root.cursor.xid < int(oldest_in_flight(connection)):
+        return root
+    return Root(change=root.change, database=database)
+
+
+def database_of(connection: Connection[Any]) -> str:
+    """What tells this database from others: when it was first migrated."""
     found = connection.execute(
         "SELECT (extract(epoch FROM min(applied_at)) * 1000000)::bigint::text FROM schema_migrations"
     ).fetchone()
-    database = found[0] if found is not None else None
-    if root.database == database and root.cursor.xid < int(oldest_in_flight(connection)):
-        return root
-    return Root(change=root.change, database=str(database))
+    return str(found[0] if found is not None else None)
 
 
 def oldest_in_flight(connection: Connection[Any]) -> str:

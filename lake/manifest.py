@@ -11,8 +11,9 @@ is killed leaves files that nothing names. A file that nothing names any more is
 import json
 import os
 import re
+import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -26,6 +27,9 @@ VERSION: Final = 3
 
 #: Seconds that a file stays after nothing names it any more: a reader may have begun before.
 OLD: Final = 3600.0
+
+#: The folder of what past.py keeps, which looks after it itself.
+PAST: Final = "past"
 
 _ROOT: Final = "lake.json"
 _MONTH: Final = re.compile(r"month=(\d{4}-\d{2})")
@@ -58,7 +62,7 @@ class Part(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A file of orders' versions (versions.py): its path below the lake, and rows."""
+    """A file made of rows (versions.py, people.py): its path below the lake, and rows."""
 
     path: str
     rows: int
@@ -66,9 +70,9 @@ class Layer(NamedTuple):
 
 @dataclass
 class ShopFiles:
-    """A shop's files by table, and the layers of its orders' versions, oldest first.
+    """A shop's files by table, the layers of its orders' versions, oldest first, its `customers` and its `ties`.
 
-    `told` are files, by table, of whose orders no layer knows yet: then versions are not to be read. Beside them how
+    `told` are files, by table, of which none of these knows yet: then they are not to be read. Beside them how
     many webhooks they came from, and in what currency and without which refusals.
     """
 
@@ -78,13 +82,15 @@ class ShopFiles:
     unreadable: int = 0
     tables: dict[str, list[Part]] = field(default_factory=lambda: {name: [] for name in TABLES})
     layers: list[Layer] = field(default_factory=list)
+    customers: Layer | None = None
+    ties: Layer | None = None
     told: dict[str, list[str]] = field(default_factory=dict)
 
     def paths(self) -> Iterator[str]:
         """Every file."""
         for parts in self.tables.values():
             yield from (part.path for part in parts)
-        yield from (layer.path for layer in self.layers)
+        yield from (layer.path for layer in (*self.layers, self.customers, self.ties) if layer is not None)
 
     def parts(self, name: str, until: int | None = None) -> list[Part]:
         """A table's files that hold anything with told_at <= `until` (None: all)."""
@@ -98,7 +104,9 @@ class ShopFiles:
     def of_json(cls, found: Mapping[str, Any]) -> "ShopFiles":
         """What `as_json` gave."""
         tables = {name: [Part(*part) for part in found["tables"][name]] for name in TABLES}
-        return cls(**{**found, "tables": tables, "layers": [Layer(*layer) for layer in found["layers"]]})
+        layers = [Layer(*layer) for layer in found["layers"]]
+        one = {name: found[name] and Layer(*found[name]) for name in ("customers", "ties")}
+        return cls(**{**found, "tables": tables, "layers": layers, **one})
 
 
 @dataclass
@@ -160,14 +168,17 @@ class Lake:
         times = rows["told_at"]
         return Part(path, rows.height, _number(times.min()), _number(times.max()))
 
-    def write_layer(self, shop: str, change: int, write: Callable[[Path], None]) -> Layer:
-        """What `write` puts into a file, as a layer of versions."""
-        path = f"versions/shop={shop}/{change:08d}.parquet"
-        target = self.folder / path
+    def place(self, kind: str, shop: str, change: int) -> Path:
+        """Where a file of this kind of this change goes; its folder is there."""
+        target = self.folder / f"{kind}/shop={shop}/{change:08d}.parquet"
         target.parent.mkdir(parents=True, exist_ok=True)
-        write(target)
+        return target
+
+    def layer(self, target: Path) -> Layer:
+        """The file that was written there."""
         _settle(target)
-        return Layer(path, pl.scan_parquet(target).select(pl.len()).collect().item())
+        rows = pl.scan_parquet(target).select(pl.len()).collect().item()
+        return Layer(str(target.relative_to(self.folder)), rows)
 
     def write_list(self, shop: str, change: int, files: ShopFiles) -> str:
         """The list of a shop's files, as this change leaves it; its path."""
@@ -193,6 +204,10 @@ class Lake:
         for path in parts:
             (self.folder / path).touch()
 
+    def forget_past(self, shop: str) -> None:
+        """Nothing is kept of a shop's past instants from now on: what they were worked out from was wrong."""
+        shutil.rmtree(self.folder / PAST / f"shop={shop}", ignore_errors=True)
+
     def sweep(self, root: Root, old: float = OLD) -> int:
         """Removes files that nothing names and that are older than `old` seconds; how many."""
         named = {_ROOT, *root.lists.values()}
@@ -202,7 +217,10 @@ class Lake:
             named |= set(files.paths())
         before, removed = time.time() - old, 0
         for path in self.folder.rglob("*"):
-            if path.is_file() and str(path.relative_to(self.folder)) not in named and path.stat().st_mtime < before:
+            name = path.relative_to(self.folder)
+            if name.parts[0] == PAST or not path.is_file():
+                continue
+            if str(name) not in named and path.stat().st_mtime < before:
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed

@@ -1,61 +1,117 @@
-"""A shop as of any instant, from the lake alone."""
+"""A shop's files as they tell of an instant: those of the lake, and what was told since they were filled."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import polars as pl
 from psycopg import Connection
 
 from events import instants
-from lake import filling, versions
-from lake.manifest import Lake, ShopFiles
-from lake.rows import STREAMS
+from events.programs import Program
+from lake import filling, people, refusals, versions
+from lake.manifest import START, Cursor, Lake, ShopFiles
+from lake.refusals import Refused
+from lake.rows import STREAMS, TABLES, Rows
+
+#: Webhooks that a reader takes in beside the lake: beyond them it is to be filled.
+MOST: Final = 20_000
 
 _NEWER: Final = """
-SELECT EXISTS (SELECT FROM raw_events
-               WHERE (xid, id) > (%s::text::xid8, %s::bigint) AND shop = %s AND stream = ANY(%s)
-                 AND triggered_at <= %s::timestamptz)"""
+SELECT stream, key, value FROM raw_events
+WHERE shop = %s AND stream = ANY(%s) AND xid >= %s::text::xid8 AND (xid, id) > (%s::text::xid8, %s::bigint)
+  AND triggered_at <= %s::timestamptz
+LIMIT %s"""
 
 
-class ShopThen(NamedTuple):
-    """A shop as of an instant: its orders (versions.STATE), who was known, and what tells who is whom.
+class BehindError(RuntimeError):
+    """The lake lacks more than a reader takes in; the message is one sentence, and says what to do."""
 
-    `known` has customer_id; `links` and `kept` are as in rows.py. `webhooks` and `unreadable` are of the whole history.
+
+class Files(NamedTuple):
+    """Files that hold all that was told of a shop up to an instant, be there more in them: versions in layers, oldest
+    first, customers and ties (people.py).
+
+    Of the raw history everything below the transaction `edge` is in them, but what is `refused` (a fingerprint).
     """
 
-    orders: pl.DataFrame
-    known: pl.DataFrame
-    links: pl.DataFrame
-    kept: pl.DataFrame
+    layers: list[Path]
+    customers: Path
+    ties: Path
     webhooks: int
     unreadable: int
+    edge: str
+    refused: str
 
 
-def shop_then(connection: Connection[Any], lake: Lake, shop: str, until: int) -> ShopThen | None:
-    """The shop as of `until` (microseconds); None where the lake does not hold all of it yet."""
+@contextmanager
+def told_until(connection: Connection[Any], lake: Lake, program: Program, until: int) -> Iterator[Files]:
+    """The shop's files for `until` (microseconds), for as long as the block lasts; over an autocommit connection.
+
+    Nothing is written to the lake. BehindError if too much is missing there.
+    """
+    shop = program.shop
     root = filling.root_of(connection, lake)
-    files = lake.shop(root, shop)
-    if files is None or files.told:
-        return None
-    cursor = connection.execute(
-        _NEWER, (str(root.cursor.xid), root.cursor.id, shop, list(STREAMS), instants.text(until))
-    )
-    if cursor.fetchone() != (False,):
-        return None
-    known = pl.concat(
-        [
-            _then(lake, files, "owners", until).select("customer_id"),
-            _then(lake, files, "people", until).filter("known").select("customer_id"),
-        ]
-    )
-    return ShopThen(
-        versions.as_of([lake.folder / layer.path for layer in files.layers], until).collect(),
-        known.unique().sort("customer_id").collect(),
-        _then(lake, files, "links", until).group_by("customer_id", "into").agg(pl.col("rank").max()).collect(),
-        _then(lake, files, "kept", until).group_by("customer_id").agg(pl.col("rank").max()).collect(),
-        files.webhooks,
-        files.unreadable,
-    )
+    refused = refusals.of_shop(connection, shop)
+    files, cursor = lake.shop(root, shop), root.cursor
+    if files is None or (files.currency, files.refused) != (program.currency, refused.fingerprint):
+        files, cursor = ShopFiles(program.currency, refused.fingerprint), START
+    edge = filling.oldest_in_flight(connection)  # before the rows: whatever commits in between may be read twice
+    newer = _newer(connection, shop, cursor, until)
+    if len(newer) > MOST:
+        raise BehindError(
+            f"the lake lacks more than {MOST:,} of the webhooks that {shop} was told of by then: the next batch takes"
+            " them in, or `loyalnest lake fill` now"
+        )
+    if newer or files.told or files.customers is None or files.ties is None:
+        with tempfile.TemporaryDirectory(prefix="loyalnest-") as folder:
+            yield _with(lake, files, Path(folder), newer, refused, edge)
+        return
+    paths = [lake.folder / layer.path for layer in files.layers]
+    whom, ties = lake.folder / files.customers.path, lake.folder / files.ties.path
+    yield Files(paths, whom, ties, files.webhooks, files.unreadable, edge, refused.fingerprint)
 
 
-def _then(lake: Lake, files: ShopFiles, name: str, until: int) -> pl.LazyFrame:
-    return lake.scan(files.parts(name, until), name).filter(pl.col("told_at") <= until)
+def is_still_all(connection: Connection[Any], shop: str, until: int, edge: str, refused: str) -> bool:
+    """Whether what was read of a shop when `edge` and `refused` stood so is still all that was told up to `until`."""
+    if int(edge) > int(filling.oldest_in_flight(connection)):
+        return False  # the database is a backup's
+    if refusals.of_shop(connection, shop).fingerprint != refused:
+        return False
+    return not _newer(connection, shop, Cursor(int(edge), -1), until, 1)
+
+
+def _newer(
+    connection: Connection[Any], shop: str, cursor: Cursor, until: int, most: int = MOST + 1
+) -> list[tuple[str, str, str]]:
+    """(stream, key, value) of what was committed beyond the cursor and triggered up to `until`."""
+    at = str(cursor.xid)
+    asked = (shop, list(STREAMS), at, at, cursor.id, instants.text(until), most)
+    return connection.execute(_NEWER, asked).fetchall()
+
+
+def _with(
+    lake: Lake, files: ShopFiles, folder: Path, newer: list[tuple[str, str, str]], refused: Refused, edge: str
+) -> Files:
+    """The lake's files and those that `newer` makes in a folder: as the next filling will, but there."""
+    rows = Rows(files.currency)
+    rows.take((stream, value.encode()) for stream, key, value in newer if (stream, key, value) not in refused)
+    told = {name: [lake.folder / path for path in paths] for name, paths in files.told.items()}
+    everything = {name: [lake.folder / part.path for part in parts] for name, parts in files.tables.items()}
+    for name in TABLES:
+        frame = rows.frame(name)
+        if frame.height:
+            path = folder / f"{name}.parquet"
+            frame.write_parquet(path)
+            told.setdefault(name, []).append(path)
+            everything[name].append(path)
+    before = None
+    if files.customers is not None and files.ties is not None:
+        before = lake.folder / files.customers.path, lake.folder / files.ties.path
+    whom, ties, target = folder / "whom.parquet", folder / "ties.parquet", folder / "versions.parquet"
+    people.build(whom, ties, told, before, versions.MEMORY)
+    versions.build(target, everything, told, whom)
+    layers = [*(lake.folder / layer.path for layer in files.layers), target]
+    counts = files.webhooks + rows.webhooks, files.unreadable + rows.unreadable
+    return Files(layers, whom, ties, *counts, edge, refused.fingerprint)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
+from itertools import product
 
 import polars as pl
 
@@ -70,23 +71,30 @@ def standings(found: pl.DataFrame, cut_points: CutPoints, program: Program) -> p
     A Prospect has no digits and no score.
     """
     prospect = pl.col("recency_days").is_null()
-    names = pl.Series([name for row in program.grid for name in row], dtype=pl.String)
-    digits = found.with_columns(
+    placed = found.with_columns(
         r=5 - _above(pl.col("recency_days"), cut_points.recency),
         f=pl.when(~prospect).then(1 + _above(pl.col("frequency"), cut_points.frequency)),
         m=pl.when(~prospect).then(1 + _above(pl.col("monetary"), cut_points.monetary)),
     )
-    r, f, m = pl.col("r"), pl.col("f"), pl.col("m")
-    tenths = 4 * r + 3 * f + 3 * m  # whole digits make it exact to one decimal: nothing is left to round
-    fm = (f + m + 1) // 2
-    placed = digits.with_columns(
-        score=pl.format("{}.{}", tenths // 10, tenths % 10),
-        segment_id=pl.when(prospect).then(pl.lit("seg_000")).otherwise(pl.format("seg_{}{}{}", r, f, m)),
-        place=(5 - r) * 5 + (5 - fm),
+    told = _by_digits(program)
+    # Of a Prospect the place is null, and so is what stands there.
+    place = placed.select(25 * (pl.col("r") - 1) + 5 * (pl.col("f") - 1) + pl.col("m") - 1).to_series()
+    return placed.with_columns(
+        score=told["score"].gather(place),
+        segment_id=told["segment_id"].gather(place).fill_null("seg_000"),
         cut_points_version=pl.lit(cut_points.version),
+        segment=told["segment"].gather(place).fill_null(PROSPECTS),
     )
-    segment = names.gather(placed["place"]).fill_null(PROSPECTS)
-    return placed.drop("place").with_columns(segment=segment)
+
+
+def _by_digits(program: Program) -> pl.DataFrame:
+    """score, segment_id and segment of each of the 125 triples of digits, in their order."""
+    rows = []
+    for r, f, m in product(range(1, 6), repeat=3):
+        tenths = 4 * r + 3 * f + 3 * m  # whole digits make it exact to one decimal: nothing is left to round
+        segment = program.grid[5 - r][5 - (f + m + 1) // 2]
+        rows.append((f"{tenths // 10}.{tenths % 10}", f"seg_{r}{f}{m}", segment))
+    return pl.DataFrame(rows, schema=dict.fromkeys(("score", "segment_id", "segment"), pl.String), orient="row")
 
 
 def _above(metric: pl.Expr, thresholds: Sequence[int]) -> pl.Expr:

@@ -3,8 +3,10 @@
 Written apart from the stream's folds on purpose: the two are compared customer by customer.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from fractions import Fraction
+from typing import Final
 
 import polars as pl
 
@@ -15,6 +17,9 @@ from lake import identity
 
 _SINCE_EVER = -(1 << 63)
 _MOST = (1 << 63) - 1
+
+#: Whether an order counts, if it has a customer: a guest's counts for nobody.
+COUNTED: Final = pl.col("status").is_in(COUNTING) & ~(pl.col("test") | pl.col("cancelled") | pl.col("deleted"))
 
 
 def valued(found: pl.DataFrame, merged: pl.DataFrame, program: Program) -> pl.DataFrame:
@@ -27,34 +32,16 @@ def valued(found: pl.DataFrame, merged: pl.DataFrame, program: Program) -> pl.Da
     back, `total` what the order now deserves, `reversed` their difference. Amounts in minor units; net and gross say
     nothing of an order that neither counts nor was ever paid.
     """
-    states = found.with_columns(_policies(program, found["processed_at"]))
-    paid = pl.col("status").is_in(COUNTING)
-    alive = ~(pl.col("test") | pl.col("cancelled") | pl.col("deleted"))
     owned = pl.col("customer_id").is_not_null()
-    beyond = (
-        pl.when(pl.col("refunds") == "goods")
-        .then(0)
-        .when(pl.col("refunds") == "money")
-        .then("money_beyond")
-        .otherwise("beyond")
-    )
-    frame = (
-        states.with_columns(priced=(pl.col("left") - beyond).clip(0, money.MAX_MINOR))
-        .with_columns(
-            # A refunded order has none, whatever amounts it shows.
-            net=pl.when(pl.col("status") == "refunded").then(0).otherwise(pl.col("priced") - _tax_in("priced")),
-            gross=pl.col("gross") - pl.col("gross_tax") * pl.col("excluded"),
-        )
-        .select(
-            "order_id",
-            "customer_id",
-            "processed_at",
-            "net",
-            gross=pl.max_horizontal("net", "gross"),
-            counted=alive & paid & owned,
-            guest=alive & paid & ~owned,
-            paid=pl.col("status").is_in(PAID_ONCE) & ~pl.col("test") & owned,
-        )
+    frame = _amounts(found, program).select(
+        "order_id",
+        "customer_id",
+        "processed_at",
+        "net",
+        gross=pl.max_horizontal("net", "gross"),
+        counted=COUNTED & owned,
+        guest=COUNTED & ~owned,
+        paid=pl.col("status").is_in(PAID_ONCE) & ~pl.col("test") & owned,
     )
     frame = identity.owned(frame, identity.resolved(merged))
     at = frame["processed_at"]
@@ -64,8 +51,34 @@ def valued(found: pl.DataFrame, merged: pl.DataFrame, program: Program) -> pl.Da
     ).with_columns(reversed=pl.col("earned") - pl.col("total"))
 
 
-def _policies(program: Program, at: pl.Series) -> list[pl.Series]:
+def deserved(found: pl.DataFrame, program: Program) -> pl.DataFrame:
+    """Of orders that count (COUNTED) and have a customer: `customer`, processed_at, net and `total`, the points that
+    each deserves now. As `valued` has them, and no more of it than RFM values need."""
+    frame = _amounts(found, program).select("customer", "processed_at", "net")
+    return frame.with_columns(total=points(frame["net"], frame["processed_at"], program))
+
+
+def _amounts(found: pl.DataFrame, program: Program) -> pl.DataFrame:
+    """With `net`, and `gross` as the orders' tax leaves it."""
+    states = found.with_columns(_policies(program, found["processed_at"]))
+    beyond = (
+        pl.when(pl.col("refunds") == "goods")
+        .then(0)
+        .when(pl.col("refunds") == "money")
+        .then("money_beyond")
+        .otherwise("beyond")
+    )
+    return states.with_columns(priced=(pl.col("left") - beyond).clip(0, money.MAX_MINOR)).with_columns(
+        # A refunded order has none, whatever amounts it shows.
+        net=pl.when(pl.col("status") == "refunded").then(0).otherwise(pl.col("priced") - _tax_in("priced")),
+        gross=pl.col("gross") - pl.col("gross_tax") * pl.col("excluded"),
+    )
+
+
+def _policies(program: Program, at: pl.Series) -> Sequence[pl.Series | pl.Expr]:
     """For an order of each instant: `refunds`, what one takes off, and whether tax is `excluded`."""
+    if not program.policies:
+        return [pl.lit("goods").alias("refunds"), pl.lit(value=False).alias("excluded")]
     starts, refunds, excluded = [_SINCE_EVER], ["goods"], [False]
     # Of two of one instant the last holds, as the program lists them.
     for policy in program.policies:
@@ -93,6 +106,8 @@ def points(amounts: pl.Series, at: pl.Series, program: Program) -> pl.Series:
     Of two rules of one instant the later in the list holds. An order has MAX_POINTS at most.
     """
     starts, rates = _rules(program)
+    if len(rates) == 1 and starts == [_SINCE_EVER]:
+        return _floor(amounts, rates[0]).rename("points")
     rule = pl.Series(starts, dtype=pl.Int64).search_sorted(at, side="right").cast(pl.Int64) - 1
     frame = pl.DataFrame({"amount": amounts, "rule": rule}).with_row_index("row")
     done = [pl.DataFrame(schema={"row": pl.UInt32, "points": pl.Int64})]

@@ -8,12 +8,13 @@ An order that is told more of is made anew as a whole: `versions` files stand in
 was written last counts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
+from lake import people
 from lake.rows import TABLES
 from runtime import duck
 
@@ -25,12 +26,13 @@ STATE: Final = (
     *("left", "tax", "gross", "gross_tax", "beyond", "money_beyond"),
 )
 
-#: A version's columns.
+#: A version's columns; `customer` is the owner's number (people.py), by which they are grouped.
 SCHEMA: Final = {
     "order_id": pl.String,
     "valid_from": pl.Int64,
     "valid_to": pl.Int64,
     "customer_id": pl.String,
+    "customer": pl.Int32,
     "processed_at": pl.Int64,
     "status": pl.String,
     **dict.fromkeys(("test", "cancelled", "deleted"), pl.Boolean),
@@ -40,7 +42,8 @@ SCHEMA: Final = {
 #: Of a build: DuckDB spills beyond it.
 MEMORY: Final = "2GB"
 
-_TYPES: Final[dict[Any, str]] = {pl.String: "VARCHAR", pl.Int64: "BIGINT", pl.Boolean: "BOOLEAN"}
+#: Versions looked at at a time, whatever the shop: it bounds the memory of an answer.
+SLICE: Final = 2_000_000
 
 #: The tables whose rows make an order's versions.
 _TELLING: Final = ("snapshots", "events", "refunds")
@@ -93,25 +96,28 @@ WITH s AS (
         LEFT JOIN listed USING (order_id, told_at, refund_id)
     ) GROUP BY order_id, told_at
 )
-SELECT order_id, told_at AS valid_from, valid_to, customer_id, processed_at, status, test, cancelled, deleted,
+SELECT order_id, told_at AS valid_from, valid_to, customer_id, customer, processed_at, status, test, cancelled, deleted,
        (base - gift - coalesce(unknown, 0))::BIGINT AS "left", (tax - coalesce(unknown_tax, 0))::BIGINT AS tax,
        gross, gross_tax, coalesce(beyond, 0)::BIGINT AS beyond, coalesce(money_beyond, 0)::BIGINT AS money_beyond
-FROM found LEFT JOIN taken USING (order_id, told_at)
-ORDER BY order_id, valid_from
+FROM found LEFT JOIN taken USING (order_id, told_at) LEFT JOIN customers USING (customer_id)
+ORDER BY customer, order_id, valid_from
 ) TO '{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 100000)
 """
 
 
-def build(target: Path, rows: Mapping[str, Sequence[Path]], told: Mapping[str, Sequence[Path]] | None) -> None:
+def build(
+    target: Path, rows: Mapping[str, Sequence[Path]], told: Mapping[str, Sequence[Path]] | None, customers: Path
+) -> None:
     """Writes the versions of every order that `told` (files of rows, by table) tells of; None: of all.
 
-    `rows` are all files of a shop, by table; those of `told` are among them.
+    `rows` are all files of a shop, by table; those of `told` are among them. `customers` (people.py) knows all owners.
     """
     with duck.connected(MEMORY, target.parent / ".spill") as connection:
         for name in _TELLING:
-            connection.execute(f"CREATE VIEW {name} AS {select(name, rows[name])}")
+            connection.execute(f"CREATE VIEW {name} AS {duck.select(rows[name], TABLES[name])}")
+        connection.execute(f"CREATE VIEW customers AS {duck.select([customers], people.CUSTOMERS)}")
         asked = [
-            f"SELECT order_id FROM ({select(name, files)})"  # noqa: S608 - our own names
+            f"SELECT order_id FROM ({duck.select(files, TABLES[name])})"  # noqa: S608 - our own names
             for name, files in (told or rows).items()
             if files and name in _TELLING
         ]
@@ -120,31 +126,39 @@ def build(target: Path, rows: Mapping[str, Sequence[Path]], told: Mapping[str, S
         connection.execute(_BUILD.replace("{target}", duck.quoted(target)))
 
 
-def select(name: str, files: Sequence[Path]) -> str:
-    """DuckDB's query of all rows of a table of the lake in these files."""
-    if files:
-        listed = ", ".join(f"'{duck.quoted(path)}'" for path in files)
-        return f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false)"  # noqa: S608 - our own names
-    columns = ", ".join(f'NULL::{_type(kind)} AS "{column}"' for column, kind in TABLES[name].items())
-    return f"SELECT {columns} WHERE false"
-
-
-def _type(kind: Any) -> str:
-    return f"{_type(kind.inner)}[]" if isinstance(kind, pl.List) else _TYPES[kind]
-
-
 def as_of(layers: Sequence[Path], until: int | None) -> pl.LazyFrame:
     """Each order that was there, in its state (STATE) as of an instant (None: now); the layers oldest first."""
-    rows = _rows(layers)
+    return _rows(layers).filter(_holding(until)).select(STATE)
+
+
+def slices(layers: Sequence[Path], until: int, wanted: pl.Expr, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """As `as_of`, some columns of those orders that are `wanted`, in frames of SLICE versions or fewer."""
+    for at, layer in enumerate(layers):
+        newer = _orders(layers[at + 1 :])
+        for first in range(0, pl.scan_parquet(layer).select(pl.len()).collect().item(), SLICE):
+            rows = pl.scan_parquet(layer).slice(first, SLICE).filter(_holding(until) & wanted)
+            if newer is not None:
+                rows = rows.join(newer.lazy(), on="order_id", how="anti")
+            yield rows.select(columns).collect()
+
+
+def _orders(layers: Sequence[Path]) -> pl.DataFrame | None:
+    if not layers:
+        return None
+    return pl.concat([pl.scan_parquet(layer).select("order_id") for layer in layers]).unique().collect()
+
+
+def _holding(until: int | None) -> pl.Expr:
     if until is None:
-        return rows.filter(pl.col("valid_to").is_null()).select(STATE)
-    still = pl.col("valid_to").is_null() | (pl.col("valid_to") > until)
-    return rows.filter((pl.col("valid_from") <= until) & still).select(STATE)
+        return pl.col("valid_to").is_null()
+    return (pl.col("valid_from") <= until) & (pl.col("valid_to").is_null() | (pl.col("valid_to") > until))
 
 
 def merge(layers: Sequence[Path], target: Path) -> None:
     """Writes several layers, oldest first, as one."""
-    _rows(layers).sort("order_id", "valid_from").sink_parquet(target, compression="zstd", row_group_size=100_000)
+    _rows(layers).sort("customer", "order_id", "valid_from").sink_parquet(
+        target, compression="zstd", row_group_size=100_000
+    )
 
 
 def _rows(layers: Sequence[Path]) -> pl.LazyFrame:

@@ -1,10 +1,19 @@
 """DuckDB in this process: what every connection of ours needs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Final
 
 import duckdb
+import polars as pl
+
+_TYPES: Final[dict[Any, str]] = {
+    pl.String: "VARCHAR",
+    pl.Int64: "BIGINT",
+    pl.Int32: "INTEGER",
+    pl.Boolean: "BOOLEAN",
+}
 
 
 @contextmanager
@@ -41,3 +50,16 @@ def locked(file: Path, memory: str) -> Iterator[duckdb.DuckDBPyConnection]:
 def quoted(path: Path) -> str:
     """A path as it stands between apostrophes in SQL."""
     return str(path).replace("'", "''")
+
+
+def select(files: Sequence[Path], schema: Mapping[str, Any]) -> str:
+    """SQL: the rows of these Parquet files, all of one shape; of none, an empty table of `schema` (Polars' types)."""
+    if files:
+        listed = ", ".join(f"'{quoted(path)}'" for path in files)
+        return f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false)"  # noqa: S608 - our own names
+    columns = ", ".join(f'NULL::{_type(kind)} AS "{column}"' for column, kind in schema.items())
+    return f"SELECT {columns} WHERE false"
+
+
+def _type(kind: Any) -> str:
+    return f"{_TYPES[kind.inner]}[]" if isinstance(kind, pl.List) else _TYPES[kind]

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Final, NamedTuple
@@ -17,8 +16,9 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from events import instants
-from lake import identity, rfm, valuing, versions
+from lake import past, people, versions
 from lake.manifest import Lake, Root, ShopFiles
+from lake.reading import Files
 from lake.rows import TABLES
 from runtime import duck
 from scripts.bench import data
@@ -119,7 +119,10 @@ def make(folder: Path, number: int) -> tuple[Lake, float]:
             files.tables[name] += lake.write(name, data.SHOP, change, frame)
     paths = {name: [folder / part.path for part in parts] for name, parts in files.tables.items()}
     began = time.monotonic()
-    files.layers = [lake.write_layer(data.SHOP, change + 1, partial(versions.build, rows=paths, told=None))]
+    whom, ties, target = (lake.place(kind, data.SHOP, change + 1) for kind in ("customers", "ties", "versions"))
+    people.build(whom, ties, paths, None, versions.MEMORY)
+    versions.build(target, paths, None, whom)
+    files.layers, files.customers, files.ties = [lake.layer(target)], lake.layer(whom), lake.layer(ties)
     built = time.monotonic() - began
     lake.swap(Root(change=change + 1, lists={data.SHOP: lake.write_list(data.SHOP, change + 1, files)}))
     return lake, built
@@ -148,13 +151,11 @@ def _recompute(folder: Path, until: int | None) -> int:
     files = lake.shop(lake.root(), data.SHOP)
     assert files is not None
     program, at = data.program(), _END if until is None else until
-    then = versions.as_of([folder / layer.path for layer in files.layers], until).collect()
-    merged = identity.holding(pl.DataFrame(schema=TABLES["links"]), pl.DataFrame(schema=TABLES["kept"]))
-    worth = valuing.valued(then, merged, program)
-    everyone = worth.select("customer_id").unique().with_columns(now=pl.lit(at, dtype=pl.Int64))
-    found = rfm.values(everyone, worth, program.look_back_days)
-    cut_points = rfm.find_cut_points(found, program, instants.to_datetime(at))
-    return rfm.standings(found, cut_points, program).height
+    assert files.customers is not None
+    assert files.ties is not None
+    layers, whom, ties = [folder / layer.path for layer in files.layers], files.customers.path, files.ties.path
+    found, _ = past.work_out(Files(layers, folder / whom, folder / ties, 0, 0, "0", ""), program, at)
+    return found.height
 
 
 BARE, NOW, PAST = "a bare DuckDB query", "everybody as of now", "everybody as of two years before"

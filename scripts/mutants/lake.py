@@ -82,15 +82,15 @@ MUTANTS = [
     Mutant(
         "an answer leaves out what the lake lacks",
         "lake/reading.py",
-        "    if cursor.fetchone() != (False,):\n",
-        "    if cursor.fetchone() is None:\n",
+        "    if newer or files.told ",
+        "    if files.told ",
         (ANSWERED,),
     ),
     Mutant(
         "a customer who is known later is known then",
-        "lake/reading.py",
-        '.filter(pl.col("told_at") <= until)',
-        '.filter(pl.col("told_at") >= 0)',
+        "lake/people.py",
+        'pl.col("known_from") <= until',
+        'pl.col("known_from") >= 0',
         (ANSWERED,),
     ),
 ]

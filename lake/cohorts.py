@@ -1,0 +1,96 @@
+"""Cohorts: of those whose first order fell into a month, how many came back, month by month, as of any instant.
+
+Orders are those that RFM counts (they count, and something of them is left), of whoever their owner is in the end.
+Months are of the shop's zone, by `processed_at`.
+"""
+
+from datetime import date
+from typing import Any, Final, NamedTuple
+
+import polars as pl
+from psycopg import Connection
+
+from events.programs import Program
+from lake import past, people, reading, valuing, versions
+from lake.manifest import Lake
+from lake.reading import Files
+
+_MONTHLY: Final = ("customer", "month", "orders", "net")
+
+
+class Cohort(NamedTuple):
+    """A month's new customers. `months` has of each month since, from 0 on, those who ordered in it, their orders and
+    net (minor units), and how many of the cohort had ordered a second time by its end."""
+
+    month: date
+    customers: int
+    months: list[dict[str, int]]
+
+
+def cohorts(connection: Connection[Any], lake: Lake, program: Program, at: int) -> list[Cohort]:
+    """The shop's cohorts as of `at` (microseconds), oldest first; BehindError if the lake lacks too much of then."""
+    with reading.told_until(connection, lake, program, at) as files:
+        return work_out(files, program, at)
+
+
+def work_out(files: Files, program: Program, at: int) -> list[Cohort]:
+    """The same of these files. Each ends with the month of `at`, in which it may still grow."""
+    owners = past.owners_of(files, at)
+    parts = [
+        _monthly(past.owned(valuing.deserved(found, program), owners), program.zone)
+        for found in versions.slices(files.layers, at, past.MINE & (pl.col("processed_at") <= at), past.NEEDED)
+    ]
+    known = people.known(files.customers, at).select("customer")
+    monthly = _summed(pl.concat(parts)).join(known.collect(), on="customer", how="semi") if parts else pl.DataFrame()
+    if monthly.is_empty():
+        return []
+    cells = _cells(monthly)
+    last = _month(pl.DataFrame({"processed_at": [at]}), program.zone)["month"][0]
+    return [_cohort(rows, last) for rows in cells.partition_by("first", maintain_order=True)]
+
+
+def _month(frame: pl.DataFrame, zone: str) -> pl.DataFrame:
+    """With `month`, counted from the year 0."""
+    local = pl.from_epoch("processed_at", time_unit="us").dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
+    return frame.with_columns(month=local.dt.year().cast(pl.Int32) * 12 + local.dt.month().cast(pl.Int32) - 1)
+
+
+def _monthly(orders: pl.DataFrame, zone: str) -> pl.DataFrame:
+    kept = _month(orders.filter(pl.col("net") > 0), zone)
+    return _summed(kept.select("customer", "month", pl.lit(1, dtype=pl.Int64).alias("orders"), "net"))
+
+
+def _summed(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.select(_MONTHLY).group_by("customer", "month").agg(pl.col("orders", "net").sum())
+
+
+def _cells(monthly: pl.DataFrame) -> pl.DataFrame:
+    """By `first` and `since`: customers, orders, net, and those whose second order came then (`again`)."""
+    first = monthly.group_by("customer").agg(first=pl.col("month").min())
+    dated = monthly.join(first, on="customer", how="inner").with_columns(since=pl.col("month") - pl.col("first"))
+    # A second order falls into the first month if there are two in it, else into the next in which there is any.
+    again = (
+        dated.filter((pl.col("since") > 0) | (pl.col("orders") > 1))
+        .group_by("customer")
+        .agg(pl.col("first").first(), pl.col("since").min())
+        .group_by("first", "since")
+        .agg(again=pl.len().cast(pl.Int64))
+    )
+    return (
+        dated.group_by("first", "since")
+        .agg(pl.len().cast(pl.Int64).alias("customers"), pl.col("orders", "net").sum())
+        .join(again, on=["first", "since"], how="left")
+        .with_columns(pl.col("again").fill_null(0))
+        .sort("first", "since")
+    )
+
+
+def _cohort(rows: pl.DataFrame, last: int) -> Cohort:
+    first: int = rows["first"][0]
+    cells = {row["since"]: row for row in rows.iter_rows(named=True)}
+    months, repeated = [], 0
+    for since in range(last - first + 1):
+        cell = cells.get(since, {"customers": 0, "orders": 0, "net": 0, "again": 0})
+        repeated += cell["again"]
+        months.append({name: cell[name] for name in ("customers", "orders", "net")} | {"repeated": repeated})
+    return Cohort(date(first // 12, first % 12 + 1, 1), cells[0]["customers"], months)

@@ -1,0 +1,243 @@
+"""Everybody's standing as of any instant, worked out from the lake, and kept there for whoever asks again.
+
+    lake/past/shop=S/1767225600000000.json              of which instant, what it was made of, its cut points
+    lake/past/shop=S/1767225600000000-1f0c….parquet     everyone's standing, by customer_id
+
+What is kept counts for as long as it is what would be worked out anew: nothing more was told of that time, nothing
+else is refused, and the program is the same.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+
+import polars as pl
+from psycopg import Connection
+
+from events import instants
+from events.programs import CutPoints, Program
+from lake import filling, identity, people, reading, rfm, valuing, versions
+from lake.manifest import PAST, Lake
+from lake.reading import Files
+
+#: Of what is kept: of another shape it counts for nothing.
+VERSION: Final = 1
+
+#: Instants of a shop that are kept: those asked for last.
+KEPT: Final = 16
+
+#: A standing's columns; amounts in minor units, instants in microseconds.
+COLUMNS: Final = (
+    *("customer_id", "balance", "recency_days", "frequency", "monetary", "last_order_at"),
+    *("r", "f", "m", "score", "segment_id", "segment"),
+)
+
+#: What of a program says nothing of a standing.
+_ASIDE: Final = {"announced_at", "id", "translations"}
+
+_SUMMED: Final = {
+    "customer": pl.Int32,
+    **dict.fromkeys(("balance", "frequency", "monetary", "last_order_at"), pl.Int64),
+}
+
+#: Versions of orders that count for somebody, and what of them `valuing.deserved` needs.
+MINE: Final = valuing.COUNTED & pl.col("customer").is_not_null()
+NEEDED: Final = (
+    *("customer", "processed_at", "status"),
+    *("left", "tax", "gross", "gross_tax", "beyond", "money_beyond"),
+)
+
+
+class Standings(NamedTuple):
+    """Everybody's standing as of an instant: a Parquet file (COLUMNS, by customer_id), whole and in memory.
+
+    `segments` has of each segment its customers and their sums: customers, monetary, balance, frequency, recency_days,
+    and `recent`, how many of them have any.
+    """
+
+    at: int
+    cut_points: CutPoints
+    content: bytes
+    segments: list[dict[str, Any]]
+
+    def read(self, *columns: str) -> pl.DataFrame:
+        """Some columns of everybody."""
+        return pl.read_parquet(self.content, columns=list(columns))
+
+    def slices(self, size: int, segment: str | None = None) -> Iterator[pl.DataFrame]:
+        """Everybody, or one segment, in frames of `size` rows or fewer."""
+        for first in range(0, sum(each["customers"] for each in self.segments), size):
+            found = pl.scan_parquet(self.content).slice(first, size)
+            if segment is not None:
+                found = found.filter(pl.col("segment") == segment)
+            yield found.collect()
+
+
+def standings(connection: Connection[Any], lake: Lake, program: Program, at: int) -> Standings:
+    """As of `at` (microseconds): as kept, else worked out and kept. BehindError if the lake lacks too much of then."""
+    found = kept(connection, lake, program, at)
+    if found is not None:
+        return found
+    with reading.told_until(connection, lake, program, at) as files:
+        frame, cut_points = work_out(files, program, at)
+        database = filling.database_of(connection)
+        return _keep(lake, program, at, frame, cut_points, {**_made_of(program, database), **_read_from(files)})
+
+
+def work_out(files: Files, program: Program, at: int) -> tuple[pl.DataFrame, CutPoints]:
+    """Everybody's standing by customer_id (COLUMNS and cut_points_version), under cut points made from them.
+
+    Orders are summed slice by slice: memory grows with customers, not with orders.
+    """
+    owners = owners_of(files, at)
+    parts = [
+        _sums(valuing.deserved(found, program), owners, program, at)
+        for found in versions.slices(files.layers, at, MINE & (pl.col("processed_at") <= at), NEEDED)
+    ]
+    sums = _summed(pl.concat(parts)) if parts else pl.DataFrame(schema=_SUMMED)
+    found = (
+        people.known(files.customers, at)
+        .collect()
+        .join(owners, on="customer", how="anti", maintain_order="left")
+        .join(sums, on="customer", how="left", maintain_order="left")
+        .drop("customer")
+        .with_columns(pl.col("balance", "frequency", "monetary").fill_null(0))
+        .with_columns(recency_days=(at - pl.col("last_order_at")) // instants.DAY)
+    )
+    cut_points = rfm.find_cut_points(found, program, instants.to_datetime(at))
+    return rfm.standings(found, cut_points, program), cut_points
+
+
+def owners_of(files: Files, at: int) -> pl.DataFrame:
+    """`customer` and `owner`, by their numbers, of whoever was somebody else in the end as of an instant."""
+    owners = identity.resolved(identity.holding(*people.told(files.ties, at)))
+    numbers = pl.scan_parquet(files.customers).select("customer_id", "customer").collect()
+    return (
+        owners.join(numbers, on="customer_id", how="inner")
+        .join(numbers.rename({"customer": "into"}), left_on="owner", right_on="customer_id", how="inner")
+        .select("customer", owner="into")
+    )
+
+
+def owned(frame: pl.DataFrame, owners: pl.DataFrame) -> pl.DataFrame:
+    """The frame with its `customer` replaced by who each is in the end (customer, owner)."""
+    if owners.is_empty():
+        return frame
+    return (
+        frame.join(owners, on="customer", how="left")
+        .with_columns(customer=pl.coalesce("owner", "customer"))
+        .drop("owner")
+    )
+
+
+def _sums(orders: pl.DataFrame, owners: pl.DataFrame, program: Program, at: int) -> pl.DataFrame:
+    """Of each customer the sums over these orders."""
+    inside = pl.col("net") > 0
+    if program.look_back_days is not None:
+        inside &= pl.col("processed_at") > at - program.look_back_days * instants.DAY
+    return _summed(
+        owned(orders, owners).select(
+            "customer",
+            balance="total",
+            frequency=inside.cast(pl.Int64),
+            monetary=pl.when(inside).then("net").otherwise(0),
+            last_order_at=pl.when(inside).then("processed_at"),
+        )
+    )
+
+
+def _summed(parts: pl.DataFrame) -> pl.DataFrame:
+    sums = pl.col("balance", "frequency", "monetary").sum()
+    return parts.group_by("customer").agg(sums, pl.col("last_order_at").max())
+
+
+# --- kept --------------------------------------------------------------------------------------------------------
+
+
+def kept(connection: Connection[Any], lake: Lake, program: Program, at: int) -> Standings | None:
+    """What is kept of an instant, if it still counts."""
+    folder = _folder(lake, program.shop)
+    try:
+        told = json.loads((folder / f"{at}.json").read_bytes())
+        made_of = told["made_of"]
+        if any(made_of[name] != said for name, said in _made_of(program, filling.database_of(connection)).items()):
+            return None
+        if not reading.is_still_all(connection, program.shop, at, made_of["edge"], made_of["refused"]):
+            return None
+        path = folder / told["file"]
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    with suppress(OSError):  # who may only read asks all the same
+        os.utime(folder / f"{at}.json")
+    return Standings(at, CutPoints.model_validate(told["cut_points"]), content, told["segments"])
+
+
+def _made_of(program: Program, database: str) -> dict[str, Any]:
+    said = program.model_dump_json(exclude=_ASIDE)
+    return {"version": VERSION, "database": database, "program": sha256(said.encode()).hexdigest()}
+
+
+def _read_from(files: Files) -> dict[str, Any]:
+    return {"edge": files.edge, "refused": files.refused}
+
+
+def _keep(
+    lake: Lake, program: Program, at: int, frame: pl.DataFrame, cut_points: CutPoints, made_of: dict[str, Any]
+) -> Standings:
+    """Keeps it where the folder can be written to; each file appears whole, and the one that names the other last."""
+    folder, name = _folder(lake, program.shop), f"{at}-{uuid4().hex[:12]}.parquet"
+    content = _content(frame.select(COLUMNS))
+    segments = _by_segment(frame)
+    told = {
+        "file": name,
+        "made_of": made_of,
+        "cut_points": cut_points.model_dump(mode="json"),
+        "segments": segments,
+    }
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+        aside = folder / f".{name}.json"
+        aside.write_text(json.dumps(told), encoding="utf-8")
+        aside.replace(folder / f"{at}.json")
+        _forget(folder)
+    return Standings(at, cut_points, content, segments)
+
+
+def _content(frame: pl.DataFrame) -> bytes:
+    buffer = BytesIO()
+    frame.write_parquet(buffer, compression="zstd", compression_level=1, row_group_size=100_000)
+    return buffer.getvalue()
+
+
+def _by_segment(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    return (
+        frame.group_by("segment")
+        .agg(
+            *(pl.col(name).sum() for name in ("monetary", "balance", "frequency", "recency_days")),
+            customers=pl.len(),
+            recent=pl.col("recency_days").count(),
+        )
+        .to_dicts()
+    )
+
+
+def _forget(folder: Path) -> None:
+    """Whatever is not among the instants asked for last. Whoever reads one has it in memory."""
+    newest = sorted(folder.glob("[0-9]*.json"), key=lambda path: path.stat().st_mtime, reverse=True)[:KEPT]
+    stay = {path.name for path in newest} | {json.loads(path.read_bytes())["file"] for path in newest}
+    for path in folder.iterdir():
+        # One that is being written by another process is not named yet.
+        if path.name not in stay and path.stat().st_mtime < newest[-1].stat().st_mtime:
+            path.unlink(missing_ok=True)
+
+
+def _folder(lake: Lake, shop: str) -> Path:
+    return lake.folder / PAST / f"shop={shop}"

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
-from api import customers, exports, health, imports, points, problems, program, segments
+from api import cohorts, customers, exports, health, imports, points, problems, program, segments
 from api.context import Services
 from api.limits import READ_SECONDS, Limits
 from api.live import routes as live
@@ -96,6 +96,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
         finally:
             await services.importer.stop()
             await services.live.stop()
+            services.past.close()
             await pool.close()
             await publisher.close()  # here, because its connections belong to this loop
 
@@ -108,7 +109,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     app.state.services = services
     problems.install(app)
     app.include_router(webhooks.router, responses=_WEBHOOK_ERRORS)
-    for module in (segments, customers, points, exports, program, imports, live):
+    for module in (segments, cohorts, customers, points, exports, program, imports, live):
         app.include_router(module.router, responses=_ERRORS)
     app.include_router(health.router)
 

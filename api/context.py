@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 
 from api.limits import KEY_SECONDS, READ_SECONDS, within
 from api.live.hub import LiveHub
+from api.past import Past
 from api.problems import ProblemError
 from api.slots import Slots
 from api.webhooks.front_door import FrontDoor
@@ -54,6 +55,7 @@ class Services:
         self.bodies = Reader([secret.get_secret_value().encode() for secret in settings.shopify_secrets])
         self.front_door = FrontDoor(publisher, keys, now_us)
         self.live = LiveHub(settings.database_url())
+        self.past = Past(settings)
         #: Set by the app, which starts and stops it.
         self.importer: Importer
         #: CSV exports that are running now: each holds a connection for as long as its client takes.

@@ -2,15 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from typing import Annotated, Any, Final, NamedTuple
 
+import polars as pl
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection, AsyncServerCursor, sql
 from psycopg.rows import dict_row
 from starlette.types import Message, Receive, Scope, Send
 
@@ -18,13 +20,14 @@ from api import csv_cells
 from api.context import Caller, ExportAccess, Row, Statement
 from api.customers import SegmentQuery
 from api.limits import READ_SECONDS, within
-from api.models import AsOf, time_text
+from api.models import AsOfQuery, time_text
 from api.problems import ProblemError
-from api.runs import run_at
+from api.runs import side
 from api.slots import Full, Slot
 from books import contacts
-from events import money
+from events import instants, money
 from events.payloads import Contact
+from lake.past import Standings
 from runtime import database, metrics
 
 log = logging.getLogger(__name__)
@@ -81,14 +84,24 @@ ORDER BY b.customer_id
 """).format(told=_TOLD)
 
 
+# As _PAST, of those that the lake has told of.
+_TOLD_OF = sql.SQL(
+    "SELECT customer_id, {told} FROM customers AS c WHERE shop = %(shop)s AND customer_id = ANY(%(customers)s)"
+).format(told=_TOLD)
+
+
 class Export(NamedTuple):
-    """One export: what to read, whether addresses are shown or hashed, and whether it is for a spreadsheet."""
+    """One export: what to read, whether addresses are shown or hashed, and whether it is for a spreadsheet.
+
+    `standings` are the lake's, of a past instant; then the query is none.
+    """
 
     caller: Caller
-    query: Statement
+    query: Statement | None
     parameters: Row
     addresses: bool
     excel: bool
+    standings: Standings | None = None
 
     @property
     def header(self) -> list[str]:
@@ -138,6 +151,38 @@ async def _contacts(export: Export, connection: AsyncConnection[Any], rows: list
     return await contacts.opened(export.caller.services.vault, connection, export.caller.shop, rows)
 
 
+async def _reader(
+    export: Export, connection: AsyncConnection[Any], cursor: AsyncServerCursor[Row]
+) -> Callable[[], Awaitable[list[Row]]]:
+    """What reads the next rows; none at the end."""
+    if export.query is not None:
+        await cursor.execute(export.query, export.parameters)
+        return partial(cursor.fetchmany, _CHUNK)
+    assert export.standings is not None
+    slices = export.standings.slices(_CHUNK, export.parameters["segment"])
+
+    async def read() -> list[Row]:
+        frame = await asyncio.to_thread(next, slices, None)
+        return [] if frame is None else await _told(export, connection, frame)
+
+    return read
+
+
+async def _told(export: Export, connection: AsyncConnection[Any], frame: pl.DataFrame) -> list[Row]:
+    """Rows as _PAST has them: the lake's, and what the customers' own tell of contact and consent."""
+    asked = {"shop": export.caller.shop, "customers": frame["customer_id"].to_list()}
+    own = connection.cursor(row_factory=dict_row)
+    found = {row["customer_id"]: row async for row in await own.execute(_TOLD_OF, asked)}
+    common = {name: export.parameters[name] for name in ("currency", "as_of")}
+    common |= {"cut_points_version": export.parameters["version"]} | dict.fromkeys(contacts.COLUMNS)
+    rows = []
+    for row in frame.iter_rows(named=True):
+        last = row["last_order_at"]
+        dated = {"last_order_at": None if last is None else instants.to_datetime(last)}
+        rows.append(common | found.get(row["customer_id"], {}) | row | dated)
+    return rows
+
+
 async def _written(export: Export, slot: Slot) -> AsyncGenerator[bytes]:
     url = export.caller.services.settings.database_url()
     try:
@@ -145,13 +190,13 @@ async def _written(export: Export, slot: Slot) -> AsyncGenerator[bytes]:
         cursor = connection.cursor("export", row_factory=dict_row)
         try:
             await connection.execute(_STALLED)
-            await cursor.execute(export.query, export.parameters)
+            read = await _reader(export, connection, cursor)
             header = csv_cells.lines([export.header])
             yield csv_cells.MARK + header if export.excel else header
             while True:
                 # Not `within`: it leaves a read behind that holds the connection, and closing the cursor waits for it.
                 async with asyncio.timeout(READ_SECONDS):
-                    rows = await cursor.fetchmany(_CHUNK)
+                    rows = await read()
                     found = await _contacts(export, connection, rows)
                 if not rows:
                     break
@@ -205,8 +250,13 @@ async def _prepared(caller: Caller, segment: str | None, as_of: datetime | None,
     parameters: Row = {"shop": caller.shop, "segment": segment}
     if as_of is None:
         return Export(caller, _LIVE, parameters, "pii" in caller.key.scopes, excel)
-    run = await run_at(caller, as_of)
-    parameters |= {"run": run.id, "as_of": run.as_of, "version": run.version, "currency": program.currency}
+    found = await side(caller, program, as_of)
+    parameters |= {"as_of": found.at, "currency": program.currency}
+    if found.standings is not None:
+        parameters |= {"version": found.standings.cut_points.version}
+        return Export(caller, None, parameters, "pii" in caller.key.scopes, excel, found.standings)
+    assert found.run is not None
+    parameters |= {"run": found.run.id, "version": found.run.version}
     return Export(caller, _PAST, parameters, "pii" in caller.key.scopes, excel)
 
 
@@ -231,10 +281,7 @@ _EXAMPLE = (
 async def segments_csv(
     caller: ExportAccess,
     segment: SegmentQuery = None,
-    as_of: Annotated[
-        AsOf | None,
-        Query(description="a past time: answered by the newest batch run whose as_of is not after it"),
-    ] = None,
+    as_of: AsOfQuery = None,
     excel: Annotated[
         bool,
         Query(description="for Excel: a byte order mark, and an apostrophe before each id, as in Shopify's exports"),
@@ -245,6 +292,8 @@ async def segments_csv(
     `email_sha256` is the SHA-256 of the trimmed, lowercased address; with the scope `pii` the column is `email`.
     It is empty without an address, and like consent after the customer was deleted or redacted. `email_consent` is
     what was told last, `not_subscribed` for an address without any. Consent is always today's.
+    A past answer's instant stands in the column `as_of`: the one asked for or, where the lake cannot tell, that of the
+    newest batch run before it.
     A text cell that a spreadsheet would run as a formula begins with an apostrophe. A spreadsheet that opens the file
     as it is takes UTF-8 for something else and rounds long ids: ask for `excel=true` then.
     """

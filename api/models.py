@@ -4,6 +4,7 @@ import re
 from datetime import datetime
 from typing import Annotated
 
+from fastapi import Query
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from events import instants, money
@@ -36,6 +37,13 @@ def _in_range(when: datetime) -> datetime:
 
 #: A time in a query. A `+` there means a space: write `Z`, or `%2B`.
 AsOf = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_in_range)]
+
+
+#: A past instant that is asked for.
+AsOfQuery = Annotated[
+    AsOf | None,
+    Query(description="a past instant: all that was told up to then, whenever it arrived"),
+]
 
 
 class Answer(BaseModel):

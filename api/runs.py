@@ -1,7 +1,11 @@
-"""Whose standing is asked for: everybody's now, or everybody's as one batch run worked it out for a past time."""
+"""Whose standing is asked for: everybody's now, or as of a past instant.
+
+That is worked out from the lake. Where it cannot tell, the newest batch run that is not after the instant does, and the
+answer says so.
+"""
 
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from psycopg import sql
@@ -10,6 +14,8 @@ from api.context import Caller, Row
 from api.models import CutPointsModel, time_text
 from api.problems import ProblemError
 from events.programs import DEFAULT, CutPoints, Program, default_cut_points
+from lake.past import Standings
+from lake.reading import BehindError
 
 _RUN = sql.SQL("""
 SELECT id, as_of, version FROM batch_runs
@@ -26,6 +32,10 @@ SELECT * FROM cut_points WHERE shop = %(shop)s AND version = %(version)s ORDER B
 """)
 
 
+#: Where an answer comes from: the customers' rows as they are now, the lake, or a batch run.
+Source = Literal["live", "lake", "run"]
+
+
 class Run(NamedTuple):
     """A finished batch run."""
 
@@ -34,18 +44,37 @@ class Run(NamedTuple):
     version: str
 
 
-async def run_at(caller: Caller, as_of: datetime) -> Run:
-    """The newest finished run whose as_of is not after the one asked; a problem (404) if there is none."""
+async def newest_run(caller: Caller, as_of: datetime) -> Run | None:
+    """The newest finished run whose as_of is not after the one asked."""
     row = await caller.services.row(_RUN, {"shop": caller.shop, "as_of": as_of})
-    if row is None:
+    return None if row is None else Run(row["id"], row["as_of"], row["version"] or DEFAULT)
+
+
+class Side(NamedTuple):
+    """Everybody's standing as of an instant: of the lake (`standings`), or else of a run."""
+
+    at: datetime
+    standings: Standings | None = None
+    run: Run | None = None
+
+    @property
+    def source(self) -> Source:
+        """Where it comes from."""
+        return "lake" if self.standings is not None else "run"
+
+
+async def side(caller: Caller, program: Program, as_of: datetime) -> Side:
+    """Everybody's standing as of that very instant, from the lake; where it cannot tell, as the newest run not after it
+    had it. A problem (503) where there is none either."""
+    try:
+        return Side(as_of, standings=await caller.services.past.standings(program, as_of))
+    except BehindError as error:
+        run = await newest_run(caller, as_of)
+        if run is not None:
+            return Side(run.as_of, run=run)
         text = time_text(as_of.astimezone(UTC))
-        raise ProblemError(
-            404,
-            "no-batch-run",
-            f"No batch has run for this shop as of {text} or before. "
-            f"Make one: loyalnest batch segments --shop {caller.shop} --as-of {text}",
-        )
-    return Run(row["id"], row["as_of"], row["version"] or DEFAULT)
+        detail = f"This cannot be told just now: {error}. No batch has run as of {text} or before, either."
+        raise ProblemError(503, "lake-behind", detail, {"Retry-After": "60"}) from None
 
 
 def _cut_points(row: Row) -> CutPoints:

@@ -134,7 +134,7 @@ TABLES: Final = (
         ),
         personal="customer",
     ),
-    Table("segment_sizes", _names("shop as_of run_id segment customers monetary balance")),
+    Table("segment_sizes", _names("shop as_of run_id segment customers monetary balance"), _names("noted_at")),
     # The books
     Table(
         "dead_letters",

@@ -172,7 +172,9 @@ def kept(connection: Connection[Any], lake: Lake, program: Program, at: int) -> 
             return None
         path = folder / told["file"]
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (OSError, ValueError):  # not there, or what a crash of the machine has left
+        return None
+    if len(content) != told["bytes"]:
         return None
     with suppress(OSError):  # who may only read asks all the same
         os.utime(folder / f"{at}.json")
@@ -197,6 +199,7 @@ def _keep(
     segments = _by_segment(frame)
     told = {
         "file": name,
+        "bytes": len(content),
         "made_of": made_of,
         "cut_points": cut_points.model_dump(mode="json"),
         "segments": segments,

@@ -11,5 +11,6 @@ CREATE TABLE segment_sizes (
     customers  integer NOT NULL,
     monetary   bigint NOT NULL,
     balance    bigint NOT NULL,
+    noted_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (shop, as_of, run_id, segment)
 );

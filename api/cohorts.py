@@ -1,0 +1,80 @@
+"""Cohorts: of those whose first order fell into a month, how many came back, and what they brought."""
+
+from datetime import UTC, datetime
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from api import models
+from api.context import ReadAccess
+from api.models import Answer, AsOfQuery, Money, Time
+from api.problems import ProblemError
+from events import instants
+from lake import cohorts
+from lake.reading import BehindError
+
+router = APIRouter(prefix="/v1/shops/{shop}/cohorts", tags=["segments"])
+
+
+class CohortMonth(Answer):
+    """What a cohort did in one month."""
+
+    months_since: int = Field(description="since the month of the first order, which is 0")
+    customers: int = Field(description="those who ordered in it")
+    orders: int
+    net: Money
+    repeat_rate: float = Field(description="of the cohort, those with a second order by its end, 0 to 1")
+
+
+class Cohort(Answer):
+    """Those whose first order fell into one month."""
+
+    month: str = Field(description="in the shop's zone", examples=["2026-03"])
+    customers: int
+    months: list[CohortMonth]
+
+
+class Cohorts(Answer):
+    """All cohorts, oldest first, each to the month of `as_of`, in which it may still grow."""
+
+    shop: str
+    as_of: Time
+    zone: str
+    cohorts: list[Cohort]
+
+
+@router.get("", summary="Who came back after their first order, month by month")
+async def all_cohorts(caller: ReadAccess, as_of: AsOfQuery = None) -> Cohorts:
+    """By the month of the first order: who ordered in each month since, their orders and net, and the repeat rate.
+
+    Orders count as for RFM, over the shop's whole history: paid, not cancelled, with something left after refunds.
+    """
+    program = await caller.program()
+    when = as_of or datetime.now(UTC)
+    past, at = caller.services.past, instants.from_datetime(when)
+    try:
+        found = await past.work(lambda: past.connected(cohorts.cohorts, past.lake, program, at))
+    except BehindError as error:
+        raise ProblemError(
+            503, "lake-behind", f"This cannot be told just now: {error}.", {"Retry-After": "60"}
+        ) from None
+    return Cohorts(
+        shop=caller.shop,
+        as_of=when,
+        zone=program.zone,
+        cohorts=[_cohort(each, program.currency) for each in found],
+    )
+
+
+def _cohort(found: cohorts.Cohort, currency: str) -> Cohort:
+    months = [
+        CohortMonth(
+            months_since=since,
+            customers=month["customers"],
+            orders=month["orders"],
+            net=models.amount(month["net"], currency),
+            repeat_rate=round(month["repeated"] / found.customers, 6),
+        )
+        for since, month in enumerate(found.months)
+    ]
+    return Cohort(month=f"{found.month:%Y-%m}", customers=found.customers, months=months)

@@ -1,0 +1,73 @@
+"""Past instants beside the event loop: one thread works them out from the lake, and whoever asks meanwhile waits."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Final, TypeVar
+
+from api.limits import READ_SECONDS, within
+from api.problems import ProblemError
+from events import instants
+from events.programs import Program
+from lake import past
+from lake.manifest import Lake
+from lake.past import Standings
+from runtime import database
+from runtime.settings import Settings
+
+T = TypeVar("T")
+
+#: Who may wait for the one thread, and for how long (seconds): what takes longer is kept for whoever asks again.
+WAITING: Final = 8
+PATIENCE: Final = 30.0
+
+_BUSY: Final = "Other past instants are being worked out: try again soon."
+
+
+class Past:
+    """The one thread of this process, and its way to the lake."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.lake = Lake(settings.lake)
+        self._url = settings.database_url()
+        self._thread = ThreadPoolExecutor(1, "past")
+        self._waiting = 0
+
+    async def standings(self, program: Program, as_of: datetime) -> Standings:
+        """Of the lake. BehindError where it cannot tell; a problem (503) while too many wait."""
+        at = instants.from_datetime(as_of)
+        found = await within(READ_SECONDS, asyncio.to_thread(self.connected, past.kept, self.lake, program, at))
+        if found is not None:
+            return found
+        return await self.work(lambda: self.connected(past.standings, self.lake, program, at))
+
+    def connected(self, step: Callable[..., T], *rest: object) -> T:
+        """What `step` makes with a connection and `rest`. For a thread: it waits for the database."""
+        with database.connect(self._url, "loyalnest-past", statement_seconds=READ_SECONDS, autocommit=True) as opened:
+            return step(opened, *rest)
+
+    async def work(self, step: Callable[[], T]) -> T:
+        """What `step` returns, in its turn; a problem (503) while too many wait, or if it takes too long."""
+        if self._waiting >= WAITING:
+            raise ProblemError(503, "busy", _BUSY, {"Retry-After": "5"})
+        self._waiting += 1
+        future = asyncio.get_running_loop().run_in_executor(self._thread, step)
+        future.add_done_callback(self._done)
+        try:
+            done, _ = await asyncio.wait({future}, timeout=PATIENCE)
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+        if not done:
+            raise ProblemError(503, "busy", _BUSY, {"Retry-After": "10"})
+        return future.result()
+
+    def _done(self, future: "asyncio.Future[T]") -> None:
+        self._waiting -= 1
+        if not future.cancelled():
+            future.exception()  # looked at: whoever asked may be gone
+
+    def close(self) -> None:
+        """Nothing more is begun."""
+        self._thread.shutdown(wait=False, cancel_futures=True)

@@ -29,8 +29,8 @@ Live loyalty points and RFM segments of a Shopify store, with their whole histor
 
 - **Merchants**: [segments](#tag/segments), their sizes and movement, and why a [customer](#tag/customers) is where
   they are; `/live` tells of changes as they happen.
-- **Marketers**: a segment as CSV under [exports](#tag/exports), with consent beside each address, as of now or of a
-  past day.
+- **Marketers**: a segment as CSV under [exports](#tag/exports), with consent beside each address, as of now or of any
+  past instant.
 - **Integrators**: signed [webhooks](#tag/webhooks) in; the same data leaves on Kafka topics.
 
 Send an API key of the shop: `Authorization: Bearer ln_...` (made by `loyalnest keys create`). Ids are strings, because

@@ -339,7 +339,7 @@ async def history(
 ) -> Sizes:
     """How large each segment was and what it was worth, as the last batch run of each day worked it out.
 
-    A run of a past time (`loyalnest batch segments --as-of`) fills in its day.
+    A run of a past time (`loyalnest batch segments --shop SHOP --as-of TIME`) fills in its day.
     """
     if not date(1970, 1, 2) <= from_ <= to <= date(2200, 1, 1) or to - from_ >= timedelta(days=_DAYS):
         raise ProblemError(422, "invalid", f"from and to: days from 1970 to 2200, in this order, {_DAYS} at most")

@@ -23,7 +23,7 @@ import polars as pl
 from lake.rows import TABLES
 
 #: Of the files' shape: a lake of another is made anew.
-VERSION: Final = 3
+VERSION: Final = 4
 
 #: Seconds that a file stays after nothing names it any more: a reader may have begun before.
 OLD: Final = 3600.0

@@ -49,7 +49,11 @@ class OperatorSettings(BaseSettings):
     chunk_records: Annotated[int, Field(ge=1, description="records at most in one chunk of a partition")] = 2000
     sink_batch: Annotated[int, Field(ge=1, description="records at most in one transaction of the sink")] = 5000
     batch_runs: Annotated[
-        int, Field(ge=1, description="a shop's batch runs whose standings are kept, to be asked for by `as_of`")
+        int,
+        Field(
+            ge=1,
+            description="batch runs of a shop whose standings are kept: for movement, and where the lake cannot tell",
+        ),
     ] = 60
     dead_letter_days: Annotated[int, Field(ge=1, le=36_500, description="days until a dead letter is removed")] = 365
     dead_body_days: Annotated[

@@ -15,6 +15,7 @@ from batch import frames
 from events.programs import PROSPECTS, Program
 from lake import identity, valuing, versions
 from lake.manifest import Lake, ShopFiles
+from lake.rows import TABLES
 from runtime import duck
 
 #: Orders that are valued at a time.
@@ -145,7 +146,7 @@ def of_lake(lake: Lake, files: ShopFiles, program: Program, into: duckdb.DuckDBP
 
 
 def _rows(lake: Lake, files: ShopFiles, name: str) -> str:
-    return versions.select(name, [lake.folder / part.path for part in files.parts(name)])
+    return duck.select([lake.folder / part.path for part in files.parts(name)], TABLES[name])
 
 
 def merged(lake: Lake, files: ShopFiles) -> pl.DataFrame:

@@ -8,6 +8,10 @@ LATE = f"{LAKE}::test_who_commits_late_is_not_missed"
 SMALL = f"{LAKE}::test_small_files_are_merged_and_old_ones_go"
 ANSWERED = f"{LAKE}::test_a_past_instant_is_answered_from_the_lake"
 
+PAST = "tests/integration/test_api_past.py"
+ORACLE = f"{PAST}::test_ten_random_instants_are_what_the_oracle_says"
+KEPT = f"{PAST}::test_what_is_kept_counts_until_something_else_is_true"
+
 MUTANTS = [
     Mutant(
         "the lake takes rows above an open transaction",
@@ -92,5 +96,96 @@ MUTANTS = [
         'pl.col("known_from") <= until',
         'pl.col("known_from") >= 0',
         (ANSWERED,),
+    ),
+    Mutant(
+        "what is kept counts when more was told of then",
+        "lake/reading.py",
+        "    return not _newer(connection, shop, Cursor(int(edge), -1), until, 1)\n",
+        "    return True\n",
+        (KEPT,),
+    ),
+    Mutant(
+        "what is kept counts under another program",
+        "lake/past.py",
+        "    said = program.model_dump_json(exclude=_ASIDE)\n",
+        "    said = program.shop\n",
+        (KEPT,),
+    ),
+    Mutant(
+        "what is kept no longer counts when anything was told",
+        "lake/reading.py",
+        "  AND triggered_at <= %s::timestamptz\nLIMIT",
+        "  AND triggered_at <> %s::timestamptz\nLIMIT",
+        (KEPT,),
+    ),
+    Mutant(
+        "a lake made anew leaves what was worked out of the old one",
+        "lake/filling.py",
+        "                self._lake.forget_past(shop)\n",
+        "",
+        (KEPT,),
+    ),
+    Mutant(
+        "whoever is somebody else keeps orders",
+        "lake/past.py",
+        'customer=pl.coalesce("owner", "customer")',
+        'customer=pl.coalesce("customer", "owner")',
+        (ORACLE,),
+    ),
+    Mutant(
+        "an order of the look-back's first instant counts",
+        "lake/past.py",
+        'inside &= pl.col("processed_at") > at',
+        'inside &= pl.col("processed_at") >= at',
+        (ANSWERED, ORACLE),
+    ),
+    Mutant(
+        "an order of tomorrow counts today",
+        "lake/past.py",
+        'versions.slices(files.layers, at, MINE & (pl.col("processed_at") <= at), NEEDED)',
+        "versions.slices(files.layers, at, MINE, NEEDED)",
+        (ORACLE,),
+    ),
+    Mutant(
+        "an order whose webhooks came late counts twice",
+        "lake/versions.py",
+        'join(newer.lazy(), on="order_id", how="anti")',
+        'join(newer.lazy().head(0), on="order_id", how="anti")',
+        (ORACLE,),
+    ),
+    Mutant(
+        "a late word of somebody makes them new",
+        "lake/people.py",
+        "least(b.known_from, t.known_from)",
+        "coalesce(t.known_from, b.known_from)",
+        (ORACLE,),
+    ),
+    Mutant(
+        "more is read beside the lake than bounds an answer",
+        "lake/reading.py",
+        "    if len(newer) > MOST:\n",
+        "    if False:\n",
+        (f"{PAST}::test_a_lake_behind_is_said_and_a_run_answers",),
+    ),
+    Mutant(
+        "who has two orders in the first month has not come back",
+        "lake/cohorts.py",
+        '(pl.col("since") > 0) | (pl.col("orders") > 1)',
+        'pl.col("since") > 0',
+        (f"{PAST}::test_cohorts_are_who_came_back_month_by_month",),
+    ),
+    Mutant(
+        "past instants are worked out all at once",
+        "api/past.py",
+        'ThreadPoolExecutor(1, "past")',
+        'ThreadPoolExecutor(8, "past")',
+        (f"{PAST}::test_one_is_worked_out_at_a_time_and_others_wait_or_come_back",),
+    ),
+    Mutant(
+        "who left the shop keeps what they were worth in movement",
+        "api/segments.py",
+        '"revenue_after": pl.col("monetary_after").sum()',
+        '"revenue_after": pl.col("monetary").sum()',
+        (f"{PAST}::test_movement_between_any_two_instants_has_people_and_money",),
     ),
 ]

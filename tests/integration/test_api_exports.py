@@ -19,7 +19,10 @@ from api import exports
 from api.context import EXPORTS, EXPORTS_OF_SHOP
 from events.payloads import Contact
 from imports import cells
+from lake import reading
+from tests import stores
 from tests.integration.api_world import NOW, OTHER, SHOP, World, customer_row, opened, prospect
+from tests.integration.test_batch import add_raw
 
 COLUMNS = (
     "customer_id,email_sha256,email_consent,recency_days,frequency,monetary,currency,r,f,m,score,segment_id,segment,"
@@ -133,7 +136,9 @@ def test_an_address_sealed_for_somebody_else_is_not_shown(world: World) -> None:
     assert export(world, "pii")[0]["email"] == ""
 
 
-def test_a_past_day_with_todays_consent(world: World) -> None:
+def test_a_past_day_with_todays_consent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the lake cannot tell, a run does; and of nothing nothing is exported, but said."""
+    monkeypatch.setattr(reading, "MOST", -1)
     world.batch(NOW - timedelta(days=1), {"1": "Loyal", "2": "At risk"}, version="v3")
     world.customer("1", segment="Champions", contact=world.contact("1", "1@x.com", "unsubscribed"))
     rows = export(world, "pii", as_of=NOW.isoformat())
@@ -144,7 +149,22 @@ def test_a_past_day_with_todays_consent(world: World) -> None:
     assert {(row["as_of"], row["cut_points_version"]) for row in rows} == {("2026-11-20T09:30:00Z", "v3")}
     assert [row["customer_id"] for row in export(world, as_of=NOW.isoformat(), segment="At risk")] == ["2"]
     answer = world.get("/exports/segments.csv", world.key("export"), as_of="2026-01-01T00:00:00Z")
-    assert answer.status_code == 404
+    assert answer.status_code == 503
+
+
+def test_a_past_instant_of_the_lake_with_todays_consent(world: World) -> None:
+    with psycopg.connect(world.url, autocommit=True) as connection:
+        add_raw(connection, stores.store(1, shop=SHOP))
+    one = export(world, as_of=stores.NOW.isoformat())[0]["customer_id"]
+    world.customer(one, segment="Champions", contact=world.contact(one, "1@x.com", "unsubscribed"))
+    rows = export(world, "pii", as_of=stores.NOW.isoformat())
+    told = {row["customer_id"]: (row["email"], row["email_consent"]) for row in rows if row["email_consent"]}
+    assert told == {one: ("1@x.com", "unsubscribed")}
+    assert len(rows) > 3
+    assert {row["currency"] for row in rows} == {"USD"}
+    segment = rows[0]["segment"]
+    only = export(world, as_of=stores.NOW.isoformat(), segment=segment)
+    assert [row["customer_id"] for row in only] == [row["customer_id"] for row in rows if row["segment"] == segment]
 
 
 def _exporting(world: World) -> int:
@@ -197,10 +217,11 @@ def test_one_shops_exports_leave_room_for_the_others(world: World) -> None:
     _all_over(world)
 
 
-def test_an_export_that_cannot_begin_gives_its_place_back(world: World) -> None:
+def test_an_export_that_cannot_begin_gives_its_place_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MOST", -1)
     headers = world.key("export")
     for _ in range(EXPORTS + 1):
-        assert world.get("/exports/segments.csv", headers, as_of="2026-01-01T00:00:00Z").status_code == 404
+        assert world.get("/exports/segments.csv", headers, as_of="2026-01-01T00:00:00Z").status_code == 503
     assert world.services.exports.taken == 0
 
 

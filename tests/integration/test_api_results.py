@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from lake import reading
 from tests.integration.api_world import NOW, OTHER, SHOP, World, opened, prospect
 
 DAY = timedelta(days=1)
@@ -86,25 +87,26 @@ def test_cut_points_in_use_are_the_newest_that_are_not_of_the_future(world: Worl
     assert (found["version"], found["customers"], found["recency_days"]) == ("v2", 60, [1, 2, 3, 4])
 
 
-def test_segments_of_a_past_time_come_from_the_newest_run_not_after_it(world: World, headers: dict[str, str]) -> None:
+def test_where_the_lake_cannot_tell_the_newest_run_not_after_it_does(
+    world: World, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MOST", -1)
     runs = [world.batch(NOW - n * DAY, {"1": name}) for n, name in ((1, "Champions"), (2, "Loyal"))]
     world.batch(NOW - DAY, {"1": "Dormant"}, status="failed")
     for asked, run, name in ((NOW - DAY, runs[0], "Champions"), (NOW - DAY - DAY / 2, runs[1], "Loyal")):
         answer = world.get("/segments", headers, as_of=asked.isoformat()).json()
         assert UUID(answer["run"]["id"]) == run
-        assert answer["as_of"] == answer["run"]["as_of"]
+        assert (answer["source"], answer["as_of"]) == ("run", answer["run"]["as_of"])
         assert [each["segment"] for each in answer["segments"]] == [name]
         assert answer["freshness"] is None
 
 
-def test_a_past_time_without_a_run_says_how_to_make_one(world: World, headers: dict[str, str]) -> None:
-    answer = world.get("/segments", headers, as_of="2026-01-01T00:00:00Z")
-    assert answer.status_code == 404
-    assert answer.json()["type"] == "urn:loyalnest:problem:no-batch-run"
-    assert f"loyalnest batch segments --shop {SHOP} --as-of 2026-01-01T00:00:00Z" in answer.json()["detail"]
-
-
-def test_movement_between_two_runs_and_from_one_until_now(world: World, headers: dict[str, str]) -> None:
+def test_movement_between_two_runs_and_from_one_until_now(
+    world: World, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = world.get("/segments/movement", headers)
+    assert (answer.status_code, answer.json()["type"]) == (404, "urn:loyalnest:problem:no-batch-run")
+    monkeypatch.setattr(reading, "MOST", -1)
     world.batch(NOW - 2 * DAY, {"1": "Champions", "2": "Champions", "3": "Loyal", "4": "At risk"})
     world.batch(NOW - DAY, {"1": "Champions", "2": "Loyal", "3": "Loyal", "5": "New"})
     two = {"from": (NOW - 2 * DAY).isoformat(), "to": NOW.isoformat()}
@@ -118,11 +120,13 @@ def test_movement_between_two_runs_and_from_one_until_now(world: World, headers:
         (None, "New"): 1,
     }
     assert answer["moved"] == 1
+    revenue = {(each["previous"], each["current"]): each["revenue_after"]["amount"] for each in answer["moves"]}
+    assert (revenue["Champions", "Loyal"], revenue["At risk", None]) == ("129.90", "0.00")
     assert answer["segments"][0] == "Champions"
     assert answer["segments"][-1] == "Prospects"
     world.customer("1", segment="Dormant")
     live = world.get("/segments/movement", headers).json()
-    assert live["to_run"] is None
+    assert (live["to_run"], live["to_source"]) == (None, "live")
     moves = {(each["previous"], each["current"]): each["customers"] for each in live["moves"]}
     assert moves == {("Champions", "Dormant"): 1, ("Loyal", None): 2, ("New", None): 1}
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
-from api import cohorts, customers, exports, health, imports, points, problems, program, segments
+from api import cohorts, customers, exports, health, imports, points, problems, products, program, segments
 from api.context import Services
 from api.limits import READ_SECONDS, Limits
 from api.live import routes as live
@@ -41,6 +41,7 @@ details (RFC 9457). Lists go on with `cursor`: give back what `next` held.
 _TAGS = [
     {"name": "segments", "description": "For merchants: how large, how valuable, and who moved."},
     {"name": "customers", "description": "For merchants: one customer's standing, why, and its history."},
+    {"name": "products", "description": "For merchants: what sells, to whom, and who comes back for it."},
     {"name": "points", "description": "For merchants: the ledger, and points by minute, hour and day."},
     {"name": "exports", "description": "For marketers: segments as CSV."},
     {"name": "program", "description": "For whoever runs the program: rules, look-back, grid, zone."},
@@ -109,7 +110,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     app.state.services = services
     problems.install(app)
     app.include_router(webhooks.router, responses=_WEBHOOK_ERRORS)
-    for module in (segments, cohorts, customers, points, exports, program, imports, live):
+    for module in (segments, cohorts, customers, products, points, exports, program, imports, live):
         app.include_router(module.router, responses=_ERRORS)
     app.include_router(health.router)
 

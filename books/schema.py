@@ -135,6 +135,13 @@ TABLES: Final = (
         personal="customer",
     ),
     Table("segment_sizes", _names("shop as_of run_id segment customers monetary balance"), _names("noted_at")),
+    Table(
+        "product_rfm",
+        _names(
+            "shop item variant product_id sku as_of currency recency_days last_order_at frequency pieces monetary"
+            " buyers repeat_buyers first_orders came_back segments"
+        ),
+    ),
     # The books
     Table(
         "dead_letters",

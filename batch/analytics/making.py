@@ -19,8 +19,9 @@ import duckdb
 from psycopg import Connection
 
 from batch import frames
-from batch.analytics import staging
-from batch.analytics.tables import LARGEST_BASKET, LEAST_PAIRS, MOST_PAIRS, TABLES, VERSION
+from batch.analytics import products, staging
+from batch.analytics.products import LARGEST_BASKET, LEAST_PAIRS, MOST_PAIRS
+from batch.analytics.tables import TABLES, VERSION
 from events import instants, money
 from events.programs import Program
 from lake import filling
@@ -34,6 +35,9 @@ MEMORY: Final = "2GB"
 
 #: Whoever fills the lake now is waited for (seconds).
 PATIENCE: Final = 600.0
+
+#: And whoever makes the same shop's file.
+HELD: Final = 10.0
 
 #: What a stage is called, and how many of how many are done.
 OnProgress = Callable[[str, int, int], None]
@@ -92,10 +96,11 @@ def make(
         try:
             fresh = aside / "fresh.duckdb"
             with duck.connected(MEMORY, aside / "spill", fresh) as into:
-                _stage(connection, lake, files, program, into, aside)
+                _stage(connection, lake, files, program, made_at, into, aside)
                 rows = _fill(into, program, made_at, on_progress)
                 if parquet:
                     _write_parquet(into, aside / "parquet")
+                products.store(connection, into, shop, aside)
             _swap(fresh, target)
             if parquet:
                 _swap_folder(aside / "parquet", target.with_suffix(".parquet"), made_at)
@@ -106,10 +111,14 @@ def make(
 
 @contextmanager
 def _held(connection: Connection[Any], shop: str) -> Iterator[None]:
-    """One file of a shop at a time."""
+    """One file of a shop at a time. The server lets go for whoever was killed a little later."""
     name = ("loyalnest analytics " + shop,)
-    row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", name).fetchone()
-    if row is None or not row[0]:
+
+    def take() -> bool:
+        row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", name).fetchone()
+        return row == (True,)
+
+    if not patience.until(take, HELD, every=0.2):
         raise frames.BatchError(f"another process is making the analysts' file of {shop}")
     try:
         yield
@@ -123,12 +132,14 @@ def _stage(
     lake: Lake,
     files: ShopFiles,
     program: Program,
+    made_at: int,
     into: duckdb.DuckDBPyConnection,
     folder: Path,
 ) -> None:
     staging.of_database(connection, program.shop, into, folder)
     staging.of_program(program, into)
     staging.of_lake(lake, files, program, into, folder)
+    staging.of_months(connection, lake, program, made_at, into, folder)
     places = money.exponent(program.currency)
     unit = f"0.{1:0{places}d}" if places else "1"
     zone = program.zone.replace("'", "''")
@@ -170,16 +181,15 @@ def _fill(into: duckdb.DuckDBPyConnection, program: Program, made_at: int, on_pr
         query = table.query
         for name, word in words.items():
             query = query.replace(f"{{{name}}}", word)
-        kind = "VIEW" if table.view else "TABLE"
         columns = ", ".join(table.columns)
-        if table.view:
-            into.execute(f"CREATE VIEW {table.name} ({columns}) AS {query}")
-        else:
-            into.execute(f"CREATE TABLE {table.name} AS SELECT * FROM ({query}) AS found ({columns})")
-            (rows[table.name],) = into.execute(f"SELECT count(*) FROM {table.name}").fetchone() or (0,)
-        into.execute(f"COMMENT ON {kind} {table.name} IS {_text(table.means)}")
+        into.execute(f"CREATE {table.kind} {table.name} AS SELECT * FROM ({query}) AS found ({columns})")
+        if table.kind == "TEMP TABLE":
+            continue
+        into.execute(f"COMMENT ON {table.kind} {table.name} IS {_text(table.means)}")
         for column, means in table.columns.items():
             into.execute(f"COMMENT ON COLUMN {table.name}.{column} IS {_text(means)}")
+        if table.kind == "TABLE":
+            (rows[table.name],) = into.execute(f"SELECT count(*) FROM {table.name}").fetchone() or (0,)
     return rows
 
 
@@ -190,6 +200,8 @@ def _text(value: str) -> str:
 def _write_parquet(into: duckdb.DuckDBPyConnection, folder: Path) -> None:
     folder.mkdir()
     for table in TABLES:
+        if table.kind != "TABLE":
+            continue
         target = duck.quoted(folder / f"{table.name}.parquet")
         into.execute(f"COPY {table.name} TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
 

@@ -4,16 +4,19 @@ Each becomes a relation of DuckDB's, `staged_...`, with instants in microseconds
 theirs (`processed`) as TIMESTAMPTZ too.
 """
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 import duckdb
 import polars as pl
 from psycopg import Connection
 
 from batch import frames
-from events.programs import PROSPECTS, Program
-from lake import identity, valuing, versions
+from events import instants
+from events.programs import PROSPECTS, Program, local_midnight
+from lake import identity, reading, rfm, valuing, versions
 from lake.manifest import Lake, ShopFiles
 from lake.rows import TABLES
 from runtime import duck
@@ -167,3 +170,40 @@ def _orders(lake: Lake, files: ShopFiles, program: Program, folder: Path) -> Non
         told = found.select("order_id", "status", "test", "cancelled", "deleted")
         worth = valuing.valued(found, who, program).join(told, on="order_id", how="left", maintain_order="left")
         worth.write_parquet(folder / f"orders-{at:012d}.parquet", compression="lz4")
+
+
+#: Beginnings of months at which everybody is worked out: this month's, and those of the year before.
+MONTHS: Final = 13
+
+
+def month_starts(made_at: int, zone: ZoneInfo) -> list[int]:
+    """The first instants of the last MONTHS months by a zone's clocks, ascending, that of `made_at` the last."""
+    day = instants.to_datetime(made_at).astimezone(zone).date().replace(day=1)
+    found: list[int] = []
+    while len(found) < MONTHS:
+        found.insert(0, local_midnight(day, zone))
+        day = (day - timedelta(days=1)).replace(day=1)
+    return found
+
+
+def of_months(
+    connection: Connection[Any],
+    lake: Lake,
+    program: Program,
+    made_at: int,
+    into: duckdb.DuckDBPyConnection,
+    folder: Path,
+) -> None:
+    """Everybody's standing as of each of `month_starts`."""
+    for at in month_starts(made_at, ZoneInfo(program.zone)):
+        then = reading.shop_then(connection, lake, program.shop, at)
+        if then is None:
+            raise frames.BatchError(f"something of {instants.text(at)} came just now: try again")
+        who = identity.holding(then.links, then.kept)
+        everyone = then.known.join(who, on="customer_id", how="anti").with_columns(now=pl.lit(at, dtype=pl.Int64))
+        found = rfm.values(everyone, valuing.valued(then.orders, who, program), program.look_back_days)
+        standings = rfm.standings(found, rfm.find_cut_points(found, program, instants.to_datetime(at)), program)
+        standings.with_columns(as_of=pl.lit(at, dtype=pl.Int64)).write_parquet(folder / f"month-{at:020d}.parquet")
+    into.execute(
+        f"CREATE TEMP VIEW staged_months AS SELECT * FROM read_parquet('{duck.quoted(folder)}/month-*.parquet')"
+    )

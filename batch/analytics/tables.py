@@ -2,40 +2,29 @@
 
 The SQL reads the relations that staging.py names (`staged_...`) and tables that stand before it in the list, with
 these macros: `money` and `total` (minor units as a decimal number of major units), `local` (an instant by the clocks of
-the shop) and `shown` (a customer's id, without any hash of an address). `{made_at}` is when the file was made.
+the shop) and `shown` (a customer's id, without any hash of an address). `{made_at}` is when the file was made,
+`{look_back_from}` where the look-back that ends there begins.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
+from batch.analytics import products
+from batch.analytics.words import CUSTOMER, LOCAL, MINOR, MONEY, UTC, Table
 from events.orders import COUNTING
 
 #: Of the file's shape: it stands in `about`.
 VERSION: Final = 1
 
-#: Baskets of more products than this are nobody's shopping, and would make a square of pairs each.
-LARGEST_BASKET: Final = 100
-#: Pairs of products bought together: those that at least so many orders hold, and so many of them at most.
-LEAST_PAIRS: Final = 3
-MOST_PAIRS: Final = 1000
-
 _COUNTING: Final = ", ".join(f"'{status}'" for status in sorted(COUNTING))
 
-_MONEY: Final = "in major units of the shop's currency (about.currency)"
-_MINOR: Final = "in minor units of the shop's currency, an integer"
-_UTC: Final = "an instant"
-_LOCAL: Final = "by the clocks of the shop (about.zone), without a zone of its own"
-_CUSTOMER: Final = "the customer's id at Shopify; mail-..., in this file only, for who is known by an address alone"
-
-
-class Table(NamedTuple):
-    """A table or a view: what it holds, its columns in order, each with its meaning, and the SQL that fills it."""
-
-    name: str
-    means: str
-    columns: dict[str, str]
-    query: str
-    view: bool = False
-
+_DIGITS: Final = {
+    "segment": "the segment's name in the shop's grid; Prospects: without an order in the look-back",
+    "segment_id": "seg_ and the three digits; seg_000: Prospects",
+    "r": "recency's digit, 1 to 5, 5 best; null: a Prospect",
+    "f": "frequency's digit, 1 to 5, 5 best; null: a Prospect",
+    "m": "monetary's digit, 1 to 5, 5 best; null: a Prospect",
+    "score": "0.4 R + 0.3 F + 0.3 M; null: a Prospect",
+}
 
 TABLES: Final = (
     Table(
@@ -57,18 +46,18 @@ TABLES: Final = (
         "Every order in its newest version; whether it counts, and if not why.",
         {
             "order_id": "the order's id at Shopify",
-            "customer_id": f"whose it is now, after all merges: {_CUSTOMER}; null: nobody's",
-            "processed_at": f"when it happened, {_UTC}",
-            "processed_local": f"the same {_LOCAL}",
+            "customer_id": f"whose it is now, after all merges: {CUSTOMER}; null: nobody's",
+            "processed_at": f"when it happened, {UTC}",
+            "processed_local": f"the same {LOCAL}",
             "counted": "whether it counts: then it makes points, RFM and revenue (docs/meaning.md)",
             "reason": "why it does not count: deleted, test, cancelled, refunded, not paid, guest; null: it counts",
             "status": "financial status at Shopify, lowercase",
             "channel": "source_name at Shopify: web, pos, an app's name; null: not told",
             "discount_codes": "codes that the buyer entered",
-            "net": f"what it is worth after refunds, without gift cards and postage, {_MONEY}",
-            "net_minor": f"net {_MINOR}",
-            "gross": f"what it was worth when it was placed, {_MONEY}; says nothing of an order that was never paid",
-            "gross_minor": f"gross {_MINOR}",
+            "net": f"what it is worth after refunds, without gift cards and postage, {MONEY}",
+            "net_minor": f"net {MINOR}",
+            "gross": f"what it was worth when it was placed, {MONEY}; says nothing of an order that was never paid",
+            "gross_minor": f"gross {MINOR}",
             "points_earned": "points given for it as it was placed",
             "points_reversed": "points of those that were taken back",
             "nth": "which of the customer's orders worth more than 0 that count it is, from 1; null: none of these",
@@ -98,12 +87,12 @@ TABLES: Final = (
             "gift_card": "a gift card is money, and no product: its value is not in the order's net",
             "quantity": "pieces ordered",
             "pieces": "pieces that neither an edit nor a refund took away",
-            "price": f"of one piece, {_MONEY}",
-            "price_minor": f"price {_MINOR}",
-            "discount": f"of all pieces ordered together, {_MONEY}",
-            "discount_minor": f"discount {_MINOR}",
-            "amount": f"what the pieces left are worth, after their share of the discount, {_MONEY}",
-            "amount_minor": f"amount {_MINOR}",
+            "price": f"of one piece, {MONEY}",
+            "price_minor": f"price {MINOR}",
+            "discount": f"of all pieces ordered together, {MONEY}",
+            "discount_minor": f"discount {MINOR}",
+            "amount": f"what the pieces left are worth, after their share of the discount, {MONEY}",
+            "amount_minor": f"amount {MINOR}",
         },
         """
         WITH l AS (
@@ -129,14 +118,14 @@ TABLES: Final = (
         {
             "order_id": "the order's id at Shopify",
             "refund_id": "the refund's id at Shopify",
-            "refunded_at": f"when, {_UTC}",
-            "refunded_local": f"the same {_LOCAL}",
-            "goods": f"what the goods given back were worth, {_MONEY}",
-            "goods_minor": f"goods {_MINOR}",
-            "beyond": f"what was given back beyond the goods, out of goodwill, {_MONEY}",
-            "beyond_minor": f"beyond {_MINOR}",
-            "paid": f"the money that was paid back, for whatever, {_MONEY}; null: not told",
-            "paid_minor": f"paid {_MINOR}; null: not told",
+            "refunded_at": f"when, {UTC}",
+            "refunded_local": f"the same {LOCAL}",
+            "goods": f"what the goods given back were worth, {MONEY}",
+            "goods_minor": f"goods {MINOR}",
+            "beyond": f"what was given back beyond the goods, out of goodwill, {MONEY}",
+            "beyond_minor": f"beyond {MINOR}",
+            "paid": f"the money that was paid back, for whatever, {MONEY}; null: not told",
+            "paid_minor": f"paid {MINOR}; null: not told",
         },
         """
         SELECT order_id, refund_id, refunded, local(refunded), money(goods), goods, money(beyond), beyond,
@@ -148,27 +137,22 @@ TABLES: Final = (
         "customers",
         "Everybody the shop knows: where they stand now, and their orders of all times. No names, no addresses.",
         {
-            "customer_id": _CUSTOMER,
-            "segment": "the segment's name in the shop's grid; Prospects: without an order in the look-back",
-            "segment_id": "seg_ and the three digits; seg_000: Prospects",
-            "r": "recency's digit, 1 to 5, 5 best; null: a Prospect",
-            "f": "frequency's digit, 1 to 5, 5 best; null: a Prospect",
-            "m": "monetary's digit, 1 to 5, 5 best; null: a Prospect",
-            "score": "0.4 R + 0.3 F + 0.3 M; null: a Prospect",
+            "customer_id": CUSTOMER,
+            **_DIGITS,
             "recency_days": "whole days of 86,400 seconds from their latest order to as_of; null: a Prospect",
             "frequency": "orders in the look-back that count and are worth more than 0",
-            "monetary": f"their net in sum, {_MONEY}",
-            "monetary_minor": f"monetary {_MINOR}",
+            "monetary": f"their net in sum, {MONEY}",
+            "monetary_minor": f"monetary {MINOR}",
             "points_balance": "points that they have",
-            "as_of": f"{_UTC}, of which all these hold: the customer's latest event, or a later batch",
+            "as_of": f"{UTC}, of which all these hold: the customer's latest event, or a later batch",
             "cut_points_version": "the cut points that made the digits (cut_points.version)",
             "orders": "their orders of all times that count and are worth more than 0",
-            "net": f"what these are worth in sum, {_MONEY}",
-            "net_minor": f"net {_MINOR}",
-            "first_order_at": f"the first of these, {_UTC}; null: none",
-            "first_order_local": f"the same {_LOCAL}",
-            "last_order_at": f"the last of these, {_UTC}; null: none",
-            "last_order_local": f"the same {_LOCAL}",
+            "net": f"what these are worth in sum, {MONEY}",
+            "net_minor": f"net {MINOR}",
+            "first_order_at": f"the first of these, {UTC}; null: none",
+            "first_order_local": f"the same {LOCAL}",
+            "last_order_at": f"the last of these, {UTC}; null: none",
+            "last_order_local": f"the same {LOCAL}",
             "merged_into": "whom all that was theirs went to; null: they are themselves",
             "deleted": "the shop has deleted them",
             "redacted": "their personal data were erased",
@@ -189,21 +173,16 @@ TABLES: Final = (
         "rfm_changes",
         "Every change of a customer's digits, segment or cut points, as an event or a batch brought it about.",
         {
-            "customer_id": _CUSTOMER,
-            "changed_at": f"since when, {_UTC}",
-            "changed_local": f"the same {_LOCAL}",
-            "until": f"the customer's next change, {_UTC}; null: it holds still",
+            "customer_id": CUSTOMER,
+            "changed_at": f"since when, {UTC}",
+            "changed_local": f"the same {LOCAL}",
+            "until": f"the customer's next change, {UTC}; null: it holds still",
             "previous_segment": "the segment before; null: their first",
-            "segment": "the segment's name in the shop's grid",
-            "segment_id": "seg_ and the three digits; seg_000: Prospects",
-            "r": "recency's digit, 1 to 5, 5 best; null: a Prospect",
-            "f": "frequency's digit, 1 to 5, 5 best; null: a Prospect",
-            "m": "monetary's digit, 1 to 5, 5 best; null: a Prospect",
-            "score": "0.4 R + 0.3 F + 0.3 M; null: a Prospect",
+            **_DIGITS,
             "recency_days": "whole days since their latest order then; null: a Prospect",
             "frequency": "orders in the look-back then",
-            "monetary": f"their net in sum, {_MONEY}",
-            "monetary_minor": f"monetary {_MINOR}",
+            "monetary": f"their net in sum, {MONEY}",
+            "monetary_minor": f"monetary {MINOR}",
             "cut_points_version": "the cut points that made the digits (cut_points.version)",
             "cause": "what it came of: an order, or rescore (a batch)",
         },
@@ -219,14 +198,14 @@ TABLES: Final = (
         "Every change of the points of an order: what was given, and what was taken back.",
         {
             "entry_id": "the entry's id",
-            "customer_id": f"whose points: {_CUSTOMER}",
-            "posted_at": f"when the order changed, {_UTC}",
-            "posted_local": f"the same {_LOCAL}",
+            "customer_id": f"whose points: {CUSTOMER}",
+            "posted_at": f"when the order changed, {UTC}",
+            "posted_local": f"the same {LOCAL}",
             "kind": "earned or reversed",
             "points": "above 0 earned, below 0 reversed",
             "source": "what it is for: order",
             "source_id": "the order's id at Shopify",
-            "processed_at": f"when the order happened, {_UTC}",
+            "processed_at": f"when the order happened, {UTC}",
             "via": "by way of whom it came, who was merged into the customer; null: their own",
         },
         """
@@ -240,18 +219,18 @@ TABLES: Final = (
         "Sums of the orders that happened in a minute, an hour or a day.",
         {
             "size": "minute, hour (both of UTC) or day (the shop's)",
-            "starts_at": f"its first instant, {_UTC}; its last is before the next one's",
-            "starts_local": f"the same {_LOCAL}",
+            "starts_at": f"its first instant, {UTC}; its last is before the next one's",
+            "starts_local": f"the same {LOCAL}",
             "closed": "too old for the stream: worked out by the batch",
             "orders": "orders that count",
-            "net": f"their net in sum, {_MONEY}",
-            "net_minor": f"net {_MINOR}",
+            "net": f"their net in sum, {MONEY}",
+            "net_minor": f"net {MINOR}",
             "points_earned": "points given for the orders as they were placed",
             "points_reversed": "points of those that were taken back",
             "customers": "distinct customers of the orders that count",
             "guest_orders": "orders that would count, had they a customer",
-            "guest_net": f"their net in sum, {_MONEY}",
-            "guest_net_minor": f"guest_net {_MINOR}",
+            "guest_net": f"their net in sum, {MONEY}",
+            "guest_net_minor": f"guest_net {MINOR}",
         },
         """
         SELECT size, make_timestamptz(start), local(make_timestamptz(start)), closed, orders, total(net), net,
@@ -263,7 +242,7 @@ TABLES: Final = (
         "segments_by_day",
         "How many customers stood in each segment at the end of a day of the shop, as it was shown then (rfm_changes).",
         {
-            "day": f"the day {_LOCAL}",
+            "day": f"the day {LOCAL}",
             "segment": "the segment's name; a day on which it had nobody is left out",
             "customers": "customers in it; who is somebody else now counts until their last change",
         },
@@ -291,15 +270,109 @@ TABLES: Final = (
         """,
     ),
     Table(
+        "rfm_by_month",
+        "Where everybody stood at the beginning of each of the last 13 months, worked out from the orders as of then:"
+        " as a batch would have then, also where none ran.",
+        {
+            "month": f"the month that began, its first day {LOCAL}",
+            "as_of": f"its first instant, {UTC}",
+            "customer_id": f"as of then, before later merges: {CUSTOMER}",
+            **_DIGITS,
+            "recency_days": "whole days since their latest order then; null: a Prospect",
+            "frequency": "orders in the look-back then that counted and were worth more than 0",
+            "monetary": f"their net in sum, {MONEY}",
+            "monetary_minor": f"monetary {MINOR}",
+            "points_balance": "points that they had then",
+        },
+        """
+        SELECT local(make_timestamptz(as_of))::DATE, make_timestamptz(as_of), shown(customer_id), segment, segment_id,
+               r::TINYINT, f::TINYINT, m::TINYINT, score::DECIMAL(2, 1), recency_days::INTEGER, frequency::INTEGER,
+               total(monetary), monetary, balance
+        FROM staged_months
+        """,
+    ),
+    Table(
+        "movement",
+        "How many customers came from one segment into another, or stayed, in the course of each month (rfm_by_month).",
+        {
+            "month": f"the month, its first day {LOCAL}; the last one ends with about.made_at",
+            "previous_segment": "where they stood when it began; null: not known yet",
+            "segment": "where they stood when the next one began, or stand now; null: not known any more, or merged",
+            "customers": "customers",
+            "monetary": f"their monetary in sum when it ended, {MONEY}",
+        },
+        """
+        WITH moments AS (
+            SELECT month, customer_id, segment, monetary_minor FROM rfm_by_month
+            UNION ALL
+            SELECT (date_trunc('month', local({made_at})) + INTERVAL 1 MONTH)::DATE, customer_id, segment,
+                   monetary_minor
+            FROM customers WHERE merged_into IS NULL
+        ), bounds AS (
+            SELECT min(month) AS first, max(month) AS last FROM moments
+        )
+        SELECT coalesce(b.month, e.month - INTERVAL 1 MONTH)::DATE AS month, b.segment, e.segment, count(*),
+               total(coalesce(sum(e.monetary_minor), 0)::BIGINT)
+        FROM (SELECT * FROM moments WHERE month < (SELECT last FROM bounds)) AS b
+        FULL JOIN (SELECT * FROM moments WHERE month > (SELECT first FROM bounds)) AS e
+            ON e.customer_id = b.customer_id AND e.month = b.month + INTERVAL 1 MONTH
+        GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        """,
+    ),
+    Table(
+        "cohorts",
+        "Customers by the month of their first order, and what they bought in each month since; orders worth more than"
+        " 0 that count.",
+        {
+            "cohort": f"the month of their first order, its first day {LOCAL}",
+            "months_since": "calendar months since: 0 is that month",
+            "size": "customers of the cohort",
+            "customers": "of these, who ordered in this month",
+            "orders": "their orders in this month",
+            "net": f"what these are worth, {MONEY}",
+            "net_minor": f"net {MINOR}",
+            "repeat_customers": "of the cohort, who had ordered at least twice by the end of this month",
+            "repeat_rate": "repeat_customers / size, 0 to 1",
+        },
+        """
+        WITH bought AS (
+            SELECT customer_id, date_trunc('month', processed_local)::DATE AS month, nth, net_minor
+            FROM orders WHERE nth IS NOT NULL AND processed_at <= {made_at}
+        ), theirs AS (
+            SELECT customer_id, min(month) AS cohort, min(month) FILTER (WHERE nth = 2) AS second
+            FROM bought GROUP BY customer_id
+        ), sizes AS (
+            SELECT cohort, count(*) AS size FROM theirs GROUP BY cohort
+        ), grid AS (
+            SELECT cohort, size, unnest(range(date_diff('month', cohort, local({made_at})::DATE) + 1)) AS since
+            FROM sizes
+        ), active AS (
+            SELECT cohort, date_diff('month', cohort, month) AS since, count(DISTINCT customer_id) AS customers,
+                   count(*) AS orders, sum(net_minor)::BIGINT AS net
+            FROM bought JOIN theirs USING (customer_id) GROUP BY 1, 2
+        ), again AS (
+            SELECT cohort, date_diff('month', cohort, second) AS since, count(*) AS customers
+            FROM theirs WHERE second IS NOT NULL GROUP BY 1, 2
+        ), sums AS (
+            SELECT g.*, a.customers, a.orders, a.net,
+                   coalesce(sum(r.customers) OVER (PARTITION BY cohort ORDER BY since), 0)::BIGINT AS repeated
+            FROM grid AS g LEFT JOIN active AS a USING (cohort, since) LEFT JOIN again AS r USING (cohort, since)
+        )
+        SELECT cohort, since, size, coalesce(customers, 0), coalesce(orders, 0), total(coalesce(net, 0)),
+               coalesce(net, 0), repeated, repeated / size
+        FROM sums ORDER BY cohort, since
+        """,
+    ),
+    Table(
         "cut_points",
         "The thresholds between digits, as each batch published them; version `default` is not among them.",
         {
             "version": "their name",
-            "as_of": f"as of when they were worked out, {_UTC}",
+            "as_of": f"as of when they were worked out, {UTC}",
             "customers": "customers who were not Prospects then",
             **{f"recency_{k}": f"threshold {k} of recency, in days" for k in (1, 2, 3, 4)},
             **{f"frequency_{k}": f"threshold {k} of frequency, in orders" for k in (1, 2, 3, 4)},
-            **{f"monetary_{k}": f"threshold {k} of monetary, {_MONEY}" for k in (1, 2, 3, 4)},
+            **{f"monetary_{k}": f"threshold {k} of monetary, {MONEY}" for k in (1, 2, 3, 4)},
         },
         """
         SELECT version, make_timestamptz(as_of), customers, recency_1, recency_2, recency_3, recency_4, frequency_1,
@@ -313,14 +386,14 @@ TABLES: Final = (
         "The batches that are still in the books.",
         {
             "run_id": "the run's id",
-            "as_of": f"of which time it worked out everybody, {_UTC}",
+            "as_of": f"of which time it worked out everybody, {UTC}",
             "version": "the cut points that it made; null: it failed before",
             "published": "whether they are in use: else the run was a question",
             "status": "running, done or failed",
             "customers": "customers known then",
             "rescored": "customers who were asked to score themselves anew",
-            "started_at": f"when it began, {_UTC}",
-            "finished_at": f"when it ended, {_UTC}",
+            "started_at": f"when it began, {UTC}",
+            "finished_at": f"when it ended, {UTC}",
         },
         """
         SELECT id, make_timestamptz(as_of), version, published, status, customers, rescored,
@@ -332,7 +405,7 @@ TABLES: Final = (
         "point_rules",
         "The program: points for an order, by the rule in force when it happened.",
         {
-            "effective_from": f"from when on, {_UTC}; null: since ever",
+            "effective_from": f"from when on, {UTC}; null: since ever",
             "points_per_unit": "points for 1.00 of the currency's major unit, rounded down for each order",
         },
         "SELECT make_timestamptz(effective_from), points_per_unit::DECIMAL(12, 6) FROM staged_rules",
@@ -341,7 +414,7 @@ TABLES: Final = (
         "net_policies",
         "The program: what an order's net is, by the policy in force when it happened (docs/meaning.md).",
         {
-            "effective_from": f"from when on, {_UTC}; null: since ever",
+            "effective_from": f"from when on, {UTC}; null: since ever",
             "refunds": "what a refund takes off: goods, goods_and_adjustments or money",
             "taxes": "as_priced: net holds the taxes that prices hold; excluded: it does not",
         },
@@ -357,6 +430,67 @@ TABLES: Final = (
             "rank": "the segment's place, 1 best",
         },
         "SELECT r, fm, segment, rank FROM staged_grid",
+    ),
+    *products.TABLES,
+    Table(
+        "sales",
+        "What customers bought and kept: the lines of the orders that make RFM, gift cards left out.",
+        {
+            "order_id": "the order's id at Shopify",
+            "customer_id": CUSTOMER,
+            "segment": "the segment that the customer is in now; null: they were not scored yet",
+            "processed_at": f"when the order happened, {UTC}",
+            "processed_local": f"the same {LOCAL}",
+            "nth": "which of the customer's orders it is, from 1",
+            "item": "the product (products.item)",
+            "variant_id": "the variant's id at Shopify; null: not told",
+            "sku": "the merchant's own number; null: not told",
+            "pieces": "pieces that were kept",
+            "amount": f"what these are worth, {MONEY}",
+        },
+        """
+        SELECT order_id, o.customer_id, c.segment, processed_at, processed_local, nth, item, variant_id, sku, pieces,
+               amount
+        FROM order_lines JOIN orders AS o USING (order_id) LEFT JOIN customers AS c ON c.customer_id = o.customer_id
+        WHERE nth IS NOT NULL AND item IS NOT NULL AND pieces > 0 AND processed_at <= (SELECT made_at FROM about)
+        """,
+        kind="VIEW",
+    ),
+    Table(
+        "segments_now",
+        "The segments as they are: who is in them, and what they bring.",
+        {
+            "segment": "the segment's name",
+            "customers": "customers in it",
+            "share": "of all customers, 0 to 1",
+            "monetary": f"their net over the look-back in sum, {MONEY}",
+            "points_balance": "points that they have",
+            "mean_recency_days": "days since their latest order, on average; null: Prospects",
+            "mean_frequency": "orders over the look-back, on average",
+        },
+        """
+        SELECT segment, count(*), count(*) / sum(count(*)) OVER (), sum(monetary), sum(points_balance),
+               avg(recency_days), avg(frequency)
+        FROM customers WHERE merged_into IS NULL GROUP BY segment
+        """,
+        kind="VIEW",
+    ),
+    Table(
+        "revenue_by_month",
+        "The shop's months: orders worth more than 0 that count.",
+        {
+            "month": f"the month, its first day {LOCAL}",
+            "orders": "orders",
+            "customers": "distinct customers",
+            "new_customers": "of these, whose first order it was",
+            "net": f"what the orders are worth, {MONEY}",
+        },
+        """
+        SELECT date_trunc('month', processed_local)::DATE, count(*), count(DISTINCT customer_id),
+               count(*) FILTER (WHERE nth = 1), sum(net)
+        FROM orders WHERE nth IS NOT NULL AND processed_at <= (SELECT made_at FROM about) GROUP BY 1
+        """,
+        kind="VIEW",
     ),
 )
 

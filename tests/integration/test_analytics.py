@@ -30,6 +30,7 @@ from runtime import duck
 from runtime.settings import Settings
 from tests import stores
 from tests.conftest import _Databases
+from tests.integration.api_world import opened
 from tests.integration.test_batch import add_program, add_raw
 from tests.played import SHOP, UNTIL, Played
 
@@ -69,7 +70,9 @@ def test_every_table_and_every_column_says_what_it_is(file: duckdb.DuckDBPyConne
         " UNION ALL SELECT view_name, '', comment FROM duckdb_views() WHERE NOT internal"
         " UNION ALL SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal"
     ).fetchall()
-    assert {name for name, column, _ in rows if not column} == {table.name for table in TABLES}
+    assert {name for name, column, _ in rows if not column} == {
+        table.name for table in TABLES if "TEMP" not in table.kind
+    }
     assert [(name, column) for name, column, comment in rows if not comment] == []
     # Money is said to be money, and an instant of a kind.
     for name, column, comment in rows:
@@ -232,11 +235,63 @@ def test_sql_says_what_is_wrong(made: making.Made, tmp_path: Path) -> None:
 
 def test_parquet_is_the_same(made: making.Made, file: duckdb.DuckDBPyConnection) -> None:
     folder = made.path.with_suffix(".parquet")
-    assert {path.stem for path in folder.glob("*.parquet")} == {table.name for table in TABLES}
+    assert {path.stem for path in folder.glob("*.parquet")} == {t.name for t in TABLES if t.kind == "TABLE"}
     orders = pl.scan_parquet(folder / "orders.parquet").collect()
     assert orders.schema["processed_at"] == pl.Datetime("us", "UTC")
     counted = orders.filter("counted")
     assert (counted.height, counted["net"].sum()) == one(file, "SELECT count(*), sum(net) FROM orders WHERE counted")
+
+
+# --- products through the API ------------------------------------------------------------------------------------
+
+SORTS = {
+    "item": "item, variant",
+    "-monetary": "monetary_minor DESC, item DESC, variant DESC",
+    "recency_days": "recency_days, item, variant",
+    "-came_back": "came_back DESC, item DESC, variant DESC",
+}
+
+
+def test_the_api_pages_through_the_files_products(played: Played, file: duckdb.DuckDBPyConnection) -> None:
+    buyers = file.execute("SELECT item, segment, buyers FROM product_segments").fetchall()
+    with opened(played.url) as world:
+        headers = world.key("read", shop=SHOP)
+
+        def pages(**asked: Any) -> Iterator[dict[str, Any]]:
+            while True:
+                page = world.client.get(f"/v1/shops/{SHOP}/products", headers=headers, params=asked).json()
+                assert page["as_of"] == "2026-11-21T09:30:00Z"
+                yield page
+                if page["next"] is None:
+                    return
+                asked["cursor"] = page["next"]
+
+        for sort, order in SORTS.items():
+            for table, variant in (("products", "NULL"), ("variants", "variant")):
+                expected = file.execute(
+                    f"SELECT item, {variant} AS variant, product_id, sku, recency_days, frequency, pieces, monetary,"
+                    f" buyers, repeat_buyers, repeat_rate, first_orders, came_back FROM {table} ORDER BY {order}"
+                ).fetchall()
+                found = list(pages(sort=sort, limit=25, variants=table == "variants"))
+                assert len(found) > 1
+                items = [each for page in found for each in page["items"]]
+                assert [_row(each) for each in items] == expected
+                told = [(each["item"], *pair) for each in items for pair in each["segments"].items()]
+                assert sorted(told) == ([] if table == "variants" else sorted(buyers))
+        refused = world.client.get(
+            f"/v1/shops/{SHOP}/products", headers=headers, params={"sort": "item", "cursor": found[0]["next"]}
+        )
+        assert refused.status_code == 400
+        assert world.get("/products", world.key("read")).json() == {"as_of": None, "items": [], "next": None}
+        assert world.get("/products", world.key("export")).status_code == 403
+
+
+def _row(each: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        *(each["item"], each["variant"], each["product_id"], each["sku"], each["recency_days"], each["frequency"]),
+        *(each["pieces"], Decimal(each["monetary"]["amount"]), each["buyers"], each["repeat_buyers"]),
+        *(each["repeat_rate"], each["first_orders"], each["came_back"]),
+    )
 
 
 # --- a shop with everything that can go wrong --------------------------------------------------------------------
@@ -352,9 +407,12 @@ def test_killed_at_any_moment_the_old_file_stands(adverse: tuple[Any, Lake, Path
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
-def test_one_makes_it_at_a_time(adverse: tuple[Any, Lake, Path], database: str) -> None:
+def test_one_makes_it_at_a_time(
+    adverse: tuple[Any, Lake, Path], database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "HELD", 0.0)
     with psycopg.connect(database, autocommit=True) as other:
         other.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (f"loyalnest analytics {stores.SHOP}",))
         with pytest.raises(frames.BatchError, match="another process is making"):
             make(adverse)
-    make(adverse)
+    assert not adverse[2].exists()

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.markup import escape
 
-from cli.commands import common, shops, show
+from cli.commands import common, shops, show, sql
 from cli.commands import play as player
 from cli.commands.batch import bar, run_segments
 from cli.commands.common import CommandError, Data
@@ -31,6 +31,11 @@ from runtime.settings import Settings
 
 SHOP: Final = "demo.myshopify.com"
 _MARK: Final = ".loyalnest-demo"
+
+#: What the analysts' file is asked, to begin with.
+_QUERY: Final = """\
+SELECT sku, first_orders, came_back, round(100 * came_back_rate) AS percent
+FROM products ORDER BY first_orders DESC, sku LIMIT 5"""
 
 
 def _fresh(folder: Path) -> None:
@@ -146,15 +151,25 @@ class _Demo:
             )
         self.settle()
 
-    def show(self, key: str) -> None:
+    def analysts(self) -> Path:
+        """The analysts' file."""
+        from batch.analytics import making
+
+        with common.err.status("making the analysts' file"):
+            return making.main(self.settings, SHOP).path
+
+    def show(self, key: str, file: Path) -> None:
         segments = self._get(f"/v1/shops/{SHOP}/segments", key)
         show_segments(segments)
         show.rows([self._points()], numbers=("points issued", "reversed", "balance of all customers"))
+        common.out.print(f"Which products do people begin with, and come back from?\n\n{_QUERY}", markup=False)
+        sql.ask(file, _QUERY)
         common.out.print(
             f"API      {self.stack.api}   docs: {self.stack.api}/docs\n"
             f"API key  {key}\n"
             f'try      curl -H "Authorization: Bearer {key}" {self.stack.api}/v1/shops/{SHOP}/segments\n'
-            f"data     {self.settings.data}   logs: {self.settings.data / 'logs'}",
+            f"data     {self.settings.data}   logs: {self.settings.data / 'logs'}\n"
+            f"SQL      loyalnest sql --shop demo --data {self.settings.data}   (docs/analysts.md)",
             soft_wrap=True,
         )
 
@@ -234,7 +249,7 @@ def _run(stack: Stack, seed: int, customers: int, webhooks: int, *, once: bool, 
         run.play(until, seed, customers, webhooks)
         run.settle()
         run.batches(until)
-        run.show(key)
+        run.show(key, run.analysts())
         common.err.print(f"all that took {time.monotonic() - began:.0f} s")
         if not once:
             common.out.print("\nServing on. Ctrl-C ends it.")

@@ -48,12 +48,18 @@ def sql(
     """
     name = common.shop_name(shop)
     path = _file(common.read_settings(data=data), name)
+    if query is not None:
+        ask(path, query, form)
+        return
+    with duck.locked(path, _MEMORY) as connection:
+        _prompt(connection, name, form)
+
+
+def ask(path: Path, query: str, form: Format = "table") -> None:
+    """Prints what a query of an analysts' file gives; CommandError for one that DuckDB refuses."""
     try:
         with duck.locked(path, _MEMORY) as connection:
-            if query is None:
-                _prompt(connection, name, form)
-            else:
-                _run(connection, query, form)
+            _run(connection, query, form)
     except duckdb.Error as error:
         raise CommandError(said(error)) from None
 

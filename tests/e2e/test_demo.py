@@ -34,6 +34,11 @@ def test_the_demo_plays_a_shop_and_shows_what_came_of_it(folder: Path) -> None:
     assert re.search(r"API +http://127\.0\.0\.1:\d+ +docs: http", ended.stdout)
     assert re.search(r"API key +ln_", ended.stdout)
     assert str(folder) in ended.stdout
+    assert re.search(r"^ *NEST-\d{3} +\d+ +\d+ +\d+\.0 *$", ended.stdout, re.MULTILINE)
+    asked = loyalnest(
+        "sql", "--shop", "demo", "--data", str(folder), "SELECT count(*) FROM customers", "--format", "csv"
+    )
+    assert asked.stdout.split() == ["count_star()", "400"]
     # Stream and history agree; the data are still there.
     assert "what the history says" in loyalnest("batch", "parity", "--shop", "demo", "--data", str(folder)).stdout
 

@@ -25,6 +25,7 @@ from batch import frames
 from batch.analytics import making
 from batch.analytics.tables import TABLES
 from cli.main import command
+from events import instants
 from lake.manifest import Lake
 from runtime import duck
 from runtime.settings import Settings
@@ -33,6 +34,7 @@ from tests.conftest import _Databases
 from tests.integration.api_world import opened
 from tests.integration.test_batch import add_program, add_raw
 from tests.played import SHOP, UNTIL, Played
+from tests.support import ROOT
 
 OTHER = "other.myshopify.com"
 
@@ -40,7 +42,7 @@ OTHER = "other.myshopify.com"
 @pytest.fixture(scope="module")
 def played(_databases: _Databases) -> Iterator[Played]:
     with _databases.one() as url:
-        yield Played(url, customers=120, webhooks=1500, program={"zone": "America/New_York"})
+        yield Played(url, customers=150, webhooks=2000, program={"zone": "America/New_York"})
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +50,10 @@ def made(played: Played, tmp_path_factory: pytest.TempPathFactory) -> making.Mad
     """The file where `loyalnest sql --data` looks for it, and its Parquet."""
     folder = tmp_path_factory.mktemp("data")
     settings = Settings(data_dir=folder)
-    with psycopg.connect(played.url, autocommit=True) as connection:
-        return making.make(connection, Lake(settings.lake), SHOP, settings.analytics_file(SHOP), UNTIL, parquet=True)
+    with psycopg.connect(played.url, autocommit=True, options="-c timezone=UTC") as connection:
+        lake = Lake(settings.lake)
+        played.batch(connection, lake, instants.to_datetime(UNTIL))
+        return making.make(connection, lake, SHOP, settings.analytics_file(SHOP), UNTIL, parquet=True)
 
 
 @pytest.fixture
@@ -242,6 +246,43 @@ def test_parquet_is_the_same(made: making.Made, file: duckdb.DuckDBPyConnection)
     assert (counted.height, counted["net"].sum()) == one(file, "SELECT count(*), sum(net) FROM orders WHERE counted")
 
 
+# --- the questions of docs/analysts.md ---------------------------------------------------------------------------
+
+DOC = ROOT / "docs" / "analysts.md"
+BLOCK = re.compile(r"```(sql|python|text)\n(.*?)```\n", re.DOTALL)
+
+
+def test_the_questions_have_these_answers(made: making.Made) -> None:
+    """With LOYALNEST_TEST_WRITE=1 the answers are written anew, to be looked at."""
+    page, folder = DOC.read_text(encoding="utf-8"), made.path.with_suffix(".parquet")
+    names: dict[str, Any] = {"folder": folder}
+    answered = 0
+    first, *sections = re.split(r"^(?=## )", page, flags=re.MULTILINE)
+    written = [first]
+    for section in sections:
+        blocks: dict[str, str] = dict(BLOCK.findall(section))
+        asked = sql(made, blocks["sql"])
+        assert asked.exit_code == 0, asked.exception
+        answer = "\n".join(line.rstrip() for line in asked.stdout.splitlines()).strip("\n")
+        if "python" in blocks:
+            exec(blocks["python"], names)
+            with duck.locked(made.path, "1GB") as file:
+                rows = file.execute(blocks["sql"]).fetchall()
+            assert [_plain(row) for row in names["answer"].iter_rows()] == [_plain(row) for row in rows], section
+            answered += 1
+        question = re.sub(r"```text\n.*?```\n", "", section, flags=re.DOTALL).rstrip("\n")
+        written.append(f"{question}\n\n```text\n{answer}\n```\n\n")
+    whole = "".join(written).rstrip("\n") + "\n"
+    if os.environ.get("LOYALNEST_TEST_WRITE"):
+        DOC.write_text(whole, encoding="utf-8")
+    assert (len(sections), answered) == (12, 3)
+    assert page == whole
+
+
+def _plain(row: tuple[Any, ...]) -> list[Any]:
+    return [round(float(cell), 6) if isinstance(cell, float | int | Decimal) else cell for cell in row]
+
+
 # --- products through the API ------------------------------------------------------------------------------------
 
 SORTS = {
@@ -387,7 +428,7 @@ def test_killed_at_any_moment_the_old_file_stands(adverse: tuple[Any, Lake, Path
     before = path.read_bytes()
     words = [database, str(lake.folder), stores.SHOP, str(path), "1793534400000000"]
     chance, killed = random.Random(2), 0
-    for patience in (0.02, 0.1, 0.25, 0.5, chance.uniform(0.1, 0.6)):
+    for patience in (0.05, 0.5, chance.uniform(0.5, 2.0)):
         process = subprocess.Popen([sys.executable, "-c", _MAKING, *words], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         process.stdout.readline()

@@ -8,7 +8,7 @@ then fail. First those tests run on the unbroken copy, where they must pass. The
 break, a file a list.
 """
 
-from scripts.mutants import api, imports, lake, money, persons, streams, tables
+from scripts.mutants import analytics, api, imports, lake, money, persons, streams, tables
 
 MUTANTS = [
     *money.MUTANTS,
@@ -17,5 +17,6 @@ MUTANTS = [
     *persons.MUTANTS,
     *imports.MUTANTS,
     *lake.MUTANTS,
+    *analytics.MUTANTS,
     *api.MUTANTS,
 ]

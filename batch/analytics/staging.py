@@ -16,7 +16,7 @@ from psycopg import Connection
 from batch import frames
 from events import instants
 from events.programs import PROSPECTS, Program, local_midnight
-from lake import identity, reading, rfm, valuing, versions
+from lake import identity, past, valuing, versions
 from lake.manifest import Lake, ShopFiles
 from lake.rows import TABLES
 from runtime import duck
@@ -194,16 +194,11 @@ def of_months(
     into: duckdb.DuckDBPyConnection,
     folder: Path,
 ) -> None:
-    """Everybody's standing as of each of `month_starts`."""
+    """Everybody's standing as of each of `month_starts`; the lake keeps those of months that have gone by."""
     for at in month_starts(made_at, ZoneInfo(program.zone)):
-        then = reading.shop_then(connection, lake, program.shop, at)
-        if then is None:
-            raise frames.BatchError(f"something of {instants.text(at)} came just now: try again")
-        who = identity.holding(then.links, then.kept)
-        everyone = then.known.join(who, on="customer_id", how="anti").with_columns(now=pl.lit(at, dtype=pl.Int64))
-        found = rfm.values(everyone, valuing.valued(then.orders, who, program), program.look_back_days)
-        standings = rfm.standings(found, rfm.find_cut_points(found, program, instants.to_datetime(at)), program)
-        standings.with_columns(as_of=pl.lit(at, dtype=pl.Int64)).write_parquet(folder / f"month-{at:020d}.parquet")
+        found = past.standings(connection, lake, program, at)
+        (folder / f"month-{at}.parquet").write_bytes(found.content)
     into.execute(
-        f"CREATE TEMP VIEW staged_months AS SELECT * FROM read_parquet('{duck.quoted(folder)}/month-*.parquet')"
+        "CREATE TEMP VIEW staged_months AS SELECT *, regexp_extract(filename, 'month-(-?[0-9]+)', 1)::BIGINT AS as_of"
+        f" FROM read_parquet('{duck.quoted(folder)}/month-*.parquet', filename = true)"
     )

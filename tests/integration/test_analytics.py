@@ -26,6 +26,7 @@ from batch.analytics import making
 from batch.analytics.tables import TABLES
 from cli.main import command
 from events import instants
+from lake import cohorts, past
 from lake.manifest import Lake
 from runtime import duck
 from runtime.settings import Settings
@@ -171,6 +172,40 @@ def test_segments_by_day_end_where_everybody_is(file: duckdb.DuckDBPyConnection)
         "SELECT segment, customers FROM segments_by_day WHERE day = (SELECT max(day) FROM segments_by_day) ORDER BY 1"
     ).fetchall()
     assert now == last
+
+
+def test_cohorts_and_months_are_those_of_the_api(
+    played: Played, made: making.Made, file: duckdb.DuckDBPyConnection
+) -> None:
+    """Worked out from the lake, which knows nothing of the file."""
+    with psycopg.connect(played.url, autocommit=True, options="-c timezone=UTC") as connection:
+        lake = Lake(made.path.parent.parent.parent / "lake")
+        found = cohorts.cohorts(connection, lake, played.program, UNTIL)
+        march = past.standings(connection, lake, played.program, instants.parse("2026-03-01T05:00:00Z"))
+    assert file.execute(
+        "SELECT cohort, size, months_since, customers, orders, net_minor, repeat_customers FROM cohorts ORDER BY ALL"
+    ).fetchall() == [
+        (each.month, each.customers, since, *(month[name] for name in ("customers", "orders", "net", "repeated")))
+        for each in found
+        for since, month in enumerate(each.months)
+    ]
+    assert dict(
+        file.execute("SELECT segment, count(*) FROM rfm_by_month WHERE month = '2026-03-01' GROUP BY 1").fetchall()
+    ) == {each["segment"]: each["customers"] for each in march.segments}
+    # Whoever was there when a month began went somewhere in it, and everybody is where they are.
+    assert (
+        one(
+            file,
+            "SELECT count(*) FROM (SELECT month, previous_segment, sum(customers) AS n FROM movement GROUP BY ALL) AS v"
+            " JOIN (SELECT month, segment, count(*) AS n FROM rfm_by_month GROUP BY ALL) AS m"
+            " ON m.month = v.month AND m.segment = v.previous_segment WHERE m.n <> v.n",
+        )
+        == 0
+    )
+    now = "SELECT segment, count(*) FROM customers WHERE merged_into IS NULL GROUP BY 1 ORDER BY 1"
+    came = "SELECT segment, sum(customers) FROM movement WHERE month = '2026-11-01' AND segment IS NOT NULL GROUP BY 1"
+    stand = file.execute(now).fetchall()
+    assert stand == file.execute(f"{came} ORDER BY 1").fetchall()
 
 
 @pytest.mark.parametrize(

@@ -41,13 +41,15 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_of_mine(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_of_mine() -> Iterator[None]:
     """A developer's own LOYALNEST_* settings and .env must not reach the tests."""
-    for name in [each for each in os.environ if each.startswith("LOYALNEST_")]:
-        if not name.startswith("LOYALNEST_TEST_") and name != "LOYALNEST_SERVERS":
-            monkeypatch.delenv(name)
-    monkeypatch.setitem(Settings.model_config, "env_file", None)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [each for each in os.environ if each.startswith("LOYALNEST_")]:
+            if not name.startswith("LOYALNEST_TEST_") and name != "LOYALNEST_SERVERS":
+                patch.delenv(name)
+        patch.setitem(Settings.model_config, "env_file", None)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +74,10 @@ def postgres() -> Iterator[str]:
     try:
         url = server.start()
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("ALTER SYSTEM SET fsync = off")  # a crash of the machine ends the tests anyway
+            # A crash of the machine ends the tests anyway. (Those that kill PostgreSQL start one of their own.)
+            # Nothing here lives long enough to be vacuumed, and statistics that come by themselves would change plans.
+            for setting in ("fsync", "synchronous_commit", "full_page_writes", "autovacuum"):
+                connection.execute(f"ALTER SYSTEM SET {setting} = off".encode())
             connection.execute("SELECT pg_reload_conf()")
         yield url
     finally:
@@ -94,7 +99,8 @@ def empty_database(postgres: str) -> Iterator[str]:
     yield from _database(postgres, postgres)
 
 
-#: All that a migrated database has besides rows. Statistics too: plans follow them.
+#: All that a migrated database has besides rows. Statistics too: plans follow them. (Not the schema that PostgreSQL
+#: makes for a session's temporary tables, and keeps, empty.)
 _SHAPE = """
 WITH ours AS (SELECT * FROM pg_class WHERE relnamespace = 'public'::regnamespace)
 SELECT 'class', relname, relkind::text, concat(relnatts, relchecks, relhasindex, relhasrules, relhastriggers) FROM ours
@@ -108,7 +114,7 @@ UNION ALL
 SELECT 'statistics', relname, staattnum::text, '' FROM pg_statistic JOIN ours ON ours.oid = starelid
 UNION ALL
 SELECT 'else', nspname, proname, '' FROM pg_namespace LEFT JOIN pg_proc ON pronamespace = pg_namespace.oid
-WHERE pg_namespace.oid >= 16384 OR pg_proc.oid >= 16384
+WHERE (pg_namespace.oid >= 16384 OR pg_proc.oid >= 16384) AND nspname !~ '^pg_(toast_)?temp_'
 ORDER BY 1, 2, 3, 4
 """
 
@@ -121,6 +127,9 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()
 _MIGRATIONS = "SELECT version, checksum FROM schema_migrations ORDER BY 1"
 
 _RESTART = "SELECT setval(seqrelid, seqstart, false) FROM pg_sequence"
+
+#: To PostgreSQL's planner a table that was never vacuumed has ten pages at least: leftovers on them change no plan.
+_SMALL = 10 * 8192
 
 
 class _Databases:
@@ -137,7 +146,9 @@ class _Databases:
             self._like = self._seen(connection)
             names = sorted({name for kind, name, what, _ in self._like[0] if (kind, what) == ("class", "r")})
         looks = [
-            sql.SQL("SELECT {} WHERE EXISTS (SELECT FROM {})").format(sql.Literal(name), sql.Identifier(name))
+            sql.SQL("SELECT {0}, pg_relation_size({0}) WHERE EXISTS (SELECT FROM {1})").format(
+                sql.Literal(name), sql.Identifier(name)
+            )
             for name in names
             if name != "schema_migrations"
         ]
@@ -160,10 +171,17 @@ class _Databases:
             connection.execute(_OTHERS)
             if self._seen(connection) != self._like:
                 return False
-            filled = [sql.Identifier(table) for (table,) in connection.execute(self._filled)]
-            if filled:
-                connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.SQL(", ").join(filled)))
-            connection.execute(_RESTART)
+            filled = connection.execute(self._filled).fetchall()
+            small = [sql.Identifier(table) for table, size in filled if size <= _SMALL]
+            large = [sql.Identifier(table) for table, size in filled if size > _SMALL]
+            with connection.transaction():
+                # TRUNCATE makes new files for a table and all its indexes. What refers to what is all emptied.
+                connection.execute("SET LOCAL session_replication_role = replica")
+                for table in small:
+                    connection.execute(sql.SQL("DELETE FROM {}").format(table))
+                if large:
+                    connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.SQL(", ").join(large)))
+                connection.execute(_RESTART)
             return True
 
     def _seen(self, connection: psycopg.Connection[Any]) -> tuple[list[Any], list[Any]]:
@@ -178,6 +196,13 @@ def _databases(postgres: str, _template: str) -> _Databases:
 @pytest.fixture
 def database(_databases: _Databases) -> Iterator[str]:
     """The URL of an embedded database with every migration applied, and nothing in it."""
+    with _databases.one() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_database(_databases: _Databases) -> Iterator[str]:
+    """As `database`, for all tests of a file that only read what it was filled with."""
     with _databases.one() as url:
         yield url
 
@@ -277,6 +302,15 @@ def real_database(real_empty_database: str) -> str:
     """The URL of a fresh, migrated database on a real server with TimescaleDB."""
     migrate(real_empty_database)
     return real_empty_database
+
+
+@pytest.fixture(scope="module")
+def real_module_database() -> Iterator[str]:
+    """As `real_database`, for all tests of a file that only read what it was filled with."""
+    url = server_setting("LOYALNEST_TEST_DATABASE")
+    for made in _database(url, url):
+        migrate(made)
+        yield made
 
 
 @pytest.fixture

@@ -37,8 +37,11 @@ ANALYZE points_transactions, rfm_score_history, customers
 """
 
 
-@pytest.fixture(params=["database", pytest.param("real_database", marks=pytest.mark.server)])
+@pytest.fixture(
+    scope="module", params=["module_database", pytest.param("real_module_database", marks=pytest.mark.server)]
+)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Filled once: to fill it takes longer than all that is asked of it."""
     with opened(request.getfixturevalue(request.param)) as running:
         running.program()
         with psycopg.connect(running.url, cursor_factory=psycopg.ClientCursor) as connection:

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -19,9 +19,10 @@ import duckdb
 from psycopg import Connection
 
 from batch import frames
-from batch.analytics import products, staging
+from batch.analytics import addresses, products, staging
 from batch.analytics.products import LARGEST_BASKET, LEAST_PAIRS, MOST_PAIRS
 from batch.analytics.tables import TABLES, VERSION
+from batch.analytics.words import Table
 from events import instants, money
 from events.programs import Program
 from lake import filling
@@ -60,15 +61,18 @@ def main(
     out: Path | None = None,
     parquet: bool = False,
     on_progress: OnProgress = lambda *_: None,
+    key: str | None = None,
 ) -> Made:
     """Makes a shop's file, at `out` or where `settings.analytics_file` has it; with `parquet` its tables beside it too.
 
+    With an API `key` that allows it the file holds addresses, and must be one at `out`: it is nobody's by default.
     BatchError, LakeError and psycopg.Error say what went wrong: then the old file stands as it was.
     """
     with frames.connect(settings) as connection:
         target = settings.analytics_file(shop) if out is None else out
         now = instants.from_datetime(datetime.now(UTC))
-        return make(connection, Lake(settings.lake), shop, target, now, parquet, on_progress)
+        write = None if key is None else partial(addresses.write, settings, shop, key)
+        return make(connection, Lake(settings.lake), shop, target, now, parquet, on_progress, write)
 
 
 def make(
@@ -79,6 +83,7 @@ def make(
     made_at: int,
     parquet: bool = False,
     on_progress: OnProgress = lambda *_: None,
+    write_addresses: Callable[[Path], None] | None = None,
 ) -> Made:
     """As `main`, over an autocommit connection, as of an instant (microseconds): what happens after it is not yet."""
     began = time.monotonic()
@@ -95,11 +100,17 @@ def make(
         aside.mkdir()
         try:
             fresh = aside / "fresh.duckdb"
+            tables: tuple[Table, ...] = TABLES
+            if write_addresses is not None:
+                write_addresses(aside / "addresses.csv")
+                tables = (*TABLES, addresses.TABLE)
             with duck.connected(MEMORY, aside / "spill", fresh) as into:
+                if write_addresses is not None:
+                    staging.of_csv("addresses", aside / "addresses.csv", addresses.COLUMNS, into)
                 _stage(connection, lake, files, program, made_at, into, aside)
-                rows = _fill(into, program, made_at, on_progress)
+                rows = _fill(into, program, made_at, on_progress, tables)
                 if parquet:
-                    _write_parquet(into, aside / "parquet")
+                    _write_parquet(into, aside / "parquet", tables)
                 products.store(connection, into, shop, aside)
             _swap(fresh, target)
             if parquet:
@@ -154,7 +165,13 @@ def _stage(
         into.execute(f"CREATE TEMP MACRO {macro}")
 
 
-def _fill(into: duckdb.DuckDBPyConnection, program: Program, made_at: int, on_progress: OnProgress) -> dict[str, int]:
+def _fill(
+    into: duckdb.DuckDBPyConnection,
+    program: Program,
+    made_at: int,
+    on_progress: OnProgress,
+    tables: Sequence[Table],
+) -> dict[str, int]:
     into.execute("SET TimeZone = 'UTC'")
     into.execute("SET preserve_insertion_order = false")
     words = {
@@ -176,8 +193,8 @@ def _fill(into: duckdb.DuckDBPyConnection, program: Program, made_at: int, on_pr
         "most_pairs": str(MOST_PAIRS),
     }
     rows = {}
-    for done, table in enumerate(TABLES):
-        on_progress(table.name, done, len(TABLES))
+    for done, table in enumerate(tables):
+        on_progress(table.name, done, len(tables))
         query = table.query
         for name, word in words.items():
             query = query.replace(f"{{{name}}}", word)
@@ -197,9 +214,9 @@ def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _write_parquet(into: duckdb.DuckDBPyConnection, folder: Path) -> None:
+def _write_parquet(into: duckdb.DuckDBPyConnection, folder: Path, tables: Sequence[Table]) -> None:
     folder.mkdir()
-    for table in TABLES:
+    for table in tables:
         if table.kind != "TABLE":
             continue
         target = duck.quoted(folder / f"{table.name}.parquet")

@@ -95,11 +95,16 @@ def of_database(connection: Connection[Any], shop: str, into: duckdb.DuckDBPyCon
             with connection.cursor() as cursor, cursor.copy(statement, (shop,)) as stream, path.open("wb") as file:
                 for block in stream:
                     file.write(block)
-            into.execute(
-                f"CREATE TEMP VIEW staged_{name} AS SELECT * FROM read_csv('{duck.quoted(path)}', header = false,"
-                f" auto_detect = false, delim = ',', quote = '\"', escape = '\"', nullstr = '',"
-                f" allow_quoted_nulls = false, columns = {source.struct})"
-            )
+            of_csv(name, path, source.struct, into)
+
+
+def of_csv(name: str, path: Path, struct: str, into: duckdb.DuckDBPyConnection) -> None:
+    """A file of comma-separated values, without a header, as a relation; `struct` names its columns and their types."""
+    into.execute(
+        f"CREATE TEMP VIEW staged_{name} AS SELECT * FROM read_csv('{duck.quoted(path)}', header = false,"
+        f" auto_detect = false, delim = ',', quote = '\"', escape = '\"', nullstr = '',"
+        f" allow_quoted_nulls = false, columns = {struct})"
+    )
 
 
 def of_program(program: Program, into: duckdb.DuckDBPyConnection) -> None:

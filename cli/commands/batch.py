@@ -103,17 +103,35 @@ def analytics(
     parquet: Annotated[
         bool, typer.Option("--parquet", help="The same as Parquet too: a file a table, in a folder beside.")
     ] = False,
+    addresses: Annotated[
+        bool, typer.Option("--with-addresses", help="With addresses and consents: needs --out and LOYALNEST_API_KEY.")
+    ] = False,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="LOYALNEST_API_KEY", help="An API key of the shop, scopes export and pii.", show_default=False
+        ),
+    ] = None,
     database: Database = None,
     data: Data = None,
 ) -> None:
     """Make the analysts' file: all of a shop as DuckDB tables. `loyalnest sql` asks it.
 
-    Whoever has it open keeps the old one. It holds no addresses. After each scheduled batch it is made anew.
+    Whoever has it open keeps the old one. It holds no addresses, unless asked. Each scheduled batch makes it anew.
     """
     if out is not None and shop is None:
         raise CommandError("--out is one shop's file: give --shop too")
+    if addresses and (out is None or key is None):
+        raise CommandError(
+            "a file with addresses is made where you say, for whoever may see them: give --out, and in"
+            " LOYALNEST_API_KEY an API key of the shop with the scopes export and pii"
+        )
     with common.attached(common.read_settings(database=database, data=data)) as settings:
-        failed = [name for name in _shops(settings, shop) if not _make_file(settings, name, out, parquet)]
+        failed = [
+            name
+            for name in _shops(settings, shop)
+            if not _make_file(settings, name, out, parquet, key if addresses else None)
+        ]
     if failed:
         raise CommandError(f"no file was made of {', '.join(failed)}")
 
@@ -127,7 +145,7 @@ def _shops(settings: Settings, shop: str | None) -> list[str]:
         return [each.shop for each in frames.programs(connection)]
 
 
-def _make_file(settings: Settings, shop: str, out: Path | None, parquet: bool) -> bool:
+def _make_file(settings: Settings, shop: str, out: Path | None, parquet: bool, key: str | None) -> bool:
     """Whether it was made: what stops one shop's stops no other's."""
     from batch.analytics import making
 
@@ -140,6 +158,7 @@ def _make_file(settings: Settings, shop: str, out: Path | None, parquet: bool) -
                 out,
                 parquet,
                 lambda _, done, total: progress.update(task, completed=done, total=total),
+                key,
             )
         except Exception as error:
             if common.is_debugging():

@@ -24,8 +24,8 @@ from runtime import duck
 from scripts.bench import data
 
 _SPAN: Final = 6 * 365 * instants.DAY
-_BEGIN: Final = instants.parse("2020-01-01T00:00:00Z")
-_END: Final = _BEGIN + _SPAN + 2 * instants.DAY
+BEGIN: Final = instants.parse("2020-01-01T00:00:00Z")
+END: Final = BEGIN + _SPAN + 2 * instants.DAY
 _SLICE: Final = 2_000_000
 
 
@@ -56,7 +56,7 @@ def _orders(first: int, count: int, customers: int) -> pl.DataFrame:
         "i",
         order_id=(5_600_000_000_000 + 7 * pl.col("i")).cast(pl.String),
         customer_id=(7_100_000_000_000 + _random(1, customers)).cast(pl.String),
-        processed_at=_BEGIN + _random(2, _SPAN // instants.SECOND) * instants.SECOND,
+        processed_at=BEGIN + _random(2, _SPAN // instants.SECOND) * instants.SECOND,
         base=500 + _random(3, 20_000),
     )
 
@@ -87,6 +87,30 @@ def _snapshots(of: pl.DataFrame, number: int) -> pl.DataFrame:
     ).select(list(TABLES["snapshots"]))
 
 
+def _lines(of: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame:
+    """What was in the orders: one to three lines, of a thousand products."""
+    lines = 1 + _random(4, 3)
+    products = [(8_200_000_000_000 + _random(10 + k, 1000)).cast(pl.String) for k in range(3)]
+    each = {
+        "product_ids": pl.concat_list(products),
+        "variant_ids": pl.concat_list(pl.concat_str(each, pl.lit("1")) for each in products),
+        "skus": pl.concat_list(pl.concat_str(pl.lit("S-"), each.str.slice(10)) for each in products),
+        "gift_cards": pl.lit([False] * 3),
+        "quantities": pl.lit([1, 2, 1], dtype=pl.List(pl.Int64)),
+        "left": pl.lit([1, 2, 1], dtype=pl.List(pl.Int64)),
+        "prices": pl.concat_list([pl.col("base") // 3] * 3),
+        "discounts": pl.lit([0] * 3, dtype=pl.List(pl.Int64)),
+    }
+    found = of.select(
+        "order_id",
+        source=pl.lit("web"),
+        discount_codes=pl.lit([], dtype=pl.List(pl.String)),
+        **{name: value.list.head(lines) for name, value in each.items()},
+    )
+    keys = told.select("order_id", "updated_at", "triggered_at", "webhook_id", "digest", "told_at")
+    return keys.join(found, on="order_id", how="left").select(list(TABLES["lines"]))
+
+
 def _refunds(of: pl.DataFrame) -> pl.DataFrame:
     at = pl.col("processed_at") + instants.DAY
     return of.select(
@@ -111,6 +135,7 @@ def make(folder: Path, number: int) -> tuple[Lake, float]:
         told = pl.concat([_snapshots(found, 0), _snapshots(again, 1)])
         rows = {
             "snapshots": told,
+            "lines": _lines(found, told),
             "refunds": _refunds(found.filter(pl.col("i") % 20 == 0)),
             "events": told.select("order_id", cancelled=False, deleted=False, now="told_at", told_at="told_at"),
             "owners": told.select("order_id", "customer_id", "told_at"),
@@ -150,7 +175,7 @@ def _recompute(folder: Path, until: int | None) -> int:
     lake = Lake(folder)
     files = lake.shop(lake.root(), data.SHOP)
     assert files is not None
-    program, at = data.program(), _END if until is None else until
+    program, at = data.program(), END if until is None else until
     assert files.customers is not None
     assert files.ties is not None
     layers, whom, ties = [folder / layer.path for layer in files.layers], files.customers.path, files.ties.path
@@ -162,11 +187,11 @@ BARE, NOW, PAST = "a bare DuckDB query", "everybody as of now", "everybody as of
 RUNS: Final[dict[str, Callable[[Path], int]]] = {
     BARE: _bare,
     NOW: lambda folder: _recompute(folder, None),
-    PAST: lambda folder: _recompute(folder, _END - 2 * 365 * instants.DAY),
+    PAST: lambda folder: _recompute(folder, END - 2 * 365 * instants.DAY),
 }
 
 
-def _most_memory() -> int:
+def most_memory() -> int:
     """This process's own peak: what getrusage says is also that of whoever started it."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     assert found is not None
@@ -191,5 +216,5 @@ def measure(folder: Path, number: int, rounds: int) -> Large:
 if __name__ == "__main__":
     began, before = time.monotonic(), time.process_time()
     customers = RUNS[sys.argv[1]](Path(sys.argv[2]))
-    cost = Cost(time.monotonic() - began, time.process_time() - before, _most_memory())
+    cost = Cost(time.monotonic() - began, time.process_time() - before, most_memory())
     print(json.dumps({"customers": customers, **cost._asdict()}))

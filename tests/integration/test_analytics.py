@@ -1,5 +1,6 @@
 """The analysts' file: one shop's numbers as the stream and the lake have them, said in words, and swapped whole."""
 
+import base64
 import csv
 import json
 import os
@@ -32,7 +33,8 @@ from runtime import duck
 from runtime.settings import Settings
 from tests import stores
 from tests.conftest import _Databases
-from tests.integration.api_world import opened
+from tests.integration.api_world import MASTER, opened
+from tests.integration.api_world import SHOP as NEST
 from tests.integration.test_batch import add_program, add_raw
 from tests.played import SHOP, UNTIL, Played
 from tests.support import ROOT
@@ -419,6 +421,27 @@ def test_no_hash_of_an_address_is_in_it_and_no_other_shop(adverse: tuple[Any, La
     assert {value[:5] for value in found} >= {"82098"}
     assert not [value for value in found if value.startswith("99098")]
     assert known == len(hashes)
+
+
+def test_addresses_are_for_who_may_see_them(database: str, tmp_path: Path) -> None:
+    out = tmp_path / "mine.duckdb"
+    with opened(database) as world:
+        world.program()
+        world.customer("1", contact=world.contact("1", "ada@example.com"))
+        world.customer("2", contact=world.contact("2", "bela@example.com"), deleted=True)
+        world.customer("3")
+        keys = [world.key(*scopes)["Authorization"].split()[1] for scopes in (("export",), ("export", "pii"))]
+        master = base64.b64encode(MASTER).decode()
+        settings = Settings(database=database, data_dir=tmp_path, master_key=master)
+        with pytest.raises(frames.BatchError, match="scopes export and pii"):
+            making.main(settings, NEST, out, key=keys[0])
+        assert not out.exists()
+        making.main(settings, NEST, out, key=keys[1])
+        making.main(settings, NEST)
+    with duck.locked(out, "1GB") as file:
+        assert file.execute("FROM addresses").fetchall() == [("1", "ada@example.com", "subscribed")]
+    with duck.locked(settings.analytics_file(NEST), "1GB") as file, pytest.raises(duckdb.CatalogException):
+        file.execute("FROM addresses")
 
 
 def test_a_reader_keeps_the_old_one_and_the_next_sees_the_new(adverse: tuple[Any, Lake, Path]) -> None:

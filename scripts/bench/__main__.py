@@ -205,8 +205,8 @@ def large_shop(place: World, options: Options) -> Section:
         f"{found.orders:,} orders of {found.customers:,} customers over six years, a tenth told of twice, one in twenty"
         f" refunded: {found.size / 2**20:,.0f} MiB of Parquet; all versions of all orders were made of it in"
         f" {found.built:,.0f} s. The DuckDB query takes the newest revision of each order and groups them by customer;"
-        " the next two work out points, RFM values, cut points, digits and segment of everybody. Each alone in a process,"
-        f" in turns. The analysts' file has {file.rows:,} rows in {file.size / 2**20:,.0f} MiB.\n\n"
+        " the next two work out points, RFM values, cut points, digits and segment of everybody. Each alone in a"
+        f" process, in turns. The analysts' file has {file.rows:,} rows in {file.size / 2**20:,.0f} MiB.\n\n"
         + table(["what", "time", "CPU", "memory"], rows),
         [
             Floor(

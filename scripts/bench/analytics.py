@@ -35,8 +35,8 @@ _ROWS: Final = (
                                    segment_id, segment, cut_points_version, cause)
     SELECT %(begin)s + (n %% 2000) * interval '1 day', gen_random_uuid(), %(shop)s,
            (7100000000000 + n %% %(customers)s)::text, n %% 365, 1 + n %% 9, n %% 90000, 1 + n %% 5, 1 + n %% 4,
-           1 + n %% 3, 2.5, 'seg_333', CASE n %% 3 WHEN 0 THEN 'Loyal' WHEN 1 THEN 'Active' ELSE 'Dormant' END, 'default',
-           'rescore'
+           1 + n %% 3, 2.5, 'seg_333', CASE n %% 3 WHEN 0 THEN 'Loyal' WHEN 1 THEN 'Active' ELSE 'Dormant' END,
+           'default', 'rescore'
     FROM generate_series(1, 3 * %(customers)s) AS n
     """,
     """

@@ -97,7 +97,7 @@ def make(
         for left in target.parent.glob(f".{target.name}.*"):
             shutil.rmtree(left)
         aside = target.parent / f".{target.name}.{os.getpid()}"
-        aside.mkdir()
+        aside.mkdir(mode=0o700)
         try:
             fresh = aside / "fresh.duckdb"
             tables: tuple[Table, ...] = TABLES
@@ -112,6 +112,8 @@ def make(
                 if parquet:
                     _write_parquet(into, aside / "parquet", tables)
                 products.store(connection, into, shop, aside)
+            if write_addresses is not None:
+                fresh.chmod(0o600)
             _swap(fresh, target)
             if parquet:
                 _swap_folder(aside / "parquet", target.with_suffix(".parquet"), made_at)

@@ -438,6 +438,7 @@ def test_addresses_are_for_who_may_see_them(database: str, tmp_path: Path) -> No
         assert not out.exists()
         making.main(settings, NEST, out, key=keys[1])
         making.main(settings, NEST)
+    assert out.stat().st_mode & 0o777 == 0o600
     with duck.locked(out, "1GB") as file:
         assert file.execute("FROM addresses").fetchall() == [("1", "ada@example.com", "subscribed")]
     with duck.locked(settings.analytics_file(NEST), "1GB") as file, pytest.raises(duckdb.CatalogException):

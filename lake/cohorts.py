@@ -15,7 +15,8 @@ from lake import past, people, reading, valuing, versions
 from lake.manifest import Lake
 from lake.reading import Files
 
-_MONTHLY: Final = ("customer", "month", "orders", "net")
+#: More than the months of ten thousand years.
+_MONTHS: Final = 1 << 17
 
 
 class Cohort(NamedTuple):
@@ -40,10 +41,10 @@ def work_out(files: Files, program: Program, at: int) -> list[Cohort]:
         _monthly(past.owned(valuing.deserved(found, program), owners), program.zone)
         for found in versions.slices(files.layers, at, past.MINE & (pl.col("processed_at") <= at), past.NEEDED)
     ]
-    known = people.known(files.customers, at).select("customer")
-    monthly = _summed(pl.concat(parts)).join(known.collect(), on="customer", how="semi") if parts else pl.DataFrame()
-    if monthly.is_empty():
+    if not parts:
         return []
+    known = people.known(files.customers, at).select("customer").collect()
+    monthly = _summed(pl.concat(parts)).join(known, on="customer", how="semi", maintain_order="left")
     cells = _cells(monthly)
     last = _month(pl.DataFrame({"processed_at": [at]}), program.zone)["month"][0]
     return [_cohort(rows, last) for rows in cells.partition_by("first", maintain_order=True)]
@@ -61,26 +62,35 @@ def _monthly(orders: pl.DataFrame, zone: str) -> pl.DataFrame:
 
 
 def _summed(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.select(_MONTHLY).group_by("customer", "month").agg(pl.col("orders", "net").sum())
+    """By customer and month, in this order. (One sorted number groups three times as fast as two columns.)"""
+    numbered = frame.select(
+        key=pl.col("customer").cast(pl.Int64) * _MONTHS + pl.col("month"), orders="orders", net="net"
+    )
+    sums = numbered.sort("key").group_by("key", maintain_order=True).agg(pl.col("orders", "net").sum())
+    return sums.select(
+        (pl.col("key") // _MONTHS).cast(pl.Int32).alias("customer"),
+        (pl.col("key") % _MONTHS).cast(pl.Int32).alias("month"),
+        "orders",
+        "net",
+    )
 
 
 def _cells(monthly: pl.DataFrame) -> pl.DataFrame:
-    """By `first` and `since`: customers, orders, net, and those whose second order came then (`again`)."""
-    first = monthly.group_by("customer").agg(first=pl.col("month").min())
-    dated = monthly.join(first, on="customer", how="inner").with_columns(since=pl.col("month") - pl.col("first"))
-    # A second order falls into the first month if there are two in it, else into the next in which there is any.
-    again = (
-        dated.filter((pl.col("since") > 0) | (pl.col("orders") > 1))
-        .group_by("customer")
-        .agg(pl.col("first").first(), pl.col("since").min())
-        .group_by("first", "since")
-        .agg(again=pl.len().cast(pl.Int64))
-    )
+    """By `first` and `since`: customers, orders, net, and those whose second order came then (`again`).
+
+    `monthly` is in the order of customers and months.
+    """
+    new = (pl.col("customer") != pl.col("customer").shift()).fill_null(value=True)
+    second = new.shift().fill_null(value=False) & ~new & (pl.col("orders").shift() == 1)
     return (
-        dated.group_by("first", "since")
-        .agg(pl.len().cast(pl.Int64).alias("customers"), pl.col("orders", "net").sum())
-        .join(again, on=["first", "since"], how="left")
-        .with_columns(pl.col("again").fill_null(0))
+        monthly.with_columns(
+            first=pl.when(new).then("month").forward_fill(),
+            # A second order falls into the first month if two do, else into the next in which there is any.
+            again=((new & (pl.col("orders") > 1)) | second).cast(pl.Int64),
+        )
+        .with_columns(since=pl.col("month") - pl.col("first"))
+        .group_by("first", "since")
+        .agg(pl.len().cast(pl.Int64).alias("customers"), pl.col("orders", "net", "again").sum())
         .sort("first", "since")
     )
 

@@ -170,8 +170,8 @@ MUTANTS = [
     Mutant(
         "who has two orders in the first month has not come back",
         "lake/cohorts.py",
-        '(pl.col("since") > 0) | (pl.col("orders") > 1)',
-        'pl.col("since") > 0',
+        '(new & (pl.col("orders") > 1)) | second',
+        "second",
         (f"{PAST}::test_cohorts_are_who_came_back_month_by_month",),
     ),
     Mutant(

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import polars as pl
 import psycopg
 import pytest
 from psycopg import Connection
@@ -202,14 +203,22 @@ def test_what_is_kept_counts_until_something_else_is_true(
     assert not folder.exists()
 
 
-def test_few_instants_are_kept(world: World, connection: Connection[Any], lake: Lake) -> None:
+def test_few_instants_are_kept_and_read_in_slices(
+    world: World, connection: Connection[Any], lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(past, "_GROUP", 2)
     add_program(connection, stores.SHOP)
     add_raw(connection, stores.store(1))
     filling.fill(connection, lake)
     program = frames.program(connection, stores.SHOP)
     folder = lake.folder / "past" / f"shop={stores.SHOP}"
     for number in range(past.KEPT + 3):
-        past.standings(connection, lake, program, instants.from_datetime(stores.NOW) + number)
+        found = past.standings(connection, lake, program, instants.from_datetime(stores.NOW) + number)
+    everybody = found.read(*past.COLUMNS)
+    for segment in everybody["segment"].unique():
+        theirs = list(found.slices(1, segment))
+        assert all(each.height == 1 for each in theirs)  # an empty one is the end of an export
+        assert pl.concat(theirs).equals(everybody.filter(pl.col("segment") == segment))
     assert len(list(folder.glob("*.json"))) == past.KEPT
     assert len(list(folder.glob("*.parquet"))) <= past.KEPT + 1
     lake.sweep(lake.root(), old=-1)

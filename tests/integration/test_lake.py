@@ -270,7 +270,7 @@ def test_killed_at_any_moment_it_goes_on(
         )
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(chance.uniform(0.0, 0.2 + attempt / 20))
+        time.sleep(chance.uniform(0.0, 0.2 * 1.15**attempt))
         if process.poll() is None:
             killed += 1
             os.kill(process.pid, signal.SIGKILL)

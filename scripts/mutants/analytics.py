@@ -25,14 +25,14 @@ MUTANTS = [
         "batch/analytics/making.py",
         '            fresh = aside / "fresh.duckdb"\n',
         "            target.unlink(missing_ok=True)\n            fresh = target\n",
-        (f"{FILE}::test_killed_at_any_moment_the_old_file_stands",),
+        (f"{FILE}::test_killed_at_any_moment_a_whole_file_stands",),
     ),
     Mutant(
         "what a killed process left stays",
         "batch/analytics/making.py",
         "            shutil.rmtree(left)\n",
         "            pass\n",
-        (f"{FILE}::test_killed_at_any_moment_the_old_file_stands",),
+        (f"{FILE}::test_killed_at_any_moment_a_whole_file_stands",),
     ),
     Mutant(
         "SQL reaches other files",

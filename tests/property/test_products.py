@@ -30,6 +30,8 @@ def with_products(seed: int) -> list[Json]:
             line["product_id"] = 700 + kind if kind < 3 else None
             line["variant_id"] = 7000 + kind * 10 + line["id"] % 2 if kind < 2 else None
             line["sku"] = None if kind == 4 else f"S-{kind}"
+            if line["id"] % 7 == 0:
+                line["current_quantity"] = 0
     return envelopes
 
 

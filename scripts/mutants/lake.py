@@ -163,9 +163,9 @@ MUTANTS = [
     Mutant(
         "more is read beside the lake than bounds an answer",
         "lake/reading.py",
+        "    if len(newer) + _untold(files) > MOST:\n",
         "    if len(newer) > MOST:\n",
-        "    if False:\n",
-        (f"{PAST}::test_a_lake_behind_is_said_and_a_run_answers",),
+        (f"{LAKE}::test_a_filling_that_is_not_over_is_read_or_said_to_be_behind",),
     ),
     Mutant(
         "who has two orders in the first month has not come back",

@@ -20,9 +20,10 @@ from psycopg import Connection
 from batch import frames, orders, segments
 from batch.history import History
 from events import instants
-from lake import filling, reading, versions
+from lake import filling, past, reading, versions
 from lake.filling import LakeError
 from lake.manifest import Lake
+from lake.reading import BehindError
 from lake.rows import TABLES
 from tests import stores
 from tests.integration.test_batch import add_letter, add_program, add_raw
@@ -129,6 +130,29 @@ def test_a_past_instant_is_answered_from_the_lake(
             assert standings(lake, at) == standings(None, at)
         monkeypatch.setattr(reading, "MOST", 3)
         assert standings(lake, stores.NOW) == standings(None, stores.NOW)
+
+
+def test_a_filling_that_is_not_over_is_read_or_said_to_be_behind(
+    connection: Connection[Any], lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files count from a swap on; versions are made of them when all has been read."""
+    program, at = add_program(connection, stores.SHOP), instants.from_datetime(stores.NOW)
+    add_raw(connection, stores.store(3))
+    filling.fill(connection, lake)
+    with reading.told_until(connection, lake, program, at) as files:
+        whole, _ = past.work_out(files, program, at)
+    root = lake.root()
+    found = lake.shop(root, stores.SHOP)
+    assert found is not None
+    found.layers, found.customers, found.ties = [], None, None
+    found.told = {name: [part.path for part in parts] for name, parts in found.tables.items()}
+    root.lists[stores.SHOP] = lake.write_list(stores.SHOP, root.change + 1, found)
+    lake.swap(root)
+    with reading.told_until(connection, lake, program, at) as files:
+        assert past.work_out(files, program, at)[0].equals(whole)
+    monkeypatch.setattr(reading, "MOST", 5)
+    with pytest.raises(BehindError, match="loyalnest lake fill"), reading.told_until(connection, lake, program, at):
+        pass
 
 
 def test_each_row_of_the_history_is_taken_once(connection: Connection[Any], lake: Lake, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
-from api import cohorts, customers, exports, health, imports, points, problems, products, program, segments
+from api import batches, cohorts, customers, exports, health, imports, points, problems, products, program, segments
 from api.context import Services
 from api.limits import READ_SECONDS, Limits
 from api.live import routes as live
@@ -46,6 +46,7 @@ _TAGS = [
     {"name": "exports", "description": "For marketers: segments as CSV."},
     {"name": "program", "description": "For whoever runs the program: rules, look-back, grid, zone."},
     {"name": "imports", "description": "For whoever brings a store's past in: files, and how far they are."},
+    {"name": "batches", "description": "For whoever watches over a shop: runs, their gates, and a report of each."},
     {"name": "live", "description": "For dashboards: changes as they happen."},
     {"name": "webhooks", "description": "For integrators: the way in."},
     {"name": "health", "description": "For operators."},
@@ -110,7 +111,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     app.state.services = services
     problems.install(app)
     app.include_router(webhooks.router, responses=_WEBHOOK_ERRORS)
-    for module in (segments, cohorts, customers, products, points, exports, program, imports, live):
+    for module in (segments, cohorts, customers, products, points, exports, program, imports, batches, live):
         app.include_router(module.router, responses=_ERRORS)
     app.include_router(health.router)
 

@@ -18,7 +18,13 @@ from api.problems import ProblemError
 router = APIRouter(tags=["health"])
 
 _DATABASE_SECONDS = 3.0
-_ONE = sql.SQL("SELECT 1 AS one")
+
+#: By the index of each shop's runs; it is asked of the database whether it answers as well.
+_STOPPED = sql.SQL("""
+SELECT count(*) AS stopped FROM programs AS p CROSS JOIN LATERAL (
+    SELECT status FROM batch_runs AS b WHERE b.shop = p.shop ORDER BY as_of DESC, started_at DESC LIMIT 1
+) AS newest WHERE status = 'failed'
+""")
 
 
 class Health(Answer):
@@ -33,14 +39,19 @@ class Readiness(Answer):
     status: Literal["ready", "not ready"]
     database: bool
     publisher: bool = Field(description="what is taken now would be made durable: Kafka answers, or the raw history")
+    stopped: int | None = Field(
+        description="shops whose newest batch published nothing, because it failed or a quality gate stopped it"
+    )
     secrets: bool = Field(description="a Shopify secret is set; without one every webhook gets 401")
 
 
-async def _database(services: Services) -> bool:
+async def _stopped(services: Services) -> int | None:
+    """None where the database does not answer."""
     try:
-        return await within(_DATABASE_SECONDS, services.row(_ONE, {})) is not None
+        row = await within(_DATABASE_SECONDS, services.row(_STOPPED, {}))
     except (psycopg.Error, PoolTimeout, TimeoutError):
-        return False
+        return None
+    return None if row is None else int(row["stopped"])
 
 
 async def _publisher(services: Services) -> bool:
@@ -60,13 +71,15 @@ async def healthz() -> Health:
 async def readyz(request: Request, response: Response) -> Readiness:
     """200 when the database is reachable and the publisher well, else 503."""
     services = services_of(request)
-    database, publisher = await asyncio.gather(_database(services), _publisher(services))
+    stopped, publisher = await asyncio.gather(_stopped(services), _publisher(services))
+    database = stopped is not None
     ready = database and publisher
     response.status_code = 200 if ready else 503
     return Readiness(
         status="ready" if ready else "not ready",
         database=database,
         publisher=publisher,
+        stopped=stopped,
         secrets=bool(services.settings.shopify_secrets),
     )
 

@@ -20,6 +20,17 @@ from runtime.settings import Settings
 #: Differences told of one kind; the rest is only counted.
 TOLD: Final = 20
 
+#: The kinds of differences, as each line begins, and what most likely brought them about.
+KINDS: Final = {
+    "customers": "the worker or the sink is behind, or a partition was folded from a state that is gone:"
+    " wait until nobody lags, then `loyalnest rebuild`",
+    "points": "an entry is not stored yet, or the ledger was changed by hand: wait until the sink does not lag,"
+    " then `loyalnest rebuild`",
+    "windows": "a partition's rows are not stored yet, or a shop changed its zone this minute:"
+    " the next batch makes closed ones anew",
+    "segment counts": "rows were changed by hand: the sink keeps the sums by difference; `loyalnest rebuild`",
+}
+
 _TOTALS = {
     "order_id": pl.String,
     "customer_id": pl.String,

@@ -1,11 +1,13 @@
 """The books of batch runs: batch_runs, and in batch_segments everyone's standing as one run worked it out."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import polars as pl
 from psycopg import Connection
+from psycopg.types.json import Jsonb
 
 from batch import frames
 
@@ -48,8 +50,10 @@ def unlock(connection: Connection[Any], shop: str) -> None:
     connection.execute("SELECT pg_advisory_unlock(hashtextextended('batch ' || %s, 0))", (shop,))
 
 
-def begin(connection: Connection[Any], shop: str, as_of: datetime) -> UUID:
-    """Notes that a run began. Whatever still stands as running was interrupted: the lock is ours."""
+def begin(connection: Connection[Any], shop: str, as_of: datetime, attempt: int = 1) -> UUID:
+    """Notes that a run began, and the how many-th try it is. What still stands as running was interrupted: the lock is
+    ours.
+    """
     run_id = uuid4()
     with connection.transaction():
         connection.execute(
@@ -58,8 +62,9 @@ def begin(connection: Connection[Any], shop: str, as_of: datetime) -> UUID:
             (datetime.now(UTC), shop),
         )
         connection.execute(
-            "INSERT INTO batch_runs (id, shop, as_of, status, started_at) VALUES (%s, %s, %s, 'running', %s)",
-            (run_id, shop, as_of, datetime.now(UTC)),
+            "INSERT INTO batch_runs (id, shop, as_of, status, attempt, started_at)"
+            " VALUES (%s, %s, %s, 'running', %s, %s)",
+            (run_id, shop, as_of, attempt, datetime.now(UTC)),
         )
     return run_id
 
@@ -98,17 +103,49 @@ def _sizes(rows: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
     return rows.group_by("shop", "run_id", "segment").agg(*sums).with_columns(as_of=pl.lit(as_of))
 
 
+def note_quality(connection: Connection[Any], run_id: UUID, quality: Mapping[str, Any]) -> None:
+    """What the run measured, and how its gates were judged."""
+    connection.execute("UPDATE batch_runs SET quality = %s WHERE id = %s", (Jsonb(quality), run_id))
+
+
+def last_begun(connection: Connection[Any]) -> dict[str, datetime]:
+    """When each shop's newest run that was done began."""
+    rows = connection.execute("SELECT shop, max(started_at) FROM batch_runs WHERE status = 'done' GROUP BY shop")
+    return dict(rows.fetchall())
+
+
+class Published(NamedTuple):
+    """A published run: its time, when it began, and what it measured (null: nothing)."""
+
+    as_of: datetime
+    started_at: datetime
+    quality: dict[str, Any] | None
+
+
+def last_published(connection: Connection[Any], shop: str) -> Published | None:
+    """The shop's newest published run; None before the first."""
+    row = connection.execute(
+        "SELECT as_of, started_at, quality FROM batch_runs WHERE shop = %s AND published"
+        " ORDER BY started_at DESC LIMIT 1",
+        (shop,),
+    ).fetchone()
+    return None if row is None else Published(*row)
+
+
 def note_published(connection: Connection[Any], run_id: UUID) -> None:
     """The run's cut points are on their topic."""
     connection.execute("UPDATE batch_runs SET published = true WHERE id = %s", (run_id,))
 
 
-def finish(connection: Connection[Any], run_id: UUID, rescored: int, rounds: int, detail: str | None = None) -> None:
-    """The run is done; `detail` is what was not as it should be, in words."""
+def finish(connection: Connection[Any], report: RunReport) -> None:
+    """The run is done; its `detail` is what was not as it should be, in words."""
     connection.execute(
-        "UPDATE batch_runs SET status = 'done', rescored = %s, rounds = %s, detail = %s, finished_at = %s"
-        " WHERE id = %s",
-        (rescored, rounds, detail, datetime.now(UTC), run_id),
+        "UPDATE batch_runs SET status = 'done', rescored = %s, rounds = %s, detail = %s, scored = %s, differ = %s,"
+        " webhooks = %s, seconds = %s, finished_at = %s WHERE id = %s",
+        (
+            *(report.rescored, report.rounds, report.detail, report.scored, report.differ, report.webhooks),
+            *(report.seconds, datetime.now(UTC), report.run_id),
+        ),
     )
 
 

@@ -1,31 +1,34 @@
-"""The scheduled run: each shop's batch once a day, at its program's local time, and then its analysts' file.
+"""The scheduled run: each shop's batch at its program's local times, and then its analysts' file; and parity of all.
 
 Programs are looked up again every few seconds, so a new shop or a changed time needs no restart. One batch runs at a
-time; a run that is late by no more than GRACE is made up for once.
+time. What was missed while nobody was here is made up for once; what fails is tried again, later each time.
 """
 
 import logging
 import signal
 import threading
-from collections.abc import Callable
-from datetime import UTC, datetime, time, timedelta
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 import psycopg
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.interval import IntervalTrigger
 
-from batch import frames, segments
+from batch import frames, parity, runs, segments
 from batch.analytics import making
+from batch.gates.running import GatesError
 from batch.publishing import Publish, publishing
 from batch.runs import RunReport
+from batch.times import Times
 from books import dead_letters, imports, unknown_shops
 from events.programs import Program
 from lake.filling import LakeError
-from runtime import health
+from runtime import health, metrics
 from runtime.ports import Publisher, PublishError
 from runtime.settings import Settings
 from runtime.supervised import health_listener
@@ -41,7 +44,11 @@ FORGET: Final = 3600.0
 #: The loop that looks moves on within the database's own time limits (seconds).
 ALIVE: Final = 120.0
 
-Run = Callable[[str, datetime], RunReport]
+#: Minutes after which a batch that failed is tried again, each time later; then its next time is waited for.
+AGAIN: Final = (1, 5, 25)
+
+#: Runs a shop's batch as of a time: the how many-th try it is.
+Run = Callable[[str, datetime, int], RunReport]
 
 #: Makes a shop's analysts' file.
 Analytics = Callable[[str], making.Made]
@@ -64,7 +71,9 @@ def main(settings: Settings, publisher: Publisher, stop: threading.Event | None 
     with publishing(publisher) as publish:
         schedule = Schedule(
             settings,
-            lambda shop, as_of: segments.connected(settings, publish, shop, as_of, on_progress=on_progress),
+            lambda shop, as_of, attempt: segments.connected(
+                settings, publish, shop, as_of, on_progress=on_progress, attempt=attempt
+            ),
             (lambda shop: making.main(settings, shop, on_progress=on_progress)) if settings.batch_analytics else None,
         )
         schedule.start()
@@ -122,17 +131,20 @@ class Schedule:
         self._settings = settings
         self._run = run
         self._analytics = analytics
-        self._at: dict[str, tuple[str, str]] = {}
+        self._at: dict[str, tuple[Any, ...]] = {}
         #: Why it does not keep up with the programs, in words.
         self.waiting: list[str] = []
         self._scheduler: Any = BackgroundScheduler(
             timezone=UTC,
-            executors={"default": ThreadPoolExecutor(1)},
+            executors={"default": ThreadPoolExecutor(1), "parity": ThreadPoolExecutor(1)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": GRACE},
         )
 
     def start(self) -> None:
-        """Begins to run batches, in a thread of its own."""
+        """Begins to run batches, in a thread of its own; parity is compared in another."""
+        if self._settings.parity_hours:
+            every = IntervalTrigger(hours=self._settings.parity_hours, timezone=UTC)
+            self._scheduler.add_job(compare, every, args=(self._settings,), id="parity", executor="parity")
         self._scheduler.start()
 
     def close(self) -> None:
@@ -145,7 +157,7 @@ class Schedule:
         self.waiting = []
         try:
             with frames.connect(self._settings) as connection:
-                self.follow(frames.programs(connection))
+                self.follow(frames.programs(connection), runs.last_begun(connection))
         except psycopg.Error as error:
             self.waiting = ["the database does not answer"]
             log.warning("the schedule could not read the programs: %s", error)
@@ -161,18 +173,29 @@ class Schedule:
         for shop in due:
             self._scheduler.add_job(self._batch, args=(shop,), id=f"{shop} once", replace_existing=True)
 
-    def follow(self, programs: list[Program]) -> None:
-        """Adds, moves and removes jobs so that each shop with a `batch_at` has one, at that local time."""
-        wanted = {each.shop: (each.batch_at, each.zone) for each in programs if each.batch_at is not None}
+    def follow(self, programs: list[Program], begun: Mapping[str, datetime] = MappingProxyType({})) -> None:
+        """Adds, moves and removes jobs so that each shop with a `batch_at` has one, at its local times.
+
+        `begun` is when each shop's newest run that was done began. A shop met for the first time whose last time was
+        missed, though its program held by then, has its batch at once.
+        """
+        wanted = {each.shop: each for each in programs if each.batch_at is not None}
         for shop in self._at.keys() - wanted.keys():
             self._scheduler.remove_job(shop)
             del self._at[shop]
-        for shop, (at, zone) in wanted.items():
-            if self._at.get(shop) != (at, zone):
-                trigger = Daily(at, zone)
-                self._scheduler.add_job(self._batch, trigger, args=(shop,), id=shop, replace_existing=True)
-                self._at[shop] = (at, zone)
-                log.info("the batch of %s runs daily at %s %s", shop, at, zone)
+        for shop, program in wanted.items():
+            at = (program.batch_at, program.zone, program.batch_weekday, program.batch_every)
+            if self._at.get(shop) == at:
+                continue
+            trigger = Times.of(program)
+            assert trigger is not None
+            known = shop in self._at
+            self._scheduler.add_job(self._batch, trigger, args=(shop,), id=shop, replace_existing=True)
+            self._at[shop] = at
+            log.info("the batch of %s runs at %s", shop, " ".join(str(each) for each in at if each is not None))
+            if not known and _missed(program, trigger.last(datetime.now(UTC)), begun.get(shop)):
+                log.info("the batch of %s was missed, and is run now", shop)
+                self._scheduler.add_job(self._batch, args=(shop,), id=f"{shop} once", replace_existing=True)
 
     def next_run(self, shop: str) -> datetime | None:
         """When the shop's batch runs next, None if it has none."""
@@ -180,15 +203,20 @@ class Schedule:
         found: datetime | None = None if job is None else job.next_run_time
         return found
 
-    def _batch(self, shop: str) -> None:
+    def _batch(self, shop: str, attempt: int = 1) -> None:
         as_of = datetime.now(UTC).replace(second=0, microsecond=0)
         try:
-            report = self._run(shop, as_of)
+            report = self._run(shop, as_of, attempt)
+        except GatesError as error:
+            # What went in must change first: another try would find the same.
+            metrics.BATCHES.labels("stopped").inc()
+            log.error("the batch of %s: %s", shop, error)
         except (frames.BatchError, PublishError, psycopg.Error) as error:
-            log.error("the batch of %s failed: %s", shop, error)
+            log.error("the batch of %s failed%s: %s", shop, self._again(shop, attempt), error)
         except Exception:
-            log.exception("the batch of %s failed", shop)
+            log.exception("the batch of %s failed%s", shop, self._again(shop, attempt))
         else:
+            metrics.BATCHES.labels("done").inc()
             if report.detail is not None:
                 log.warning("the batch of %s: %s", shop, report.detail)
             log.info(
@@ -200,6 +228,18 @@ class Schedule:
                 report.seconds,
             )
             self._make_file(shop)
+
+    def _again(self, shop: str, attempt: int) -> str:
+        """Has a batch that failed tried once more; that, in words."""
+        metrics.BATCHES.labels("failed").inc()
+        if attempt > len(AGAIN):
+            return f" for the {attempt}th time"
+        minutes = AGAIN[attempt - 1]
+        at = datetime.now(UTC) + timedelta(minutes=minutes)
+        self._scheduler.add_job(
+            self._batch, "date", run_date=at, args=(shop, attempt + 1), id=f"{shop} again", replace_existing=True
+        )
+        return f", to be tried again in {minutes} min"
 
     def _make_file(self, shop: str) -> None:
         """The shop's file for analysts. Without it the batch is as good: the one of the day before stands."""
@@ -215,21 +255,30 @@ class Schedule:
             log.info("the analysts' file of %s: %d bytes, %.1f s", shop, made.size, made.seconds)
 
 
-class Daily(BaseTrigger):  # type: ignore[misc]
-    """A local time `HH:MM` of every day, once, also of one that has 23 or 25 hours.
+def _missed(program: Program, last: datetime, begun: datetime | None) -> bool:
+    if program.announced_at is not None and program.announced_at > last:
+        return False
+    return begun is None or begun < last
 
-    Ours because APScheduler's cron trigger (3.11.3) names the second 01:00 of a 25-hour day again and again, for ever.
-    """
 
-    def __init__(self, at: str, zone: str) -> None:
-        self._time = time.fromisoformat(at)
-        self._zone = ZoneInfo(zone)
-
-    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
-        """The first such time (UTC) from `now` on that is after `previous`; one that a zone leaves out moves on."""
-        day = now.astimezone(self._zone).date() - timedelta(days=1)
-        while True:
-            found = datetime.combine(day, self._time, self._zone).astimezone(UTC)
-            if found >= now and (previous is None or found > previous):
-                return found
-            day += timedelta(days=1)
+def compare(settings: Settings) -> None:
+    """Holds every shop's tables against its history, and says what differs; one shop's failure stops no other."""
+    kinds: Counter[str] = Counter()
+    try:
+        with frames.connect(settings) as connection:
+            shops = [each.shop for each in frames.programs(connection)]
+    except psycopg.Error as error:
+        log.warning("the programs could not be read: %s", error)
+        return
+    for shop in shops:
+        try:
+            found = parity.main(settings, shop)
+        except (frames.BatchError, LakeError, psycopg.Error) as error:
+            log.error("parity of %s could not be compared: %s", shop, error)
+            continue
+        for line in found:
+            log.error("parity of %s: %s", shop, line)
+            kinds[line.partition(":")[0]] += 1
+    for kind in parity.KINDS:
+        metrics.PARITY_DIFFERENCES.labels(kind).set(kinds[kind])
+    metrics.PARITY_AT.set_to_current_time()

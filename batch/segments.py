@@ -1,7 +1,7 @@
 """The batch of segments: everyone's values as of T, cut points, digits for all, and the stream brought to them.
 
     history as of T ─► values ─► cut points ─► standings ─► batch_segments (kept whole)
-                                     │ published
+                                     │ published, once its gates hold
                                      └─► loyalnest.cut-points, loyalnest.rescore ─► rounds until none differ
 
 An `as_of` before the last published one is a question: its run is stored, and nothing is published.
@@ -10,12 +10,14 @@ An `as_of` before the last published one is a question: its run is stored, and n
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import polars as pl
 from psycopg import Connection
 
 from batch import arrival, frames, orders, rescoring, runs, windows
+from batch.gates import running as gates
 from batch.history import History
 from batch.publishing import Publish, publishing
 from batch.rescoring import OnProgress, Patience
@@ -35,6 +37,13 @@ from runtime.settings import Settings
 SETTLED = timedelta(minutes=5)
 
 
+class Gating(NamedTuple):
+    """Whether a run that publishes is held against its gates, and goes on although one fails."""
+
+    on: bool = False
+    despite: bool = False
+
+
 def _silent(_stage: str, _done: int, _total: int | None) -> None:
     pass
 
@@ -47,15 +56,17 @@ def main(
     publish: bool | None = None,
     on_progress: OnProgress = _silent,
     patience: Patience = Patience(),  # noqa: B008 - immutable
+    despite: bool = False,
 ) -> RunReport:
     """Runs the batch of one shop.
 
-    `publish` None: unless `as_of` is before the last published one. BatchError, PublishError and psycopg.Error say
-    what went wrong; the run is then noted as failed. The publisher must be fresh, and is closed in the end.
-    `on_progress` is told (stage, done, total or None) and may raise, to end the run.
+    `publish` None: unless `as_of` is before the last published one. With `despite` it publishes although gates fail.
+    BatchError (a GatesError too), PublishError and psycopg.Error say what went wrong; the run is then noted as failed.
+    The publisher must be fresh, and is closed in the end. `on_progress` is told (stage, done, total or None) and may
+    raise, to end the run.
     """
     with publishing(publisher) as durably:
-        return connected(settings, durably, shop, as_of, publish, on_progress, patience)
+        return connected(settings, durably, shop, as_of, publish, on_progress, patience, despite)
 
 
 def connected(
@@ -66,8 +77,10 @@ def connected(
     wanted: bool | None = None,
     on_progress: OnProgress = _silent,
     patience: Patience = Patience(),  # noqa: B008 - immutable
+    despite: bool = False,
+    attempt: int = 1,
 ) -> RunReport:
-    """As `main`, with a function that returns when its messages are durable."""
+    """As `main`, with a function that returns when its messages are durable; `attempt`: the how many-th try it is."""
     settled = timedelta(0) if settings.journal else SETTLED
     with frames.connect(settings) as connection:
         arrival.wait(settings, connection, on_progress)
@@ -85,6 +98,8 @@ def connected(
             settings.partitions,
             settings.batch_runs,
             Lake(settings.lake),
+            Gating(settings.batch_gates, despite),
+            attempt,
         )
 
 
@@ -100,6 +115,8 @@ def run(
     partitions: int = 8,
     kept: int = 60,
     lake: Lake | None = None,
+    gating: Gating = Gating(),  # noqa: B008 - immutable
+    attempt: int = 1,
 ) -> RunReport:
     """As `connected`, over an autocommit connection. `settled`: see windows.rebuild_late; `kept` runs stay.
 
@@ -110,9 +127,9 @@ def run(
     try:
         published = frames.published(connection, shop)
         publishes = _decide(wanted, as_of, frames.last_as_of(published))
-        run_id = runs.begin(connection, shop, as_of)
+        run_id = runs.begin(connection, shop, as_of, attempt)
         try:
-            batch = _Run(connection, publish, program, as_of, on_progress, settled, partitions, lake)
+            batch = _Run(connection, publish, program, as_of, on_progress, settled, partitions, lake, gating)
             report = batch.report(run_id, published if publishes else None, patience)
             runs.forget(connection, shop, kept)
             return report
@@ -148,7 +165,9 @@ class _Run:
         settled: timedelta,
         partitions: int,
         lake: Lake | None,
+        gating: Gating,
     ) -> None:
+        self.gating = gating
         self.partitions = partitions
         self.connection = connection
         self.publish = publish
@@ -160,10 +179,10 @@ class _Run:
         self.from_lake = (0, 0)  # webhooks that an answer from the lake alone is made of, and the unreadable of them
         self.history = History(program.shop, program.currency, lake)
 
-    def report(self, run_id: Any, published: list[CutPoints] | None, patience: Patience) -> RunReport:
+    def report(self, run_id: UUID, published: list[CutPoints] | None, patience: Patience) -> RunReport:
         """Does everything. `published` None: nothing is to be published."""
         began = time.monotonic()
-        found, cut_points = self.answer() if published is None else self.score()
+        found, cut_points = self.answer() if published is None else self.score(run_id)
         shop = self.program.shop
         runs.store(self.connection, run_id, shop, self.as_of, cut_points.version, found)
         outcome = rescoring.Outcome(0, 0)
@@ -189,9 +208,8 @@ class _Run:
                 f"{differ} of {found.height} customers are not as the history says after {outcome.rounds} rounds of"
                 f" asking (for one, {outcome.differing[0]}): is the worker running, and the sink?"
             )
-        runs.finish(self.connection, run_id, outcome.rescored, outcome.rounds, detail)
         counts = found["segment"].value_counts(sort=True)
-        return RunReport(
+        report = RunReport(
             run_id=run_id,
             shop=shop,
             as_of=self.as_of,
@@ -209,11 +227,13 @@ class _Run:
             unreadable=self.history.unreadable or self.from_lake[1],
             seconds=time.monotonic() - began,
         )
+        runs.finish(self.connection, report)
+        return report
 
     def answer(self) -> tuple[pl.DataFrame, CutPoints]:
         """As `score`, from the lake alone where it holds all of that time: nothing is asked of the history later."""
         if self.lake is None:
-            return self.score()
+            return self.score(run_id=None)
         at = instants.from_datetime(self.as_of)
         with suppress(LakeError):  # another process fills it
             filling.fill(self.connection, self.lake, lambda done: self.on_progress("reading", done, None))
@@ -223,15 +243,26 @@ class _Run:
                 self.from_lake = files.webhooks, files.unreadable
                 return past.work_out(files, self.program, at)
         except BehindError:
-            return self.score()
+            return self.score(run_id=None)
 
-    def score(self) -> tuple[pl.DataFrame, CutPoints]:
-        """Everyone's standing as of the run's time, under cut points made from it."""
+    def score(self, run_id: UUID | None) -> tuple[pl.DataFrame, CutPoints]:
+        """Everyone's standing as of the run's time, under cut points made from it.
+
+        GatesError where a run that is to publish (its id) does not pass its gates.
+        """
         at = instants.from_datetime(self.as_of)
         self.history.read(self.connection, at, lambda done: self.on_progress("reading", done, None))
         self.on_progress("scoring", 0, None)
         everyone = self.history.customers().filter(pl.col("merged_into").is_null()).select("customer_id")
         customers = everyone.with_columns(now=pl.lit(at, dtype=pl.Int64))
-        found = rfm.values(customers, orders.worth(self.history, self.program), self.program.look_back_days)
-        cut_points = rfm.find_cut_points(found, self.program, self.as_of)
-        return rfm.standings(found, cut_points, self.program), cut_points
+        worth = orders.worth(self.history, self.program)
+        values = rfm.values(customers, worth, self.program.look_back_days)
+        cut_points = rfm.find_cut_points(values, self.program, self.as_of)
+        found = rfm.standings(values, cut_points, self.program)
+        if run_id is not None and self.gating.on:
+            self.on_progress("checking", 0, None)
+            gates.hold(
+                *(self.connection, run_id, self.program, self.as_of, self.history, worth, found, cut_points),
+                despite=self.gating.despite,
+            )
+        return found, cut_points

@@ -124,7 +124,7 @@ TABLES: Final = (
     Table(
         "batch_runs",
         _names("id shop as_of version status customers rescored rounds detail started_at finished_at"),
-        _names("published"),
+        _names("published webhooks scored differ seconds attempt quality"),
     ),
     Table(
         "batch_segments",

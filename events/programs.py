@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from events import instants, money
 from events.fields import Count, Name, Shop, Version
@@ -80,6 +80,7 @@ class Rule(_Since):
         return abs(whole.quantize(Decimal(1)) if rate == whole else rate.normalize())
 
 
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 Refunds = Literal["goods", "goods_and_adjustments", "money"]
 Taxes = Literal["as_priced", "excluded"]
 
@@ -112,11 +113,27 @@ def ordered(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     return tuple(sorted(set(rules), key=lambda rule: (rule.since, rule.points_per_unit)))
 
 
+class Bounds(BaseModel):
+    """How far a batch may be from the one before, a day apart, and still publish; what it takes in may be how bad.
+
+    `stale_hours` null: nobody minds how old the newest event is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sizes_percent: Annotated[int, Field(ge=1, le=100, description="points of a segment's share of all customers")] = 20
+    revenue_percent: Annotated[int, Field(ge=1, le=10_000, description="of the revenue in the look-back")] = 50
+    volume_percent: Annotated[int, Field(ge=1, le=10_000, description="of the number of orders")] = 50
+    unreadable_percent: Annotated[int, Field(ge=0, le=100, description="of all webhooks")] = 5
+    stale_hours: Annotated[int | None, Field(ge=1, le=100_000, description="since the newest event")] = None
+
+
 class Program(BaseModel):
     """A shop's program. Its rules and policies are append-only; the rest takes effect at the next batch.
 
     Without a policy since ever, and before the first, refunds are `goods` and taxes `as_priced`.
-    `look_back_days` null is a customer's whole life. `batch_at` is the local time of the nightly batch, null for none.
+    `look_back_days` null is a customer's whole life. `batch_at` is the local time of the nightly batch, null for none;
+    with `batch_weekday` it is weekly, with `batch_every` several times a day.
     `announced_at` and `id` are made when a program is announced; where a record lacks them its own time stands in.
     """
 
@@ -127,6 +144,12 @@ class Program(BaseModel):
     zone: Annotated[str, Field(max_length=64, description="IANA time zone, for the day windows and the batch")] = "UTC"
     look_back_days: Annotated[int | None, Field(ge=1, le=36_500)] = 365
     batch_at: Annotated[str | None, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "01:00"
+    batch_weekday: Annotated[
+        Weekday | None, Field(description="the batch is run on this day of the week alone, at `batch_at`")
+    ] = None
+    batch_every: Annotated[
+        int | None, Field(ge=5, le=1440, description="minutes: the batch is run so often, from `batch_at` on")
+    ] = None
     rules: Annotated[tuple[Rule, ...], Field(min_length=1, max_length=MAX_RULES)] = (Rule(),)
     policies: Annotated[tuple[Policy, ...], Field(max_length=MAX_RULES)] = ()
     grid: Annotated[
@@ -140,8 +163,17 @@ class Program(BaseModel):
         ],
         Field(max_length=MAX_LANGUAGES, description="language tag -> segment name -> name shown"),
     ] = {}
+    bounds: Bounds = Bounds()
     announced_at: Instant | None = None
     id: UUID | None = None
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> Self:
+        if self.batch_weekday is not None and self.batch_every is not None:
+            raise ValueError("a batch is run on a day of the week or every so many minutes, not both")
+        if self.batch_at is None and (self.batch_weekday is not None or self.batch_every is not None):
+            raise ValueError("a batch needs its time, batch_at")
+        return self
 
     @field_validator("zone")
     @classmethod

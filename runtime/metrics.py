@@ -84,3 +84,16 @@ HTTP_SECONDS = Histogram(
 )
 EXPORTED_ROWS = Counter("loyalnest_exported_rows_total", "Rows written into CSV exports.")
 LIVE_CLIENTS = Gauge("loyalnest_live_clients", "Clients that listen to server-sent events now.")
+
+# --- the batch ---------------------------------------------------------------------------------------------------
+
+GATES_FAILED = Counter("loyalnest_gates_failed_total", "Quality gates that a batch did not pass, by gate.", ["gate"])
+BATCHES = Counter(
+    "loyalnest_batches_total", "Scheduled batches by outcome: done, stopped by a gate, failed.", ["outcome"]
+)
+PARITY_DIFFERENCES = Gauge(
+    "loyalnest_parity_differences",
+    "Differences between the stream's tables and the history, over all shops, when they were compared last.",
+    ["kind"],
+)
+PARITY_AT = Gauge("loyalnest_parity_timestamp_seconds", "When all shops were compared last.")

@@ -24,6 +24,12 @@ class OperatorSettings(BaseSettings):
     analytics_dir: Annotated[
         Path | None, Field(description="where the analysts' files are made; `analytics` in the data folder without")
     ] = None
+    parity_hours: Annotated[
+        int, Field(ge=0, description="how often the schedule holds every shop's tables against its history; 0: never")
+    ] = 24
+    batch_gates: Annotated[bool, Field(description="a batch is held against its quality gates before it publishes")] = (
+        True
+    )
     batch_analytics: Annotated[
         bool, Field(description="after each scheduled batch its shop's analysts' file is made anew")
     ] = True

@@ -5,10 +5,13 @@ import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
+from psycopg.rows import dict_row
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from books import quality
 from cli.commands import common, processes, show
 from cli.commands.common import AsJson, CommandError, Data, Database, Kafka
 from runtime.settings import Settings
@@ -20,6 +23,7 @@ _STAGES = {
     "arriving": "waiting for the sink",
     "reading": "reading the history",
     "scoring": "scoring",
+    "checking": "checking quality",
     "rescoring": "rescoring",
 }
 
@@ -38,7 +42,9 @@ def bar() -> Progress:
     )
 
 
-def run_segments(settings: Settings, shop: str, as_of: datetime, publish: bool | None = None) -> Any:
+def run_segments(
+    settings: Settings, shop: str, as_of: datetime, publish: bool | None = None, *, despite: bool = False
+) -> Any:
     """One batch under a progress bar; its report."""
     with bar() as progress:
         task = progress.add_task("starting", total=None)
@@ -49,7 +55,7 @@ def run_segments(settings: Settings, shop: str, as_of: datetime, publish: bool |
         publisher = common.new_publisher(settings)
         from batch import segments as program
 
-        return program.main(settings, publisher, shop, as_of, publish, on_progress)
+        return program.main(settings, publisher, shop, as_of, publish, on_progress, despite=despite)
 
 
 @batch_app.command("segments")
@@ -66,6 +72,9 @@ def segments(
             show_default=False,
         ),
     ] = None,
+    despite_gates: Annotated[
+        bool, typer.Option("--despite-gates", help="Publish although a quality gate fails; the run notes it.")
+    ] = False,
     as_json: AsJson = False,
     kafka: Kafka = None,
     database: Database = None,
@@ -77,7 +86,7 @@ def segments(
     with common.attached(settings) as complete:
         if complete.kafka is None and publish is not False:
             raise CommandError("nobody would rescore: start LoyalNest with `loyalnest up`, or give --no-publish")
-        report = run_segments(complete, common.shop_name(shop), when, publish)
+        report = run_segments(complete, common.shop_name(shop), when, publish, despite=despite_gates)
     if as_json:
         sys.stdout.write(json.dumps(report._asdict(), default=str, indent=2) + "\n")
         return
@@ -176,18 +185,95 @@ def _make_file(settings: Settings, shop: str, out: Path | None, parquet: bool, k
 
 @batch_app.command("parity")
 def parity(
-    shop: Annotated[str, typer.Option("--shop", help="The shop's domain.", show_default=False)],
+    shop: Annotated[
+        str | None, typer.Option("--shop", help="The shop's domain. Without: every shop.", show_default=False)
+    ] = None,
     database: Database = None,
     data: Data = None,
 ) -> None:
-    """Compare the stream's tables with a recomputation from the raw history; exit code 1 if they differ."""
+    """Compare the stream's tables with a recomputation from the history; exit code 1 if they differ."""
     given = common.read_settings(database=database, data=data)
-    with common.attached(given) as settings, common.err.status("recomputing from the raw history"):
-        from batch import parity as program
+    with common.attached(given) as settings:
+        differing = [name for name in _shops(settings, shop) if not _is_at_par(settings, name)]
+    if differing:
+        raise CommandError(f"the stream and the history of {', '.join(differing)} differ")
+    common.out.print("The stream's tables are what the history says.")
 
-        differences = program.main(settings, common.shop_name(shop))
+
+def _is_at_par(settings: Settings, shop: str) -> bool:
+    """Says every difference of a shop, and of each kind what most likely brought it about."""
+    from batch import parity as program
+
+    with common.err.status(f"recomputing {shop} from its history"):
+        differences = program.main(settings, shop)
+    if differences:
+        common.out.print(shop, style="bold", markup=False)
     for each in differences:
         common.out.print(each, markup=False)
-    if differences:
-        raise CommandError(f"the stream and the history of {common.shop_name(shop)} differ")
-    common.out.print("The stream's tables are what the history says.")
+    for kind in dict.fromkeys(each.partition(":")[0] for each in differences):
+        common.out.print(f"{kind}: most likely {program.KINDS[kind]}", style="yellow", markup=False)
+    return not differences
+
+
+@batch_app.command("runs")
+def runs(
+    shop: Annotated[str, typer.Option("--shop", help="The shop's domain.", show_default=False)],
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="Runs at most, the newest first.")] = 20,
+    as_json: AsJson = False,
+    database: Database = None,
+    data: Data = None,
+) -> None:
+    """A shop's batch runs: when, what came of them, and which quality gates they did not pass."""
+    name = common.shop_name(shop)
+    with common.connected(common.read_settings(database=database, data=data)) as (_, connection):
+        cursor = connection.cursor(row_factory=dict_row)
+        found = cursor.execute(quality.RUNS, (name, limit)).fetchall()
+    if as_json:
+        sys.stdout.write(json.dumps(found, default=str, indent=2) + "\n")
+    elif not found:
+        common.out.print(f"No batch of {name} has run yet.", markup=False)
+    else:
+        show.rows([_run_row(each) for each in found], numbers=("customers", "seconds", "try"))
+
+
+def _run_row(run: dict[str, Any]) -> dict[str, str]:
+    done = "published" if run["published"] else run["status"]
+    return {
+        "run": str(run["id"]),
+        "as of": show.moment(run["as_of"]),
+        "outcome": done,
+        "try": str(run["attempt"]),
+        "customers": "" if run["customers"] is None else f"{run['customers']:,}",
+        "seconds": "" if run["seconds"] is None else f"{run['seconds']:.1f}",
+        "gates failed": ", ".join(quality.failed(run["quality"])),
+        "detail": run["detail"] or "",
+    }
+
+
+@batch_app.command("report")
+def report(
+    shop: Annotated[str, typer.Option("--shop", help="The shop's domain.", show_default=False)],
+    run: Annotated[
+        str | None, typer.Option("--run", help="A run's id. Without: the newest.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="The HTML file to write.")] = Path("batch-report.html"),
+    database: Database = None,
+    data: Data = None,
+) -> None:
+    """Write a run's quality as a page: what it measured, and every gate with its verdict."""
+    name = common.shop_name(shop)
+    with common.connected(common.read_settings(database=database, data=data)) as (_, connection):
+        cursor = connection.cursor(row_factory=dict_row)
+        asked = (quality.RUNS, (name, 1)) if run is None else (quality.RUN, (name, _uuid(run)))
+        found = cursor.execute(*asked).fetchone()
+    if found is None:
+        raise CommandError(f"there is no such run of {name}; see `loyalnest batch runs --shop {name}`")
+    out.write_text(quality.html(name, found), encoding="utf-8")
+    common.out.print(str(out), markup=False, soft_wrap=True)
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise CommandError(f"{text!r} is not a run's id") from None

@@ -225,7 +225,13 @@ def set_program(
     look_back_days: Annotated[
         int | None, typer.Option("--look-back-days", min=0, max=36_500, help="Days; 0: a whole life.")
     ] = None,
-    batch_at: Annotated[str | None, typer.Option("--batch-at", help="Local time of the nightly batch, HH:MM.")] = None,
+    batch_at: Annotated[str | None, typer.Option("--batch-at", help="Local time of the batch, HH:MM.")] = None,
+    weekday: Annotated[
+        str | None, typer.Option("--batch-weekday", help="Its day of the week, such as monday; any: every day.")
+    ] = None,
+    every: Annotated[
+        int | None, typer.Option("--batch-every", min=0, help="Minutes: so often from that time on; 0: once.")
+    ] = None,
     no_batch: Annotated[bool, typer.Option("--no-batch", help="No nightly batch.")] = False,
     kafka: Kafka = None,
     database: Database = None,
@@ -236,8 +242,12 @@ def set_program(
     changes = {name: value for name, value in changes.items() if value is not None}
     if look_back_days is not None:
         changes["look_back_days"] = look_back_days or None
+    if weekday is not None:
+        changes["batch_weekday"] = None if weekday == "any" else weekday
+    if every is not None:
+        changes["batch_every"] = every or None
     if no_batch:
-        changes["batch_at"] = None
+        changes |= dict.fromkeys(("batch_at", "batch_weekday", "batch_every"))
     policy = {name: each.value for name, each in (("refunds", refunds), ("taxes", taxes)) if each is not None}
     if (points_per_unit is None and not policy) != (effective_from is None):
         raise typer.BadParameter("a rule (--points-per-unit) or a policy (--refunds, --taxes) needs --from")

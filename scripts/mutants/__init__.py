@@ -3,12 +3,12 @@
     make mutants                 every mutant; fails if one survives, or no longer fits the code
     make mutants ARGS="-k sums"  those whose name holds a word; ARGS=--list names them all
 
-Each mutant is a text that must stand exactly once in its file, what takes its place, and the fast tests that must
+Each mutant is a text that must stand exactly once in its file, what takes its place, and the tests that must
 then fail. First those tests run on the unbroken copy, where they must pass. The mutants are listed by what they
 break, a file a list.
 """
 
-from scripts.mutants import analytics, api, imports, lake, money, persons, streams, tables
+from scripts.mutants import analytics, api, batch, imports, lake, money, persons, streams, tables
 
 MUTANTS = [
     *money.MUTANTS,
@@ -18,5 +18,6 @@ MUTANTS = [
     *imports.MUTANTS,
     *lake.MUTANTS,
     *analytics.MUTANTS,
+    *batch.MUTANTS,
     *api.MUTANTS,
 ]

@@ -49,7 +49,7 @@ def check_fit(mutants: list[Mutant]) -> None:
 
 def run_tests(tree: Path, tests: tuple[str, ...], seconds: float = SECONDS) -> tuple[int, str]:
     """pytest's exit code and the end of what it said; -1 when it took too long."""
-    arguments = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow and not server", "--hypothesis-seed=1", *tests]
+    arguments = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not server", "--hypothesis-seed=1", *tests]
     environment = {
         **os.environ,
         "LOYALNEST_TEST_SHRINK": "0",

@@ -193,6 +193,8 @@ def test_openapi_describes_every_route_with_problems_and_examples(world: World) 
         ("GET", "/v1/shops/{shop}/imports"),
         ("POST", "/v1/shops/{shop}/imports"),
         ("GET", "/v1/shops/{shop}/imports/{import_id}"),
+        ("GET", "/v1/shops/{shop}/batches"),
+        ("GET", "/v1/shops/{shop}/batches/{run}/report"),
         ("GET", "/v1/shops/{shop}/live"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),

@@ -12,6 +12,8 @@ from psycopg import Connection
 from pydantic import SecretStr
 
 from batch import frames, orders, parity, runs, segments, windows
+from batch.gates import running as gates
+from batch.gates.running import GatesError
 from batch.history import History
 from batch.rescoring import Patience
 from books import unknown_shops
@@ -295,6 +297,52 @@ def test_it_says_how_many_differ_and_is_done(connection: Connection[Any], cdnow:
     assert status == "done"
     assert detail == report.detail
     assert "3 of 2357 customers are not as the history says after 2 rounds" in detail
+
+
+@pytest.mark.slow
+def test_a_gate_that_fails_stops_publication(connection: Connection[Any], some: Stream) -> None:
+    """The last good cut points stay, and the run says why; who knows better publishes all the same."""
+    gated = segments.Gating(on=True)
+    good = run(some, AS_OF, gating=gated)
+    quality = one(connection, "SELECT quality FROM batch_runs")
+    assert {gate["passed"] for gate in quality["gates"]} == {True, None}
+    assert quality["measured"]["customers"] == good.customers
+    assert quality["measured"]["revenue"] == one(connection, "SELECT sum(monetary)::bigint FROM batch_segments")
+    assert quality["shares"]["Prospects"] == pytest.approx(100 * good.segments["Prospects"] / good.customers)
+
+    connection.execute(
+        "UPDATE customers SET currency = 'EUR' WHERE customer_id = (SELECT min(customer_id) FROM customers)"
+    )
+    some.sent.clear()
+    day = AS_OF + timedelta(days=1)
+    with pytest.raises(GatesError, match="nothing was published: other_currency is 1, not 0"):
+        run(some, day, gating=gated)
+    assert some.sent == []
+    status, published, detail, stopped = one(
+        connection, "SELECT status, published, detail, quality FROM batch_runs ORDER BY started_at DESC LIMIT 1"
+    )
+    assert (status, published) == ("failed", False)
+    assert "other_currency is 1, not 0" in detail
+    assert [gate["name"] for gate in stopped["gates"] if gate["passed"] is False] == ["other_currency"]
+    assert {gate["passed"] for gate in stopped["gates"] if gate["name"] in ("sizes", "revenue", "volume")} == {True}
+
+    assert run(some, day, gating=segments.Gating(on=True, despite=True)).published
+    assert one(connection, "SELECT quality->>'despite' FROM batch_runs ORDER BY started_at DESC LIMIT 1") == "true"
+    assert run(some, AS_OF, wanted=False, gating=gated).customers == good.customers  # a question is only answered
+
+
+def test_a_past_or_another_program_compares_with_nothing(connection: Connection[Any], some: Stream) -> None:
+    run(some, AS_OF)
+    program, begun = frames.program(connection, CDNOW_SHOP), one(connection, "SELECT started_at FROM batch_runs")
+    assert gates.changed(connection, program, begun) is None
+    newer = program.model_copy(update={"announced_at": begun + timedelta(seconds=1)})
+    assert gates.changed(connection, newer, begun) == "the program was changed since the run before"
+    connection.execute(
+        "INSERT INTO imports (id, shop, file, sha256, bytes, status, first_at, started_at, updated_at, finished_at)"
+        " VALUES (gen_random_uuid(), %s, 'past.csv', 'x', 1, 'done', now(), now(), now(), now())",
+        [CDNOW_SHOP],
+    )
+    assert gates.changed(connection, program, begun) == "a past came in since the run before"
 
 
 def add_letter(connection: Connection[Any], envelope: dict[str, Any], error: str, *, value: bool = True) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -132,7 +133,7 @@ def test_a_batch(terminal: Terminal, monkeypatch: pytest.MonkeyPatch, filled: st
     differ = 9, f"9 of 1234576 customers are not as the history says after 4 rounds of asking (for one, {10**18})"
     counts = 1_234_576, 9, segments, 1_234_576, 1
     report = RunReport(RUN, LONG, AT, version, True, *counts, *differ, 0, 12_345_678, 0, 1.0)
-    monkeypatch.setattr(batch, "run_segments", lambda *_: report)
+    monkeypatch.setattr(batch, "run_segments", lambda *_, **__: report)
     words = ("batch", "segments", "--shop", LONG, "--as-of", "2026-11-21", "--no-publish", "--database", filled)
     check(terminal.run(*words), f"{LONG} as of 2026-11-21 00:00:00Z", str(RUN), version, "Previously loyal")
 
@@ -141,7 +142,32 @@ def test_parity(terminal: Terminal, monkeypatch: pytest.MonkeyPatch, filled: str
     told = f"points: order 820982911946154508 of 115310627314723954: posted {2**53}, in the ledger 29, deserved 0"
     monkeypatch.setattr("batch.parity.main", lambda *_: [told])
     assert CliRunner().invoke(cli.command(), ["batch", "parity", "--shop", SHOP, "--database", filled]).exit_code == 1
-    check(terminal.lines(), "820982911946154508", "115310627314723954", str(2**53))
+    check(terminal.lines(), "820982911946154508", "115310627314723954", str(2**53), "points: most likely")
+
+
+def test_runs_and_their_report(terminal: Terminal, filled: str, tmp_path: Path) -> None:
+    gate = {"name": "other_currency", "says": "no <b>row</b>", "value": 1, "low": 0, "high": 0, "why": None}
+    skipped = {**gate, "name": "stale", "why": "the shop sets no bound", "passed": None, "low": None, "high": None}
+    quality = {"measured": {"customers": 1_234_567}, "shares": {}, "gates": [{**gate, "passed": False}, skipped]}
+    with psycopg.connect(filled, autocommit=True) as connection:
+        connection.execute("DELETE FROM batch_runs")
+        connection.execute(
+            "INSERT INTO batch_runs (id, shop, as_of, status, attempt, customers, seconds, detail, started_at, quality)"
+            " VALUES (%s, %s, %s, 'failed', 2, 1234567, 123.4, %s, %s, %s)",
+            (RUN, LONG, AT, f"GatesError: nothing was published: {LONG}", AT, json.dumps(quality)),
+        )
+    words = ("--shop", LONG, "--database", filled)
+    check(terminal.run("batch", "runs", *words), str(RUN), "other_currency", "failed", "1,234,567", "123.4")
+    page = tmp_path / "report.html"
+    check(terminal.run("batch", "report", *words, "--run", str(RUN), "--out", str(page)))
+    html = page.read_text("utf-8")
+    assert "no &lt;b&gt;row&lt;/b&gt;" in html
+    assert '<td class="failed">failed</td>' in html
+    assert "not asked: the shop sets no bound" in html
+    assert "1,234,567" in html
+    assert "http" not in html  # nothing is loaded from elsewhere
+    ended = CliRunner().invoke(cli.command(), ["batch", "report", *words, "--run", "17"])
+    assert str(ended.exception) == "'17' is not a run's id"
 
 
 def test_where_up_says_everything_is(terminal: Terminal, tmp_path: Any) -> None:

@@ -11,8 +11,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from batch import frames, schedule
+from batch.gates.running import GatesError
 from batch.publishing import publishing
-from batch.schedule import Daily, Schedule
+from batch.schedule import Schedule
+from batch.times import Times
 from events.messages import Message
 from events.programs import Program
 from runtime.ports import PublishError
@@ -33,7 +35,7 @@ UNUSED = Settings(database="postgresql://unused")
     ],
 )
 def test_once_on_every_local_date(zone: str, at: str, start: datetime) -> None:
-    trigger, previous, now = Daily(at, zone), None, start
+    trigger, previous, now = Times(at, zone), None, start
     dates = []
     for _ in range(6):
         found = trigger.get_next_fire_time(previous, now)
@@ -44,9 +46,45 @@ def test_once_on_every_local_date(zone: str, at: str, start: datetime) -> None:
 
 
 def test_it_never_names_the_time_it_named_last() -> None:
-    found = Daily("01:00", "UTC").get_next_fire_time(None, datetime(2026, 3, 1, 1, tzinfo=UTC))
+    found = Times("01:00", "UTC").get_next_fire_time(None, datetime(2026, 3, 1, 1, tzinfo=UTC))
     assert found == datetime(2026, 3, 1, 1, tzinfo=UTC)
-    assert Daily("01:00", "UTC").get_next_fire_time(found, found) == datetime(2026, 3, 2, 1, tzinfo=UTC)
+    assert Times("01:00", "UTC").get_next_fire_time(found, found) == datetime(2026, 3, 2, 1, tzinfo=UTC)
+
+
+def test_weekly_and_several_times_a_day() -> None:
+    thursday = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    weekly = Times("01:00", "Europe/Berlin", weekday="monday")
+    assert weekly.get_next_fire_time(None, thursday) == datetime(2026, 11, 30, tzinfo=UTC)
+    assert weekly.last(thursday) == datetime(2026, 11, 23, tzinfo=UTC)
+    often = Times("01:00", "UTC", every=420)
+    found = [datetime(2026, 11, 26, 11, tzinfo=UTC)]
+    for _ in range(5):
+        found.append(often.get_next_fire_time(found[-1], found[-1]))
+    assert [at.hour for at in found[1:]] == [15, 22, 1, 8, 15]  # from 01:00 on, which comes each day
+    assert often.last(thursday) == datetime(2026, 11, 26, 8, tzinfo=UTC)
+    assert Times("01:00", "UTC").last(thursday) == datetime(2026, 11, 26, 1, tzinfo=UTC)
+
+
+def test_an_hourly_batch_of_a_day_of_25_hours_has_25_times() -> None:
+    hourly, at = Times("00:30", "America/New_York", every=60), datetime(2026, 11, 1, 4, tzinfo=UTC)
+    found = set()
+    while (at := hourly.get_next_fire_time(at, at)) < datetime(2026, 11, 2, 5, tzinfo=UTC):
+        found.add(at)
+    assert len(found) == 25
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch_weekday": "monday", "batch_every": 60},
+        {"batch_at": None, "batch_every": 60},
+        {"batch_at": None, "batch_weekday": "monday"},
+        {"batch_every": 4},
+    ],
+)
+def test_a_schedule_says_one_thing(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="batch"):
+        program("a", **wrong)
 
 
 def program(shop: str, **changes: Any) -> Program:
@@ -54,7 +92,7 @@ def program(shop: str, **changes: Any) -> Program:
 
 
 def test_jobs_follow_the_programs() -> None:
-    made = Schedule(UNUSED, lambda shop, as_of: pytest.fail("nothing is due"))
+    made = Schedule(UNUSED, lambda shop, as_of, attempt: pytest.fail("nothing is due"))
     made.start()
     try:
         made.follow([program("a"), program("b", batch_at=None)])
@@ -73,13 +111,77 @@ def test_jobs_follow_the_programs() -> None:
         made.close()
 
 
+class Recording:
+    """A run that is noted with its try."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.tries: list[tuple[str, int]] = []
+        self.done = threading.Event()
+
+    def __call__(self, shop: str, as_of: datetime, attempt: int) -> Any:
+        self.tries.append((shop.partition(".")[0], attempt))
+        self.done.set()
+        if self.errors:
+            raise self.errors.pop(0)
+        return SimpleNamespace(detail=None, customers=1, version="v", rounds=0, seconds=0.1)
+
+
+def test_what_was_missed_is_made_up_for_once() -> None:
+    """By who had a program then, and no run since."""
+    now = datetime.now(UTC)
+    run = Recording()
+    made = Schedule(UNUSED, run)
+    long_ago = {"announced_at": now - timedelta(days=30)}
+    shops = [
+        program("missed", **long_ago),
+        program("done", **long_ago),
+        program("new", announced_at=now),
+        program("never", batch_at=None, **long_ago),
+    ]
+    made.follow(shops, {"missed.myshopify.com": now - timedelta(days=2), "done.myshopify.com": now})
+    made.start()
+    try:
+        assert run.done.wait(10)
+        made.follow(shops, {})
+    finally:
+        made.close()
+    assert run.tries == [("missed", 1)]
+
+
+def test_a_failed_batch_is_tried_again_later_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    run = Recording(*(frames.BatchError("no") for _ in range(4)))
+    made = Schedule(UNUSED, run)
+    made.start()
+    try:
+        waits = []
+        for attempt in (1, 2, 3, 4):
+            before = datetime.now(UTC)
+            made._batch("a.myshopify.com", attempt)
+            job = made._scheduler.get_job("a.myshopify.com again")
+            waits.append(round((job.next_run_time - before).total_seconds() / 60))
+            assert job.args == ("a.myshopify.com", min(attempt + 1, 4))
+        assert waits[:3] == list(schedule.AGAIN)
+        assert "to be tried again in 25 min" in caplog.text
+        assert "failed for the 4th time" in caplog.text
+    finally:
+        made.close()
+
+
+def test_what_a_gate_stopped_is_not_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    made = Schedule(UNUSED, Recording(GatesError("nothing was published: revenue is 99")))
+    made._batch("a.myshopify.com")
+    assert made._scheduler.get_jobs() == []
+    assert "nothing was published: revenue is 99" in caplog.text
+
+
 def test_a_failed_batch_is_told_and_the_schedule_lives(caplog: pytest.LogCaptureFixture) -> None:
-    def fail(shop: str, as_of: datetime) -> Any:
+    def fail(shop: str, as_of: datetime, attempt: int) -> Any:
         raise frames.BatchError(f"{shop} as of {as_of.second} s")
 
     made = Schedule(UNUSED, fail)
     made._batch("a.myshopify.com")
-    assert "the batch of a.myshopify.com failed: a.myshopify.com as of 0 s" in caplog.text
+    assert "the batch of a.myshopify.com failed, to be tried again in 1 min: a.myshopify.com as of 0 s" in caplog.text
 
 
 def test_each_batch_is_followed_by_the_shops_file_and_one_that_fails_stops_none(
@@ -87,7 +189,7 @@ def test_each_batch_is_followed_by_the_shops_file_and_one_that_fails_stops_none(
 ) -> None:
     made: list[str] = []
 
-    def run(shop: str, as_of: datetime) -> Any:
+    def run(shop: str, as_of: datetime, attempt: int) -> Any:
         if shop.startswith("a"):
             raise frames.BatchError("no batch")
         return SimpleNamespace(detail=None, customers=1, version="v", rounds=0, seconds=0.1)
@@ -172,5 +274,7 @@ def test_it_ends_when_nothing_can_be_published_any_more() -> None:
 
 
 def test_a_database_that_is_away_only_delays(caplog: pytest.LogCaptureFixture) -> None:
-    Schedule(Settings(database="host=/nonexistent connect_timeout=1"), lambda shop, as_of: pytest.fail("none")).look()
+    Schedule(
+        Settings(database="host=/nonexistent connect_timeout=1"), lambda shop, as_of, attempt: pytest.fail("none")
+    ).look()
     assert "could not read the programs" in caplog.text

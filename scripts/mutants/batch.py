@@ -1,0 +1,67 @@
+"""The batch: gates before it publishes, and when it is run."""
+
+from scripts.mutants.mutant import Mutant
+
+GATES = "tests/unit/test_gates.py"
+POISONED = f"{GATES}::test_each_gate_catches_its_poison_and_a_good_run_passes_all"
+STOPPED = "tests/integration/test_batch.py::test_a_gate_that_fails_stops_publication"
+SCHEDULE = "tests/unit/test_batch_schedule.py"
+
+MUTANTS = [
+    Mutant(
+        "a gate that failed stops nothing",
+        "batch/gates/running.py",
+        "    if failed and not despite:\n",
+        "    if failed and despite:\n",
+        (STOPPED,),
+    ),
+    Mutant(
+        "gates are asked after the cut points were published",
+        "batch/segments.py",
+        "if run_id is not None and self.gating.on:",
+        "if run_id is None and self.gating.on:",
+        (STOPPED,),
+    ),
+    Mutant(
+        "what was not measured is in any range",
+        "batch/gates/judging.py",
+        "        expected.append(gx.expectations.ExpectColumnValuesToNotBeNull(column=name))\n",
+        "",
+        (POISONED,),
+    ),
+    Mutant(
+        "bounds do not widen with the days between",
+        "batch/gates/asking.py",
+        "(as_of - before.as_of).total_seconds() / 86_400, 1.0)",
+        "0.0, 1.0)",
+        (f"{GATES}::test_bounds_are_of_a_day_and_widen_with_the_days_between",),
+    ),
+    Mutant(
+        "a segment that is gone has not moved",
+        "batch/gates/asking.py",
+        "both = {*shares, *before.shares}",
+        "both = {*shares}",
+        (POISONED,),
+    ),
+    Mutant(
+        "what a gate stopped is tried again",
+        "batch/schedule.py",
+        "        except GatesError as error:\n",
+        "        except KeyError as error:\n",
+        (f"{SCHEDULE}::test_what_a_gate_stopped_is_not_tried_again",),
+    ),
+    Mutant(
+        "whoever ran since has missed it too",
+        "batch/schedule.py",
+        "    return begun is None or begun < last\n",
+        "    return True\n",
+        (f"{SCHEDULE}::test_what_was_missed_is_made_up_for_once",),
+    ),
+    Mutant(
+        "several times a day go on beyond the day's first",
+        "batch/times.py",
+        "(at := at + self._every) < end",
+        "(at := at + self._every) < end + timedelta(days=9)",
+        (f"{SCHEDULE}::test_weekly_and_several_times_a_day",),
+    ),
+]

@@ -151,7 +151,7 @@ MUTANTS = [
         "lake/versions.py",
         'join(newer.lazy(), on="order_id", how="anti")',
         'join(newer.lazy().head(0), on="order_id", how="anti")',
-        (ORACLE,),
+        (KEPT,),
     ),
     Mutant(
         "a late word of somebody makes them new",

@@ -29,7 +29,7 @@ def _validated(asked: dict[str, Gate]) -> dict[str, bool]:
     # Before its import: it would tell its makers of each use. Here, because it takes seconds.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations as gx
-    import pandas as pd  # type: ignore[import-untyped]
+    import pandas as pd
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")

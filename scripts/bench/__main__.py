@@ -17,7 +17,7 @@ import psutil
 import psycopg
 
 from lake.manifest import Lake
-from scripts.bench import alone, analytics, data, embedded, folds, lake, past, peers, report, through, web
+from scripts.bench import alone, analytics, data, embedded, folds, lake, past, peers, report, through, usual, web
 from scripts.bench.report import Floor, number, table
 from scripts.bench.world import ROOT, BenchError, World, world
 from scripts.serving.kafka import kafka_jars
@@ -38,6 +38,7 @@ class Options(NamedTuple):
     seconds: float  # at RATE orders a second
     past: int  # orders of the file that is brought in
     lake: int  # orders of the large shop
+    usual: int  # orders that others work out as well; 0: not asked
     quix: bool
     output: Path | None
 
@@ -74,7 +75,7 @@ def orders_a_second(place: World, options: Options) -> Section:
     ours: list[through.Through] = []
     theirs: dict[str, list[peers.Peer]] = {FAUST: []}
     if options.quix:
-        peers.quix_python()
+        peers.python_with("peers")
         rates[QUIX], theirs[QUIX] = [], []
     for at in range(options.rounds):
         say(f"orders a second, round {at + 1} of {options.rounds}: LoyalNest")
@@ -219,6 +220,27 @@ def large_shop(place: World, options: Options) -> Section:
     )
 
 
+def usual_ways(place: World, options: Options) -> Section:
+    say(f"the usual ways, of {options.usual:,} orders")
+    found = usual.measure(place.folder / "usual", options.usual, options.rounds)
+    ours, by_pandas, by_pymc = (found[name].seconds for name in (usual.OURS, usual.PANDAS, usual.PYMC))
+    rows = [
+        [name, report.seconds(way.seconds), f"{way.cpu:,.1f} s", f"{way.seconds / ours:,.1f}"]
+        for name, way in found.items()
+    ]
+    return Section(
+        "Beside the usual ways",
+        f"RFM and segments of a shop of {options.usual:,} orders, from its snapshots as Parquet to a name for each"
+        " customer; each alone in a process, imports left out, in turns. Ours makes points and gives refunds and"
+        " merges their due; theirs take the newest revision of each order.\n\n"
+        + table(["what", "time", "CPU", "times ours"], rows),
+        [
+            Floor("pandas' groupby and qcut, beside ours", by_pandas / ours, 30, "times", digits=1),
+            Floor("pymc-marketing's summary and segments, beside ours", by_pymc / ours, 30, "times", digits=1),
+        ],
+    )
+
+
 def delays(place: World, options: Options) -> Section:
     say("delay from accepted to visible")
     found = web.delay(place, RATE, options.seconds)
@@ -358,6 +380,7 @@ def measure(options: Options) -> str:
             first_try(place, options),
             store_with_a_past(place, options),
             large_shop(place, options),
+            *([usual_ways(place, options)] if options.usual else []),
             parts(place, options),
             where(options),
         ]
@@ -373,14 +396,16 @@ def read_options(words: Sequence[str] | None = None) -> Options:
     parser.add_argument("--lake", type=int, default=10_000_000, help="orders of the large shop in the lake")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant")
     parser.add_argument("--quick", action="store_true", help="everything small, to see that it works")
-    parser.add_argument("--without-quix", action="store_true", help="leave out Quix Streams, which is installed apart")
+    parser.add_argument("--without-peers", action="store_true", help="leave out who is installed apart")
     parser.add_argument("--output", type=Path, help="the file to write; docs/benchmarks.md, and none with --quick")
     found = parser.parse_args(words)
+    peers_too = not found.without_peers
     if found.quick:
-        return Options(500, 1, 200, 100, 1.0, 1000, 2000, not found.without_quix, found.output)
+        return Options(500, 1, 200, 100, 1.0, 1000, 2000, 2000 * peers_too, peers_too, found.output)
     output = found.output or ROOT / "docs" / "benchmarks.md"
     return Options(
-        found.orders, found.rounds, 50_000, 20_000, 30.0, found.past, found.lake, not found.without_quix, output
+        *(found.orders, found.rounds, 50_000, 20_000, 30.0, found.past, found.lake),
+        *(1_000_000 * peers_too, peers_too, output),
     )
 
 

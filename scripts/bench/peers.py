@@ -16,8 +16,8 @@ from scripts.bench.world import BenchError, Run, World, wait
 
 HERE = Path(__file__).resolve().parent
 
-#: The peers' own virtual environment: Quix Streams wants an older confluent-kafka than we do.
-HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loyalnest" / "bench-peers"
+#: Where the peers' own virtual environments are made: Quix Streams wants an older confluent-kafka than we do.
+HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loyalnest"
 
 
 class Peer(NamedTuple):
@@ -28,13 +28,13 @@ class Peer(NamedTuple):
     cpu: dict[str, float]
 
 
-def quix_python() -> Path:
-    """The Python that has Quix Streams, made on first use and whenever its requirements change."""
-    wanted = HERE / "requirements-peers.txt"
+def python_with(name: str) -> Path:
+    """The Python that has requirements-{name}.txt, made on first use and whenever these change."""
+    wanted, home = HERE / f"requirements-{name}.txt", HOME / f"bench-{name}"
     digest = hashlib.sha256(wanted.read_bytes() + sys.version.encode()).hexdigest()
-    python, stamp = HOME / "bin" / "python", HOME / "stamp"
+    python, stamp = home / "bin" / "python", home / "stamp"
     if not stamp.exists() or stamp.read_text() != digest:
-        venv.create(HOME, clear=True, with_pip=True)
+        venv.create(home, clear=True, with_pip=True)
         install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*install, "--require-hashes", "-r", str(wanted)], check=True)
         stamp.write_text(digest)
@@ -57,7 +57,7 @@ def plain_faust(world: World, orders: list[data.Order]) -> Peer:
 
 def quix(world: World, orders: list[data.Order]) -> Peer:
     """The same by Quix Streams: timed from its first order until it has ended, its last checkpoint done."""
-    python = quix_python()
+    python = python_with("peers")
     with world.run("quix") as run:
         topic, ready = _preload(run, orders)
         words = [str(python), str(HERE / "plain_quix.py"), world.kafka, f"{run.prefix}peer", topic, str(ready)]

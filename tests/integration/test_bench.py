@@ -31,7 +31,7 @@ HEADINGS = [
 @pytest.mark.timeout(400)
 def test_quick_bench_measures_everything(real_kafka: str, tmp_path: Path) -> None:
     output = tmp_path / "benchmarks.md"
-    command = [sys.executable, "-m", "scripts.bench", "--quick", "--without-quix", "--output", str(output)]
+    command = [sys.executable, "-m", "scripts.bench", "--quick", "--without-peers", "--output", str(output)]
     mine = ("LOYALNEST_SERVERS",)
     environment = {name: value for name, value in os.environ.items() if "LOYALNEST" not in name or name in mine}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=380, check=False)

@@ -70,9 +70,13 @@ def test_one_in_twenty_comes_twice_and_one_in_twenty_late() -> None:
 
 
 def test_a_duplicate_is_the_same_delivery_to_the_byte() -> None:
+    times = Counter(each.webhook_id for each in _store())
     seen: dict[str, bytes] = {}
     for each in _store():
-        assert seen.setdefault(each.webhook_id, each.body()) == each.body()
+        if times[each.webhook_id] > 1:
+            body = each.body()
+            assert seen.setdefault(each.webhook_id, body) == body
+    assert seen
 
 
 def test_it_has_everything_a_shop_has() -> None:

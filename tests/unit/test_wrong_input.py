@@ -165,13 +165,15 @@ GOOD = {
 }
 
 
+_GOOD = {topic: (key_of(data), data) for topic, each in GOOD.items() if (data := json.dumps(each).encode())}
+
+
 class Outcome:
     """What became of a message between two good ones."""
 
     def __init__(self, topic: str, data: bytes | None, key: bytes | None = None) -> None:
         self.table = Values()
-        good = json.dumps(GOOD.get(topic, GOOD[topics.CUSTOMERS])).encode()
-        good_key = key_of(good)
+        good_key, good = _GOOD.get(topic, _GOOD[topics.CUSTOMERS])
         batch = [
             Received(topic if topic in GOOD else topics.CUSTOMERS, 0, 0, harness.LATE, good_key, good),
             Received(topic, 0, 1, harness.LATE, key_of(data) if key is None else key, data),
@@ -184,7 +186,7 @@ class Outcome:
         self.rerouted = chunk.rerouted
         self.ignored = chunk.ignored
         assert all(value is None or b"." not in _without_text(value) for value in self.writes.values()), "a float"
-        assert key_of(good).decode() in self.writes, "the good ones came through"
+        assert good_key.decode() in self.writes, "the good ones came through"
 
     def _chunk(self, topic: str) -> chunks.OrderChunk | chunks.CustomerChunk:
         if topic == topics.ORDERS:
@@ -251,11 +253,12 @@ def paths(spec: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 def put(payload: Json, way: tuple[Any, ...], value: Any) -> Json | None:
     """The payload with a value at a place, or None where it has no such place."""
-    made = copy.deepcopy(payload)
+    made = copy.copy(payload)
     at: Any = made
     for step in way[:-1]:
         if not at or (isinstance(step, str) and step not in at):
             return None
+        at[step] = copy.copy(at[step])  # what does not lie on the way is the payload's own
         at = at[step]
     at[way[-1]] = value
     return made

@@ -41,6 +41,29 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow tests first, dealt to the workers of pytest-xdist, those of e2e/ before the others.
+
+    To each worker `--dist worksteal` gives as long a piece of the list as to the next; who has done theirs takes from
+    the end of another's. A slow one among the last would be waited for by all.
+    """
+    if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))) == 0:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    slow.sort(key=lambda item: "e2e" not in item.path.parts)
+    quick = [item for item in items if not item.get_closest_marker("slow")]
+    left = len(items)
+    items.clear()
+    for worker in range(workers):
+        first = slow[worker::workers]
+        size = left // (workers - worker)
+        more = quick[: max(size - len(first), 0)]
+        del quick[: len(more)]
+        left -= len(first) + len(more)
+        items += first + more
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_settings_of_mine() -> Iterator[None]:
     """A developer's own LOYALNEST_* settings and .env must not reach the tests."""

@@ -1,17 +1,35 @@
 """Each order's state over a history that was read, and what it is worth (lake/valuing.py)."""
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from batch.history import History
+from events import instants
 from events.orders import UNTOLD
 from events.programs import Program
-from lake import valuing
-from lake.versions import STATE
+from lake import identity, people, reading, valuing, versions
+from lake.reading import Files
+from lake.versions import SCHEMA, STATE
 
 
 def worth(history: History, program: Program) -> pl.DataFrame:
     """What each order is worth by all that was read, with all merges: see `valued` of lake/valuing.py."""
     return valuing.valued(states(history), history.merged(), program)
+
+
+def worth_of(files: Files, program: Program, starts: Sequence[int]) -> pl.DataFrame:
+    """As `worth`, from files of the lake that hold everything, of the orders of windows that begin at `starts`
+    (microseconds), and of some beside."""
+    days = {start // instants.DAY + more for start in starts for more in range(3)}  # a shop's day may have 25 hours
+    theirs = (pl.col("processed_at") // instants.DAY).is_in(sorted(days))
+    found = pl.concat(
+        [
+            pl.DataFrame(schema={name: SCHEMA[name] for name in STATE}),
+            *versions.slices(files.layers, None, theirs, STATE),
+        ]
+    )
+    return valuing.valued(found, identity.holding(*people.told(files.ties, reading.EVER)), program)
 
 
 def states(history: History) -> pl.DataFrame:

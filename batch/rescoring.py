@@ -6,15 +6,14 @@ asked for by their slice once more.
 publish the run ─► wait for the rows ─► compare each as of its own `now` ─► those that differ once more
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import count, product
 from typing import Any, NamedTuple
 
 import polars as pl
 from psycopg import Connection
 
-from batch import orders, standing
-from batch.history import History
+from batch import standing
 from batch.publishing import Publish
 from events import codec, instants, keys, topics
 from events.messages import Message
@@ -23,6 +22,9 @@ from runtime import patience as loop
 
 #: Told (stage, done, total); total None while it is not known.
 OnProgress = Callable[[str, int, int | None], None]
+
+#: Of rows (customer_id, now) what they should be, each as of its own `now`, by all that was told before it was asked.
+Expected = Callable[[pl.DataFrame], pl.DataFrame]
 
 #: Customers that one record asks, about: their fold must not hold up the worker's others.
 SLICE = 1_000
@@ -55,24 +57,21 @@ class Rescoring:
     def __init__(
         self,
         connection: Connection[Any],
-        history: History,
+        expected: Expected,
         program: Program,
         cut_points: CutPoints,
-        published: Sequence[CutPoints],
         on_progress: OnProgress,
         patience: Patience,
         partitions: int,
     ) -> None:
         self._partitions = partitions
         self._connection = connection
-        self._history = history
+        self._expected = expected
         self._program = program
         self._cut_points = cut_points
-        self._published = [*published, cut_points]
         self._as_of = instants.from_datetime(cut_points.as_of)
         self._on_progress = on_progress
         self._patience = patience
-        self._worth: pl.DataFrame | None = None
 
     def run(self, publish: Publish, customers: pl.Series) -> Outcome:
         """Asks `customers` (ids) until none of them differs, or patience ends."""
@@ -131,9 +130,6 @@ class Rescoring:
     def _differing(self, customers: pl.Series) -> pl.Series:
         rows = standing.stored(self._connection, self._program.shop).filter(pl.col("now") >= self._as_of)
         # The rows first, then the history: what a row already knows must not be missing from what it is held against.
-        if self._history.read(self._connection) or self._worth is None:
-            self._worth = orders.worth(self._history, self._program)
-        should_be = standing.expected(rows, self._worth, self._history.merged(), self._published, self._program)
-        wrong = standing.differences(rows, should_be)["customer_id"]
+        wrong = standing.differences(rows, self._expected(rows))["customer_id"]
         arrived = rows["customer_id"]
         return customers.filter(~customers.is_in(arrived.implode()) | customers.is_in(wrong.implode()))

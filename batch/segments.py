@@ -8,7 +8,8 @@ An `as_of` before the last published one is a question: its run is stored, and n
 """
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -16,12 +17,13 @@ from uuid import UUID
 import polars as pl
 from psycopg import Connection
 
-from batch import arrival, frames, orders, rescoring, runs, windows
+from batch import arrival, frames, orders, rescoring, runs, standing, windows
 from batch.gates import running as gates
 from batch.history import History
 from batch.publishing import Publish, publishing
 from batch.rescoring import OnProgress, Patience
 from batch.runs import RunReport
+from batch.windows import Late
 from books import unknown_shops
 from events import instants, keys, topics
 from events.messages import Message
@@ -29,7 +31,7 @@ from events.programs import CutPoints, Program
 from lake import filling, past, reading, rfm
 from lake.filling import LakeError
 from lake.manifest import Lake
-from lake.reading import BehindError
+from lake.reading import BehindError, Files
 from runtime.ports import Publisher
 from runtime.settings import Settings
 
@@ -176,13 +178,15 @@ class _Run:
         self.on_progress = on_progress
         self.settled = settled
         self.lake = lake
-        self.from_lake = (0, 0)  # webhooks that an answer from the lake alone is made of, and the unreadable of them
+        self.from_lake = (0, 0)  # webhooks that an answer from the lake is made of, and the unreadable of them
         self.history = History(program.shop, program.currency, lake)
+        self.worth: pl.DataFrame | None = None
+        self.published: list[CutPoints] = []
 
     def report(self, run_id: UUID, published: list[CutPoints] | None, patience: Patience) -> RunReport:
         """Does everything. `published` None: nothing is to be published."""
         began = time.monotonic()
-        found, cut_points = self.answer() if published is None else self.score(run_id)
+        found, cut_points = self.score(run_id if published is not None and self.gating.on else None)
         shop = self.program.shop
         runs.store(self.connection, run_id, shop, self.as_of, cut_points.version, found)
         outcome = rescoring.Outcome(0, 0)
@@ -190,18 +194,13 @@ class _Run:
             value = cut_points.model_dump_json().encode()
             self.publish([Message(topics.CUT_POINTS, keys.join(shop, cut_points.version), value)])
             runs.note_published(self.connection, run_id)
+            self.published = [*published, cut_points]
             asking = rescoring.Rescoring(
-                self.connection,
-                self.history,
-                self.program,
-                cut_points,
-                published,
-                self.on_progress,
-                patience,
-                self.partitions,
+                *(self.connection, self.expected, self.program, cut_points),
+                *(self.on_progress, patience, self.partitions),
             )
             outcome = asking.run(self.publish, found["customer_id"])
-        rebuilt = windows.rebuild_late(self.connection, self.history, self.program, self.settled)
+        rebuilt = windows.rebuild_late(self.connection, self.worth_in, self.program, self.settled)
         differ, detail = outcome.differing.len(), None
         if differ:
             detail = (
@@ -230,27 +229,28 @@ class _Run:
         runs.finish(self.connection, report)
         return report
 
-    def answer(self) -> tuple[pl.DataFrame, CutPoints]:
-        """As `score`, from the lake alone where it holds all of that time: nothing is asked of the history later."""
-        if self.lake is None:
-            return self.score(run_id=None)
-        at = instants.from_datetime(self.as_of)
-        with suppress(LakeError):  # another process fills it
-            filling.fill(self.connection, self.lake, lambda done: self.on_progress("reading", done, None))
-        try:
-            with reading.told_until(self.connection, self.lake, self.program, at) as files:
-                self.on_progress("scoring", 0, None)
-                self.from_lake = files.webhooks, files.unreadable
-                return past.work_out(files, self.program, at)
-        except BehindError:
-            return self.score(run_id=None)
-
     def score(self, run_id: UUID | None) -> tuple[pl.DataFrame, CutPoints]:
-        """Everyone's standing as of the run's time, under cut points made from it.
+        """Everyone's standing as of the run's time, under cut points made from it: from the lake, where it holds all of
+        that time.
 
-        GatesError where a run that is to publish (its id) does not pass its gates.
+        GatesError where a run that is held against its gates (its id) does not pass them.
         """
         at = instants.from_datetime(self.as_of)
+        if self.lake is not None:
+            with suppress(LakeError):  # another process fills it
+                filling.fill(self.connection, self.lake, lambda done: self.on_progress("reading", done, None))
+        with self.files(at) as files:
+            if files is None:
+                return self.score_history(run_id, at)
+            self.on_progress("scoring", 0, None)
+            self.from_lake = files.webhooks, files.unreadable
+            found, cut_points = past.work_out(files, self.program, at)
+            if run_id is not None:
+                self.check(run_id, gates.Taken.of_files(files, self.program, at), found, cut_points)
+            return found, cut_points
+
+    def score_history(self, run_id: UUID | None, at: int) -> tuple[pl.DataFrame, CutPoints]:
+        """As `score`, from the whole history joined in memory: where there is no lake, or one that is behind."""
         self.history.read(self.connection, at, lambda done: self.on_progress("reading", done, None))
         self.on_progress("scoring", 0, None)
         everyone = self.history.customers().filter(pl.col("merged_into").is_null()).select("customer_id")
@@ -259,10 +259,48 @@ class _Run:
         values = rfm.values(customers, worth, self.program.look_back_days)
         cut_points = rfm.find_cut_points(values, self.program, self.as_of)
         found = rfm.standings(values, cut_points, self.program)
-        if run_id is not None and self.gating.on:
-            self.on_progress("checking", 0, None)
-            gates.hold(
-                *(self.connection, run_id, self.program, self.as_of, self.history, worth, found, cut_points),
-                despite=self.gating.despite,
-            )
+        if run_id is not None:
+            self.check(run_id, gates.Taken.of_history(self.history, worth), found, cut_points)
         return found, cut_points
+
+    def check(self, run_id: UUID, taken: gates.Taken, found: pl.DataFrame, cut_points: CutPoints) -> None:
+        """Holds the run against its gates; GatesError where one fails."""
+        self.on_progress("checking", 0, None)
+        gates.hold(
+            *(self.connection, run_id, self.program, self.as_of, taken, found, cut_points),
+            despite=self.gating.despite,
+        )
+
+    @contextmanager
+    def files(self, until: int) -> Iterator[Files | None]:
+        """The lake's files for `until`, with what was told since; None without a lake, or where it lacks too much."""
+        with ExitStack() as stack:
+            found = None
+            if self.lake is not None:
+                try:
+                    found = stack.enter_context(reading.told_until(self.connection, self.lake, self.program, until))
+                except BehindError:  # more came in while customers were asked than a reader takes in
+                    with suppress(BehindError, LakeError):
+                        filling.fill(self.connection, self.lake)
+                        found = stack.enter_context(reading.told_until(self.connection, self.lake, self.program, until))
+            yield found
+
+    def expected(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """What rows (customer_id, now) should be, each as of its own `now`, by all that has been told."""
+        with self.files(reading.EVER) as files:
+            if files is not None:
+                return standing.expected_of(files, rows, self.published, self.program)
+        return standing.expected(rows, self.everything(), self.history.merged(), self.published, self.program)
+
+    def worth_in(self, late: Sequence[Late]) -> pl.DataFrame:
+        """What the orders of these windows are worth by all that has been told."""
+        with self.files(reading.EVER) as files:
+            if files is not None:
+                return orders.worth_of(files, self.program, [each.start for each in late])
+        return self.everything()
+
+    def everything(self) -> pl.DataFrame:
+        """What each order is worth by the whole history, joined in memory."""
+        if self.history.read(self.connection) or self.worth is None:
+            self.worth = orders.worth(self.history, self.program)
+        return self.worth

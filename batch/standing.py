@@ -8,7 +8,8 @@ from psycopg import Connection
 
 from batch import frames
 from events.programs import CutPoints, Program
-from lake import rfm
+from lake import identity, past, people, reading, rfm
+from lake.reading import Files
 
 #: Everything of a row that is a number or a name of ours.
 COMPARED: Final = (
@@ -65,9 +66,22 @@ def expected(
 
     `merged` (customer_id, into) is who each merged customer is now.
     """
-    told = customers.select("customer_id", "now").join(merged, on="customer_id", how="left", maintain_order="left")
-    found = rfm.values(told.rename({"into": "merged_into"}), worth, program.look_back_days)
+    found = rfm.values(_told(customers, merged), worth, program.look_back_days)
     return rfm.standings_at_now(found, published, program)
+
+
+def expected_of(
+    files: Files, customers: pl.DataFrame, published: Sequence[CutPoints], program: Program
+) -> pl.DataFrame:
+    """As `expected`, from files of the lake that hold everything."""
+    merged = identity.holding(*people.told(files.ties, reading.EVER))
+    found = past.values_at_now(files, program, _told(customers, merged))
+    return rfm.standings_at_now(found, published, program)
+
+
+def _told(customers: pl.DataFrame, merged: pl.DataFrame) -> pl.DataFrame:
+    told = customers.select("customer_id", "now").join(merged, on="customer_id", how="left", maintain_order="left")
+    return told.rename({"into": "merged_into"})
 
 
 def differences(rows: pl.DataFrame, should_be: pl.DataFrame) -> pl.DataFrame:

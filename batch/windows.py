@@ -4,7 +4,7 @@ The stream lets go of a window past its retention and only notes that it changed
 closed windows. A rebuilt window is one row, partition -1, in place of the partial ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -12,8 +12,6 @@ from zoneinfo import ZoneInfo
 import polars as pl
 from psycopg import Connection
 
-from batch import orders
-from batch.history import History
 from events import instants
 from events.programs import Program, local_midnight
 
@@ -133,9 +131,12 @@ def late(connection: Connection[Any], shop: str) -> list[Late]:
 
 
 def rebuild_late(
-    connection: Connection[Any], history: History, program: Program, settled: timedelta = timedelta(0)
+    connection: Connection[Any],
+    worth: Callable[[Sequence[Late]], pl.DataFrame],
+    program: Program,
+    settled: timedelta = timedelta(0),
 ) -> int:
-    """Rebuilds every late window of the history's shop; how many.
+    """Rebuilds every late window of a shop; how many. `worth` gives the orders of such windows, as orders.worth does.
 
     The list is taken before the history is read on, so that whatever changed a window that we rebuild has been read.
     A note younger than `settled` stays on the list for the next batch: a sink that reads its topics at different
@@ -144,8 +145,7 @@ def rebuild_late(
     waiting = late(connection, program.shop)
     if not waiting:
         return 0
-    history.read(connection)
-    return rebuild(connection, orders.worth(history, program), program, waiting, settled)
+    return rebuild(connection, worth(waiting), program, waiting, settled)
 
 
 def rebuild(

@@ -56,6 +56,9 @@ NEEDED: Final = (
     *("left", "tax", "gross", "gross_tax", "beyond", "money_beyond"),
 )
 
+#: What of an order `valuing.amounts` needs.
+_AMOUNTS: Final = ("order_id", *NEEDED, "test", "cancelled", "deleted")
+
 
 class Standings(NamedTuple):
     """Everybody's standing as of an instant: a Parquet file (COLUMNS, by customer_id), whole and in memory.
@@ -94,27 +97,69 @@ def standings(connection: Connection[Any], lake: Lake, program: Program, at: int
 
 
 def work_out(files: Files, program: Program, at: int) -> tuple[pl.DataFrame, CutPoints]:
-    """Everybody's standing by customer_id (COLUMNS and cut_points_version), under cut points made from them.
+    """Everybody's standing by customer_id (COLUMNS, cut_points_version, and `customer`, their number), under cut points
+    made from them.
 
     Orders are summed slice by slice: memory grows with customers, not with orders.
     """
     owners = owners_of(files, at)
     parts = [
-        _sums(valuing.deserved(found, program), owners, program, at)
+        _sums(owned(valuing.deserved(found, program), owners), program, pl.lit(at))
         for found in versions.slices(files.layers, at, MINE & (pl.col("processed_at") <= at), NEEDED)
     ]
-    sums = _summed(pl.concat(parts)) if parts else pl.DataFrame(schema=_SUMMED)
     found = (
         people.known(files.customers, at)
         .collect()
         .join(owners, on="customer", how="anti", maintain_order="left")
-        .join(sums, on="customer", how="left", maintain_order="left")
-        .drop("customer")
+        .join(_together(parts), on="customer", how="left", maintain_order="left")
         .with_columns(pl.col("balance", "frequency", "monetary").fill_null(0))
         .with_columns(recency_days=(at - pl.col("last_order_at")) // instants.DAY)
     )
     cut_points = rfm.find_cut_points(found, program, instants.to_datetime(at))
     return rfm.standings(found, cut_points, program), cut_points
+
+
+def values_at_now(files: Files, program: Program, customers: pl.DataFrame) -> pl.DataFrame:
+    """Each customer's values as of their own column `now`, by all that the files hold: as `values` of lake/rfm.py."""
+    numbers = pl.scan_parquet(files.customers).select("customer_id", "customer").collect()
+    numbered = customers.join(numbers, on="customer_id", how="left", maintain_order="left")
+    owners, times = owners_of(files, reading.EVER), numbered.select("customer", "now").drop_nulls("customer")
+    parts = [
+        _sums(
+            owned(valuing.deserved(found, program), owners)
+            .join(times, on="customer", how="inner")
+            .filter(pl.col("processed_at") <= pl.col("now")),
+            program,
+            pl.col("now"),
+        )
+        for found in versions.slices(files.layers, None, MINE, NEEDED)
+    ]
+    return (
+        numbered.join(_together(parts), on="customer", how="left", maintain_order="left")
+        .drop("customer")
+        .with_columns(pl.col("balance", "frequency", "monetary").fill_null(0))
+        .with_columns(recency_days=(pl.col("now") - pl.col("last_order_at")) // instants.DAY)
+    )
+
+
+def orders(files: Files, program: Program, at: int) -> Iterator[pl.DataFrame]:
+    """Every order as of an instant, whether it counts or not, slice by slice: what `amounts` of lake/valuing.py says of
+    it, with `customer`, by number, who its owner is in the end."""
+    owners = owners_of(files, at)
+    for found in versions.slices(files.layers, at, pl.lit(value=True), _AMOUNTS):
+        yield owned(valuing.amounts(found, program, "customer"), owners)
+
+
+def newest_event(files: Files, at: int) -> int:
+    """The greatest event time (microseconds) of anything that was told up to an instant; 0: of nothing."""
+    found = [
+        pl.scan_parquet(list(files.rows[name]), hive_partitioning=False)
+        .filter(pl.col("told_at") <= at)
+        .select(pl.col("now").max())
+        for name in ("events", "people")
+        if files.rows[name]
+    ]
+    return max((frame.item() or 0 for frame in pl.collect_all(found)), default=0)
 
 
 def owners_of(files: Files, at: int) -> pl.DataFrame:
@@ -139,13 +184,13 @@ def owned(frame: pl.DataFrame, owners: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _sums(orders: pl.DataFrame, owners: pl.DataFrame, program: Program, at: int) -> pl.DataFrame:
-    """Of each customer the sums over these orders."""
+def _sums(orders: pl.DataFrame, program: Program, at: pl.Expr) -> pl.DataFrame:
+    """Of each customer the sums over these orders, none of which is later than `at`."""
     inside = pl.col("net") > 0
     if program.look_back_days is not None:
         inside &= pl.col("processed_at") > at - program.look_back_days * instants.DAY
     return _summed(
-        owned(orders, owners).select(
+        orders.select(
             "customer",
             balance="total",
             frequency=inside.cast(pl.Int64),
@@ -153,6 +198,11 @@ def _sums(orders: pl.DataFrame, owners: pl.DataFrame, program: Program, at: int)
             last_order_at=pl.when(inside).then("processed_at"),
         )
     )
+
+
+def _together(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """The sums of all slices."""
+    return _summed(pl.concat(parts)) if parts else pl.DataFrame(schema=_SUMMED)
 
 
 def _summed(parts: pl.DataFrame) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """A shop's files as they tell of an instant: those of the lake, and what was told since they were filled."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,6 +18,9 @@ from lake.rows import STREAMS, TABLES, Rows
 #: Webhooks that a reader takes in beside the lake: beyond them it is to be filled.
 MOST: Final = 20_000
 
+#: An `until` that leaves out nothing.
+EVER: Final = instants.parse("9998-12-31T23:59:59.999999Z")
+
 _NEWER: Final = """
 SELECT stream, key, value FROM raw_events
 WHERE shop = %s AND stream = ANY(%s) AND xid >= %s::text::xid8 AND (xid, id) > (%s::text::xid8, %s::bigint)
@@ -31,7 +34,7 @@ class BehindError(RuntimeError):
 
 class Files(NamedTuple):
     """Files that hold all that was told of a shop up to an instant, be there more in them: versions in layers, oldest
-    first, customers and ties (people.py).
+    first, customers and ties (people.py), and the rows by table that they are made of.
 
     Of the raw history everything below the transaction `edge` is in them, but what is `refused` (a fingerprint).
     """
@@ -39,6 +42,7 @@ class Files(NamedTuple):
     layers: list[Path]
     customers: Path
     ties: Path
+    rows: Mapping[str, Sequence[Path]]
     webhooks: int
     unreadable: int
     edge: str
@@ -70,7 +74,8 @@ def told_until(connection: Connection[Any], lake: Lake, program: Program, until:
         return
     paths = [lake.folder / layer.path for layer in files.layers]
     whom, ties = lake.folder / files.customers.path, lake.folder / files.ties.path
-    yield Files(paths, whom, ties, files.webhooks, files.unreadable, edge, refused.fingerprint)
+    rows = {name: [lake.folder / part.path for part in parts] for name, parts in files.tables.items()}
+    yield Files(paths, whom, ties, rows, files.webhooks, files.unreadable, edge, refused.fingerprint)
 
 
 def _untold(files: ShopFiles) -> int:
@@ -121,4 +126,4 @@ def _with(
     versions.build(target, everything, told, whom)
     layers = [*(lake.folder / layer.path for layer in files.layers), target]
     counts = files.webhooks + rows.webhooks, files.unreadable + rows.unreadable
-    return Files(layers, whom, ties, *counts, edge, refused.fingerprint)
+    return Files(layers, whom, ties, everything, *counts, edge, refused.fingerprint)

@@ -32,10 +32,21 @@ def valued(found: pl.DataFrame, merged: pl.DataFrame, program: Program) -> pl.Da
     back, `total` what the order now deserves, `reversed` their difference. Amounts in minor units; net and gross say
     nothing of an order that neither counts nor was ever paid.
     """
-    owned = pl.col("customer_id").is_not_null()
-    frame = _amounts(found, program).select(
+    frame = identity.owned(amounts(found, program, "customer_id"), identity.resolved(merged))
+    at = frame["processed_at"]
+    return frame.with_columns(
+        earned=points(frame["gross"], at, program) * frame["paid"],
+        total=points(frame["net"], at, program) * frame["counted"],
+    ).with_columns(reversed=pl.col("earned") - pl.col("total"))
+
+
+def amounts(found: pl.DataFrame, program: Program, owner: str) -> pl.DataFrame:
+    """Of each order order_id, its owner in the column `owner` (null: a guest's), processed_at, net, gross, counted,
+    guest and `paid`, whether it ever was: as `valued` has them, before anybody is somebody else."""
+    owned = pl.col(owner).is_not_null()
+    return _amounts(found, program).select(
         "order_id",
-        "customer_id",
+        owner,
         "processed_at",
         "net",
         gross=pl.max_horizontal("net", "gross"),
@@ -43,12 +54,6 @@ def valued(found: pl.DataFrame, merged: pl.DataFrame, program: Program) -> pl.Da
         guest=COUNTED & ~owned,
         paid=pl.col("status").is_in(PAID_ONCE) & ~pl.col("test") & owned,
     )
-    frame = identity.owned(frame, identity.resolved(merged))
-    at = frame["processed_at"]
-    return frame.with_columns(
-        earned=points(frame["gross"], at, program) * frame["paid"],
-        total=points(frame["net"], at, program) * frame["counted"],
-    ).with_columns(reversed=pl.col("earned") - pl.col("total"))
 
 
 def deserved(found: pl.DataFrame, program: Program) -> pl.DataFrame:

@@ -131,7 +131,9 @@ def as_of(layers: Sequence[Path], until: int | None) -> pl.LazyFrame:
     return _rows(layers).filter(_holding(until)).select(STATE)
 
 
-def slices(layers: Sequence[Path], until: int, wanted: pl.Expr, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+def slices(
+    layers: Sequence[Path], until: int | None, wanted: pl.Expr, columns: Sequence[str]
+) -> Iterator[pl.DataFrame]:
     """As `as_of`, some columns of those orders that are `wanted`, in frames of SLICE versions or fewer."""
     for at, layer in enumerate(layers):
         newer = _orders(layers[at + 1 :])

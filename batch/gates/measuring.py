@@ -1,7 +1,8 @@
 """What a run took in and made, as numbers: a pass over the columns, whatever the gates ask of them."""
 
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import polars as pl
 
@@ -16,22 +17,48 @@ _LATEST: Final = instants.parse("9998-12-31T23:59:59Z")
 Measured = dict[str, float]
 
 
-def orders_in(orders: pl.DataFrame) -> Measured:
-    """Of the orders as valuing.valued gives them."""
+class OrdersIn(NamedTuple):
+    """What is measured of orders, and what those come to that make values: their revenue (minor units) and number."""
+
+    measured: Measured
+    revenue: int
+    purchases: int
+
+
+def orders_in(orders: Iterable[pl.DataFrame], found: pl.DataFrame, program: Program, at: int) -> OrdersIn:
+    """Of all orders as of `at`, in frames as `amounts` of lake/valuing.py gives them, with who is whom in the end.
+
+    `found` is everyone's standing, who are known by `customer`, where it has that column, as the orders have, else by
+    customer_id. What makes values is summed order by order here: no customer's sum is in it.
+    """
+    who = "customer" if "customer" in found.columns else "customer_id"
+    known = found.select(who)
+    inside = pl.col("counted") & (pl.col("net") > 0) & (pl.col("processed_at") <= at)
+    if program.look_back_days is not None:
+        inside &= pl.col("processed_at") > at - program.look_back_days * instants.DAY
     amounts = pl.any_horizontal(
         (pl.col("counted") | pl.col("paid")) & ((pl.col(name) < 0) | (pl.col(name) > money.MAX_MINOR))
         for name in ("net", "gross")
     )
-    found = orders.select(
-        orders=pl.len(),
-        orders_twice=pl.len() - pl.col("order_id").n_unique(),
-        amounts_out_of_range=amounts.sum(),
-        times_out_of_range=(~pl.col("processed_at").is_between(_EARLIEST, _LATEST)).sum(),
-    )
-    return _numbers(found)
+    ids, rows, revenue, purchases = [pl.Series(dtype=pl.String)], [], 0, 0
+    for frame in orders:
+        ids.append(frame["order_id"])
+        rows.append(
+            frame.select(
+                orders=pl.len(),
+                amounts_out_of_range=amounts.sum(),
+                times_out_of_range=(~pl.col("processed_at").is_between(_EARLIEST, _LATEST)).sum(),
+            )
+        )
+        net = frame.filter(inside).join(known, on=who, how="semi")["net"]
+        revenue, purchases = revenue + int(net.sum()), purchases + net.len()
+    schema = dict.fromkeys(("orders", "amounts_out_of_range", "times_out_of_range"), pl.UInt32)
+    measured = _numbers(pl.concat(rows).sum() if rows else pl.DataFrame([(0, 0, 0)], schema=schema, orient="row"))
+    twice = measured["orders"] - pl.concat(ids).n_unique()
+    return OrdersIn(measured | {"orders_twice": twice}, revenue, purchases)
 
 
-def standings_out(found: pl.DataFrame, orders: pl.DataFrame, cut_points: CutPoints, program: Program) -> Measured:
+def standings_out(found: pl.DataFrame, orders: OrdersIn, cut_points: CutPoints, program: Program) -> Measured:
     """Of everyone's standing as rfm.standings gives it, and whether it adds up to the orders it was made of."""
     names = [*dict.fromkeys(name for row in program.grid for name in row), PROSPECTS]
     prospect = pl.col("recency_days").is_null()
@@ -49,25 +76,14 @@ def standings_out(found: pl.DataFrame, orders: pl.DataFrame, cut_points: CutPoin
         scored=(~prospect).sum(),
     )
     measured = _numbers(found_numbers)
-    inside = _inside(found, orders, program)
     ladder = (cut_points.recency, cut_points.frequency, cut_points.monetary)
     return measured | {
-        "revenue_unaccounted": abs(measured["revenue"] - int(inside["net"].sum())),
-        "purchases_unaccounted": abs(measured["purchases"] - inside.height),
+        "revenue_unaccounted": abs(measured["revenue"] - orders.revenue),
+        "purchases_unaccounted": abs(measured["purchases"] - orders.purchases),
         "scored_unaccounted": abs(measured["scored"] - cut_points.customers),
         "cut_points_descending": sum(low > high for steps in ladder for low, high in pairwise(steps)),
         "cut_points_of_few": int(cut_points.version != DEFAULT and cut_points.customers < MIN_CUSTOMERS),
     }
-
-
-def _inside(found: pl.DataFrame, orders: pl.DataFrame, program: Program) -> pl.DataFrame:
-    """The orders that make values: counted, with a net, in the look-back, of the customers who were found."""
-    at = pl.col("processed_at")
-    theirs = orders.join(found.select("customer_id", "now"), on="customer_id", how="inner")
-    inside = theirs.filter(pl.col("counted") & (pl.col("net") > 0) & (at <= pl.col("now")))
-    if program.look_back_days is None:
-        return inside
-    return inside.filter(at > pl.col("now") - program.look_back_days * instants.DAY)
 
 
 def shares(found: pl.DataFrame) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """A run held against its gates before it publishes."""
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import polars as pl
@@ -13,6 +14,8 @@ from batch.history import History
 from books import quality
 from events import instants
 from events.programs import CutPoints, Program
+from lake import past
+from lake.reading import Files
 from runtime import metrics
 
 
@@ -20,13 +23,35 @@ class GatesError(frames.BatchError):
     """A gate failed, and nothing was published; the message says which, and what was found."""
 
 
+class Taken(NamedTuple):
+    """What a run was made of: webhooks and the unreadable of them, the newest event's time (microseconds; 0: there was
+    none), and every order as `orders_in` of measuring.py takes them."""
+
+    webhooks: int
+    unreadable: int
+    newest: int
+    orders: Iterable[pl.DataFrame]
+
+    @classmethod
+    def of_files(cls, files: Files, program: Program, at: int) -> "Taken":
+        """As of `at`, from files of the lake for it; the orders are read from them anew, and once."""
+        newest, found = past.newest_event(files, at), past.orders(files, program, at)
+        return cls(files.webhooks, files.unreadable, newest, found)
+
+    @classmethod
+    def of_history(cls, history: History, worth: pl.DataFrame) -> "Taken":
+        """From a history that was read as far as the run's time, and what its orders are worth."""
+        times = [frame["now"].max() for frame in (history.events.frame(), history.people.frame())]
+        newest = max((at for at in times if isinstance(at, int)), default=0)
+        return cls(history.webhooks, history.unreadable, newest, [worth])
+
+
 def hold(
     connection: Connection[Any],
     run_id: UUID,
     program: Program,
     as_of: datetime,
-    history: History,
-    orders: pl.DataFrame,
+    taken: Taken,
     found: pl.DataFrame,
     cut_points: CutPoints,
     despite: bool,
@@ -35,7 +60,7 @@ def hold(
 
     `despite`: they are noted all the same, and it goes on.
     """
-    measured = measure(connection, program, as_of, history, orders, found, cut_points)
+    measured = measure(connection, program, as_of, taken, found, cut_points)
     shares = measuring.shares(found)
     last = runs.last_published(connection, program.shop)
     before = None
@@ -67,25 +92,24 @@ def measure(
     connection: Connection[Any],
     program: Program,
     as_of: datetime,
-    history: History,
-    orders: pl.DataFrame,
+    taken: Taken,
     found: pl.DataFrame,
     cut_points: CutPoints,
 ) -> measuring.Measured:
     """Everything that a gate asks about."""
-    times = [frame["now"].max() for frame in (history.events.frame(), history.people.frame())]
-    newest = max((at for at in times if isinstance(at, int)), default=0)
+    at = instants.from_datetime(as_of)
+    orders = measuring.orders_in(taken.orders, found, program, at)
     row = connection.execute(
         "SELECT count(*) FROM customers WHERE shop = %s AND currency <> %s", (program.shop, program.currency)
     ).fetchone()
     assert row is not None
     return {
-        **measuring.orders_in(orders),
+        **orders.measured,
         **measuring.standings_out(found, orders, cut_points, program),
-        "webhooks": history.webhooks,
-        "unreadable": history.unreadable,
+        "webhooks": taken.webhooks,
+        "unreadable": taken.unreadable,
         "other_currency": row[0],
-        "stale_hours": max(instants.from_datetime(as_of) - newest, 0) / (3600 * 1_000_000) if newest else 0.0,
+        "stale_hours": max(at - taken.newest, 0) / instants.HOUR if taken.newest else 0.0,
     }
 
 

@@ -179,7 +179,7 @@ def _recompute(folder: Path, until: int | None) -> int:
     assert files.customers is not None
     assert files.ties is not None
     layers, whom, ties = [folder / layer.path for layer in files.layers], files.customers.path, files.ties.path
-    found, _ = past.work_out(Files(layers, folder / whom, folder / ties, 0, 0, "0", ""), program, at)
+    found, _ = past.work_out(Files(layers, folder / whom, folder / ties, {}, 0, 0, "0", ""), program, at)
     return found.height
 
 

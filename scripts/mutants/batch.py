@@ -18,9 +18,30 @@ MUTANTS = [
     Mutant(
         "gates are asked after the cut points were published",
         "batch/segments.py",
-        "if run_id is not None and self.gating.on:",
-        "if run_id is None and self.gating.on:",
+        "if published is not None and self.gating.on else None)",
+        "if published is None and self.gating.on else None)",
         (STOPPED,),
+    ),
+    Mutant(
+        "an order that stands in two frames stands once",
+        "batch/gates/measuring.py",
+        "pl.concat(ids).n_unique()",
+        "sum(each.n_unique() for each in ids)",
+        (POISONED,),
+    ),
+    Mutant(
+        "orders of before the look-back are asked of the customers",
+        "batch/gates/measuring.py",
+        "        inside &= pl.col(",
+        "        inside |= pl.col(",
+        (POISONED,),
+    ),
+    Mutant(
+        "a lake that is behind while customers are asked is not filled",
+        "batch/segments.py",
+        "                        filling.fill(self.connection, self.lake)\n",
+        "",
+        ("tests/integration/test_batch.py::test_a_run_with_a_lake_joins_no_history",),
     ),
     Mutant(
         "what was not measured is in any range",

@@ -6,6 +6,7 @@ LAKE = "tests/integration/test_lake.py"
 INSTANTS = f"{LAKE}::test_the_lake_is_the_history_at_any_instant"
 LATE = f"{LAKE}::test_who_commits_late_is_not_missed"
 SMALL = f"{LAKE}::test_small_files_are_merged_and_old_ones_go"
+PUBLISHING = f"{LAKE}::test_a_publishing_run_has_of_the_lake_what_the_history_says"
 ANSWERED = f"{LAKE}::test_a_past_instant_is_answered_from_the_lake"
 
 PAST = "tests/integration/test_api_past.py"
@@ -152,6 +153,34 @@ MUTANTS = [
         'join(newer.lazy(), on="order_id", how="anti")',
         'join(newer.lazy().head(0), on="order_id", how="anti")',
         (KEPT,),
+    ),
+    Mutant(
+        "a row is held against orders of after its own time",
+        "lake/past.py",
+        '            .filter(pl.col("processed_at") <= pl.col("now")),\n',
+        ",\n",
+        (PUBLISHING,),
+    ),
+    Mutant(
+        "a row is held against the orders of who is somebody else",
+        "lake/past.py",
+        "owners, times = owners_of(files, reading.EVER), numbered",
+        "owners, times = owners_of(files, reading.EVER).head(0), numbered",
+        (PUBLISHING,),
+    ),
+    Mutant(
+        "what was told after a run's time makes its input fresh",
+        "lake/past.py",
+        '        .filter(pl.col("told_at") <= at)\n        .select(pl.col("now").max())',
+        '        .select(pl.col("now").max())',
+        (PUBLISHING,),
+    ),
+    Mutant(
+        "a late window is made of the orders of its first day",
+        "batch/orders.py",
+        "for more in range(3)}",
+        "for more in range(1)}",
+        (PUBLISHING,),
     ),
     Mutant(
         "a late word of somebody makes them new",

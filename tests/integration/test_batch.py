@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -20,6 +21,8 @@ from books import unknown_shops
 from events import codec, instants, keys, payloads, topics, webhook_topics
 from events.messages import Message
 from events.programs import CutPoints, Program
+from lake import reading
+from lake.manifest import Lake
 from runtime.ports import PublishError
 from runtime.settings import Settings
 from tests import oracle, stores
@@ -275,6 +278,40 @@ def test_a_lost_rescore_is_asked_for_again(cdnow: Stream) -> None:
     assert len(asked) == PARTITIONS + len(
         {keys.partition_of(f"{CDNOW_SHOP}/{each}".encode(), PARTITIONS) for each in (10002, 10020)}
     )
+
+
+def test_a_run_with_a_lake_joins_no_history(
+    connection: Connection[Any], some: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standings, the rounds and late windows come of the lake; also when it lacks more than a reader takes in."""
+    connection.execute(
+        "INSERT INTO late_windows (shop, size, zone, start) VALUES (%s, 'day', 'UTC', '1997-01-01T00:00:00Z')",
+        [CDNOW_SHOP],
+    )
+    whole = run(some, AS_OF)
+    rows = connection.execute("SELECT * FROM points_windows").fetchall()
+    connection.execute("DELETE FROM customers")
+    connection.execute("UPDATE points_windows SET orders = 0")
+    connection.execute(
+        "INSERT INTO late_windows (shop, size, zone, start) VALUES (%s, 'day', 'UTC', '1997-01-01T00:00:00Z')",
+        [CDNOW_SHOP],
+    )
+    some.deaf_to = {str(some.envelopes[-1]["payload"]["customer"]["id"])}
+    monkeypatch.delattr(History, "read")
+    monkeypatch.setattr(reading, "MOST", 1)
+    later = {**some.envelopes[0], "webhook_id": "later", "triggered_at": "1998-08-01T00:00:00Z"}
+
+    def told_more(messages: Sequence[Message]) -> None:
+        if messages[0].topic == topics.CUT_POINTS:
+            add_raw(connection, [{**later, "webhook_id": f"later-{at}"} for at in range(3)])
+        some(messages)
+
+    found = segments.run(
+        connection, told_more, CDNOW_SHOP, AS_OF, patience=SHORT, partitions=PARTITIONS, lake=Lake(tmp_path / "lake")
+    )
+    assert (found.rounds, found.rescored, found.differ, found.windows) == (2, whole.rescored + 1, 0, 1)
+    assert (found.version, found.segments, found.webhooks) == (whole.version, whole.segments, whole.webhooks)
+    assert connection.execute("SELECT * FROM points_windows").fetchall() == rows
 
 
 def test_runs_of_long_ago_are_let_go(connection: Connection[Any], some: Stream) -> None:

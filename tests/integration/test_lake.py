@@ -17,10 +17,11 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from batch import frames, orders, segments
+from batch import frames, orders, segments, standing, windows
+from batch.gates import running as gates
 from batch.history import History
 from events import instants
-from lake import filling, past, reading, versions
+from lake import filling, past, reading, rfm, versions
 from lake.filling import LakeError
 from lake.manifest import Lake
 from lake.reading import BehindError
@@ -130,6 +131,50 @@ def test_a_past_instant_is_answered_from_the_lake(
             assert standings(lake, at) == standings(None, at)
         monkeypatch.setattr(reading, "MOST", 3)
         assert standings(lake, stores.NOW) == standings(None, stores.NOW)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_publishing_run_has_of_the_lake_what_the_history_says(
+    seed: int, connection: Connection[Any], lake: Lake
+) -> None:
+    """What gates measure, what rows of any time should be, and what late windows are made of; some of it not filled."""
+    chance = random.Random(seed)
+    envelopes = stores.store(seed, moments=12)
+    program = add_program(connection, stores.SHOP, look_back_days=30)
+    add_raw(connection, envelopes[: -len(envelopes) // 4])
+    filling.fill(connection, lake)
+    add_raw(connection, envelopes[-len(envelopes) // 4 :])
+    moments = sorted({instants.parse(each["triggered_at"]) for each in envelopes})
+
+    at = chance.choice(moments) + 1
+    with reading.told_until(connection, lake, program, at) as files:
+        found, cut_points = past.work_out(files, program, at)
+        taken = gates.Taken.of_files(files, program, at)
+        measured = gates.measure(connection, program, instants.to_datetime(at), taken, found, cut_points)
+    history = History(stores.SHOP, "USD")
+    history.read(connection, at)
+    worth = orders.worth(history, program)
+    # (What of the lake's webhooks came later is counted with it: shares of many years need no more.)
+    plain = gates.Taken.of_history(history, worth)._replace(webhooks=taken.webhooks, unreadable=taken.unreadable)
+    named = found.drop("customer")
+    assert gates.measure(connection, program, instants.to_datetime(at), plain, named, cut_points) == measured
+    assert measured["orders"] == worth.height > 0
+    assert measured["customers"]
+    assert {name for name, value in measured.items() if "unaccounted" in name and value} == set()
+
+    history.read(connection)
+    worth, everyone = orders.worth(history, program), history.customers()["customer_id"]
+    nows = [chance.choice(moments) + chance.randint(-1, 1) for _ in everyone]
+    rows = pl.DataFrame({"customer_id": everyone, "now": nows})
+    published = [cut_points, rfm.find_cut_points(found.head(0), program, instants.to_datetime(moments[-1]))]
+    should_be = standing.expected(rows, worth, history.merged(), published, program)
+    every = windows.sums(worth, "America/New_York")
+    late = every.sample(5, seed=seed).sort("size", "start")
+    with reading.told_until(connection, lake, program, reading.EVER) as files:
+        assert standing.expected_of(files, rows, published, program).equals(should_be)
+        some = orders.worth_of(files, program, late["start"].to_list())
+    sums = windows.sums(some, "America/New_York").join(late, on=["size", "start"], how="semi")
+    assert sums.sort("size", "start").equals(late)
 
 
 def test_a_filling_that_is_not_over_is_read_or_said_to_be_behind(

@@ -52,9 +52,12 @@ class Run:
         )
 
     def measured(self) -> measuring.Measured:
+        # In two frames, as a large shop's orders come.
+        halves = [self.orders.head(self.orders.height // 2), self.orders.tail(-(self.orders.height // 2))]
+        orders = measuring.orders_in(halves, self.found, PROGRAM, NOW)
         return {
-            **measuring.orders_in(self.orders),
-            **measuring.standings_out(self.found, self.orders, self.cut_points, PROGRAM),
+            **orders.measured,
+            **measuring.standings_out(self.found, orders, self.cut_points, PROGRAM),
             **self.rest,
         }
 

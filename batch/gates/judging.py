@@ -1,5 +1,6 @@
 """The gates judged by Great Expectations: each a column of one row, and what is expected of it."""
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -32,6 +33,8 @@ def _validated(asked: dict[str, Gate]) -> dict[str, bool]:
     import pandas as pd
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
+    # It makes itself heard, whatever the level of the rest.
+    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     row = pd.DataFrame({name: [gate.value] for name, gate in asked.items()}, dtype="float64")

@@ -133,9 +133,14 @@ def _try(path: Path, shop: str, currency: str, *, as_json: bool) -> bool:
         show.rows(rows, numbers=("orders", "counts"))
     if found.customers_told:
         common.out.print(f"  {found.customers_told:,} customers with what they told of themselves")
-    for count, what in ((found.guests, "without a customer"), (found.tests, "tests"), (found.cancelled, "cancelled")):
+    for count, what in (
+        (found.guests, "without a customer"),
+        (found.tests, "for testing"),
+        (found.cancelled, "cancelled"),
+    ):
         if count:
-            common.out.print(f"  {count:,} orders are {what} and count for nobody")
+            are = "order is" if count == 1 else "orders are"
+            common.out.print(f"  {count:,} {are} {what} and count{'s' * (count == 1)} for nobody")
     _notes(reader.notes.counts)
     rejected.told(len(found.problems))
     common.out.print(f"  read in {seconds:.1f} s ({lines / max(seconds, 0.001):,.0f} lines/s); nothing was brought in")

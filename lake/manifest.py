@@ -14,6 +14,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -23,7 +24,7 @@ import polars as pl
 from lake.rows import TABLES
 
 #: Of the files' shape: a lake of another is made anew.
-VERSION: Final = 4
+VERSION: Final = 5
 
 #: Seconds that a file stays after nothing names it any more: a reader may have begun before.
 OLD: Final = 3600.0
@@ -46,12 +47,13 @@ START: Final = Cursor()
 
 
 class Part(NamedTuple):
-    """A Parquet file: its path below the lake, rows, and the least and greatest `told_at` in it."""
+    """A Parquet file: its path below the lake, rows, the least and greatest `told_at` in it, and its bytes."""
 
     path: str
     rows: int
     first: int
     last: int
+    size: int
 
     @property
     def month(self) -> str:
@@ -62,10 +64,11 @@ class Part(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A file made of rows (versions.py, people.py): its path below the lake, and rows."""
+    """A file made of rows (versions.py, people.py): its path below the lake, rows, and bytes."""
 
     path: str
     rows: int
+    size: int
 
 
 @dataclass
@@ -86,11 +89,15 @@ class ShopFiles:
     ties: Layer | None = None
     told: dict[str, list[str]] = field(default_factory=dict)
 
-    def paths(self) -> Iterator[str]:
+    def every(self) -> Iterator[Part | Layer]:
         """Every file."""
         for parts in self.tables.values():
-            yield from (part.path for part in parts)
-        yield from (layer.path for layer in (*self.layers, self.customers, self.ties) if layer is not None)
+            yield from parts
+        yield from (layer for layer in (*self.layers, self.customers, self.ties) if layer is not None)
+
+    def paths(self) -> Iterator[str]:
+        """Every file's path."""
+        return (each.path for each in self.every())
 
     def parts(self, name: str, until: int | None = None) -> list[Part]:
         """A table's files that hold anything with told_at <= `until` (None: all)."""
@@ -128,19 +135,34 @@ class Lake:
     # --- reading ---
 
     def root(self) -> Root:
-        """As it stands; an empty one where there is none, or one of another shape."""
-        try:
-            found = json.loads((self.folder / _ROOT).read_bytes())
-        except FileNotFoundError:
-            return Root()
-        if found["version"] != VERSION:
+        """As it stands; an empty one where there is none that can be read, or one of another shape."""
+        found = self._read(_ROOT)
+        if found is None or found["version"] != VERSION:
             return Root()
         return Root(Cursor(*found["cursor"]), found["change"], found["lists"], found["database"])
 
     def shop(self, root: Root, shop: str) -> ShopFiles | None:
-        """A shop's files; None for one that the lake does not know."""
+        """A shop's files; None for one that the lake does not know, or of which a file is gone, or was cut off."""
         path = root.lists.get(shop)
-        return None if path is None else ShopFiles.of_json(json.loads((self.folder / path).read_bytes()))
+        found = None if path is None else self._read(path)
+        if found is None:
+            return None
+        files = ShopFiles.of_json(found)
+        return files if all(self._is_whole(each) for each in files.every()) else None
+
+    def _read(self, path: str) -> dict[str, Any] | None:
+        """What stands in a file of JSON; None where it is gone, or cannot be read."""
+        try:
+            found: dict[str, Any] = json.loads((self.folder / path).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        return found
+
+    def _is_whole(self, file: Part | Layer) -> bool:
+        try:
+            return (self.folder / file.path).stat().st_size == file.size
+        except FileNotFoundError:
+            return False
 
     def scan(self, parts: Iterable[Part], name: str) -> pl.LazyFrame:
         """The rows of these files of a table."""
@@ -166,7 +188,7 @@ class Lake:
         rows.write_parquet(target, compression="zstd", row_group_size=100_000)
         _settle(target)
         times = rows["told_at"]
-        return Part(path, rows.height, _number(times.min()), _number(times.max()))
+        return Part(path, rows.height, _number(times.min()), _number(times.max()), target.stat().st_size)
 
     def place(self, kind: str, shop: str, change: int) -> Path:
         """Where a file of this kind of this change goes; its folder is there."""
@@ -178,7 +200,7 @@ class Lake:
         """The file that was written there."""
         _settle(target)
         rows = pl.scan_parquet(target).select(pl.len()).collect().item()
-        return Layer(str(target.relative_to(self.folder)), rows)
+        return Layer(str(target.relative_to(self.folder)), rows, target.stat().st_size)
 
     def write_list(self, shop: str, change: int, files: ShopFiles) -> str:
         """The list of a shop's files, as this change leaves it; its path."""
@@ -202,7 +224,8 @@ class Lake:
     def let_go(self, parts: Iterable[str]) -> None:
         """Nothing names these files any more: from now on they grow old."""
         for path in parts:
-            (self.folder / path).touch()
+            with suppress(FileNotFoundError):
+                os.utime(self.folder / path)
 
     def forget_past(self, shop: str) -> None:
         """Nothing is kept of a shop's past instants from now on: what they were worked out from was wrong."""
@@ -212,9 +235,8 @@ class Lake:
         """Removes files that nothing names and that are older than `old` seconds; how many."""
         named = {_ROOT, *root.lists.values()}
         for shop in root.lists:
-            files = self.shop(root, shop)
-            assert files is not None
-            named |= set(files.paths())
+            if (files := self.shop(root, shop)) is not None:
+                named |= set(files.paths())
         before, removed = time.time() - old, 0
         for path in self.folder.rglob("*"):
             name = path.relative_to(self.folder)

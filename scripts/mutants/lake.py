@@ -13,7 +13,16 @@ PAST = "tests/integration/test_api_past.py"
 ORACLE = f"{PAST}::test_ten_random_instants_are_what_the_oracle_says"
 KEPT = f"{PAST}::test_what_is_kept_counts_until_something_else_is_true"
 
+HOLE = f"{LAKE}::test_a_lake_with_a_hole_answers_all_the_same_and_is_mended"
+
 MUTANTS = [
+    Mutant(
+        "a file that was cut off is whole",
+        "lake/manifest.py",
+        "stat().st_size == file.size",
+        "stat().st_size > 0",
+        (HOLE,),
+    ),
     Mutant(
         "the lake takes rows above an open transaction",
         "lake/filling.py",

@@ -309,6 +309,46 @@ def test_a_lake_of_another_database_or_ahead_of_its_own_is_made_anew(connection:
         same(connection, lake)
 
 
+def _broken(lake: Lake, which: str) -> None:
+    files = lake.shop(lake.root(), stores.SHOP)
+    assert files is not None
+    assert files.customers is not None
+    path = {
+        "snapshots": files.tables["snapshots"][0].path,
+        "versions": files.layers[0].path,
+        "customers": files.customers.path,
+        "list": lake.root().lists[stores.SHOP],
+        "root": "lake.json",
+    }[which.removeprefix("cut ")]
+    if which.startswith("cut "):
+        with (lake.folder / path).open("r+b") as file:
+            file.truncate((lake.folder / path).stat().st_size // 2)
+    else:
+        (lake.folder / path).unlink()
+
+
+@pytest.mark.parametrize(
+    "which", ["snapshots", "cut snapshots", "versions", "cut customers", "list", "cut list", "cut root"]
+)
+def test_a_lake_with_a_hole_answers_all_the_same_and_is_mended(
+    which: str, connection: Connection[Any], lake: Lake
+) -> None:
+    envelopes = stores.store(5)
+    program = add_program(connection, stores.SHOP)
+    add_raw(connection, envelopes)
+    whole, until = filling.fill(connection, lake).webhooks, instants.from_datetime(stores.NOW)
+    before = rows(lake)
+    _broken(lake, which)
+    with reading.told_until(connection, lake, program, until) as found:
+        assert not any(layer.is_relative_to(lake.folder) for layer in found.layers)  # what was told is read anew, aside
+    mended = filling.fill(connection, lake)
+    assert (mended.webhooks, mended.anew) == (whole, 1)
+    assert rows(lake) == before
+    same(connection, lake)
+    versions_are_the_history(connection, lake)
+    assert filling.fill(connection, lake).webhooks == 0
+
+
 _FILLING = """
 import sys
 import psycopg

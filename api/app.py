@@ -14,6 +14,7 @@ from api.limits import READ_SECONDS, Limits
 from api.live import routes as live
 from api.webhooks import routes as webhooks
 from books.master_keys import master_keys
+from books.opening import Openers
 from books.vault import Vault
 from runtime import database
 from runtime.ports import Publisher
@@ -85,7 +86,9 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     ValueError (or VaultError) for settings it cannot work with: no database, no master key.
     """
     pool = database.pool(settings.database_url(), "loyalnest-api", size=_POOL, statement_seconds=READ_SECONDS)
-    services = Services(settings, publisher, pool, Vault(master_keys(settings), pool))
+    masters = master_keys(settings)
+    openers = Openers(masters)
+    services = Services(settings, publisher, pool, Vault(masters, pool, openers=openers))
     services.importer = imports.Importer(services)
 
     @asynccontextmanager
@@ -99,6 +102,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
             await services.importer.stop()
             await services.live.stop()
             services.past.close()
+            openers.close()
             await pool.close()
             await publisher.close()  # here, because its connections belong to this loop
 

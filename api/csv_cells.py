@@ -1,33 +1,64 @@
-"""CSV as RFC 4180 has it, and safe to open in a spreadsheet."""
+"""CSV as RFC 4180 has it, and safe to open in a spreadsheet: cells of whole columns, as Polars' expressions.
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+Each makes text that stands in the file as it is, under the column's own name; null is an empty cell.
+"""
+
+from collections.abc import Iterable
+from io import BytesIO
 from typing import Final
 
-#: A spreadsheet runs a text cell that begins like this as a formula; a line feed may hide one.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+import polars as pl
 
+from events import money
+
+#: A spreadsheet runs a text cell that begins like this as a formula; a line feed may hide one.
+_FORMULA: Final = r"^[=+\-@\t\r\n]"
+
+#: What makes a cell need quotes.
+_QUOTED: Final = r'[",\r\n]'
 
 #: The byte order mark, by which Excel knows UTF-8.
 MARK: Final = b"\xef\xbb\xbf"
 
 
-def text(digits: str) -> str:
+def digits(column: str) -> pl.Expr:
     """Digits as a spreadsheet keeps them all: it rounds a number of more than 15."""
-    return f"'{digits}"
+    return pl.concat_str(pl.lit("'"), column).alias(column)
 
 
-def safe(text: str) -> str:
-    """The text, with an apostrophe before it where a spreadsheet would run it as a formula.
+def text(column: str) -> pl.Expr:
+    """Text, quoted where it must be, with an apostrophe before it where a spreadsheet would run it as a formula.
 
     For text alone: a number below 0 begins with a minus and is no formula.
     """
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    told = pl.col(column)
+    safe = pl.when(told.str.contains(_FORMULA)).then(pl.concat_str(pl.lit("'"), told)).otherwise(told)
+    quoted = pl.concat_str(pl.lit('"'), safe.str.replace_all('"', '""', literal=True), pl.lit('"'))
+    return pl.when(safe.str.contains(_QUOTED)).then(quoted).otherwise(safe).alias(column)
 
 
-def lines(rows: Iterable[Sequence[object]]) -> bytes:
-    """Rows as CSV in UTF-8: CRLF after each, None as an empty cell."""
-    out = io.StringIO(newline="")
-    csv.writer(out).writerows(rows)
-    return out.getvalue().encode()
+def time(column: str) -> pl.Expr:
+    """An instant (microseconds since the epoch) as RFC 3339 in UTC, with a fraction only where there is one."""
+    at = pl.col(column).cast(pl.Datetime("us"))
+    whole, exact = at.dt.strftime("%Y-%m-%dT%H:%M:%SZ"), at.dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
+    return pl.when(at.dt.microsecond() == 0).then(whole).otherwise(exact).alias(column)
+
+
+def amount(column: str, currency: str, currencies: Iterable[str]) -> pl.Expr:
+    """Minor units in major ones with all their decimals; `currencies` are all that the column `currency` holds."""
+    minor = pl.col(column)
+    size, sign = minor.abs(), pl.when(minor < 0).then(pl.lit("-")).otherwise(pl.lit(""))
+    found = minor.cast(pl.String)
+    for each in currencies:
+        if places := money.exponent(each):
+            whole, part = (size // 10**places).cast(pl.String), (size % 10**places).cast(pl.String)
+            decimal = pl.concat_str(sign, whole, pl.lit("."), part.str.zfill(places))
+            found = pl.when(pl.col(currency) == each).then(decimal).otherwise(found)
+    return found.alias(column)
+
+
+def lines(cells: pl.DataFrame) -> bytes:
+    """Rows of such cells, and of numbers, in UTF-8: CRLF after each."""
+    out = BytesIO()
+    cells.write_csv(out, include_header=False, line_terminator="\r\n", quote_style="never")
+    return out.getvalue()

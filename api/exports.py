@@ -2,18 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
-from functools import partial
 from hashlib import sha256
+from itertools import chain, repeat
 from typing import Annotated, Any, Final, NamedTuple
 
 import polars as pl
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from psycopg import AsyncConnection, AsyncServerCursor, sql
-from psycopg.rows import dict_row
+from psycopg.rows import tuple_row
+from psycopg.types.numeric import Int8BinaryLoader
 from starlette.types import Message, Receive, Scope, Send
 
 from api import csv_cells
@@ -25,7 +26,7 @@ from api.problems import ProblemError
 from api.runs import side
 from api.slots import Full, Slot
 from books import contacts
-from events import instants, money
+from events import instants
 from events.payloads import Contact
 from lake.past import Standings
 from runtime import database, metrics
@@ -53,22 +54,42 @@ COLUMNS: Final = (
     "cut_points_version",
 )
 
-#: Customers of one read of the cursor, and of one read of the vault.
-_CHUNK: Final = 1000
+#: Customers of one read of the cursor, and of one read of the vault; and of the first, which is soon there.
+_CHUNK: Final = 5000
+_FIRST_CHUNK: Final = 200
 
 #: Who reads more slowly loses their export, for it holds a connection, an open transaction and one of few places:
 #: a client has so many seconds, and one more for each so many bytes that it has taken.
 _PATIENCE: Final = 30.0
 _LEAST_SPEED: Final = 50_000
 
+#: What a read may take to end that is broken off (seconds).
+_GOODBYE: Final = 1.0
+
 #: Should we ourselves hang, PostgreSQL lets go of the transaction.
 _STALLED: Final = "SET idle_in_transaction_session_timeout = '2min'"
 
+#: The columns of an export's rows behind what they tell of contact and consent. Instants in microseconds.
+_VALUES: Final = {
+    "customer_id": pl.String,
+    **dict.fromkeys(("recency_days", "frequency", "monetary"), pl.Int64),
+    "currency": pl.String,
+    **dict.fromkeys(("r", "f", "m"), pl.Int64),
+    **dict.fromkeys(("score", "segment_id", "segment"), pl.String),
+    **dict.fromkeys(("balance", "last_order_at", "as_of"), pl.Int64),
+    "cut_points_version": pl.String,
+}
+
 _TOLD = sql.SQL(", ").join(sql.Identifier("c", name) for name in contacts.COLUMNS if name != "customer_id")
 
+
+#: What PostgreSQL's timestamps count from (microseconds since the epoch).
+_EPOCH_2000: Final = instants.parse("2000-01-01T00:00:00Z")
+
+# A timestamptz AT TIME ZONE 'UTC' is a timestamp, whose 64 bits are taken as they are.
 _LIVE = sql.SQL("""
-SELECT customer_id, {told}, recency_days, frequency, monetary, currency, r, f, m, score, segment_id,
-       segment, balance, last_order_at, now AS as_of, cut_points_version
+SELECT customer_id, {told}, recency_days, frequency, monetary, currency, r, f, m, score::text, segment_id,
+       segment, balance, last_order_at AT TIME ZONE 'UTC', now AT TIME ZONE 'UTC', cut_points_version
 FROM customers AS c
 WHERE shop = %(shop)s AND merged_into IS NULL AND (%(segment)s::text IS NULL OR segment = %(segment)s)
 ORDER BY customer_id
@@ -76,8 +97,9 @@ ORDER BY customer_id
 
 # Consent and address are today's, whatever day is asked for: nobody may be written to by a consent since withdrawn.
 _PAST = sql.SQL("""
-SELECT b.customer_id, {told}, b.recency_days, b.frequency, b.monetary, %(currency)s AS currency, b.r, b.f, b.m, b.score,
-       b.segment_id, b.segment, b.balance, b.last_order_at, %(as_of)s AS as_of, %(version)s AS cut_points_version
+SELECT b.customer_id, {told}, b.recency_days, b.frequency, b.monetary, %(currency)s::text, b.r, b.f, b.m,
+       b.score::text, b.segment_id, b.segment, b.balance, b.last_order_at AT TIME ZONE 'UTC',
+       %(as_of)s::timestamptz AT TIME ZONE 'UTC', %(version)s::text
 FROM batch_segments AS b LEFT JOIN customers AS c ON c.shop = b.shop AND c.customer_id = b.customer_id
 WHERE b.run_id = %(run)s AND b.shop = %(shop)s AND (%(segment)s::text IS NULL OR b.segment = %(segment)s)
 ORDER BY b.customer_id
@@ -109,104 +131,172 @@ class Export(NamedTuple):
         return ["email" if self.addresses and name == "email_sha256" else name for name in COLUMNS]
 
 
-def _address(contact: Contact | None, shown: bool) -> str | None:
-    if contact is None or contact.email is None:
-        return None
-    email = contact.email.strip().lower()
-    return csv_cells.safe(email) if shown else sha256(email.encode()).hexdigest()
+class _Chunk(NamedTuple):
+    """Some of an export's rows: their values (_VALUES), and their contacts by customer."""
+
+    values: pl.DataFrame
+    contacts: Mapping[str, Contact]
 
 
-def _consent(contact: Contact | None) -> str | None:
+def _addresses(export: Export, found: Iterable[Contact | None]) -> Iterator[str | None]:
+    for contact in found:
+        if contact is None or contact.email is None:
+            yield None
+        else:
+            email = contact.email.strip().lower()
+            yield email if export.addresses else sha256(email.encode()).hexdigest()
+
+
+def _consents(found: Iterable[Contact | None]) -> Iterator[str | None]:
     """Whose consent nobody told has not given it; of somebody without an address only what was told is said."""
-    if contact is None or (contact.email is None and contact.consent is None):
-        return None
-    return csv_cells.safe(contact.consent or "not_subscribed")
+    for contact in found:
+        if contact is None or (contact.email is None and contact.consent is None):
+            yield None
+        else:
+            yield contact.consent or "not_subscribed"
 
 
-def _cells(row: Row, contact: Contact | None, export: Export) -> Sequence[object]:
-    ident = row["customer_id"]
-    return (
-        csv_cells.text(ident) if export.excel else ident,
-        _address(contact, export.addresses),
-        _consent(contact),
-        row["recency_days"],
-        row["frequency"],
-        money.decimal_text(row["monetary"], row["currency"]),
-        row["currency"],
-        row["r"],
-        row["f"],
-        row["m"],
-        row["score"],
-        row["segment_id"],
-        csv_cells.safe(row["segment"]),
-        row["balance"],
-        None if row["last_order_at"] is None else time_text(row["last_order_at"]),
-        time_text(row["as_of"]),
-        csv_cells.safe(row["cut_points_version"]),
-    )
+def _lines(export: Export, chunk: _Chunk) -> bytes:
+    """The chunk's rows as they stand in the file."""
+    found = [chunk.contacts.get(customer_id) for customer_id in chunk.values["customer_id"]]
+    address = pl.Series("address", [*_addresses(export, found)], pl.String)
+    consent = pl.Series("consent", [*_consents(found)], pl.String)
+    values = chunk.values.with_columns(address, consent)
+    plain = {name: pl.col(name) for name in COLUMNS if name in values.columns}
+    cells = plain | {
+        "customer_id": csv_cells.digits("customer_id") if export.excel else pl.col("customer_id"),
+        "email_sha256": csv_cells.text("address"),
+        "email_consent": csv_cells.text("consent"),
+        "monetary": csv_cells.amount("monetary", "currency", values["currency"].unique()),
+        "segment": csv_cells.text("segment"),
+        "points_balance": pl.col("balance"),
+        "last_order_at": csv_cells.time("last_order_at"),
+        "as_of": csv_cells.time("as_of"),
+        "cut_points_version": csv_cells.text("cut_points_version"),
+    }
+    return csv_cells.lines(values.select(**{name: cells[name] for name in COLUMNS}))
 
 
-async def _contacts(export: Export, connection: AsyncConnection[Any], rows: list[Row]) -> Mapping[str, Contact]:
-    """Opened anew for each chunk, on the export's own connection."""
-    return await contacts.opened(export.caller.services.vault, connection, export.caller.shop, rows)
+def _split(rows: list[tuple[Any, ...]]) -> tuple[pl.DataFrame, list[contacts.Told]]:
+    """The values of rows of _LIVE or _PAST, and what they tell."""
+    columns = list(zip(*rows, strict=True))
+    told = len(contacts.COLUMNS)
+    found = dict(zip(_VALUES, (columns[0], *columns[told:]), strict=True))
+    values = pl.DataFrame(found, schema=_VALUES).with_columns(pl.col("last_order_at", "as_of") + _EPOCH_2000)
+    return values, [*map(contacts.Told._make, zip(*columns[:told], strict=True))]
 
 
 async def _reader(
-    export: Export, connection: AsyncConnection[Any], cursor: AsyncServerCursor[Row]
-) -> Callable[[], Awaitable[list[Row]]]:
-    """What reads the next rows; none at the end."""
+    export: Export, connection: AsyncConnection[Any], cursor: AsyncServerCursor[tuple[Any, ...]]
+) -> Callable[[], Awaitable[_Chunk | None]]:
+    """What reads the next rows; None at the end. What they tell is opened anew each time, on the same connection."""
+    caller = export.caller
+    sizes = chain([_FIRST_CHUNK], repeat(_CHUNK))
+
+    async def chunk(values: pl.DataFrame, told: list[contacts.Told]) -> _Chunk:
+        return _Chunk(values, await contacts.opened(caller.services.vault, connection, caller.shop, told))
+
     if export.query is not None:
-        await cursor.execute(export.query, export.parameters)
-        return partial(cursor.fetchmany, _CHUNK)
+        await cursor.execute(export.query, export.parameters, binary=True)
+
+        async def read() -> _Chunk | None:
+            rows = await cursor.fetchmany(next(sizes))
+            return await chunk(*await asyncio.to_thread(_split, rows)) if rows else None
+
+        return read
     assert export.standings is not None
     slices = export.standings.slices(_CHUNK, export.parameters["segment"])
 
-    async def read() -> list[Row]:
+    async def read_lake() -> _Chunk | None:
         frame = await asyncio.to_thread(next, slices, None)
-        return [] if frame is None else await _told(export, connection, frame)
+        if frame is None:
+            return None
+        own = connection.cursor(row_factory=tuple_row)
+        await own.execute(_TOLD_OF, {"shop": caller.shop, "customers": frame["customer_id"].to_list()})
+        return await chunk(_of_lake(frame, export.parameters), [*map(contacts.Told._make, await own.fetchall())])
 
-    return read
+    return read_lake
 
 
-async def _told(export: Export, connection: AsyncConnection[Any], frame: pl.DataFrame) -> list[Row]:
-    """Rows as _PAST has them: the lake's, and what the customers' own tell of contact and consent."""
-    asked = {"shop": export.caller.shop, "customers": frame["customer_id"].to_list()}
-    own = connection.cursor(row_factory=dict_row)
-    found = {row["customer_id"]: row async for row in await own.execute(_TOLD_OF, asked)}
-    common = {name: export.parameters[name] for name in ("currency", "as_of")}
-    common |= {"cut_points_version": export.parameters["version"]} | dict.fromkeys(contacts.COLUMNS)
-    rows = []
-    for row in frame.iter_rows(named=True):
-        last = row["last_order_at"]
-        dated = {"last_order_at": None if last is None else instants.to_datetime(last)}
-        rows.append(common | found.get(row["customer_id"], {}) | row | dated)
-    return rows
+def _of_lake(frame: pl.DataFrame, parameters: Row) -> pl.DataFrame:
+    """A slice of the lake's standings as _PAST has them."""
+    at = instants.from_datetime(parameters["as_of"])
+    common = {"currency": parameters["currency"], "as_of": at, "cut_points_version": parameters["version"]}
+    return frame.with_columns(**{name: pl.lit(value) for name, value in common.items()}).select(
+        pl.col(name).cast(kind) for name, kind in _VALUES.items()
+    )
+
+
+#: Exports that are being closed: a task that nobody holds may be collected before it is done.
+_closing: set["asyncio.Task[None]"] = set()
 
 
 async def _written(export: Export, slot: Slot) -> AsyncGenerator[bytes]:
     url = export.caller.services.settings.database_url()
+    ahead: asyncio.Task[_Chunk | None] | None = None
     try:
         connection = await database.connect_async(url, "loyalnest-export")
-        cursor = connection.cursor("export", row_factory=dict_row)
-        try:
-            await connection.execute(_STALLED)
-            read = await _reader(export, connection, cursor)
-            header = csv_cells.lines([export.header])
-            yield csv_cells.MARK + header if export.excel else header
-            while True:
-                # Not `within`: it leaves a read behind that holds the connection, and closing the cursor waits for it.
-                async with asyncio.timeout(READ_SECONDS):
-                    rows = await read()
-                    found = await _contacts(export, connection, rows)
-                if not rows:
-                    break
-                metrics.EXPORTED_ROWS.inc(len(rows))
-                yield csv_cells.lines(_cells(row, found.get(row["customer_id"]), export) for row in rows)
-        finally:
-            # The connection first: a cursor of a closed one asks nothing more of a server that may not answer. So
-            # nothing is waited for here, and whoever is cancelled once more meanwhile leaves nothing open.
-            await connection.close()
-            await cursor.close()
+    except BaseException:
+        slot.give_back()
+        raise
+    connection.adapters.register_loader("timestamp", Int8BinaryLoader)
+    cursor = connection.cursor("export", row_factory=tuple_row)
+    try:
+        await connection.execute(_STALLED)
+        read = await _reader(export, connection, cursor)
+
+        async def read_in_time() -> _Chunk | None:
+            # Not `within`: it leaves a read behind that holds the connection, and closing the cursor waits for it.
+            async with asyncio.timeout(READ_SECONDS):
+                return await read()
+
+        header = ",".join(export.header).encode() + b"\r\n"
+        yield csv_cells.MARK + header if export.excel else header
+        chunk = await read_in_time()
+        while chunk is not None:
+            # One is read while the one before is written and sent.
+            ahead = asyncio.create_task(read_in_time())
+            metrics.EXPORTED_ROWS.inc(chunk.values.height)
+            yield await asyncio.to_thread(_lines, export, chunk)
+            chunk = await ahead
+    finally:
+        if ahead is None or ahead.done():
+            _looked_at(ahead)
+            await _close(connection, cursor, slot)
+        else:
+            # A task of its own: it waits for the read to end, and whoever is cancelled here may be so once more.
+            closing = asyncio.create_task(_break_off(ahead, connection, cursor, slot))
+            _closing.add(closing)
+            closing.add_done_callback(_closing.discard)
+
+
+def _looked_at(reading: "asyncio.Task[_Chunk | None] | None") -> None:
+    """What became of it no longer matters, and so is nothing to be logged."""
+    if reading is not None and reading.done() and not reading.cancelled():
+        reading.exception()
+
+
+async def _break_off(
+    reading: "asyncio.Task[_Chunk | None]",
+    connection: AsyncConnection[Any],
+    cursor: AsyncServerCursor[tuple[Any, ...]],
+    slot: Slot,
+) -> None:
+    """Ends a read that nobody needs any more (not waited for for long, should the server not answer), and closes."""
+    try:
+        reading.cancel()
+        await asyncio.wait({reading}, timeout=_GOODBYE)
+        _looked_at(reading)
+    finally:
+        await _close(connection, cursor, slot)
+
+
+async def _close(connection: AsyncConnection[Any], cursor: AsyncServerCursor[tuple[Any, ...]], slot: Slot) -> None:
+    try:
+        # The connection first: a cursor of a closed one asks nothing more of a server that may not answer. So nothing
+        # is waited for here, and whoever is cancelled once more meanwhile leaves nothing open.
+        await connection.close()
+        await cursor.close()
     finally:
         slot.give_back()
 

@@ -4,14 +4,15 @@ Address and consent are sealed apart, for each is joined by itself, and whoever 
 customers who are one person are joined here, where they are opened: each row keeps what was told of it alone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from psycopg import AsyncConnection
+from psycopg.rows import tuple_row
 
 from books import persons
-from books.master_keys import VaultError
+from books.sealed import VaultError
 from books.vault import Vault
 from events import instants, keys, payloads
 from events.contacts import SUBSCRIBED, Account, joined
@@ -72,29 +73,74 @@ async def take(vault: Vault, shop: str, topic: str, opened: Opened, at: datetime
 
 # --- opened ------------------------------------------------------------------------------------------------------
 
-Row = Mapping[str, Any]
 
-#: What of a customer's row `opened` looks at.
-COLUMNS: Final = (
-    *("customer_id", "merged_into", "contact", "contact_at", "consent", "consent_at", "consent_by_order"),
-    *("deleted", "redacted"),
-)
+class Told(NamedTuple):
+    """What of a customer's row `opened` looks at."""
+
+    customer_id: str
+    merged_into: str | None
+    contact: str | None
+    contact_at: datetime | None
+    consent: str | None
+    consent_at: datetime | None
+    consent_by_order: bool | None
+    deleted: bool | None
+    redacted: bool | None
+
+    @property
+    def tells(self) -> bool:
+        """Whether it tells anything that may be known."""
+        return bool(self.contact or self.consent or self.contact_at) and not (self.deleted or self.redacted)
 
 
-async def opened(vault: Vault, connection: AsyncConnection[Any], shop: str, rows: Iterable[Row]) -> dict[str, Contact]:
+COLUMNS: Final = Told._fields
+
+#: The last of a shop's customers. Whoever is known by their address alone stands behind all digits.
+_LAST: Final = "SELECT customer_id FROM customers WHERE shop = %s ORDER BY customer_id DESC LIMIT 1"
+
+
+async def opened(
+    vault: Vault, connection: AsyncConnection[Any], shop: str, rows: Collection[Told]
+) -> dict[str, Contact]:
     """Address and consent, by customer, of the persons whose rows these are, read on the connection.
 
     Whoever the shop has deleted, or who was redacted, has neither, and nor have those of whom nothing can be read. Two
     may share an address that belongs to one of them: what was told of it alone is heard before either is written to.
     """
-    asked = {row["customer_id"]: row for row in rows}
-    everybody = await persons.related(connection, shop, asked, COLUMNS)
-    accounts = await _accounts(vault, connection, shop, everybody.values())
+    followed = await persons.followed(connection, shop, [row.customer_id for row in rows])
+    several = {row.customer_id: row for row in rows if row.merged_into is not None or row.customer_id in followed}
+    single = [row for row in rows if row.customer_id not in several and row.tells]
+    told = {row.customer_id: [account] for row, account in await _accounts(vault, connection, shop, single)}
+    if several:
+        told |= await _told_of_several(vault, connection, shop, several)
+    found = {customer_id: contact for customer_id, each in told.items() if (contact := joined(*each)) != (None, None)}
+    emails = {
+        customer_id: contact.email
+        for customer_id, contact in found.items()
+        if contact.consent == SUBSCRIBED and contact.email is not None
+    }
+    if emails and await _any_alone(connection, shop):
+        addresses = await vault.addresses(shop, emails)
+        rows_alone = await _read(connection, shop, set(addresses.values()))
+        alone = {row.customer_id: account for row, account in await _accounts(vault, connection, shop, rows_alone)}
+        for customer_id, address in addresses.items():
+            if address in alone:
+                found[customer_id] = joined(*told[customer_id], alone[address])
+    return found
+
+
+async def _told_of_several(
+    vault: Vault, connection: AsyncConnection[Any], shop: str, asked: Mapping[str, Told]
+) -> dict[str, list[Account]]:
+    """What was told of each of these persons, by customer: of the one who was kept first. Of none who is forgotten."""
+    rows = {customer_id: row._asdict() for customer_id, row in asked.items()}
+    everybody = await persons.related(connection, shop, rows, COLUMNS)
+    telling = [row for row in (Told(**each) for each in everybody.values()) if row.tells]
+    accounts = {row.customer_id: account for row, account in await _accounts(vault, connection, shop, telling)}
     ends = persons.ends(everybody)
     groups: dict[str, list[str]] = {}
     for customer_id in accounts:
         groups.setdefault(ends[customer_id], []).append(customer_id)
-    found: dict[str, Contact] = {}
     told: dict[str, list[Account]] = {}
     for customer_id in asked:
         # In a circle, or on a way that ends nowhere yet, nobody was kept: so they are.
@@ -104,52 +150,46 @@ async def opened(vault: Vault, connection: AsyncConnection[Any], shop: str, rows
             continue
         merged = [accounts[each] for each in groups.get(ends[customer_id], ()) if each != kept]
         told[customer_id] = [accounts.get(kept, Account()), *merged]
-        contact = joined(*told[customer_id])
-        if contact != (None, None):
-            found[customer_id] = contact
-    emails = {
-        customer_id: contact.email
-        for customer_id, contact in found.items()
-        if contact.consent == SUBSCRIBED and contact.email is not None
-    }
-    addresses = await vault.addresses(shop, emails)
-    if unread := set(addresses.values()) - everybody.keys():
-        alone = await persons.find(connection, shop, unread, COLUMNS)
-        accounts |= await _accounts(vault, connection, shop, alone.values())
-    for customer_id, address in addresses.items():
-        if address in accounts:
-            found[customer_id] = joined(*told[customer_id], accounts[address])
-    return found
+    return told
+
+
+async def _any_alone(connection: AsyncConnection[Any], shop: str) -> bool:
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute(_LAST, (shop,))
+    last = await cursor.fetchone()
+    return last is not None and not last[0].isdigit()
+
+
+async def _read(connection: AsyncConnection[Any], shop: str, customer_ids: Collection[str]) -> list[Told]:
+    """Their rows, of those that tell anything."""
+    found = await persons.find(connection, shop, customer_ids, COLUMNS)
+    return [row for row in (Told(**each) for each in found.values()) if row.tells]
 
 
 async def _accounts(
-    vault: Vault, connection: AsyncConnection[Any], shop: str, rows: Iterable[Row]
-) -> dict[str, Account]:
-    """What can be read of each of these rows that tells anything.
+    vault: Vault, connection: AsyncConnection[Any], shop: str, rows: Collection[Told]
+) -> list[tuple[Told, Account]]:
+    """What can be read of each of these rows.
 
     A consent that was sealed with its address, as it once was, counts where no other was told.
     """
-    telling = [
-        row
-        for row in rows
-        if (row["contact"] or row["consent"] or row["contact_at"]) and not (row["deleted"] or row["redacted"])
-    ]
-    sealed = {row["customer_id"]: [each for each in (row["contact"], row["consent"]) if each] for row in telling}
+    sealed = {row.customer_id: [each for each in (row.contact, row.consent) if each] for row in rows}
     found = await vault.open_many(connection, shop, sealed) if sealed else {}
-    accounts = {}
-    for row in telling:
+    accounts = []
+    for row in rows:
         email = consent = None
-        for each in found.get(row["customer_id"], ()):
+        for each in found.get(row.customer_id, ()):
             email = each.email if email is None else email
             consent = consent if each.consent is None else each.consent
-        accounts[row["customer_id"]] = Account(
+        account = Account(
             email,
-            _at(row["contact_at"]),
-            row["contact"] is None and row["contact_at"] is not None,
+            _at(row.contact_at),
+            row.contact is None and row.contact_at is not None,
             consent,
-            _at(row["consent_at"]),
-            bool(row["consent_by_order"]),
+            _at(row.consent_at),
+            bool(row.consent_by_order),
         )
+        accounts.append((row, account))
     return accounts
 
 

@@ -6,51 +6,16 @@ master key is tried.
 
 import base64
 import binascii
-import hashlib
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import psycopg
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from books.sealed import LENGTH, MasterKeys, VaultError
 from runtime.settings import Settings
-
-_NONCE: Final = 12
-_ID: Final = 4
-#: The first byte of what has an id, and the length of that: mark, id, nonce, key, tag.
-_MARK: Final = b"\x01"
-_LENGTH: Final = 1 + _ID + _NONCE + 32 + 16
 
 #: Keys that are wrapped anew in one transaction.
 SLICE: Final = 1_000
-
-
-class VaultError(RuntimeError):
-    """The master key is missing, malformed, or not the one these keys were wrapped with."""
-
-
-# --- pure: bytes in, bytes out ---
-
-
-def bound(purpose: str, shop: str, customer_id: str) -> bytes:
-    """What ciphertext is bound to: it opens for this customer and purpose alone."""
-    return f"loyalnest/{purpose}/{shop}/{customer_id}".encode()
-
-
-def encrypt(cipher: AESGCM, plain: bytes, associated: bytes) -> bytes:
-    """A fresh nonce, and the bytes encrypted under it."""
-    nonce = os.urandom(_NONCE)
-    return nonce + cipher.encrypt(nonce, plain, associated)
-
-
-def decrypt(cipher: AESGCM, data: bytes, associated: bytes) -> bytes | None:
-    """What `encrypt` was given; None if it was another key, bound to something else, or tampered with."""
-    try:
-        return cipher.decrypt(data[:_NONCE], data[_NONCE:], associated)
-    except (InvalidTag, ValueError):
-        return None
 
 
 def parse(text: str) -> bytes:
@@ -62,30 +27,6 @@ def parse(text: str) -> bytes:
     if len(key) != 32:
         raise VaultError("LOYALNEST_MASTER_KEY must be 32 bytes in base64 (openssl rand -base64 32)")
     return key
-
-
-class MasterKeys:
-    """The first of these 32-byte keys wraps, all of them unwrap."""
-
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        self._ciphers = {hashlib.sha256(b"loyalnest/master/" + key).digest()[:_ID]: AESGCM(key) for key in keys}
-        self.prefix = _MARK + next(iter(self._ciphers))
-
-    def wrap(self, shop: str, customer_id: str, key: bytes) -> bytes:
-        """A customer's key as it is stored."""
-        cipher = self._ciphers[self.prefix[1:]]
-        return self.prefix + encrypt(cipher, key, bound("key", shop, customer_id))
-
-    def unwrap(self, shop: str, customer_id: str, wrapped: bytes) -> bytes:
-        """The customer's key; VaultError if it was wrapped with a master key that is not here, or for somebody else."""
-        associated, ciphers = bound("key", shop, customer_id), list(self._ciphers.values())
-        if len(wrapped) == _LENGTH and wrapped.startswith(_MARK):
-            known = self._ciphers.get(wrapped[1 : 1 + _ID])
-            ciphers, wrapped = [] if known is None else [known], wrapped[1 + _ID :]
-        for cipher in ciphers:
-            if (key := decrypt(cipher, wrapped, associated)) is not None:
-                return key
-        raise VaultError("a customer's key does not open with this master key: is it the one it was made with?")
 
 
 def master_keys(settings: Settings) -> MasterKeys:
@@ -129,7 +70,7 @@ def rotate(
     total = 0
     while True:  # once more after each that found some: others may have made keys with an older one meanwhile
         rewrapped, unreadable = 0, 0
-        at = {"shop": "", "id": "", "length": _LENGTH, "prefix": keys.prefix, "slice": SLICE}
+        at = {"shop": "", "id": "", "length": LENGTH, "prefix": keys.prefix, "slice": SLICE}
         while found := connection.execute(_OTHERS, at).fetchall():
             at |= {"shop": found[-1][0], "id": found[-1][1]}
             fresh = []

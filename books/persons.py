@@ -4,11 +4,11 @@ A row with `merged_into` leads to somebody else, be it because the two were merg
 (docs/decisions/0021). Rows are stored in any order, so for a while a way may end nowhere, or lead in a circle.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from psycopg import AsyncConnection
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, tuple_row
 
 #: A customer's row, or some of its columns; `customer_id` and `merged_into` at least.
 Row = Mapping[str, Any]
@@ -34,6 +34,7 @@ FROM (SELECT forgotten, hashtextextended('loyalnest persons ' || shop, 0) AS nam
 
 _FIND: Final = "SELECT {} FROM customers WHERE shop = %s AND customer_id = ANY(%s)"
 _LED: Final = "SELECT {} FROM customers WHERE shop = %s AND merged_into = ANY(%s) AND merged_into IS NOT NULL"
+_ANY_LED: Final = "SELECT EXISTS (SELECT FROM customers WHERE shop = %s AND merged_into IS NOT NULL)"
 
 
 async def related(
@@ -49,6 +50,17 @@ async def related(
         names |= missing
         found |= await find(connection, shop, missing, columns)
     return found | await led(connection, shop, names, columns)
+
+
+async def followed(connection: AsyncConnection[Any], shop: str, customer_ids: Sequence[str]) -> set[str]:
+    """Which of these customers anybody leads to. Most lead nowhere, and nobody to them: for those there is no more to
+    find out."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute(_ANY_LED, (shop,))
+    if await cursor.fetchone() != (True,):
+        return set()
+    await cursor.execute(_LED.format("merged_into").encode(), (shop, customer_ids))
+    return {into for (into,) in await cursor.fetchall()}
 
 
 async def find(

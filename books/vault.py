@@ -9,8 +9,6 @@ Opening always reads the table: a destroyed key opens nothing from the commit on
 """
 
 import asyncio
-import base64
-import binascii
 import hmac
 import time
 from collections import OrderedDict
@@ -26,9 +24,9 @@ from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
 from books import imports, persons
-from books.master_keys import MasterKeys, VaultError, bound, decrypt, encrypt
+from books.opening import Openers
+from books.sealed import MasterKeys, VaultError, open_all, open_bytes, seal_bytes
 from events.payloads import Contact, normalised
-from events.webhook_topics import SEALED
 
 #: The customer id of a shop's own key, for bodies that nobody could parse and so nobody could minimise.
 DEAD_LETTERS: Final = "dead-letters"
@@ -40,7 +38,10 @@ ADDRESSES: Final = "addresses"
 KEY_SECONDS: Final = 60.0
 KEYS_REMEMBERED: Final = 20_000
 
-_VERSION = SEALED
+#: So many customers' contacts are opened without leaving the event loop, and so many more by other processes.
+_AT_ONCE: Final = 100
+_APART: Final = 1000
+
 
 #: Destroys customers' keys for ever, also those that were never made, and those of all who are the same person as the
 #: rows have it now; parameters: shops, customer ids. Under persons.LOCK. In the order of their names, so that nobody
@@ -104,33 +105,9 @@ _Name = tuple[str, str]
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
 
-# --- pure: bytes in, bytes out ---
-
-
-def seal_bytes(cipher: AESGCM, shop: str, customer_id: str, plain: bytes) -> str:
-    """Bytes sealed for one customer of one shop, as text."""
-    sealed = encrypt(cipher, plain, bound("sealed", shop, customer_id))
-    return _VERSION + base64.urlsafe_b64encode(sealed).decode()
-
-
-def open_bytes(cipher: AESGCM, shop: str, customer_id: str, sealed: str) -> bytes | None:
-    """What was sealed; None if it was sealed with another key, for somebody else, or was tampered with."""
-    if not sealed.startswith(_VERSION):
-        return None
-    try:
-        data = base64.urlsafe_b64decode(sealed[len(_VERSION) :])
-    except (binascii.Error, ValueError):
-        return None
-    return decrypt(cipher, data, bound("sealed", shop, customer_id))
-
-
 def address_id(key: bytes, email: str) -> str:
     """The id of a customer known by their address alone: `mail-` and 128 bits, which nobody finds without the key."""
     return f"mail-{hmac.digest(key, normalised(email).encode(), 'sha256')[:16].hex()}"
-
-
-def _contact(plain: bytes | None) -> Contact | None:
-    return None if plain is None else Contact(*orjson.loads(plain))
 
 
 # --- the store ---
@@ -152,12 +129,14 @@ class Vault:
         masters: MasterKeys,
         pool: Pool,
         *,
+        openers: Openers | None = None,
         remembered: int = KEYS_REMEMBERED,
         seconds: float = KEY_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._masters = masters
         self._pool = pool
+        self._openers = openers
         self._remembered = remembered
         self._seconds = seconds
         self._clock = clock
@@ -210,17 +189,21 @@ class Vault:
         self, connection: AsyncConnection[Any], shop: str, sealed: Mapping[str, Sequence[str]]
     ) -> dict[str, list[Contact]]:
         """Contacts by customer id, in one query on the caller's connection; those unreadable are left out."""
-        opened: dict[str, list[Contact]] = {}
-        for customer_id, cipher in (await self._read(connection, shop, list(sealed))).items():
-            found = [_contact(open_bytes(cipher, shop, customer_id, each)) for each in sealed[customer_id]]
-            opened[customer_id] = [each for each in found if each is not None]
-        return opened
+        wrapped = await self._wrapped(connection, shop, list(sealed))
+        asked = [(customer_id, key, sealed[customer_id]) for customer_id, key in wrapped]
+        if len(asked) <= _AT_ONCE:
+            return open_all(self._masters, shop, asked)
+        # Some 10 µs each: others are served meanwhile.
+        if self._openers is not None and len(asked) >= _APART:
+            return await self._openers.open(shop, asked)
+        return await asyncio.to_thread(open_all, self._masters, shop, asked)
 
     async def open_body(self, shop: str, sealed: str) -> bytes | None:
         """A dead letter's body; None once the key that it was sealed with has been destroyed."""
         async with self._pool.connection() as connection:
-            cipher = (await self._read(connection, shop, [DEAD_LETTERS])).get(DEAD_LETTERS)
-        return None if cipher is None else open_bytes(cipher, shop, DEAD_LETTERS, sealed)
+            wrapped = await self._wrapped(connection, shop, [DEAD_LETTERS])
+        ciphers = [AESGCM(self._masters.unwrap(shop, *each)) for each in wrapped]
+        return open_bytes(ciphers[0], shop, DEAD_LETTERS, sealed) if ciphers else None
 
     async def destroy(self, shop: str, customer_id: str, asked_at: datetime) -> None:
         """Destroys the keys of a customer and of all who are the same person for ever, and the shop's unparsed bodies
@@ -328,14 +311,14 @@ class Vault:
             return stored
         raise VaultError("a customer's key could not be made")
 
-    async def _read(self, connection: AsyncConnection[Any], shop: str, customer_ids: list[str]) -> dict[str, AESGCM]:
-        cursor = connection.cursor(row_factory=tuple_row)
+    async def _wrapped(
+        self, connection: AsyncConnection[Any], shop: str, customer_ids: list[str]
+    ) -> list[tuple[str, bytes]]:
+        """The customers' wrapped keys, of those that are not destroyed."""
+        cursor = connection.cursor(row_factory=tuple_row, binary=True)
         await cursor.execute(
             "SELECT customer_id, wrapped FROM customer_keys"
             " WHERE shop = %s AND customer_id = ANY(%s) AND wrapped IS NOT NULL",
             (shop, customer_ids),
         )
-        return {
-            customer_id: AESGCM(self._masters.unwrap(shop, customer_id, bytes(wrapped)))
-            async for customer_id, wrapped in cursor
-        }
+        return await cursor.fetchall()

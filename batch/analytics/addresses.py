@@ -7,7 +7,7 @@ import csv
 from pathlib import Path
 from typing import Final
 
-from psycopg.rows import dict_row
+from psycopg.rows import tuple_row
 
 from batch.analytics.words import CUSTOMER, Table
 from batch.frames import BatchError
@@ -37,10 +37,9 @@ TABLE: Final = Table(
 #: Of the file that `write` makes, as DuckDB reads it.
 COLUMNS: Final = "{'customer_id': 'VARCHAR', 'email': 'VARCHAR', 'consent': 'VARCHAR'}"
 
-_ASKED: Final = """
-SELECT customer_id, merged_into, contact, contact_at, consent, consent_at, consent_by_order, deleted, redacted
-FROM customers WHERE shop = %s AND merged_into IS NULL ORDER BY customer_id
-"""
+_ASKED: Final = (
+    f"SELECT {', '.join(contacts.COLUMNS)} FROM customers WHERE shop = %s AND merged_into IS NULL ORDER BY customer_id"
+)
 
 
 def write(settings: Settings, shop: str, key: str, path: Path) -> None:
@@ -61,12 +60,12 @@ async def _write(settings: Settings, shop: str, key: str, path: Path) -> None:
         if granted is None or granted.shop != shop or not granted.scopes >= SCOPES:
             raise BatchError(f"addresses need an API key of {shop} with the scopes export and pii: give --key")
         vault = Vault(master_keys(settings), pool)
-        async with connection.cursor("addresses", row_factory=dict_row) as cursor:
-            await cursor.execute(_ASKED, (shop,))
+        async with connection.cursor("addresses", row_factory=tuple_row) as cursor:
+            await cursor.execute(_ASKED.encode(), (shop,))
             with path.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)
                 while rows := await cursor.fetchmany(_CHUNK):
-                    found = await contacts.opened(vault, connection, shop, rows)
+                    found = await contacts.opened(vault, connection, shop, [*map(contacts.Told._make, rows)])
                     writer.writerows(
                         (customer_id, each.email, each.consent or "not_subscribed")
                         for customer_id, each in found.items()

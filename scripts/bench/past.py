@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import psutil
 
 from books import imports as book
-from books.master_keys import MasterKeys
+from books.sealed import MasterKeys
 from books.vault import Vault
 from events import codec
 from imports import files, quick

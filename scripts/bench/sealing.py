@@ -15,7 +15,7 @@ from typing import Final
 from api.webhooks.front_door import FrontDoor
 from api.webhooks.signatures import Body
 from books import migrate
-from books.master_keys import MasterKeys
+from books.sealed import MasterKeys
 from books.vault import Vault
 from cli.shop import store_maker
 from events import codec, instants

@@ -3,6 +3,7 @@
 from scripts.mutants.mutant import Mutant
 
 CURSORS = "tests/integration/test_api_cursors.py"
+EXPORTED = "tests/integration/test_api_exports.py::test_many_are_opened_and_a_redaction_is_heard_meanwhile"
 
 MUTANTS = [
     # The API
@@ -40,5 +41,41 @@ MUTANTS = [
         'sql.SQL("coalesce(recency_days, 2147483647)")',
         'sql.SQL("coalesce(recency_days, 2147483646)")',
         (CURSORS,),
+    ),
+    Mutant(
+        "a CSV's first customers are all that is read",
+        "api/exports.py",
+        "        while chunk is not None:\n",
+        "        if chunk is not None:\n",
+        (EXPORTED,),
+    ),
+    Mutant(
+        "keys are read once for the whole CSV",
+        "books/vault.py",
+        "        wrapped = await self._wrapped(connection, shop, list(sealed))\n",
+        "        seen = self.__dict__.setdefault('seen', {})\n"
+        "        wrapped = seen.setdefault(shop, await self._wrapped(connection, shop, list(sealed)))\n",
+        (EXPORTED,),
+    ),
+    Mutant(
+        "nobody is the same person as somebody else in a CSV",
+        "books/contacts.py",
+        "row.merged_into is not None or row.customer_id in followed",
+        "row.merged_into is not None",
+        ("tests/integration/test_persons.py::test_consent_follows_the_person",),
+    ),
+    Mutant(
+        "a cell with a line feed stands without quotes",
+        "api/csv_cells.py",
+        """r'[",\\r\\n]'""",
+        """r'[",\\r]'""",
+        ("tests/property/test_csv.py",),
+    ),
+    Mutant(
+        "what other processes open is a part of it",
+        "books/opening.py",
+        "for first in range(0, len(asked), size)",
+        "for first in range(0, size, size)",
+        (EXPORTED,),
     ),
 ]

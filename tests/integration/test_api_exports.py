@@ -12,16 +12,20 @@ from hashlib import sha256
 from typing import Any
 
 import httpx
+import orjson
 import psycopg
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from api import exports
 from api.context import EXPORTS, EXPORTS_OF_SHOP
+from books import contacts
+from books.sealed import MasterKeys, seal_bytes
 from events.payloads import Contact
 from imports import cells
 from lake import reading
 from tests import stores
-from tests.integration.api_world import NOW, OTHER, SHOP, World, customer_row, opened, prospect
+from tests.integration.api_world import MASTER, NOW, OTHER, SHOP, World, customer_row, opened, prospect
 from tests.integration.test_batch import add_raw
 
 COLUMNS = (
@@ -287,6 +291,47 @@ def test_an_export_whose_addresses_do_not_come_in_time_ends(world: World, monkey
             with pytest.raises(httpx.RemoteProtocolError):
                 answer.read()
         _all_over(world)
+
+
+def test_many_are_opened_and_a_redaction_is_heard_meanwhile(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks large enough for other processes; the keys of the last are destroyed once the first has come."""
+    monkeypatch.setattr(exports, "_CHUNK", 1500)
+    fill(world, 6000)
+    ids = [f"{number:08d}" for number in range(6000)]
+    masters = MasterKeys([MASTER])
+    sealed = []
+    for ident in ids:
+        key = AESGCM.generate_key(256)
+        contact = seal_bytes(AESGCM(key), SHOP, ident, orjson.dumps((f"{ident}@x.com", "subscribed")))
+        sealed.append((ident, contact, masters.wrap(SHOP, ident, key)))
+    with psycopg.connect(world.url, autocommit=True) as connection, connection.cursor() as cursor:
+        with cursor.copy("COPY customer_keys (shop, customer_id, wrapped) FROM STDIN") as copy:
+            for ident, _, wrapped in sealed:
+                copy.write_row((SHOP, ident, wrapped))
+        cursor.execute(
+            "UPDATE customers AS c SET contact = n.contact FROM unnest(%s::text[], %s::text[]) AS n (id, contact)"
+            " WHERE c.customer_id = n.id",
+            ([ident for ident, _, _ in sealed], [contact for _, contact, _ in sealed]),
+        )
+    assert [row["email"] for row in export(world, "pii")] == [f"{ident}@x.com" for ident in ids]
+
+    read, opened_after = asyncio.Event(), contacts.opened
+    chunks = 0
+
+    async def destroyed_meanwhile(*asked: Any) -> Any:
+        nonlocal chunks
+        chunks += 1
+        if chunks == 3:
+            await asyncio.to_thread(
+                world.sql, "UPDATE customer_keys SET wrapped = NULL WHERE customer_id >= %s", ids[3000]
+            )
+            read.set()
+        return await opened_after(*asked)
+
+    monkeypatch.setattr(contacts, "opened", destroyed_meanwhile)
+    emails = [row["email"] for row in export(world, "pii")]
+    assert read.is_set()
+    assert emails == [f"{ident}@x.com" for ident in ids[:3000]] + [""] * 3000
 
 
 def _all_over(world: World, seconds: float = 10) -> None:

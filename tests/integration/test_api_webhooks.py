@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from books.master_keys import MasterKeys
+from books.sealed import MasterKeys
 from books.vault import Vault
 from events import keys, topics
 from tests.integration.api_world import MASTER, OTHER, SECRETS, SHOP, World, opened, sign

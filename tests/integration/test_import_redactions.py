@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from api import imports as routes
 from books import dead_letters
 from books import imports as book
-from books.master_keys import MasterKeys
+from books.sealed import MasterKeys
 from books.vault import Vault
 from cli import main as cli
 from events import codec, instants, letters, topics

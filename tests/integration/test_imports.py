@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from api import imports as routes
 from books import imports as book
-from books.master_keys import MasterKeys
+from books.sealed import MasterKeys
 from books.vault import Vault
 from events import codec, topics
 from events.messages import Message

@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from books import master_keys, vault
-from books.master_keys import MasterKeys, Rotated, VaultError, rotate
+from books.master_keys import Rotated, rotate
+from books.sealed import MasterKeys, VaultError
 from books.vault import Vault
 from cli import main as cli
 from events.payloads import Contact

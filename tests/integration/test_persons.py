@@ -18,8 +18,8 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from books import dead_letters, privacy
-from books.master_keys import MasterKeys
-from books.vault import Vault, open_bytes
+from books.sealed import MasterKeys, open_bytes
+from books.vault import Vault
 from events import codec, topics
 from events.payloads import Contact
 from runtime import kafka

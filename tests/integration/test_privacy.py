@@ -12,7 +12,7 @@ import pytest
 from psycopg import sql
 
 from books import dead_letters, privacy
-from books.master_keys import MasterKeys, VaultError
+from books.sealed import MasterKeys, VaultError
 from books.vault import Vault
 from events import topics
 from events.payloads import Contact

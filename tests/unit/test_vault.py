@@ -6,8 +6,9 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 
-from books import master_keys, vault
-from books.master_keys import MasterKeys, VaultError
+from books import master_keys
+from books import sealed as sealed_
+from books.sealed import MasterKeys, VaultError
 from runtime.settings import Settings
 
 MASTER = bytes(range(32))
@@ -43,23 +44,23 @@ def test_what_was_wrapped_before_master_keys_had_ids_opens() -> None:
 @pytest.mark.parametrize(("shop", "customer"), [(SHOP, "2"), ("other.myshopify.com", "1")])
 def test_a_key_and_what_it_sealed_belong_to_one_customer_of_one_shop(shop: str, customer: str) -> None:
     cipher = AESGCM(AESGCM.generate_key(256))
-    sealed = vault.seal_bytes(cipher, SHOP, "1", b"secret")
-    assert vault.open_bytes(cipher, SHOP, "1", sealed) == b"secret"
-    assert vault.open_bytes(cipher, shop, customer, sealed) is None
+    sealed = sealed_.seal_bytes(cipher, SHOP, "1", b"secret")
+    assert sealed_.open_bytes(cipher, SHOP, "1", sealed) == b"secret"
+    assert sealed_.open_bytes(cipher, shop, customer, sealed) is None
     with pytest.raises(VaultError):
         KEYS.unwrap(shop, customer, KEYS.wrap(SHOP, "1", AESGCM.generate_key(256)))
 
 
 def test_the_same_text_is_sealed_differently_each_time() -> None:
     cipher = AESGCM(AESGCM.generate_key(256))
-    assert vault.seal_bytes(cipher, SHOP, "1", b"a") != vault.seal_bytes(cipher, SHOP, "1", b"a")
+    assert sealed_.seal_bytes(cipher, SHOP, "1", b"a") != sealed_.seal_bytes(cipher, SHOP, "1", b"a")
 
 
 @pytest.mark.parametrize("change", [lambda s: s[:-4], lambda s: s[3:], lambda s: "v1.", lambda s: "v1.é", lambda s: ""])
 def test_what_was_tampered_with_does_not_open(change: object) -> None:
     cipher = AESGCM(AESGCM.generate_key(256))
     assert callable(change)
-    assert vault.open_bytes(cipher, SHOP, "1", change(vault.seal_bytes(cipher, SHOP, "1", b"secret"))) is None
+    assert sealed_.open_bytes(cipher, SHOP, "1", change(sealed_.seal_bytes(cipher, SHOP, "1", b"secret"))) is None
 
 
 @pytest.mark.parametrize("text", ["", "short", base64.b64encode(bytes(16)).decode(), "é" * 44, "!" * 44])

@@ -1,0 +1,136 @@
+"""Opens what is sealed in processes of their own: a customer takes some 10 µs, and one process has one core for Python.
+
+`python -m books.opening` is such a process: it opens what it is given on stdin until that ends, and so never outlives
+who started it. It holds the master keys as they do, and nothing else for longer than it takes.
+"""
+
+import asyncio
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, Any, Final
+
+from books.sealed import MasterKeys, Sealed, VaultError, open_all
+from events.payloads import Contact
+
+#: At most so many processes, however many cores there are.
+_MOST: Final = 4
+
+#: How long one may take to end by itself (seconds).
+_GOODBYE: Final = 2.0
+
+Opened = dict[str, list[Contact]]
+
+
+class _Opener:
+    """One such process, started when it is first asked, and again should it have died."""
+
+    def __init__(self, masters: MasterKeys) -> None:
+        self._masters = masters
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def open(self, shop: str, asked: Sequence[Sealed]) -> Opened:
+        """As open_all. For a thread: it waits for the process. Where that cannot be had, the thread does it."""
+        try:
+            found = self._ask(self._started(), (shop, asked))
+        except (OSError, EOFError, pickle.UnpicklingError):
+            self.close()
+            return open_all(self._masters, shop, asked)
+        if found is None:
+            raise VaultError("a customer's key does not open with this master key: is it the one it was made with?")
+        return {customer_id: [Contact(*each) for each in contacts] for customer_id, contacts in found}
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        if self._process is None:
+            # A session of its own: what a terminal interrupts is who asks, who then closes it.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "books.opening"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+            _put(self._process.stdin, self._masters.keys)
+        return self._process
+
+    @staticmethod
+    def _ask(process: "subprocess.Popen[bytes]", asked: object) -> Any:
+        _put(process.stdin, asked)
+        assert process.stdout is not None
+        return pickle.load(process.stdout)  # noqa: S301 (from our own child)
+
+    def close(self) -> None:
+        """Ends the process, if there is one."""
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        process.kill()
+        process.wait(_GOODBYE)
+        for pipe in (process.stdin, process.stdout):
+            try:
+                if pipe is not None:
+                    pipe.close()
+            except OSError:  # it had not read all of it
+                continue
+
+
+def _put(pipe: IO[bytes] | None, what: object) -> None:
+    assert pipe is not None
+    pipe.write(pickle.dumps(what, pickle.HIGHEST_PROTOCOL))
+    pipe.flush()
+
+
+class Openers:
+    """A process for each core, shared by all who ask in an event loop."""
+
+    def __init__(self, masters: MasterKeys) -> None:
+        self._number = max(1, min(os.cpu_count() or 1, _MOST))
+        self._masters = masters
+        self._openers: list[_Opener] = []
+        self._mine = threading.local()
+        self._threads = ThreadPoolExecutor(self._number, "opening", self._begin)
+
+    def _begin(self) -> None:
+        self._mine.opener = _Opener(self._masters)
+        self._openers.append(self._mine.opener)
+
+    async def open(self, shop: str, asked: Sequence[Sealed]) -> Opened:
+        """As open_all, a part of it in each process."""
+        size = -(-len(asked) // self._number)
+        parts = [asked[first : first + size] for first in range(0, len(asked), size)]
+        loop = asyncio.get_running_loop()
+        found = await asyncio.gather(*(loop.run_in_executor(self._threads, self._open, shop, part) for part in parts))
+        return {customer_id: contacts for part in found for customer_id, contacts in part.items()}
+
+    def _open(self, shop: str, asked: Sequence[Sealed]) -> Opened:
+        opener: _Opener = self._mine.opener
+        return opener.open(shop, asked)
+
+    def close(self) -> None:
+        """Ends the processes. Whoever still waits for one has it done by a thread."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for each in self._openers:
+            each.close()
+
+
+def _serve(asked: IO[bytes], answers: IO[bytes]) -> None:
+    masters = MasterKeys(pickle.load(asked))  # noqa: S301 (from who started us)
+    while True:
+        try:
+            shop, sealed = pickle.load(asked)  # noqa: S301
+        except EOFError:
+            return
+        try:
+            opened = open_all(masters, shop, sealed)
+        except VaultError:
+            _put(answers, None)
+            continue
+        # As plain tuples: each name of a class costs more than the rest.
+        _put(answers, [(customer_id, [tuple(each) for each in contacts]) for customer_id, contacts in opened.items()])
+
+
+if __name__ == "__main__":
+    _serve(sys.stdin.buffer, sys.stdout.buffer)

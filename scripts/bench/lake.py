@@ -7,14 +7,18 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any, Final, NamedTuple
 
 import polars as pl
 
+from batch import standing
+from batch.gates import measuring
 from events import instants
 from lake import past, people, versions
 from lake.manifest import Lake, Root, ShopFiles
@@ -28,6 +32,9 @@ BEGIN: Final = instants.parse("2020-01-01T00:00:00Z")
 END: Final = BEGIN + _SPAN + 2 * instants.DAY
 _SLICE: Final = 2_000_000
 
+#: Below a lake's folder: the rows of one more webhook of each hundredth order.
+CHANGED: Final = "changed"
+
 
 class Cost(NamedTuple):
     """Seconds, CPU seconds, and the most memory (bytes) of a process."""
@@ -38,12 +45,12 @@ class Cost(NamedTuple):
 
 
 class Large(NamedTuple):
-    """A shop of so many orders: bytes of its files, seconds its versions took, and the median cost of each run."""
+    """A shop of so many orders: bytes of its files, what its versions took, and the median cost of each run."""
 
     orders: int
     customers: int
     size: int
-    built: float
+    built: Cost
     costs: dict[str, Cost]
 
 
@@ -125,7 +132,7 @@ def _refunds(of: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def make(folder: Path, number: int) -> tuple[Lake, float]:
+def make(folder: Path, number: int) -> tuple[Lake, Cost]:
     """A shop of so many orders by a tenth as many customers, a tenth of them told of twice, one in twenty refunded."""
     lake, files, change = Lake(folder), ShopFiles(data.CURRENCY, ""), 0
     for first in range(0, number, _SLICE):
@@ -134,23 +141,33 @@ def make(folder: Path, number: int) -> tuple[Lake, float]:
         again = found.filter(pl.col("i") % 10 == 0)
         told = pl.concat([_snapshots(found, 0), _snapshots(again, 1)])
         rows = {
-            "snapshots": told,
+            **_rows(told),
             "lines": _lines(found, told),
             "refunds": _refunds(found.filter(pl.col("i") % 20 == 0)),
-            "events": told.select("order_id", cancelled=False, deleted=False, now="told_at", told_at="told_at"),
-            "owners": told.select("order_id", "customer_id", "told_at"),
         }
         for name, frame in rows.items():
             files.tables[name] += lake.write(name, data.SHOP, change, frame)
     paths = {name: [folder / part.path for part in parts] for name, parts in files.tables.items()}
-    began = time.monotonic()
+    began, before = time.monotonic(), time.process_time()
     whom, ties, target = (lake.place(kind, data.SHOP, change + 1) for kind in ("customers", "ties", "versions"))
     people.build(whom, ties, paths, None, versions.MEMORY)
     versions.build(target, paths, None, whom)
     files.layers, files.customers, files.ties = [lake.layer(target)], lake.layer(whom), lake.layer(ties)
-    built = time.monotonic() - began
+    built = Cost(time.monotonic() - began, time.process_time() - before, most_memory())
     lake.swap(Root(change=change + 1, lists={data.SHOP: lake.write_list(data.SHOP, change + 1, files)}))
+    for name, frame in _rows(_snapshots(_orders(0, number, number // 10).filter(pl.col("i") % 100 == 7), 2)).items():
+        (folder / CHANGED).mkdir(exist_ok=True)
+        frame.with_columns(told_at=pl.lit(END - instants.HOUR)).write_parquet(folder / CHANGED / f"{name}.parquet")
     return lake, built
+
+
+def _rows(told: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """What snapshots come with."""
+    return {
+        "snapshots": told,
+        "events": told.select("order_id", cancelled=False, deleted=False, now="told_at", told_at="told_at"),
+        "owners": told.select("order_id", "customer_id", "told_at"),
+    }
 
 
 # --- each alone --------------------------------------------------------------------------------------------------
@@ -172,22 +189,63 @@ def _bare(folder: Path) -> int:
 
 def _recompute(folder: Path, until: int | None) -> int:
     """Everybody's points, values, digits and segment, and the cut points, as of an instant."""
-    lake = Lake(folder)
-    files = lake.shop(lake.root(), data.SHOP)
-    assert files is not None
-    program, at = data.program(), END if until is None else until
-    assert files.customers is not None
-    assert files.ties is not None
-    layers, whom, ties = [folder / layer.path for layer in files.layers], files.customers.path, files.ties.path
-    found, _ = past.work_out(Files(layers, folder / whom, folder / ties, {}, 0, 0, "0", ""), program, at)
+    found, _ = past.work_out(_files(folder), data.program(), END if until is None else until)
     return found.height
 
 
+def _files(folder: Path) -> Files:
+    """The lake's."""
+    lake = Lake(folder)
+    files = lake.shop(lake.root(), data.SHOP)
+    assert files is not None
+    assert files.customers is not None
+    assert files.ties is not None
+    layers, whom, ties = [folder / layer.path for layer in files.layers], files.customers.path, files.ties.path
+    rows = {name: [folder / part.path for part in parts] for name, parts in files.tables.items()}
+    return Files(layers, folder / whom, folder / ties, rows, 0, 0, "0", "")
+
+
+def _run(files: Files) -> int:
+    """What a run does of itself that publishes: standings, what its gates ask, and each row held against versions."""
+    program = data.program()
+    found, cut_points = past.work_out(files, program, END)
+    assert past.newest_event(files, END)
+    orders = measuring.orders_in(past.orders(files, program, END), found, program, END)
+    measured = measuring.standings_out(found, orders, cut_points, program)
+    assert not measured["revenue_unaccounted"]
+    assert not orders.measured["orders_twice"]
+    rows = found.select("customer_id", now=pl.lit(END))
+    should_be = standing.expected_of(files, rows, [cut_points], program)
+    assert should_be["segment"].equals(found["segment"])
+    return found.height
+
+
+@contextmanager
+def _changed(files: Files, changed: Path) -> Iterator[Files]:
+    """The files with one more layer, of the rows in a folder, as a filling makes it."""
+    told = {path.stem: [path] for path in changed.iterdir()}
+    rows = {name: [*files.rows[name], *told.get(name, ())] for name in TABLES}
+    with tempfile.TemporaryDirectory(dir=changed.parent) as made:
+        whom, ties, target = (Path(made) / f"{name}.parquet" for name in ("customers", "ties", "versions"))
+        people.build(whom, ties, told, (files.customers, files.ties), versions.MEMORY)
+        versions.build(target, rows, told, whom)
+        yield files._replace(layers=[*files.layers, target], customers=whom, ties=ties, rows=rows)
+
+
+def _night(folder: Path) -> int:
+    """A run of the night in which one order in a hundred was told of once more."""
+    with _changed(_files(folder), folder / CHANGED) as files:
+        return _run(files)
+
+
 BARE, NOW, PAST = "a bare DuckDB query", "everybody as of now", "everybody as of two years before"
+RUN, NIGHT = "a run that publishes", "the same, one order in a hundred changed"
 RUNS: Final[dict[str, Callable[[Path], int]]] = {
     BARE: _bare,
     NOW: lambda folder: _recompute(folder, None),
     PAST: lambda folder: _recompute(folder, END - 2 * 365 * instants.DAY),
+    RUN: lambda folder: _run(_files(folder)),
+    NIGHT: _night,
 }
 
 

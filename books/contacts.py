@@ -110,19 +110,21 @@ async def opened(
     followed = await persons.followed(connection, shop, [row.customer_id for row in rows])
     several = {row.customer_id: row for row in rows if row.merged_into is not None or row.customer_id in followed}
     single = [row for row in rows if row.customer_id not in several and row.tells]
-    told = {row.customer_id: [account] for row, account in await _accounts(vault, connection, shop, single)}
+    readable = await _readable(vault, connection, shop, single)
+    found = {row.customer_id: contact for row, contact in readable if contact != (None, None)}
+    told: dict[str, list[Account]] = {}
     if several:
-        told |= await _told_of_several(vault, connection, shop, several)
-    found = {customer_id: contact for customer_id, each in told.items() if (contact := joined(*each)) != (None, None)}
+        told = await _told_of_several(vault, connection, shop, several)
+        found |= {each: contact for each, accounts in told.items() if (contact := joined(*accounts)) != (None, None)}
     emails = {
         customer_id: contact.email
         for customer_id, contact in found.items()
         if contact.consent == SUBSCRIBED and contact.email is not None
     }
     if emails and await _any_alone(connection, shop):
+        told |= {row.customer_id: [_account(row, contact)] for row, contact in readable}
         addresses = await vault.addresses(shop, emails)
-        rows_alone = await _read(connection, shop, set(addresses.values()))
-        alone = {row.customer_id: account for row, account in await _accounts(vault, connection, shop, rows_alone)}
+        alone = await _accounts(vault, connection, shop, await _read(connection, shop, set(addresses.values())))
         for customer_id, address in addresses.items():
             if address in alone:
                 found[customer_id] = joined(*told[customer_id], alone[address])
@@ -136,7 +138,7 @@ async def _told_of_several(
     rows = {customer_id: row._asdict() for customer_id, row in asked.items()}
     everybody = await persons.related(connection, shop, rows, COLUMNS)
     telling = [row for row in (Told(**each) for each in everybody.values()) if row.tells]
-    accounts = {row.customer_id: account for row, account in await _accounts(vault, connection, shop, telling)}
+    accounts = await _accounts(vault, connection, shop, telling)
     ends = persons.ends(everybody)
     groups: dict[str, list[str]] = {}
     for customer_id in accounts:
@@ -168,29 +170,39 @@ async def _read(connection: AsyncConnection[Any], shop: str, customer_ids: Colle
 
 async def _accounts(
     vault: Vault, connection: AsyncConnection[Any], shop: str, rows: Collection[Told]
-) -> list[tuple[Told, Account]]:
+) -> dict[str, Account]:
+    """What can be read of each of these rows, and when it was told, by customer."""
+    return {row.customer_id: _account(row, found) for row, found in await _readable(vault, connection, shop, rows)}
+
+
+async def _readable(
+    vault: Vault, connection: AsyncConnection[Any], shop: str, rows: Collection[Told]
+) -> list[tuple[Told, Contact]]:
     """What can be read of each of these rows.
 
     A consent that was sealed with its address, as it once was, counts where no other was told.
     """
     sealed = {row.customer_id: [each for each in (row.contact, row.consent) if each] for row in rows}
     found = await vault.open_many(connection, shop, sealed) if sealed else {}
-    accounts = []
+    readable = []
     for row in rows:
         email = consent = None
-        for each in found.get(row.customer_id, ()):
-            email = each.email if email is None else email
-            consent = consent if each.consent is None else each.consent
-        account = Account(
-            email,
-            _at(row.contact_at),
-            row.contact is None and row.contact_at is not None,
-            consent,
-            _at(row.consent_at),
-            bool(row.consent_by_order),
-        )
-        accounts.append((row, account))
-    return accounts
+        for said, agreed in found.get(row.customer_id, ()):
+            email = said if email is None else email
+            consent = consent if agreed is None else agreed
+        readable.append((row, Contact(email, consent)))
+    return readable
+
+
+def _account(row: Told, found: Contact) -> Account:
+    return Account(
+        found.email,
+        _at(row.contact_at),
+        row.contact is None and row.contact_at is not None,
+        found.consent,
+        _at(row.consent_at),
+        bool(row.consent_by_order),
+    )
 
 
 def _at(when: datetime | None) -> int:

@@ -34,6 +34,11 @@ FROM (SELECT forgotten, hashtextextended('loyalnest persons ' || shop, 0) AS nam
 
 _FIND: Final = "SELECT {} FROM customers WHERE shop = %s AND customer_id = ANY(%s)"
 _LED: Final = "SELECT {} FROM customers WHERE shop = %s AND merged_into = ANY(%s) AND merged_into IS NOT NULL"
+# Many, as one text: a list is looked through id by id for what an array must quote.
+_FOLLOWED: Final = """
+SELECT merged_into FROM customers
+WHERE shop = %s AND merged_into = ANY(string_to_array(%s, ',')) AND merged_into IS NOT NULL
+"""
 _ANY_LED: Final = "SELECT EXISTS (SELECT FROM customers WHERE shop = %s AND merged_into IS NOT NULL)"
 
 
@@ -59,7 +64,7 @@ async def followed(connection: AsyncConnection[Any], shop: str, customer_ids: Se
     await cursor.execute(_ANY_LED, (shop,))
     if await cursor.fetchone() != (True,):
         return set()
-    await cursor.execute(_LED.format("merged_into").encode(), (shop, customer_ids))
+    await cursor.execute(_FOLLOWED, (shop, ",".join(customer_ids)))
     return {into for (into,) in await cursor.fetchall()}
 
 

@@ -318,7 +318,7 @@ class Vault:
         cursor = connection.cursor(row_factory=tuple_row, binary=True)
         await cursor.execute(
             "SELECT customer_id, wrapped FROM customer_keys"
-            " WHERE shop = %s AND customer_id = ANY(%s) AND wrapped IS NOT NULL",
-            (shop, customer_ids),
+            " WHERE shop = %s AND customer_id = ANY(string_to_array(%s, ',')) AND wrapped IS NOT NULL",
+            (shop, ",".join(customer_ids)),
         )
         return await cursor.fetchall()

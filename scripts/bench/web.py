@@ -92,7 +92,7 @@ def _request(payload: dict[str, Any], at: int, now: int) -> bytes:
 # --- processes ---------------------------------------------------------------------------------------------------
 
 
-def _api(run: Run) -> tuple[Process, int]:
+def api(run: Run) -> tuple[Process, int]:
     port = free_port()
     master = base64.b64encode(bytes(32)).decode()
     api = run.start(
@@ -142,10 +142,10 @@ def accepted(world: World, number: int) -> Accepted:
     """One API process, 32 connections that send the next webhook as soon as the last one is answered."""
     wanted = list(requests(number))
     with world.run("web") as run:
-        api, port = _api(run)
-        before = api.cpu()
+        served, port = api(run)
+        before = served.cpu()
         outcome = _outcome(_load(run, port, wanted, 0), number)
-        used = api.cpu() - before
+        used = served.cpu() - before
     size = sum(len(request) for _, request, _ in wanted) / number
     return Accepted(number, size, outcome["seconds"], outcome["took"], used, outcome["cpu"])
 
@@ -160,7 +160,7 @@ def delay(world: World, rate: float, seconds: float, past: Path | None = None) -
     """
     number = int(rate * seconds)
     with world.run("delay") as run:
-        api, port = _api(run)
+        served, port = api(run)
         key = asyncio.run(_key(run))
         sink = run.sink()
         worker = run.worker()
@@ -170,7 +170,7 @@ def delay(world: World, rate: float, seconds: float, past: Path | None = None) -
         wanted = list(requests(number, _SAMPLE))
         load = _load(run, port, wanted, rate, key)
         customers = {customer for customer, _, _ in wanted}
-        seen = _watch(run, customers, [api, sink, worker], time.monotonic() + seconds + 120)
+        seen = _watch(run, customers, [served, sink, worker], time.monotonic() + seconds + 120)
         outcome = _outcome(load, number)
     accepted_at = outcome["accepted"]
     return Delay(

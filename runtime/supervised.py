@@ -13,6 +13,10 @@ SUPERVISED = "LOYALNEST_SUPERVISED"
 #: taken by another, and so that who connects while a child is started again waits instead of being refused.
 LISTENER: Final = "LOYALNEST_LISTENER"
 
+#: Seconds for a farewell once `up` is gone: the embedded servers went with it, so there may be nobody to say it to, and
+#: whoever starts `up` again waits for it.
+_FAREWELL: Final = 5.0
+
 
 def inherited() -> socket.socket | None:
     """The listening socket that `up` gave this process; None where it listens by itself."""
@@ -41,5 +45,5 @@ def _until_gone() -> None:
     while os.read(0, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-    threading.Event().wait(15)
+    threading.Event().wait(_FAREWELL)
     os._exit(1)

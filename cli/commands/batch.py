@@ -9,7 +9,15 @@ from uuid import UUID
 
 import typer
 from psycopg.rows import dict_row
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from books import quality
 from cli.commands import common, processes, show
@@ -36,6 +44,7 @@ def bar() -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
         console=common.err,
         transient=True,
         disable=not common.err.is_terminal,

@@ -313,7 +313,7 @@ def delays(place: World, options: Options) -> Section:
 
 def first_try(place: World, options: Options) -> Section:
     say("a lone order, embedded")
-    found = embedded.lone_orders(place.folder, int(options.seconds))
+    found = embedded.lone_orders(place.folder, max(int(options.seconds), 3))
     spread = report.spread(found)
     rows = [["the customer's row is there", f"{len(found)}", *map(report.seconds, spread)]]
     return Section(

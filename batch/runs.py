@@ -109,8 +109,8 @@ def note_quality(connection: Connection[Any], run_id: UUID, quality: Mapping[str
 
 
 def last_begun(connection: Connection[Any]) -> dict[str, datetime]:
-    """When each shop's newest run that was done began."""
-    rows = connection.execute("SELECT shop, max(started_at) FROM batch_runs WHERE status = 'done' GROUP BY shop")
+    """When each shop's newest published run began: a question that was answered since is no batch."""
+    rows = connection.execute("SELECT shop, max(started_at) FROM batch_runs WHERE published GROUP BY shop")
     return dict(rows.fetchall())
 
 

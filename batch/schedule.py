@@ -176,7 +176,7 @@ class Schedule:
     def follow(self, programs: list[Program], begun: Mapping[str, datetime] = MappingProxyType({})) -> None:
         """Adds, moves and removes jobs so that each shop with a `batch_at` has one, at its local times.
 
-        `begun` is when each shop's newest run that was done began. A shop met for the first time whose last time was
+        `begun` is when each shop's newest published run began. A shop met for the first time whose last time was
         missed, though its program held by then, has its batch at once.
         """
         wanted = {each.shop: each for each in programs if each.batch_at is not None}

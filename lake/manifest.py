@@ -186,7 +186,7 @@ class Lake:
         target.parent.mkdir(parents=True, exist_ok=True)
         rows = rows.sort(list(TABLES[name])[:2])
         rows.write_parquet(target, compression="zstd", row_group_size=100_000)
-        _settle(target)
+        settle(target)
         times = rows["told_at"]
         return Part(path, rows.height, _number(times.min()), _number(times.max()), target.stat().st_size)
 
@@ -198,7 +198,7 @@ class Lake:
 
     def layer(self, target: Path) -> Layer:
         """The file that was written there."""
-        _settle(target)
+        settle(target)
         rows = pl.scan_parquet(target).select(pl.len()).collect().item()
         return Layer(str(target.relative_to(self.folder)), rows, target.stat().st_size)
 
@@ -217,9 +217,9 @@ class Lake:
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f".{target.name}.{os.getpid()}")
         aside.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
-        _settle(aside)
+        settle(aside)
         aside.replace(target)
-        _settle(target.parent)
+        settle(target.parent)
 
     def let_go(self, parts: Iterable[str]) -> None:
         """Nothing names these files any more: from now on they grow old."""
@@ -248,7 +248,7 @@ class Lake:
         return removed
 
 
-def _settle(path: Path) -> None:
+def settle(path: Path) -> None:
     """What was written to a file, or which names a folder holds, outlives the machine."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

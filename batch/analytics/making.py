@@ -27,7 +27,7 @@ from events import instants, money
 from events.programs import Program
 from lake import filling
 from lake.filling import LakeError
-from lake.manifest import Lake, ShopFiles
+from lake.manifest import Lake, ShopFiles, settle
 from runtime import duck, patience
 from runtime.settings import Settings
 
@@ -227,9 +227,9 @@ def _write_parquet(into: duckdb.DuckDBPyConnection, folder: Path, tables: Sequen
 
 def _swap(fresh: Path, target: Path) -> None:
     """The file counts from now on; both its content and its name outlive the machine."""
-    _settle(fresh)
+    settle(fresh)
     fresh.replace(target)
-    _settle(target.parent)
+    settle(target.parent)
 
 
 def _swap_folder(fresh: Path, link: Path, made_at: int) -> None:
@@ -239,14 +239,6 @@ def _swap_folder(fresh: Path, link: Path, made_at: int) -> None:
     aside = link.with_name(f".{link.name}.{os.getpid()}")
     aside.symlink_to(folder.name)
     aside.replace(link)
-    _settle(link.parent)
+    settle(link.parent)
     for old in sorted(link.parent.glob(f"{link.name}.*"))[:-2]:
         shutil.rmtree(old)
-
-
-def _settle(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from batch.gates.measuring import Measured
-from events.programs import Bounds
+from events.programs import MIN_CUSTOMERS, Bounds
 
 #: Measurements of which there must be none, and what that means.
 _NONE: Final = {
@@ -23,9 +23,6 @@ _NONE: Final = {
     "cut_points_descending": "cut points ascend",
     "cut_points_of_few": "no cut points are made of fewer than 50 customers",
 }
-
-#: A population below this moves by a single order: its drift says nothing.
-_FEW: Final = 50
 
 #: After so many days without a published run there is no day before to compare with.
 _OLD_DAYS: Final = 7.0
@@ -94,8 +91,9 @@ def _drifts(
         why = "no run was published before"
     elif days > _OLD_DAYS:
         why = f"the run before is {days:.0f} days old"
-    elif before.measured["customers"] < _FEW:
-        why = f"the run before had fewer than {_FEW} customers"
+    elif before.measured["customers"] < MIN_CUSTOMERS:
+        # So few move by a single order: their drift says nothing.
+        why = f"the run before had fewer than {MIN_CUSTOMERS} customers"
     for name, (says, bound) in names.items():
         if before is None or why is not None:
             yield Gate(name, says, None, None, None, why)

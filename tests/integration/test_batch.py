@@ -253,6 +253,7 @@ def test_an_earlier_as_of_is_a_question(connection: Connection[Any], cdnow: Stre
     cdnow.sent.clear()
     report = run(cdnow, AS_OF - timedelta(days=30))
     assert not report.published
+    assert runs.last_begun(connection) == {CDNOW_SHOP: one(connection, "SELECT min(started_at) FROM batch_runs")}
     assert cdnow.sent == []
     assert one(connection, "SELECT count(*) FROM batch_segments") == 2 * 2357
     assert one(connection, "SELECT count(*) FROM batch_runs WHERE NOT published AND status = 'done'") == 1

@@ -4,11 +4,11 @@ from collections import Counter
 from typing import Any, Final, NamedTuple
 
 import psycopg
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from events import topics
-from runtime import kafka
+from runtime import kafka, patience
 from runtime.settings import Settings
 
 #: What the worker's group commits; programs and cut points it reads without a group.
@@ -78,9 +78,8 @@ class Gauge:
 
     def read(self, connection: psycopg.Connection[Any]) -> Progress:
         """Ends first, then the readers: a lag of 0 with the same ends twice in a row means all was read."""
-        latest = OffsetSpec.latest()
-        asked = self._admin.list_offsets(dict.fromkeys(self._places, latest), request_timeout=_TIMEOUT)
-        ends = {self._place(at): answer.result(_TIMEOUT).offset for at, answer in asked.items()}
+        # A partition that is between two leaders, or led by nobody yet, has an answer in a moment.
+        ends = patience.retried(self._ends, KafkaException, _TIMEOUT, every=0.2)
         grouped = [at for at in self._places if self._names[at.topic] in WORKER_TOPICS]
         committed = self._group.committed(grouped, timeout=_TIMEOUT)
         rows = connection.execute(
@@ -95,6 +94,11 @@ class Gauge:
                 **{(self._names.get(name, name), partition): offset for name, partition, offset in rows},
             },
         )
+
+    def _ends(self) -> dict[Place, int]:
+        latest = OffsetSpec.latest()
+        asked = self._admin.list_offsets(dict.fromkeys(self._places, latest), request_timeout=_TIMEOUT)
+        return {self._place(at): answer.result(_TIMEOUT).offset for at, answer in asked.items()}
 
     def close(self) -> None:
         """Ends its clients of Kafka."""

@@ -54,7 +54,10 @@ class ReferenceReader:
         self._in_vain: dict[Missed, float] = {}
 
     def start(self) -> None:
-        """Reads both topics to their end; TimeoutError if the broker does not answer for half a minute."""
+        """Reads both topics to their end.
+
+        TimeoutError or KafkaException if the broker does not answer for half a minute, or tells of no leader so long.
+        """
         self._consumer.assign(
             [
                 TopicPartition(topic, partition, OFFSET_BEGINNING)
@@ -62,7 +65,8 @@ class ReferenceReader:
                 for partition in self._partitions(topic)
             ]
         )
-        self._read()
+        # A broker shows a topic that was made just now before it leads its partitions.
+        patience.retried(self._read, KafkaException, _PATIENCE, every=0.2)
         self.apply()
 
     def _partitions(self, topic: str) -> list[int]:

@@ -58,9 +58,17 @@ def frozen(pid: int) -> Iterator[None]:
             stop(child)
         yield
     finally:
+        print(f"threads of {pid} that did not stand still at the end: {_running(pid)}")  # shown where the test fails
         for process in stopped:
             with suppress(psutil.NoSuchProcess):
                 process.resume()
+
+
+def _running(pid: int) -> dict[str, str]:
+    """The threads of a process that do not stand still, with the state that Linux tells of each."""
+    told = {task.name: (task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()}
+    states = {name: line.rpartition(")")[2].split()[0] for name, line in told.items()}
+    return {name: state for name, state in states.items() if state != "T"}
 
 
 def timed(ask: Callable[[], Any]) -> tuple[int, float]:

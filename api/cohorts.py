@@ -11,7 +11,7 @@ from api.models import Answer, AsOfQuery, Money, Time
 from api.problems import ProblemError
 from events import instants
 from lake import cohorts
-from lake.reading import BehindError
+from lake.errors import BehindError
 
 router = APIRouter(prefix="/v1/shops/{shop}/cohorts", tags=["segments"])
 

@@ -10,8 +10,7 @@ from api.limits import READ_SECONDS, within
 from api.problems import ProblemError
 from events import instants
 from events.programs import Program
-from lake import past
-from lake.manifest import Lake
+from lake import manifest, past
 from lake.past import Standings
 from runtime import database
 from runtime.settings import Settings
@@ -29,7 +28,7 @@ class Past:
     """The one thread of this process, and its way to the lake."""
 
     def __init__(self, settings: Settings) -> None:
-        self.lake = Lake(settings.lake)
+        self.lake = manifest.of(settings)
         self._url = settings.database_url()
         self._thread = ThreadPoolExecutor(1, "past")
         self._waiting = 0

@@ -14,8 +14,8 @@ from api.context import Caller, Row
 from api.models import CutPointsModel, time_text
 from api.problems import ProblemError
 from events.programs import DEFAULT, CutPoints, Program, default_cut_points
+from lake.errors import BehindError
 from lake.past import Standings
-from lake.reading import BehindError
 
 _RUN = sql.SQL("""
 SELECT id, as_of, version FROM batch_runs

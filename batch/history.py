@@ -5,6 +5,7 @@ left off without care for overlaps. Memory grows with orders and refunds, not wi
 into what is kept as soon as they are half as many. Instants are microseconds, amounts minor units.
 """
 
+import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
@@ -14,9 +15,11 @@ from psycopg import Connection
 
 from events import instants
 from lake import filling, identity, refusals
-from lake.filling import LakeError
+from lake.errors import LakeError, StoreError
 from lake.manifest import Lake
 from lake.rows import STREAMS, TABLES, Rows
+
+log = logging.getLogger(__name__)
 
 #: Webhooks fetched, parsed and laid into columns at a time.
 CHUNK = 5_000
@@ -149,11 +152,16 @@ class History:
         """What the lake holds, filled before; the raw history has the rest, from the lake's last transaction on."""
         with suppress(LakeError):  # another process fills it: as it stands it will do, the rest is read here
             filling.fill(connection, lake, on_progress)
-        root = filling.root_of(connection, lake)
-        files = lake.shop(root, self.shop)
-        self._xid = str(root.cursor.xid) if files is not None else "0"
+        self._xid = "0"
+        try:
+            root = filling.root_of(connection, lake)
+            files = lake.shop(root, self.shop)
+        except StoreError as error:
+            log.warning("the whole raw history is read: %s", error)
+            return
         if files is None:
             return
+        self._xid = str(root.cursor.xid)
         self.webhooks += files.webhooks
         self.unreadable += files.unreadable
         for name in _ASKED:

@@ -14,6 +14,7 @@ from batch import frames, orders, standing, windows
 from batch.history import History
 from events import instants, topics
 from events.programs import Program
+from lake import manifest
 from lake.manifest import Lake
 from runtime.settings import Settings
 
@@ -55,7 +56,7 @@ def main(settings: Settings, shop: str) -> list[str]:
     BatchError for a shop without a program, psycopg.Error when the database fails.
     """
     with frames.connect(settings) as connection:
-        return compare(connection, shop, Lake(settings.lake))
+        return compare(connection, shop, manifest.of(settings))
 
 
 def compare(connection: Connection[Any], shop: str, lake: Lake | None = None) -> list[str]:

@@ -27,7 +27,7 @@ from batch.runs import RunReport
 from batch.times import Times
 from books import dead_letters, imports, unknown_shops
 from events.programs import Program
-from lake.filling import LakeError
+from lake.errors import LakeError
 from runtime import health, metrics
 from runtime.ports import Publisher, PublishError
 from runtime.settings import Settings

@@ -28,10 +28,10 @@ from books import unknown_shops
 from events import instants, keys, topics
 from events.messages import Message
 from events.programs import CutPoints, Program
-from lake import filling, past, reading, rfm
-from lake.filling import LakeError
+from lake import filling, manifest, past, reading, rfm
+from lake.errors import BehindError, LakeError
 from lake.manifest import Lake
-from lake.reading import BehindError, Files
+from lake.reading import Files
 from runtime.ports import Publisher
 from runtime.settings import Settings
 
@@ -99,7 +99,7 @@ def connected(
             settled,
             settings.partitions,
             settings.batch_runs,
-            Lake(settings.lake),
+            manifest.of(settings),
             Gating(settings.batch_gates, despite),
             attempt,
         )

@@ -6,17 +6,17 @@ files that it made. Whoever is killed between two swaps has left files that noth
 last swap ended.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 from psycopg import Connection
 
 from lake import people, refusals, versions
+from lake.errors import LakeError
 from lake.manifest import START, Cursor, Lake, Part, Root, ShopFiles
 from lake.refusals import Refused
 from lake.rows import STREAMS, TABLES, Rows
@@ -52,10 +52,6 @@ _COLUMNS: Final = {
 
 _LOCK: Final = "SELECT pg_try_advisory_lock(hashtextextended('loyalnest lake', 0))"
 _UNLOCK: Final = "SELECT pg_advisory_unlock(hashtextextended('loyalnest lake', 0))"
-
-
-class LakeError(RuntimeError):
-    """The lake cannot be filled just now; the message says why."""
 
 
 @dataclass
@@ -214,12 +210,13 @@ class _Filling:
             self._merge_small(shop, files)
 
     def _derive(self, shop: str, files: ShopFiles) -> None:
-        rows = {name: self._paths(part.path for part in parts) for name, parts in files.tables.items()}
-        told = {name: self._paths(paths) for name, paths in files.told.items()} if files.layers else None
+        rows = {name: self._lake.paths(parts) for name, parts in files.tables.items()}
+        told = {name: self._lake.paths(parts) for name, parts in files.untold().items()} if files.layers else None
         whom, ties = (self._lake.place(kind, shop, self._root.change) for kind in ("customers", "ties"))
         before = None
         if files.customers is not None and files.ties is not None:
-            before = self._lake.folder / files.customers.path, self._lake.folder / files.ties.path
+            known, tied = self._lake.paths([files.customers, files.ties])
+            before = known, tied
             self._gone += [files.customers.path, files.ties.path]
         people.build(whom, ties, rows if told is None else told, before, versions.MEMORY)
         files.customers, files.ties = self._lake.layer(whom), self._lake.layer(ties)
@@ -231,12 +228,9 @@ class _Filling:
         if len(files.layers) > LAYERS or newer > files.layers[0].rows // 2:
             merged, self._root.change = files.layers, self._root.change + 1
             target = self._lake.place("versions", shop, self._root.change)
-            versions.merge(self._paths(layer.path for layer in merged), target)
+            versions.merge(self._lake.paths(merged), target)
             files.layers = [self._lake.layer(target)]
             self._gone += [layer.path for layer in merged]
-
-    def _paths(self, names: Iterable[str]) -> list[Path]:
-        return [self._lake.folder / name for name in names]
 
     def _merge_small(self, shop: str, files: ShopFiles) -> None:
         for name, parts in files.tables.items():

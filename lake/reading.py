@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -11,6 +11,7 @@ from psycopg import Connection
 from events import instants
 from events.programs import Program
 from lake import filling, people, refusals, versions
+from lake.errors import BehindError, StoreError
 from lake.manifest import START, Cursor, Lake, ShopFiles
 from lake.refusals import Refused
 from lake.rows import STREAMS, TABLES, Rows
@@ -26,10 +27,6 @@ SELECT stream, key, value FROM raw_events
 WHERE shop = %s AND stream = ANY(%s) AND xid >= %s::text::xid8 AND (xid, id) > (%s::text::xid8, %s::bigint)
   AND triggered_at <= %s::timestamptz
 LIMIT %s"""
-
-
-class BehindError(RuntimeError):
-    """The lake lacks more than a reader takes in; the message is one sentence, and says what to do."""
 
 
 class Files(NamedTuple):
@@ -53,8 +50,18 @@ class Files(NamedTuple):
 def told_until(connection: Connection[Any], lake: Lake, program: Program, until: int) -> Iterator[Files]:
     """The shop's files for `until` (microseconds), for as long as the block lasts; over an autocommit connection.
 
-    Nothing is written to the lake. BehindError if too much is missing there.
+    Nothing is written to the lake. BehindError if too much is missing there, or if its store does not answer.
     """
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(_told_until(connection, lake, program, until))
+        except StoreError as error:
+            raise BehindError(f"the lake cannot be read: {error}") from error
+        yield found
+
+
+@contextmanager
+def _told_until(connection: Connection[Any], lake: Lake, program: Program, until: int) -> Iterator[Files]:
     shop = program.shop
     root = filling.root_of(connection, lake)
     refused = refusals.of_shop(connection, shop)
@@ -72,17 +79,15 @@ def told_until(connection: Connection[Any], lake: Lake, program: Program, until:
         with tempfile.TemporaryDirectory(prefix="loyalnest-") as folder:
             yield _with(lake, files, Path(folder), newer, refused, edge)
         return
-    paths = [lake.folder / layer.path for layer in files.layers]
-    whom, ties = lake.folder / files.customers.path, lake.folder / files.ties.path
-    rows = {name: [lake.folder / part.path for part in parts] for name, parts in files.tables.items()}
-    yield Files(paths, whom, ties, rows, files.webhooks, files.unreadable, edge, refused.fingerprint)
+    whom, ties, *layers = lake.paths([files.customers, files.ties, *files.layers])
+    rows = {name: lake.paths(parts) for name, parts in files.tables.items()}
+    yield Files(layers, whom, ties, rows, files.webhooks, files.unreadable, edge, refused.fingerprint)
 
 
 def _untold(files: ShopFiles) -> int:
     """Webhooks in files that versions do not tell of yet: somebody fills them, or was killed (one leaves a row or so in
     the table with the most)."""
-    rows = {part.path: part.rows for parts in files.tables.values() for part in parts}
-    return max((sum(rows[path] for path in paths) for paths in files.told.values()), default=0)
+    return max((sum(part.rows for part in parts) for parts in files.untold().values()), default=0)
 
 
 def is_still_all(connection: Connection[Any], shop: str, until: int, edge: str, refused: str) -> bool:
@@ -109,8 +114,8 @@ def _with(
     """The lake's files and those that `newer` makes in a folder: as the next filling will, but there."""
     rows = Rows(files.currency)
     rows.take((stream, value.encode()) for stream, key, value in newer if (stream, key, value) not in refused)
-    told = {name: [lake.folder / path for path in paths] for name, paths in files.told.items()}
-    everything = {name: [lake.folder / part.path for part in parts] for name, parts in files.tables.items()}
+    told = {name: lake.paths(parts) for name, parts in files.untold().items()}
+    everything = {name: lake.paths(parts) for name, parts in files.tables.items()}
     for name in TABLES:
         frame = rows.frame(name)
         if frame.height:
@@ -120,10 +125,11 @@ def _with(
             everything[name].append(path)
     before = None
     if files.customers is not None and files.ties is not None:
-        before = lake.folder / files.customers.path, lake.folder / files.ties.path
+        known, tied = lake.paths([files.customers, files.ties])
+        before = known, tied
     whom, ties, target = folder / "whom.parquet", folder / "ties.parquet", folder / "versions.parquet"
     people.build(whom, ties, told, before, versions.MEMORY)
     versions.build(target, everything, told, whom)
-    layers = [*(lake.folder / layer.path for layer in files.layers), target]
+    layers = [*lake.paths(files.layers), target]
     counts = files.webhooks + rows.webhooks, files.unreadable + rows.unreadable
     return Files(layers, whom, ties, everything, *counts, edge, refused.fingerprint)

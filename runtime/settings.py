@@ -21,6 +21,14 @@ class OperatorSettings(BaseSettings):
     lake_dir: Annotated[
         Path | None, Field(description="where the lake's Parquet files are kept; `lake` in the data folder without")
     ] = None
+    lake_url: Annotated[
+        str | None,
+        Field(
+            pattern="^(s3|gs|az)://[^@?#]+$",
+            description="an object store that holds the lake (s3://bucket/folder, gs://, az://); `lake_dir` then keeps"
+            " copies, and the store's own variables say who may read it",
+        ),
+    ] = None
     analytics_dir: Annotated[
         Path | None, Field(description="where the analysts' files are made; `analytics` in the data folder without")
     ] = None

@@ -25,8 +25,8 @@ from batch.analytics.tables import TABLES, VERSION
 from batch.analytics.words import Table
 from events import instants, money
 from events.programs import Program
-from lake import filling
-from lake.filling import LakeError
+from lake import filling, manifest
+from lake.errors import LakeError
 from lake.manifest import Lake, ShopFiles, settle
 from runtime import duck, patience
 from runtime.settings import Settings
@@ -72,7 +72,7 @@ def main(
         target = settings.analytics_file(shop) if out is None else out
         now = instants.from_datetime(datetime.now(UTC))
         write = None if key is None else partial(addresses.write, settings, shop, key)
-        return make(connection, Lake(settings.lake), shop, target, now, parquet, on_progress, write)
+        return make(connection, manifest.of(settings), shop, target, now, parquet, on_progress, write)
 
 
 def make(

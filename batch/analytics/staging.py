@@ -154,7 +154,7 @@ def of_lake(lake: Lake, files: ShopFiles, program: Program, into: duckdb.DuckDBP
 
 
 def _rows(lake: Lake, files: ShopFiles, name: str) -> str:
-    return duck.select([lake.folder / part.path for part in files.parts(name)], TABLES[name])
+    return duck.select(lake.paths(files.parts(name)), TABLES[name])
 
 
 def merged(lake: Lake, files: ShopFiles) -> pl.DataFrame:
@@ -166,7 +166,7 @@ def merged(lake: Lake, files: ShopFiles) -> pl.DataFrame:
 
 def _orders(lake: Lake, files: ShopFiles, program: Program, folder: Path) -> None:
     states, who = folder / "states.parquet", merged(lake, files)
-    layers = [lake.folder / layer.path for layer in files.layers]
+    layers = lake.paths(files.layers)
     versions.as_of(layers, None).sink_parquet(states, compression="lz4")
     scan = pl.scan_parquet(states)
     count = scan.select(pl.len()).collect().item()

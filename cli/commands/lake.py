@@ -14,16 +14,15 @@ lake_app = typer.Typer(no_args_is_help=True, help="The history as Parquet files,
 
 def _fill(settings: Settings, anew: bool) -> None:
     from batch import frames
-    from lake import filling
-    from lake.manifest import Lake
+    from lake import filling, manifest
 
-    lake = Lake(settings.lake)
+    lake = manifest.of(settings)
     with bar() as progress, frames.connect(settings) as connection:
         task = progress.add_task("filling the lake", total=None)
         found: Any = (filling.rebuild if anew else filling.fill)(
             connection, lake, lambda done: progress.update(task, completed=done)
         )
-    common.out.print(f"{found.webhooks:,} webhooks taken in; {lake.folder}", markup=False)
+    common.out.print(f"{found.webhooks:,} webhooks taken in; {lake.where}", markup=False)
 
 
 @lake_app.command("fill")
@@ -46,9 +45,9 @@ def status(
     data: Data = None,
 ) -> None:
     """Show what the lake holds, a shop a line."""
-    from lake.manifest import Lake
+    from lake import manifest
 
-    lake = Lake(common.read_settings(data=data).lake)
+    lake = manifest.of(common.read_settings(data=data))
     root = lake.root()
     wanted = [common.shop_name(shop)] if shop is not None else sorted(root.lists)
     rows = []
@@ -57,7 +56,7 @@ def status(
         if files is None:
             raise CommandError(f"the lake holds nothing of {name}")
         parts = [part for parts in files.tables.values() for part in parts]
-        size = sum((lake.folder / part.path).stat().st_size for part in parts)
+        size = sum(part.size for part in parts)
         rows.append(
             {
                 "shop": name,

@@ -417,7 +417,8 @@ def _quix_version() -> str:
     names = "('quixstreams', 'confluent-kafka')"
     ask = f"from importlib.metadata import version; print(' on confluent-kafka '.join(map(version, {names})))"
     try:
-        return subprocess.check_output([str(peers.HOME / "bin" / "python"), "-c", ask], text=True).strip()
+        python = peers.HOME / "bench-peers" / "bin" / "python"
+        return subprocess.check_output([str(python), "-c", ask], text=True).strip()
     except (OSError, subprocess.CalledProcessError):
         return "not measured"
 

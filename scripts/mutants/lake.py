@@ -13,14 +13,15 @@ PAST = "tests/integration/test_api_past.py"
 ORACLE = f"{PAST}::test_ten_random_instants_are_what_the_oracle_says"
 KEPT = f"{PAST}::test_what_is_kept_counts_until_something_else_is_true"
 
+STORE = "tests/integration/test_lake_store.py"
 HOLE = f"{LAKE}::test_a_lake_with_a_hole_answers_all_the_same_and_is_mended"
 
 MUTANTS = [
     Mutant(
         "a file that was cut off is whole",
         "lake/manifest.py",
-        "stat().st_size == file.size",
-        "stat().st_size > 0",
+        "all(sizes.get(each.path) == each.size for each in files.every())",
+        "all(sizes.get(each.path, 0) > 0 for each in files.every())",
         (HOLE,),
     ),
     Mutant(
@@ -61,9 +62,30 @@ MUTANTS = [
     Mutant(
         "a file goes while somebody may read it",
         "lake/manifest.py",
-        "        named = {_ROOT, *root.lists.values()}\n",
-        "        named, old = {_ROOT, *root.lists.values()}, -1.0\n",
+        "return self._remove_older(old, self._named(root))",
+        "return self._remove_older(-1.0, self._named(root))",
         (SMALL,),
+    ),
+    Mutant(
+        "a copy that was cut off is the store's file",
+        "lake/manifest.py",
+        "if self._size(each.path) != each.size]",
+        "if self._size(each.path) is None]",
+        (f"{STORE}::test_a_copy_that_was_cut_off_is_fetched_again",),
+    ),
+    Mutant(
+        "an object goes while somebody may read it",
+        "lake/manifest.py",
+        "        staying |= self._named(root) | {_SWEPT}\n",
+        "        staying = self._named(root) | {_SWEPT}\n",
+        (f"{STORE}::test_what_nothing_names_any_more_goes_after_an_hour",),
+    ),
+    Mutant(
+        "what a list names is not sent before it",
+        "lake/manifest.py",
+        "list(threads.map(self._send, self._unsent.intersection(files.paths())))",
+        "list(threads.map(self._send, self._unsent.intersection([])))",
+        (f"{STORE}::test_one_machine_fills_it_and_another_reads_it",),
     ),
     Mutant(
         "of an order the older layer counts too",

@@ -22,9 +22,8 @@ from batch.gates import running as gates
 from batch.history import History
 from events import instants
 from lake import filling, past, reading, rfm, versions
-from lake.filling import LakeError
+from lake.errors import BehindError, LakeError
 from lake.manifest import Lake
-from lake.reading import BehindError
 from lake.rows import TABLES
 from tests import stores
 from tests.integration.test_batch import add_letter, add_program, add_raw
@@ -72,7 +71,7 @@ def versions_are_the_history(connection: Connection[Any], lake: Lake, until: int
     files = lake.shop(lake.root(), stores.SHOP)
     assert files is not None
     assert not files.told
-    found = versions.as_of([lake.folder / layer.path for layer in files.layers], until).collect()
+    found = versions.as_of(lake.paths(files.layers), until).collect()
     assert found.sort("order_id").equals(orders.states(plain).sort("order_id"))
 
 

@@ -132,6 +132,7 @@ class Schedule:
         self._run = run
         self._analytics = analytics
         self._at: dict[str, tuple[Any, ...]] = {}
+        self._ending = False
         #: Why it does not keep up with the programs, in words.
         self.waiting: list[str] = []
         self._scheduler: Any = BackgroundScheduler(
@@ -149,6 +150,7 @@ class Schedule:
 
     def close(self) -> None:
         """Returns when the run under way has ended; those that wait for it do not begin."""
+        self._ending = True
         self._scheduler.remove_all_jobs()
         self._scheduler.shutdown(wait=True)
 
@@ -232,6 +234,8 @@ class Schedule:
     def _again(self, shop: str, attempt: int) -> str:
         """Has a batch that failed tried once more; that, in words."""
         metrics.BATCHES.labels("failed").inc()
+        if self._ending:
+            return " as this process ends; the next one makes up for it"
         if attempt > len(AGAIN):
             return f" for the {attempt}th time"
         minutes = AGAIN[attempt - 1]

@@ -9,7 +9,6 @@ last swap ended.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any, Final
 
 import polars as pl
@@ -20,6 +19,7 @@ from lake.errors import LakeError
 from lake.manifest import START, Cursor, Lake, Part, Root, ShopFiles
 from lake.refusals import Refused
 from lake.rows import STREAMS, TABLES, Rows
+from runtime import columns
 
 #: Webhooks fetched and parsed at a time, and after how many the files are swapped in.
 SLICE: Final = 20_000
@@ -33,14 +33,14 @@ FEW: Final = 8
 LAYERS: Final = 4
 
 _BY_COMMIT: Final = """
-COPY (SELECT xid::text::bigint, id, shop, stream, key, value FROM raw_events
-      WHERE (xid, id) > (%s::text::xid8, %s::bigint) AND xid < %s::text::xid8 AND stream = ANY(%s)
-      ORDER BY xid, id LIMIT %s) TO STDOUT (FORMAT csv)"""
+SELECT xid::text::bigint, id, shop, stream, key, value FROM raw_events
+WHERE (xid, id) > (%s::text::xid8, %s::bigint) AND xid < %s::text::xid8 AND stream = ANY(%s)
+ORDER BY xid, id LIMIT %s"""
 _OF_SHOP: Final = """
-COPY (SELECT xid::text::bigint, id, shop, stream, key, value FROM raw_events
-      WHERE (xid, id) > (%s::text::xid8, %s::bigint) AND xid < %s::text::xid8 AND stream = ANY(%s) AND shop = %s
-        AND (xid, id) <= (%s::text::xid8, %s::bigint)
-      ORDER BY xid, id LIMIT %s) TO STDOUT (FORMAT csv)"""
+SELECT xid::text::bigint, id, shop, stream, key, value FROM raw_events
+WHERE (xid, id) > (%s::text::xid8, %s::bigint) AND xid < %s::text::xid8 AND stream = ANY(%s) AND shop = %s
+  AND (xid, id) <= (%s::text::xid8, %s::bigint)
+ORDER BY xid, id LIMIT %s"""
 _COLUMNS: Final = {
     "xid": pl.Int64,
     "id": pl.Int64,
@@ -246,12 +246,7 @@ class _Filling:
                     self._gone += [part.path for part in small]
 
     def _fetch(self, statement: str, parameters: tuple[Any, ...]) -> pl.DataFrame:
-        buffer = BytesIO()
-        with self._connection.cursor() as cursor, cursor.copy(statement.encode(), parameters) as stream:
-            for block in stream:
-                buffer.write(block)
-        buffer.seek(0)
-        return pl.read_csv(buffer, has_header=False, schema=_COLUMNS, raise_if_empty=False)
+        return columns.fetch(self._connection, statement, parameters, _COLUMNS)
 
 
 def _texts(at: Cursor) -> tuple[str, int]:

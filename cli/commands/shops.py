@@ -168,7 +168,7 @@ def list_shops(as_json: AsJson = False, database: Database = None, data: Data = 
             "shop": row["shop"],
             "currency": row["currency"],
             "zone": row["zone"],
-            "batch at": row["batch_at"] or "never",
+            "batch": _when(row),
             "customers": f"{row['customers']:,}",
             "points": f"{row['points']:,}",
             "refunds": row["refunds"],
@@ -179,13 +179,22 @@ def list_shops(as_json: AsJson = False, database: Database = None, data: Data = 
     show.rows(shown, numbers=("customers", "points"))
 
 
+def _when(row: dict[str, Any]) -> str:
+    """When its batch runs, by its zone's clocks."""
+    if row["batch_at"] is None:
+        return "never"
+    if row["batch_every"] is not None:
+        return f"every {row['batch_every']} min from {row['batch_at']}"
+    return " ".join(filter(None, (row["batch_weekday"], row["batch_at"])))
+
+
 def _shop(shop: str, program: dict[str, Any], customers: int, points: int) -> dict[str, Any]:
     """A row of the list. The policy is the one that holds just now."""
     found = Program.model_validate(program)
     policy = Policies(found).at(instants.from_datetime(datetime.now(UTC)))
     return {
         "shop": shop,
-        **found.model_dump(include={"currency", "zone", "batch_at"}),
+        **found.model_dump(include={"currency", "zone", "batch_at", "batch_weekday", "batch_every"}),
         "customers": customers,
         "points": points,
         **policy.model_dump(include={"refunds", "taxes"}),

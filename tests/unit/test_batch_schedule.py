@@ -17,6 +17,7 @@ from batch.schedule import Schedule
 from batch.times import Times
 from events.messages import Message
 from events.programs import Program
+from runtime import patience
 from runtime.ports import PublishError
 from runtime.settings import Settings
 from tests.support import WellPublisher
@@ -166,6 +167,26 @@ def test_a_failed_batch_is_tried_again_later_each_time(caplog: pytest.LogCapture
         assert "failed for the 4th time" in caplog.text
     finally:
         made.close()
+
+
+def test_what_the_end_breaks_off_is_not_said_to_be_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    begun, ending = threading.Event(), threading.Event()
+
+    def fail(shop: str, as_of: datetime, attempt: int) -> Any:
+        begun.set()
+        assert ending.wait(10)
+        raise frames.BatchError("the worker is gone")
+
+    made = Schedule(UNUSED, fail)
+    made.start()
+    made.follow([program("a", announced_at=datetime.now(UTC) - timedelta(days=30))])
+    assert begun.wait(10)
+    closing = threading.Thread(target=made.close)
+    closing.start()
+    assert patience.until(lambda: made._ending, 10, every=0.01)
+    ending.set()
+    closing.join(10)
+    assert "failed as this process ends; the next one makes up for it: the worker is gone" in caplog.text
 
 
 def test_what_a_gate_stopped_is_not_tried_again(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from cli import main as cli
-from cli.commands import common
+from cli.commands import common, shops
 
 RUN = CliRunner()
 
@@ -138,3 +138,17 @@ def test_a_shop_has_a_short_name() -> None:
 )
 def test_an_instant_is_a_date_or_has_an_offset(text: str, means: str) -> None:
     assert common.instant(text).isoformat() == means
+
+
+@pytest.mark.parametrize(
+    ("schedule", "shown"),
+    [
+        ({"batch_at": None}, "never"),
+        ({"batch_at": "01:00"}, "01:00"),
+        ({"batch_at": "01:00", "batch_weekday": "monday"}, "monday 01:00"),
+        ({"batch_at": "00:15", "batch_every": 60}, "every 60 min from 00:15"),
+    ],
+)
+def test_a_shops_list_says_when_its_batch_runs(schedule: dict[str, Any], shown: str) -> None:
+    row = {"batch_weekday": None, "batch_every": None, **schedule}
+    assert shops._when(row) == shown

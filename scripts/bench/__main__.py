@@ -7,10 +7,10 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import confluent_kafka
 import psutil
@@ -56,6 +56,7 @@ class Options(NamedTuple):
     usual: int  # orders that others work out as well; 0: not asked
     quix: bool
     output: Path | None
+    only: Sequence[str] = ()  # names of SECTIONS; none: all of them
 
 
 RATE = 100.0
@@ -369,7 +370,7 @@ def _state(found: alone.Alone) -> str:
     )
 
 
-def where(options: Options) -> Section:
+def where(_: World, options: Options) -> Section:
     say("where the folds' time goes")
     orders = min(options.orders, 20_000)
     found = folds.profile(list(data.orders(orders, orders // 5)))
@@ -423,20 +424,25 @@ def _quix_version() -> str:
         return "not measured"
 
 
+#: What is measured, in the document's order, by the names that --only takes.
+SECTIONS: Final[dict[str, Callable[[World, Options], Section]]] = {
+    "orders": orders_a_second,
+    "webhooks": webhooks,
+    "delays": delays,
+    "embedded": first_try,
+    "past": store_with_a_past,
+    "lake": large_shop,
+    "csv": csv_of_a_large_shop,
+    "usual": usual_ways,
+    "parts": parts,
+    "where": where,
+}
+
+
 def measure(options: Options) -> str:
+    wanted = options.only or [name for name in SECTIONS if name != "usual" or options.usual]
     with world() as place:
-        sections = [
-            orders_a_second(place, options),
-            webhooks(place, options),
-            delays(place, options),
-            first_try(place, options),
-            store_with_a_past(place, options),
-            large_shop(place, options),
-            csv_of_a_large_shop(place, options),
-            *([usual_ways(place, options)] if options.usual else []),
-            parts(place, options),
-            where(options),
-        ]
+        sections = [made(place, options) for name, made in SECTIONS.items() if name in wanted]
         facts = machine(place)
     floors = [floor for section in sections for floor in section.floors]
     return report.document(facts, floors, [(section.title, section.text) for section in sections])
@@ -451,15 +457,17 @@ def read_options(words: Sequence[str] | None = None) -> Options:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant")
     parser.add_argument("--quick", action="store_true", help="everything small, to see that it works")
     parser.add_argument("--without-peers", action="store_true", help="leave out who is installed apart")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=[], help="these sections; no file is written")
     parser.add_argument("--output", type=Path, help="the file to write; docs/benchmarks.md, and none with --quick")
     found = parser.parse_args(words)
     peers_too = not found.without_peers
+    only = tuple(found.only)
     if found.quick:
-        return Options(500, 1, 200, 100, 1.0, 1000, 2000, 3000, 2000 * peers_too, peers_too, found.output)
-    output = found.output or ROOT / "docs" / "benchmarks.md"
+        return Options(500, 1, 200, 100, 1.0, 1000, 2000, 3000, 2000 * peers_too, peers_too, found.output, only)
+    output = found.output or (None if only else ROOT / "docs" / "benchmarks.md")
     return Options(
         *(found.orders, found.rounds, 50_000, 20_000, 30.0, found.past, found.lake, found.exported),
-        *(1_000_000 * peers_too, peers_too, output),
+        *(1_000_000 * peers_too, peers_too, output, only),
     )
 
 

@@ -14,15 +14,14 @@ PAID_ONCE = COUNTING | {"refunded"}
 KNOWN_STATUSES = PAID_ONCE | {"pending", "authorized", "voided", "expired"}
 
 
-class Snapshot(TypedDict):
-    """One order as one webhook described it.
+class Terms(TypedDict):
+    """What one webhook says of one order.
 
     Amounts are minor units of the shop's currency, instants microseconds. `base` is the goods' value after the
     refunds that the snapshot itself knows of; `gift` what of it is gift cards, `tax` what tax; `gross` the goods' value
     before any refund, without gift cards, `gross_tax` the tax in that. Where prices hold no tax both are 0.
     """
 
-    key: list[Any]  # [updated_at, triggered_at, webhook_id, sha256's first 16 hex digits]: a total order
     customer: str | None  # by id, else by address
     status: str
     test: bool
@@ -34,6 +33,12 @@ class Snapshot(TypedDict):
     gross: int
     gross_tax: int
     refund_ids: list[str] | None  # None: the payload had no such field
+
+
+class Snapshot(Terms):
+    """One order as one webhook described it, with its place among all that did."""
+
+    key: list[Any]  # [updated_at, triggered_at, webhook_id, sha256's first 16 hex digits]: a total order
 
 
 class Line(NamedTuple):
@@ -276,6 +281,19 @@ def claim(payload: dict[str, Any]) -> tuple[str, str] | None:
 def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refund]]:
     """The order's snapshot and the refunds it carries; BadEvent for what cannot be an order of this shop."""
     payload = webhook.payload
+    found, refunds = terms(webhook.topic, payload, currency)
+    key = [
+        instants.parse(payload["updated_at" if payload.get("updated_at") is not None else "created_at"]),
+        webhook.triggered_at,
+        webhook.webhook_id,
+        # One delivery that came twice was sealed twice, each time to other bytes: it is the same all the same.
+        codec.digest({name: value for name, value in payload.items() if name not in ("contact", "consent")})[:16],
+    ]
+    return {"key": key, **found}, refunds
+
+
+def terms(topic: str, payload: dict[str, Any], currency: str) -> tuple[Terms, dict[str, Refund]]:
+    """What an order's webhook says, and the refunds it carries; BadEvent for what cannot be an order of this shop."""
     if (payload.get("currency") or currency) != currency:
         raise BadEvent("other_currency", f"an order not in the shop's {currency}")
     created_at = instants.parse(payload.get("created_at"))
@@ -283,7 +301,6 @@ def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refun
     cancelled_at = payload.get("cancelled_at")
     if cancelled_at is not None:
         instants.parse(cancelled_at)
-    updated_at = payload.get("updated_at")
     status = payload.get("financial_status")
     if status is not None and not isinstance(status, str):
         raise BadEvent("wrong_type", "financial_status is not text")
@@ -302,18 +319,13 @@ def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refun
         _not_negative(current, "current_subtotal_price")
     _not_negative(subtotal, "subtotal_price")
     tax, gross_tax = _taxes(payload, currency, base, subtotal, list(refunds.values()))
+    if payload.get("updated_at") is not None:
+        instants.parse(payload["updated_at"])
     return {
-        "key": [
-            instants.parse(updated_at) if updated_at is not None else created_at,
-            webhook.triggered_at,
-            webhook.webhook_id,
-            # One delivery that came twice was sealed twice, each time to other bytes: it is the same all the same.
-            codec.digest({name: value for name, value in payload.items() if name not in ("contact", "consent")})[:16],
-        ],
         "customer": owner(payload),
         "status": (status or "unknown").lower(),
         "test": _flag(payload, "test"),
-        "cancelled": webhook.topic == "orders/cancelled" or cancelled_at is not None,
+        "cancelled": topic == "orders/cancelled" or cancelled_at is not None,
         "processed_at": instants.parse(processed_at) if processed_at is not None else created_at,
         "base": base,
         "gift": gift_now,

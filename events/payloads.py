@@ -51,10 +51,8 @@ _ABSENT: Final = object()
 
 
 def _fits(leaf: Leaf, value: Any) -> bool:
-    """Whether a value is of its leaf's type as it stands."""
+    """Whether a value that is no text is of its leaf's type as it stands."""
     kind = value.__class__
-    if kind is str:
-        return leaf.matches(value) is not None
     if kind is int:
         return leaf.whole and -(1 << 63) <= value < 1 << 63
     return kind is bool and leaf.boolean
@@ -89,14 +87,15 @@ def _pick(spec: Any, value: Any, path: str) -> Any:
     if not isinstance(value, dict):
         raise BadEvent("wrong_type", f"{path} is a {type(value).__name__}, not an object")
     small = {}
+    told = value.get
     for name, inner in spec.items():
-        found = value.get(name, _ABSENT)
+        found = told(name, _ABSENT)
         if found is _ABSENT:
             continue
         if found is not None:
             if inner.__class__ is not Leaf:
                 found = _pick(inner, found, f"{path}.{name}")
-            elif not _fits(inner, found):
+            elif inner.matches(found) is None if found.__class__ is str else not _fits(inner, found):
                 found = _decimal(inner, found, f"{path}.{name}")
             if found is _UNFIT:
                 continue

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from events import envelopes, instants, keys, orders
-from events.envelopes import Opened, Webhook
+from events.envelopes import Opened
 from events.errors import BadEvent
-from events.orders import Snapshot
+from events.orders import Terms
 from events.webhook_topics import TOPICS, Kind
 from imports.items import Item, Problem
 
@@ -18,7 +18,7 @@ class Judged(NamedTuple):
 
     item: Item
     opened: Opened
-    order: Snapshot | None
+    order: Terms | None
 
 
 def judge(item: Item, shop: str, currency: str) -> Judged | Problem:
@@ -38,8 +38,7 @@ def _judged(item: Item, shop: str, currency: str) -> Judged:
             if small.get(name) is not None:
                 instants.parse(small[name])
         return Judged(item, opened, None)
-    webhook = Webhook(item.topic, shop, item.webhook_id, item.triggered_at, item.triggered_at, small)
-    return Judged(item, opened, orders.snapshot(webhook, currency)[0])
+    return Judged(item, opened, orders.terms(item.topic, small, currency)[0])
 
 
 @dataclass

@@ -109,8 +109,8 @@ MUTANTS = [
     Mutant(
         "a currency that is not the shop's comes in",
         "imports/judging.py",
-        "orders.snapshot(webhook, currency)[0]",
-        'orders.snapshot(webhook, small.get("currency") or currency)[0]',
+        "orders.terms(item.topic, small, currency)[0]",
+        'orders.terms(item.topic, small, small.get("currency") or currency)[0]',
         (BULK, EXPORT),
     ),
     Mutant(

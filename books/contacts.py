@@ -4,7 +4,7 @@ Address and consent are sealed apart, for each is joined by itself, and whoever 
 customers who are one person are joined here, where they are opened: each row keeps what was told of it alone.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -13,48 +13,55 @@ from psycopg.rows import tuple_row
 
 from books import persons
 from books.sealed import VaultError
-from books.vault import Vault
+from books.vault import Sealer, Vault
 from events import instants, keys, payloads
 from events.contacts import SUBSCRIBED, Account, joined
-from events.envelopes import Opened
+from events.envelopes import Opened, Personal, personal
 from events.payloads import Contact
 from events.webhook_topics import TELLING, TOPICS, Kind
 
 
-async def owner(vault: Vault, shop: str, topic: str, opened: Opened) -> str | None:
-    """With whose key what a webhook told is sealed; None where it told nothing, or nobody is to have it.
-
-    A customer's own is with theirs, an order's with its customer's, or without one with that of whoever is known by the
-    address alone.
-    """
-    kind, told = TOPICS[topic].kind, opened.told
-    if kind not in TELLING or (told.email is None and told.consent is None):
-        return None
-    if kind is not Kind.SNAPSHOT and opened.key is not None:
-        return keys.split(opened.key)[1]
-    customer_id = (opened.payload.get("customer") or {}).get("id")
-    if customer_id is not None:
-        return keys.resource_id(customer_id)
-    return None if told.email is None else await vault.address(shop, told.email)
-
-
 async def seal(vault: Vault, shop: str, topic: str, opened: Opened) -> str:
-    """Puts into the payload what it told: `contact` and `consent`, sealed, and `address`, the keyed id of the e-mail.
+    """Puts into the payload what it told, as `sealed` has it. The answer is the webhook's Kafka key."""
+    [(key, fields)] = await sealed(vault, shop, [personal(topic, opened)])
+    opened.payload.update(fields)
+    return key
 
-    A `contact` of null says that there is no address any more. The answer is the webhook's Kafka key.
+
+async def sealed(vault: Vault, shop: str, asked: Sequence[Personal]) -> list[tuple[str, dict[str, Any]]]:
+    """Of each webhook its Kafka key, and what goes into its payload of what it told.
+
+    That is `contact` and `consent`, sealed, and `address`, the keyed id of the e-mail. A `contact` of null says that
+    there is no address any more. All are sealed with the customer's key, or without one with that of whoever is known
+    by the address alone; null is what nobody is to have. Few statements for all.
     """
-    told, payload = opened.told, opened.payload
-    if TOPICS[topic].kind in TELLING:
-        whose = await owner(vault, shop, topic, opened)
-        if told.email is not None:
-            payload["address"] = await vault.address(shop, told.email)
-        if told.email is not None or told.removed:
-            payload["contact"] = told.email and whose and await vault.seal(shop, whose, Contact(told.email, None))
-        if told.consent is not None:
-            payload["consent"] = whose and await vault.seal(shop, whose, Contact(None, told.consent))
-            if told.consent_at is not None:
-                payload["consent_at"] = told.consent_at
-    return opened.key or payloads.key_of(topic, shop, payload)
+    telling = {at: each for at, each in enumerate(asked) if TOPICS[each.topic].kind in TELLING}
+    emails = {at: each.told.email for at, each in telling.items() if each.told.email is not None}
+    addresses = await vault.addresses(shop, emails)
+    owners = {at: each.customer_id or addresses.get(at) for at, each in telling.items()}
+    sealer = await vault.sealer(shop, {whose for at, whose in owners.items() if whose and _tells(asked[at])})
+    found = []
+    for at, each in enumerate(asked):
+        fields = _fields(sealer, each.told, owners[at], addresses.get(at)) if at in telling else {}
+        found.append((each.key or payloads.key_of(each.topic, shop, fields), fields))
+    return found
+
+
+def _tells(each: Personal) -> bool:
+    return each.told.email is not None or each.told.consent is not None
+
+
+def _fields(sealer: Sealer, told: payloads.Told, whose: str | None, address: str | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if told.email is not None:
+        fields["address"] = address
+    if told.email is not None or told.removed:
+        fields["contact"] = told.email and whose and sealer.seal(whose, Contact(told.email, None))
+    if told.consent is not None:
+        fields["consent"] = whose and sealer.seal(whose, Contact(None, told.consent))
+        if told.consent_at is not None:
+            fields["consent_at"] = told.consent_at
+    return fields
 
 
 async def take(vault: Vault, shop: str, topic: str, opened: Opened, at: datetime) -> str:

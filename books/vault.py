@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -102,12 +102,19 @@ ON CONFLICT (shop, customer_id) DO NOTHING RETURNING shop, customer_id, wrapped
 #: Whose key it is: shop and customer.
 _Name = tuple[str, str]
 
+#: By whatever name a caller has for what it asks.
+K = TypeVar("K")
+
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
 
 def address_id(key: bytes, email: str) -> str:
     """The id of a customer known by their address alone: `mail-` and 128 bits, which nobody finds without the key."""
     return f"mail-{hmac.digest(key, normalised(email).encode(), 'sha256')[:16].hex()}"
+
+
+def _plain(contact: Contact) -> bytes:
+    return orjson.dumps(tuple(contact))
 
 
 # --- the store ---
@@ -119,6 +126,27 @@ class _Known(NamedTuple):
     until: float
     key: bytes
     cipher: AESGCM
+
+
+class Sealer:
+    """Seals for some customers of one shop, whose keys are at hand (Vault.sealer)."""
+
+    def __init__(self, shop: str, keys: Mapping[str, _Known | None]) -> None:
+        self._shop = shop
+        self._keys = keys
+
+    def seal(self, customer_id: str, contact: Contact) -> str | None:
+        """As Vault.seal, for one of these customers."""
+        known = self._keys[customer_id]
+        return None if known is None else seal_bytes(known.cipher, self._shop, customer_id, _plain(contact))
+
+
+class _Round:
+    """Keys that are read together."""
+
+    def __init__(self) -> None:
+        self.names: set[_Name] = set()
+        self.found: asyncio.Future[dict[_Name, _Known | VaultError | None]] = asyncio.get_running_loop().create_future()
 
 
 class Vault:
@@ -141,7 +169,7 @@ class Vault:
         self._seconds = seconds
         self._clock = clock
         self._keys: OrderedDict[_Name, _Known] = OrderedDict()
-        self._asked: dict[_Name, asyncio.Future[_Known | None]] = {}
+        self._next: _Round | None = None
         self._reading: asyncio.Task[None] | None = None
 
     async def seal(self, shop: str, customer_id: str, contact: Contact) -> str | None:
@@ -150,26 +178,25 @@ class Vault:
         For up to KEY_SECONDS after another process destroyed the key this may still seal: with the destroyed
         key, so that nobody can read it.
         """
-        return await self._seal(shop, customer_id, orjson.dumps(tuple(contact)))
+        return await self._seal(shop, customer_id, _plain(contact))
 
     async def address(self, shop: str, email: str) -> str | None:
         """The id of whoever is known by this address alone, under a key of the shop; None if that is destroyed."""
         known = await self._key(shop, ADDRESSES)
         return None if known is None else address_id(known.key, email)
 
-    async def addresses(self, shop: str, emails: Mapping[str, str]) -> dict[str, str]:
+    async def addresses(self, shop: str, emails: Mapping[K, str]) -> dict[K, str]:
         """As `address`, of many, by whatever name the caller has for each; none if that key is destroyed."""
         known = await self._key(shop, ADDRESSES) if emails else None
         return {} if known is None else {name: address_id(known.key, email) for name, email in emails.items()}
 
-    async def prepare(self, shop: str, customer_ids: Collection[str]) -> None:
-        """Has many customers' keys at hand for `seal`, made where there are none: a statement or two for all.
-
-        At most `remembered` of them; destroyed ones are left out.
+    async def sealer(self, shop: str, customer_ids: Collection[str]) -> Sealer:
+        """What seals for many customers, as `seal` does: their keys are made where there are none, by a statement or
+        two for all.
         """
-        names = [(shop, each) for each in customer_ids]
-        for found in await self._ask([each for each in names if self._remembers(each) is None]):
-            found.result()
+        keys = {each: self._remembers((shop, each)) for each in customer_ids}
+        found = await self._ask([(shop, each) for each, known in keys.items() if known is None])
+        return Sealer(shop, keys | {customer_id: known for (_, customer_id), known in found.items()})
 
     def connection(self) -> AbstractAsyncContextManager[AsyncConnection[Any]]:
         """A connection of the pool's, for what is asked beside the keys."""
@@ -236,49 +263,55 @@ class Vault:
     async def _key(self, shop: str, customer_id: str) -> _Known | None:
         """The key to seal or hash with, made on first use; None if it has been destroyed."""
         name = (shop, customer_id)
-        return self._remembers(name) or (await self._ask([name]))[0].result()
+        return self._remembers(name) or (await self._ask([name]))[name]
 
     def _remembers(self, name: _Name) -> _Known | None:
         known = self._keys.get(name)
         return known if known is not None and known.until > self._clock() else None
 
-    async def _ask(self, names: Sequence[_Name]) -> list[asyncio.Future[_Known | None]]:
+    async def _ask(self, names: Sequence[_Name]) -> dict[_Name, _Known | None]:
         """Keys from the table; what is asked for while it is being read is read together, next."""
         if not names:
-            return []
-        loop = asyncio.get_running_loop()
-        for name in names:
-            if name not in self._asked:
-                self._asked[name] = loop.create_future()
-        asked = [self._asked[name] for name in names]
+            return {}
+        if self._next is None:
+            self._next = _Round()
+        asked = self._next
+        asked.names.update(names)
         if self._reading is None:
-            self._reading = loop.create_task(self._read_asked())
-        await asyncio.wait(asked)  # not gathered: whoever is cancelled must not cancel what others wait for
-        return asked
+            self._reading = asyncio.get_running_loop().create_task(self._read_asked())
+        await asyncio.wait(
+            [asked.found]
+        )  # not awaited itself: whoever is cancelled must not cancel what others wait for
+        answer = asked.found.result()
+        found: dict[_Name, _Known | None] = {}
+        for name in names:
+            known = answer[name]
+            if isinstance(known, VaultError):
+                raise known
+            found[name] = known
+        return found
 
     async def _read_asked(self) -> None:
         try:
-            while self._asked:
-                asked, self._asked = self._asked, {}
+            while (asked := self._next) is not None:
+                self._next = None
                 try:
-                    stored = await self._stored_or_made(sorted(asked))
+                    stored = await self._stored_or_made(sorted(asked.names))
                 except Exception as error:
-                    for future in asked.values():
-                        future.set_exception(error)
-                    continue
-                for name, future in asked.items():
-                    try:
-                        future.set_result(self._remember(name, stored[name]))
-                    except VaultError as error:
-                        future.set_exception(error)
+                    asked.found.set_exception(error)
+                else:
+                    asked.found.set_result({name: self._remember(name, stored[name]) for name in asked.names})
         finally:
             self._reading = None
 
-    def _remember(self, name: _Name, wrapped: bytes | None) -> _Known | None:
+    def _remember(self, name: _Name, wrapped: bytes | None) -> _Known | VaultError | None:
         if wrapped is None:
             self._keys.pop(name, None)
             return None
-        key = self._masters.unwrap(*name, wrapped)
+        try:
+            key = self._masters.unwrap(*name, wrapped)
+        except VaultError as error:  # told to those who asked for this one
+            return error
         known = self._keys[name] = _Known(self._clock() + self._seconds, key, AESGCM(key))
         self._keys.move_to_end(name)
         if len(self._keys) > self._remembered:
@@ -292,13 +325,13 @@ class Vault:
         """
         stored: dict[_Name, bytes | None] = {}
         async with self._pool.connection() as connection:
-            cursor = connection.cursor(row_factory=tuple_row)
+            cursor = connection.cursor(row_factory=tuple_row, binary=True)
             for _ in range(3):  # a row may be made, or let go with its shop's bodies, between two statements
                 missing = [name for name in names if name not in stored]
                 if not missing:
                     return stored
                 await cursor.execute(_FIND, [list(column) for column in zip(*missing, strict=True)])
-                stored |= {(shop, ident): wrapped and bytes(wrapped) async for shop, ident, wrapped in cursor}
+                stored |= {(shop, ident): wrapped for shop, ident, wrapped in await cursor.fetchall()}
                 made = [
                     (*name, self._masters.wrap(*name, AESGCM.generate_key(256)))
                     for name in missing
@@ -306,7 +339,7 @@ class Vault:
                 ]
                 if made:
                     await cursor.execute(_ADD, [list(column) for column in zip(*made, strict=True)])
-                    stored |= {(shop, ident): bytes(wrapped) async for shop, ident, wrapped in cursor}
+                    stored |= {(shop, ident): wrapped for shop, ident, wrapped in await cursor.fetchall()}
         if len(stored) == len(names):
             return stored
         raise VaultError("a customer's key could not be made")

@@ -21,6 +21,14 @@ def dumps(value: Any) -> bytes:
     return orjson.dumps(value)
 
 
+def joined(data: bytes, more: dict[str, Any]) -> bytes:
+    """A JSON object as `dumps` writes it, with more fields at its end."""
+    if not more:
+        return data
+    rest = orjson.dumps(more)
+    return rest if data == b"{}" else data[:-1] + b"," + rest[1:]
+
+
 def loads(data: bytes) -> Any:
     """The value of a JSON text; BadEvent if it is none."""
     try:

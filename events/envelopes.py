@@ -77,6 +77,30 @@ class Opened(NamedTuple):
     told: payloads.Told
 
 
+class Personal(NamedTuple):
+    """What a webhook told of somebody, and who that is.
+
+    `key` as of Opened; `customer_id` is with whose key it is sealed: None of whoever is known by the address alone.
+    """
+
+    topic: str
+    key: str | None
+    customer_id: str | None
+    told: payloads.Told
+
+
+def personal(topic: str, found: Opened) -> Personal:
+    """What is to be sealed of a webhook: a customer's own with their key, an order's with its customer's."""
+    told, customer_id = found.told, None
+    kind = webhook_topics.TOPICS[topic].kind
+    if kind in webhook_topics.TELLING and (told.email is not None or told.consent is not None):
+        if kind is not Kind.SNAPSHOT and found.key is not None:
+            customer_id = keys.split(found.key)[1]
+        elif (named := (found.payload.get("customer") or {}).get("id")) is not None:
+            customer_id = keys.resource_id(named)
+    return Personal(topic, found.key, customer_id, told)
+
+
 def of_body(topic: str, shop: str, body: bytes, *, page: bool = True) -> Opened:
     """A body as Shopify sent it; `page` as in payloads.check. BadEvent, UnusedTopic as `envelope`."""
     try:

@@ -20,7 +20,7 @@ from psycopg import AsyncConnection
 from books import contacts
 from books import imports as book
 from books.vault import Vault
-from events import codec, instants
+from events import instants
 from events.messages import Message
 from events.webhook_topics import TOPICS, Kind
 from imports import files, making
@@ -83,7 +83,7 @@ class Tally:
                 self.rejected += 1
                 if len(self.problems) < book.PROBLEMS_KEPT:
                     self.problems.append((each.line, each.reason))
-            elif TOPICS[each.topic].kind is Kind.SNAPSHOT:
+            elif TOPICS[each.personal.topic].kind is Kind.SNAPSHOT:
                 self.orders += 1
             else:
                 self.customers += 1
@@ -134,13 +134,13 @@ class Bringing:
             lines = await asyncio.to_thread(reader.scan)
             await book.begin(connection, found.id, reader.form, lines, datetime.now(UTC))
             tally = Tally.of(found)
-            maker = Maker(reader, self.shop, self.currency)
+            maker = Maker(reader, self.shop, self.currency, since)
             with ExitStack() as stack:
                 make = _here(maker)
                 if lines > making.SMALL:
                     executor = stack.enter_context(making.processes(maker))
                     make = _elsewhere(executor)
-                await self._pass(connection, found, maker, make, tally, lines, instants.text(since))
+                await self._pass(connection, found, maker, make, tally, lines)
             await book.move(connection, found.id, tally.progress(reader.notes.counts))
         except (asyncio.CancelledError, ForgottenError):
             raise  # the process is ending: it stays `running`, and goes on at the next start; or the book is right
@@ -159,7 +159,6 @@ class Bringing:
         make: "Make",
         tally: Tally,
         lines: int,
-        received_at: str,
     ) -> None:
         cut = making.batches(maker.reader, self.batch, tally.position)
         noted = monotonic()
@@ -169,7 +168,7 @@ class Bringing:
                     raise ImportingError(why)
                 await _still_there(connection, found)
                 made = [each for each in batch if isinstance(each, Made)]
-                await self._publish(connection, found, await self._sealed(made, received_at))
+                await self._publish(connection, found, await self._sealed(made))
                 self.rejected([each for each in batch if isinstance(each, Problem)])
                 tally.add(batch)
                 tally.notes += noticed
@@ -193,25 +192,13 @@ class Bringing:
                 self.pace.sent(part)
             at += len(part)
 
-    async def _sealed(self, made: list[Made], received_at: str) -> list[Message]:
+    async def _sealed(self, made: list[Made]) -> list[Message]:
         """As messages, e-mail and consent sealed."""
-        owners = [await contacts.owner(self.vault, self.shop, each.topic, each.opened) for each in made]
-        await self.vault.prepare(self.shop, {owner for owner in owners if owner is not None})
-        messages = []
-        for each in made:
-            key = await contacts.seal(self.vault, self.shop, each.topic, each.opened)
-            envelope = {
-                "topic": each.topic,
-                "shop": self.shop,
-                "webhook_id": each.webhook_id,
-                "event_id": None,
-                "api_version": None,
-                "triggered_at": instants.text(each.triggered_at),
-                "received_at": received_at,
-                "payload": each.opened.payload,
-            }
-            messages.append(Message(TOPICS[each.topic].stream, key, codec.dumps(envelope)))
-        return messages
+        found = await contacts.sealed(self.vault, self.shop, [each.personal for each in made])
+        return [
+            Message(TOPICS[each.personal.topic].stream, key, each.sealed(fields))
+            for each, (key, fields) in zip(made, found, strict=True)
+        ]
 
 
 Make = Callable[[list[Any]], "asyncio.Future[tuple[Batch, Counter[str]]]"]

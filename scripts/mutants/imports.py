@@ -23,8 +23,8 @@ MUTANTS = [
     Mutant(
         "received when it is published",
         "imports/importing.py",
-        '                "received_at": received_at,\n',
-        '                "received_at": instants.text(instants.from_datetime(datetime.now(UTC))),\n',
+        "Maker(reader, self.shop, self.currency, since)",
+        "Maker(reader, self.shop, self.currency, instants.from_datetime(datetime.now(UTC)))",
         (BRINGING,),
     ),
     Mutant(

@@ -7,8 +7,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 import psycopg
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -42,26 +43,45 @@ class _Reports:
     def __init__(self, count: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._left = count
+        self._durable: Counter[str] = Counter()
         self._error: str | None = None
         self._lock = threading.Lock()
         self.all_in: asyncio.Future[None] = self._loop.create_future()
 
-    def add(self, error: str | None) -> None:
+    def add(self, topic: str, error: str | None) -> None:
         with self._lock:
             self._left -= 1
-            self._error = self._error or error
+            if error is None:
+                self._durable[topic] += 1
+            else:
+                self._error = self._error or error
             if self._left:
                 return
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._settle)
 
     def _settle(self) -> None:
+        _published(self._durable)
         if self.all_in.done():
             return  # the caller was cancelled
         if self._error is None:
             self.all_in.set_result(None)
         else:
             self.all_in.set_exception(PublishError(self._error))
+
+
+def _published(counts: Counter[str]) -> None:
+    for topic, count in counts.items():
+        metrics.PUBLISHED.labels(topic).inc(count)
+
+
+class _Way(NamedTuple):
+    """How messages of one call go to one topic: its name on the broker, and what is told of each of them."""
+
+    name: str
+    delivered: Callable[[KafkaError | None, Any], None]
+    refused: Callable[[KafkaError | None, Any], None]
+    reports: _Reports
 
 
 class _Waiting:
@@ -114,8 +134,15 @@ class KafkaPublisher:
         if not messages:
             return
         reports = _Reports(len(messages))
+        ways = {topic: self._way(topic, reports) for topic in {message.topic for message in messages}}
         for message in messages:
-            await self._produce(message, reports)
+            deadline = 0.0
+            while not self._queued(message, ways[message.topic]):
+                deadline = deadline or time.monotonic() + FULL_SECONDS
+                if time.monotonic() > deadline:
+                    ways[message.topic].refused(KafkaError(KafkaError._QUEUE_FULL), None)
+                    break
+                await asyncio.sleep(0.01)
         await reports.all_in
 
     def failed(self) -> str | None:
@@ -128,44 +155,39 @@ class KafkaPublisher:
             return False
         return await asyncio.to_thread(kafka.answers, self._producer, self._topic(topics.ORDERS))
 
-    async def _produce(self, message: Message, reports: _Reports) -> None:
+    def _way(self, topic: str, reports: _Reports) -> _Way:
+        """What is the same for all messages of a call that go to one topic."""
+
         def delivered(error: KafkaError | None, _: Any) -> None:
             self._waiting.reported()
             refused(error, None)
 
         def refused(error: KafkaError | None, _: Any) -> None:
-            self._note(message.topic, error)
-            reports.add(None if error is None else f"{message.topic}: {error.str()}")
+            if error is None:
+                reports.add(topic, None)
+                return
+            metrics.PUBLISH_ERRORS.labels(topic, error.name()).inc()
+            self._heard(error)
+            reports.add(topic, f"{topic}: {error.str()}")
 
-        deadline = time.monotonic() + FULL_SECONDS
-        while True:
-            if self._fatal is not None or self._closed.is_set():
-                reports.add(self._fatal or "the publisher is closed")
-                return
-            self._waiting.sent()
-            try:
-                name, key = self._topic(message.topic), message.key.encode()
-                where = {} if message.partition is None else {"partition": message.partition}
-                self._producer.produce(name, message.value, key, on_delivery=delivered, **where)
-            except BufferError:
-                self._waiting.taken_back()
-                if time.monotonic() > deadline:
-                    refused(KafkaError(KafkaError._QUEUE_FULL), None)
-                    return
-                await asyncio.sleep(0.01)
-            except KafkaException as error:  # refused at once: too large, say
-                self._waiting.taken_back()
-                refused(error.args[0], None)
-                return
-            else:
-                return
+        return _Way(self._topic(topic), delivered, refused, reports)
 
-    def _note(self, topic: str, error: KafkaError | None) -> None:
-        if error is None:
-            metrics.PUBLISHED.labels(topic).inc()
-            return
-        metrics.PUBLISH_ERRORS.labels(topic, error.name()).inc()
-        self._heard(error)
+    def _queued(self, message: Message, way: _Way) -> bool:
+        """False while the queue is full; what is refused at once is reported."""
+        if self._fatal is not None or self._closed.is_set():
+            way.reports.add(message.topic, self._fatal or "the publisher is closed")
+            return True
+        self._waiting.sent()
+        try:
+            where = {} if message.partition is None else {"partition": message.partition}
+            self._producer.produce(way.name, message.value, message.key.encode(), on_delivery=way.delivered, **where)
+        except BufferError:
+            self._waiting.taken_back()
+            return False
+        except KafkaException as error:  # too large, say
+            self._waiting.taken_back()
+            way.refused(error.args[0], None)
+        return True
 
     def _heard(self, error: KafkaError) -> None:
         if error.fatal() and self._fatal is None:
@@ -236,8 +258,7 @@ class JournalPublisher:
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit_all())
         await done
-        for message in messages:
-            metrics.PUBLISHED.labels(message.topic).inc()
+        _published(Counter(message.topic for message in messages))
 
     async def _commit_all(self) -> None:
         try:

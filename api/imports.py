@@ -29,8 +29,8 @@ from api.models import Answer, Time
 from api.problems import ProblemError
 from books import imports as book
 from imports import spool
-from imports.importing import Bringing, ForgottenError, ImportingError
-from imports.items import FileError
+from imports.importing import Bringing, ForgottenError
+from imports.items import FileError, ImportingError
 from imports.pace import BATCH, Pace
 from runtime import database
 from runtime.ports import PublishError

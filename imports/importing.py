@@ -23,8 +23,8 @@ from books.vault import Vault
 from events import instants
 from events.messages import Message
 from events.webhook_topics import TOPICS, Kind
-from imports import files, making
-from imports.items import FileError, Problem
+from imports import apart, files, making
+from imports.items import FileError, ImportingError, Problem
 from imports.making import Batch, Made, Maker
 from runtime.ports import Publisher
 
@@ -35,10 +35,6 @@ _NOTE: Final = 1.0
 
 #: Batches that are made ahead of the one that is published.
 _AHEAD: Final = 4
-
-
-class ImportingError(RuntimeError):
-    """It cannot be brought in just now; the message says why."""
 
 
 class ForgottenError(ImportingError):
@@ -124,7 +120,7 @@ class Bringing:
     async def run(self, connection: AsyncConnection[Any], found: book.Import) -> Tally:
         """From where it was left to its end, by an import that is ours (book.held).
 
-        FileError for a file that cannot be read, ImportingError for a publisher that has failed for good; PublishError
+        FileError for a file that cannot be read, ImportingError where it cannot go on just now; PublishError
         and psycopg.Error as they come. The book then says `failed`, and running it again goes on. ForgottenError once
         a redaction took the file that was spooled.
         """
@@ -138,8 +134,7 @@ class Bringing:
             with ExitStack() as stack:
                 make = _here(maker)
                 if lines > making.SMALL:
-                    executor = stack.enter_context(making.processes(maker))
-                    make = _elsewhere(executor)
+                    make = stack.enter_context(apart.processes(maker)).make
                 await self._pass(connection, found, maker, make, tally, lines)
             await book.move(connection, found.id, tally.progress(reader.notes.counts))
         except (asyncio.CancelledError, ForgottenError):
@@ -209,13 +204,6 @@ def _here(maker: Maker) -> Make:
 
     def make(chunks: list[Any]) -> "asyncio.Future[tuple[Batch, Counter[str]]]":
         return asyncio.ensure_future(asyncio.to_thread(lambda: (maker.make(chunks), Counter[str]())))
-
-    return make
-
-
-def _elsewhere(executor: Any) -> Make:
-    def make(chunks: list[Any]) -> "asyncio.Future[tuple[Batch, Counter[str]]]":
-        return asyncio.get_running_loop().run_in_executor(executor, making.make, chunks)
 
     return make
 

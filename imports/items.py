@@ -21,6 +21,10 @@ class FileError(ValueError):
         super().__init__(said.encode(errors="backslashreplace").decode().replace("\0", "\\x00"))
 
 
+class ImportingError(RuntimeError):
+    """It cannot be brought in just now; the message says why."""
+
+
 class Item(NamedTuple):
     """One order or customer. `line` counts from 1, the header being the first; `triggered_at` in microseconds.
 

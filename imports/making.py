@@ -1,15 +1,7 @@
-"""Pieces of a file into what can be published, in processes of their own: that is most of an import's work."""
+"""Pieces of a file into what can be published."""
 
-import gc
-import os
-import signal
-import threading
-from collections import Counter
-from collections.abc import Generator, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Generator
 from itertools import islice
-from multiprocessing import get_context
 from typing import Any, Final, NamedTuple
 
 from events import codec, envelopes, instants
@@ -19,8 +11,6 @@ from imports.judging import judge
 
 #: A file of fewer lines is made in this process: others take a second to begin.
 SMALL: Final = 5_000
-
-PROCESSES: Final = 2
 
 
 class Made(NamedTuple):
@@ -85,63 +75,3 @@ def batches(reader: Reader, size: int, skip: int) -> Generator[list[Chunk | Prob
     chunks = islice(reader.chunks(), skip, None)
     while found := list(islice(chunks, size)):
         yield found
-
-
-# --- other processes ---------------------------------------------------------------------------------------------
-
-_maker: Maker | None = None
-
-
-def _begin(maker: Maker, parent: int) -> None:
-    global _maker
-    _maker = maker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal: the parent ends this one
-    # Nothing here lives long or refers to itself: looking for it takes a tenth of the time.
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 20)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """A process whose parent was killed would wait for work for ever."""
-    while os.getppid() == parent:
-        threading.Event().wait(1)
-    os._exit(1)
-
-
-def make(chunks: list[Chunk | Problem]) -> tuple[Batch, Counter[str]]:
-    """In one of the processes: what the chunks come to, and what was noticed of them."""
-    assert _maker is not None
-    _maker.reader.notes.counts.clear()
-    return _maker.make(chunks), Counter(_maker.reader.notes.counts)
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # there nobody may say what signals do
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def processes(maker: Maker) -> Iterator[Executor]:
-    """Processes that run `make`.
-
-    In the end they finish what they have in hand. One that was killed in the middle of an answer would leave whoever
-    reads it waiting for ever.
-    """
-    executor = ProcessPoolExecutor(
-        PROCESSES, mp_context=get_context("spawn"), initializer=_begin, initargs=(maker, os.getpid())
-    )
-    try:
-        with _without_interrupts():  # what starts inherits that, and would die of one with a traceback while it loads
-            for _ in range(PROCESSES):
-                executor.submit(os.getpid)
-        yield executor
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)

@@ -23,8 +23,8 @@ from cli.commands.batch import run_segments
 from cli.commands.common import AsJson, CommandError, Data, Database, Kafka
 from events import instants, money
 from imports import files
-from imports.importing import Bringing, ImportingError, Tally
-from imports.items import NOTES, FileError, Problem
+from imports.importing import Bringing, Tally
+from imports.items import NOTES, FileError, ImportingError, Problem
 from imports.judging import Summary
 from imports.pace import BATCH, Pace
 from runtime import database

@@ -76,7 +76,7 @@ class FakeProducer:
     def waiting(self, topic: str | None = None) -> list[Sent]:
         """What was handed over since this was last asked for the topic."""
         found = [each for each in self.sent if topic in (None, each.topic())]
-        self.sent = [each for each in self.sent if each not in found]
+        self.sent = [each for each in self.sent if topic not in (None, each.topic())]
         return found
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -31,7 +30,7 @@ from lake import cohorts, past
 from lake.manifest import Lake
 from runtime import duck
 from runtime.settings import Settings
-from tests import stores
+from tests import killed, stores
 from tests.conftest import _Databases
 from tests.integration.api_world import MASTER, opened
 from tests.integration.api_world import SHOP as NEST
@@ -469,17 +468,6 @@ with duck.locked(Path(sys.argv[1]), "1GB") as file:
     print(file.execute("SELECT count(*) FROM orders").fetchone()[0])
 """
 
-_MAKING = """
-import sys
-import psycopg
-from pathlib import Path
-from batch.analytics import making
-from lake.manifest import Lake
-with psycopg.connect(sys.argv[1], autocommit=True) as connection:
-    print("begins", flush=True)
-    making.make(connection, Lake(Path(sys.argv[2])), sys.argv[3], Path(sys.argv[4]), int(sys.argv[5]))
-"""
-
 
 def shape(path: Path) -> list[Any]:
     """Every table and view with its rows."""
@@ -488,25 +476,24 @@ def shape(path: Path) -> list[Any]:
         return [(name, one(file, f"SELECT count(*) FROM {name}")) for (name,) in names]
 
 
-def test_killed_at_any_moment_a_whole_file_stands(adverse: tuple[Any, Lake, Path], database: str) -> None:
+def test_killed_at_any_moment_a_whole_file_stands(
+    adverse: tuple[Any, Lake, Path], database: str, tmp_path: Path
+) -> None:
     """The old one, or, where only its maker's end was left to come, the new one."""
     _, lake, path = adverse
     make(adverse)
     whole = shape(path)
-    words = [database, str(lake.folder), stores.SHOP, str(path), "1793534400000000"]
-    chance, killed = random.Random(2), 0
+    words = [database, str(lake.folder), stores.SHOP, str(path), 1_793_534_400_000_000]
+    chance, kills = random.Random(2), 0
     for patience in (0.05, 0.5, chance.uniform(0.5, 2.0)):
-        process = subprocess.Popen([sys.executable, "-c", _MAKING, *words], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        process.stdout.readline()
+        process = killed.begun(tmp_path, killed.make, *words)
         time.sleep(patience)
         if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            killed += 1
-        process.wait()
-        process.stdout.close()
+            process.kill()
+            kills += 1
+        process.wait(60)
         assert shape(path) == whole
-    assert killed
+    assert kills
     make(adverse)
     assert shape(path) == whole
     assert [each.name for each in path.parent.iterdir()] == [path.name]

@@ -1,11 +1,7 @@
 """The lake holds what the raw history holds, each row once, in whatever order transactions end and who is killed."""
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -25,7 +21,7 @@ from lake import filling, past, reading, rfm, versions
 from lake.errors import BehindError, LakeError
 from lake.manifest import Lake
 from lake.rows import TABLES
-from tests import stores
+from tests import killed, stores
 from tests.integration.test_batch import add_letter, add_program, add_raw
 from tests.support import cdnow_envelopes
 
@@ -348,19 +344,6 @@ def test_a_lake_with_a_hole_answers_all_the_same_and_is_mended(
     assert filling.fill(connection, lake).webhooks == 0
 
 
-_FILLING = """
-import sys
-import psycopg
-from lake import filling
-from lake.manifest import Lake
-from pathlib import Path
-filling.SLICE, filling.SWAP, filling.FEW = 7, 20, 1
-with psycopg.connect(sys.argv[1], autocommit=True) as connection:
-    print("begins", flush=True)
-    filling.fill(connection, Lake(Path(sys.argv[2])))
-"""
-
-
 def test_killed_at_any_moment_it_goes_on(
     connection: Connection[Any], database: str, lake: Lake, tmp_path: Path
 ) -> None:
@@ -371,23 +354,18 @@ def test_killed_at_any_moment_it_goes_on(
         each["webhook_id"] = f"{at}"
     add_program(connection, stores.SHOP)
     add_raw(connection, envelopes)
-    killed = 0
+    kills = 0
     for attempt in range(60):
-        process = subprocess.Popen(
-            [sys.executable, "-c", _FILLING, database, str(lake.folder)], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
+        process = killed.begun(tmp_path, killed.fill, database, str(lake.folder))
         time.sleep(chance.uniform(0.0, 0.2 * 1.15**attempt))
         if process.poll() is None:
-            killed += 1
-            os.kill(process.pid, signal.SIGKILL)
-        ended = process.wait() == 0
-        process.stdout.close()
+            kills += 1
+            process.kill()
+        ended = process.wait(60) == 0
         if ended:
             break
     assert ended
-    assert killed
+    assert kills
     same(connection, lake)
     versions_are_the_history(connection, lake)
     at_once = Lake(tmp_path / "at once")

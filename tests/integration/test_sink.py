@@ -6,8 +6,6 @@ import random
 import shutil
 import signal
 import string
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -33,7 +31,8 @@ from streams.sink import main as sink_main
 from streams.sink.main import SinkError
 from streams.sink.refusals import MAX_REFUSED
 from streams.sink.store import Fenced
-from tests import poison
+from tests import killed, poison
+from tests.processes import Forked
 from tests.sinks import (
     EVIL,
     SHOP,
@@ -52,8 +51,6 @@ from tests.sinks import (
     wait,
     window,
 )
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.server)])
@@ -349,7 +346,7 @@ def test_a_killed_database_loses_and_doubles_nothing(mock_kafka: str, own_postgr
     check(settings, 1000)
 
 
-def _process(settings: Settings) -> "subprocess.Popen[bytes]":
+def _process(settings: Settings, folder: Path) -> Forked:
     environment = {
         **os.environ,
         "LOYALNEST_KAFKA": settings.kafka_servers(),
@@ -360,16 +357,15 @@ def _process(settings: Settings) -> "subprocess.Popen[bytes]":
         "LOYALNEST_SESSION_TIMEOUT": "6",
         "LOYALNEST_WORKER_ID": "sink-under-test",
     }
-    program = "import sys; from streams.sink import main; sys.exit(main.main(main.Settings()))"
-    return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment)
+    return Forked(killed.sink, environment=environment, stdout=folder / "sink.log", stderr=folder / "sink.log")
 
 
 @pytest.mark.slow
-def test_a_killed_sink_loses_and_doubles_nothing(settings: Settings) -> None:
+def test_a_killed_sink_loses_and_doubles_nothing(settings: Settings, tmp_path: Path) -> None:
     small = settings.model_copy(update={"sink_batch": 100})
     sent = 0
     for _ in range(3):
-        process = _process(small)
+        process = _process(small, tmp_path)
         send(settings, orders(sent, 300))
         sent += 300
         before = sum(stored(settings).values())
@@ -380,11 +376,11 @@ def test_a_killed_sink_loses_and_doubles_nothing(settings: Settings) -> None:
     check(settings, sent)
 
 
-def test_it_ends_cleanly_when_told_to(settings: Settings) -> None:
-    process = _process(settings)
+def test_it_ends_cleanly_when_told_to(settings: Settings, tmp_path: Path) -> None:
+    process = _process(settings, tmp_path)
     send(settings, orders(0, 50))
     wait(lambda: bool(rows(settings, "SELECT FROM points_totals LIMIT 1")))
-    process.send_signal(signal.SIGTERM)
+    process.terminate()
     assert process.wait(20) == 0
     drain(settings)
     check(settings, 50)

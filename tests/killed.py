@@ -1,0 +1,52 @@
+"""What processes do that tests kill: small steps, so that a moment falls between any two of them.
+
+Here and not beside their tests: a forked process would load all that those load.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+
+from lake import filling
+from lake.manifest import Lake
+from runtime.settings import Settings
+from tests.processes import Forked
+from tests.workers import wait
+
+
+def begun(folder: Path, work: Callable[..., None], *args: Any) -> Forked:
+    """A process that has begun its work, or ended; what it says stands in the folder."""
+    said = folder / f"{uuid4()}.out"
+    process = Forked(work, *args, environment=os.environ, stdout=said, stderr=said)
+    wait(lambda: process.poll() is not None or (said.exists() and "begins" in said.read_text()))
+    return process
+
+
+def fill(url: str, folder: str) -> None:
+    """Fills the lake in a folder, once it has said that it begins."""
+    for name, value in {"SLICE": 7, "SWAP": 20, "FEW": 1}.items():
+        setattr(filling, name, value)
+    with psycopg.connect(url, autocommit=True) as connection:
+        print("begins", flush=True)
+        filling.fill(connection, Lake(Path(folder)))
+
+
+def make(url: str, folder: str, shop: str, path: str, until: int) -> None:
+    """Makes a shop's analytics file from the lake in a folder, once it has said that it begins."""
+    from batch.analytics import making
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        print("begins", flush=True)
+        making.make(connection, Lake(Path(folder)), shop, Path(path), until)
+
+
+def sink() -> None:
+    """The sink, by the settings of the environment."""
+    from streams.sink import main
+
+    sys.exit(main.main(Settings()))

@@ -111,21 +111,22 @@ def wanted(settings: Settings) -> list[NewTopic]:
     ]
 
 
-def create_topics(settings: Settings) -> list[str]:
+def create_topics(settings: Settings, seconds: float = _TIMEOUT) -> list[str]:
     """Make the topics that are not there; the names of those made. Running it again changes nothing.
 
+    Kafka may take so many `seconds` to be reached: it may be starting beside who calls, and somebody may be waiting.
     Raises TopicError where the broker cannot be asked, refuses one, or has a keyed topic with another number of
     partitions than the settings: customers would move to other workers, away from their state.
     """
     admin = AdminClient(client_config(settings))
-    there = _partitions(admin)
+    there = partitions(admin, seconds)
     asked = wanted(settings)
     made = _create(settings, admin, [topic for topic in asked if topic.topic not in there])
 
     def shown() -> bool:
         nonlocal there
         if made:
-            there = _partitions(admin)
+            there = partitions(admin)
         return all(topic.topic in there for topic in asked)
 
     # A topic is made before every broker knows of it; who comes next must not miss it.
@@ -135,9 +136,10 @@ def create_topics(settings: Settings) -> list[str]:
     return made
 
 
-def _partitions(admin: Any) -> dict[str, int]:
+def partitions(admin: Any, seconds: float = _TIMEOUT) -> dict[str, int]:
+    """Every topic of a Kafka with the number of its partitions. TopicError where it is not reached in `seconds`."""
     try:
-        found = admin.list_topics(timeout=_TIMEOUT).topics
+        found = admin.list_topics(timeout=seconds).topics
     except KafkaException as error:
         raise TopicError(f"Kafka cannot be reached: {error.args[0].str()}") from None
     return {name: len(topic.partitions) for name, topic in found.items()}

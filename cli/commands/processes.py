@@ -1,6 +1,6 @@
 """The processes of LoyalNest one by one, for those who run them under their own supervisor; and their topics."""
 
-from typing import Annotated, Any
+from typing import Annotated, Final
 
 import typer
 from confluent_kafka.admin import AdminClient
@@ -24,6 +24,9 @@ RealKafka = Annotated[
 ]
 RealDatabase = Annotated[str | None, typer.Option("--database", help="PostgreSQL's URL.", show_default=False)]
 Prefix = Annotated[str | None, typer.Option("--topic-prefix", help="Put before every topic's name.")]
+
+#: Whoever gave a wrong address is told within so long (seconds).
+_REACHED: Final = 5.0
 
 topics_app = typer.Typer(no_args_is_help=True, help="Kafka's topics.")
 
@@ -103,7 +106,7 @@ def create_topics(
     """Make LoyalNest's topics on a Kafka, with their settings. Running it again changes nothing."""
     settings = _of_kafka(kafka_servers, partitions, replication, prefix)
     with common.err.status("making the topics"):
-        made = kafka.create_topics(settings)
+        made = kafka.create_topics(settings, _REACHED)
     for name in made:
         common.out.print(f"made {name}")
     common.out.print(f"{len(made)} topics made; all {len(kafka.wanted(settings))} are there.")
@@ -128,8 +131,7 @@ def _kept(topic: topics.Topic) -> str:
 
 def _partitions(settings: Settings) -> dict[str, int]:
     common.quiet_logs(settings)
-    admin: Any = AdminClient(kafka.client_config(settings))
-    return {name: len(found.partitions) for name, found in admin.list_topics(timeout=15).topics.items()}
+    return kafka.partitions(AdminClient(kafka.client_config(settings)), _REACHED)
 
 
 def _of_kafka(servers: str | None, partitions: int | None, replication: int | None, prefix: str | None) -> Settings:

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from cli import main as cli
 from cli.commands import common, shops
+from runtime import kafka
+from runtime.settings import Settings
 
 RUN = CliRunner()
 
@@ -95,6 +97,11 @@ def test_an_error_is_one_sentence_and_exit_code_1(words: tuple[str, ...], says: 
     assert "Traceback" not in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
     assert ended.stdout == ""
+
+
+def test_a_kafka_that_is_not_there_is_waited_for_as_long_as_the_caller_likes() -> None:
+    with pytest.raises(kafka.TopicError, match="Kafka cannot be reached"):
+        kafka.create_topics(Settings(kafka="127.0.0.1:9"), 0.1)
 
 
 def test_a_wrong_setting_is_named_and_its_value_is_not(tmp_path: Path) -> None:

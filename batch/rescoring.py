@@ -33,9 +33,10 @@ SLICE = 1_000
 class Patience(NamedTuple):
     """How long a batch asks before it gives up (seconds).
 
-    There are at most `rounds` of asking. One is over when nothing got better for `stall`, which doubles from round to
-    round: a customer whom the stream had not met yet is soon asked again, and a stream that stands still holds up the
-    night's other shops for 75 s. One that moves has all the time it needs.
+    There are at most `rounds` of asking. One is over when the stream has worked off all it was told: a customer whom it
+    had not met yet, since a replay was on its way, is asked again at once. Where it does not come to rest, or cannot be
+    asked, a round is over when nothing got better for `stall`, which doubles from round to round: a stream that stands
+    still holds up the night's other shops for 75 s. One that moves has all the time it needs.
     """
 
     rounds: int = 4
@@ -63,8 +64,10 @@ class Rescoring:
         on_progress: OnProgress,
         patience: Patience,
         partitions: int,
+        at_rest: Callable[[], bool],
     ) -> None:
         self._partitions = partitions
+        self._at_rest = at_rest
         self._connection = connection
         self._expected = expected
         self._program = program
@@ -107,16 +110,19 @@ class Rescoring:
         return next(key for key in made if keys.partition_of(key.encode(), self._partitions) == partition)
 
     def _wait(self, customers: pl.Series, stall: float) -> pl.Series:
-        """Those who still differ when all are right, or when nothing has got better for `stall` seconds."""
+        """Those who still differ when all are right, or nothing will change, or nothing got better for `stall` s."""
+        rested = False
 
         def look() -> int | None:
+            nonlocal rested
+            rested = self._at_rest()  # before the rows: what was worked off by now is among them
             # A full comparison is for when it can succeed, and for the end: it reads every row.
             behind = self._behind(customers.len()) or self._differing(customers).len()
             self._on_progress("rescoring", customers.len() - min(behind, customers.len()), customers.len())
-            return behind or None
+            return None if rested else behind or None
 
         stalled = loop.while_moving(look, stall, self._patience.poll) is not None
-        return self._differing(customers) if stalled else customers.clear()
+        return self._differing(customers) if stalled or rested else customers.clear()
 
     def _behind(self, known: int) -> int:
         """At least so many rows have not come as far as as_of; cheap, and 0 does not yet mean that all are right."""

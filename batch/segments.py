@@ -8,8 +8,8 @@ An `as_of` before the last published one is a question: its run is stored, and n
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -88,21 +88,23 @@ def connected(
         arrival.wait(settings, connection, on_progress)
         if wanted is not False:
             unknown_shops.bring_in(settings, connection, publish, shop)
-        return run(
-            connection,
-            publish,
-            shop,
-            as_of,
-            wanted,
-            on_progress,
-            patience,
-            settled,
-            settings.partitions,
-            settings.batch_runs,
-            manifest.of(settings),
-            Gating(settings.batch_gates, despite),
-            attempt,
-        )
+        with closing(arrival.Rest(settings, connection)) as rest:
+            return run(
+                connection,
+                publish,
+                shop,
+                as_of,
+                wanted,
+                on_progress,
+                patience,
+                settled,
+                settings.partitions,
+                settings.batch_runs,
+                manifest.of(settings),
+                Gating(settings.batch_gates, despite),
+                attempt,
+                rest.reached,
+            )
 
 
 def run(
@@ -119,10 +121,11 @@ def run(
     lake: Lake | None = None,
     gating: Gating = Gating(),  # noqa: B008 - immutable
     attempt: int = 1,
+    at_rest: Callable[[], bool] = lambda: False,
 ) -> RunReport:
     """As `connected`, over an autocommit connection. `settled`: see windows.rebuild_late; `kept` runs stay.
 
-    Without a lake the whole raw history is read.
+    Without a lake the whole raw history is read. `at_rest`: see arrival.Rest.
     """
     program = frames.program(connection, shop)
     runs.lock(connection, shop)
@@ -131,7 +134,7 @@ def run(
         publishes = _decide(wanted, as_of, frames.last_as_of(published))
         run_id = runs.begin(connection, shop, as_of, attempt)
         try:
-            batch = _Run(connection, publish, program, as_of, on_progress, settled, partitions, lake, gating)
+            batch = _Run(connection, publish, program, as_of, on_progress, settled, partitions, lake, gating, at_rest)
             report = batch.report(run_id, published if publishes else None, patience)
             runs.forget(connection, shop, kept)
             return report
@@ -168,8 +171,10 @@ class _Run:
         partitions: int,
         lake: Lake | None,
         gating: Gating,
+        at_rest: Callable[[], bool],
     ) -> None:
         self.gating = gating
+        self.at_rest = at_rest
         self.partitions = partitions
         self.connection = connection
         self.publish = publish
@@ -197,7 +202,7 @@ class _Run:
             self.published = [*published, cut_points]
             asking = rescoring.Rescoring(
                 *(self.connection, self.expected, self.program, cut_points),
-                *(self.on_progress, patience, self.partitions),
+                *(self.on_progress, patience, self.partitions, self.at_rest),
             )
             outcome = asking.run(self.publish, found["customer_id"])
         rebuilt = windows.rebuild_late(self.connection, self.worth_in, self.program, self.settled)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from confluent_kafka import Producer
 from psycopg import Connection
 from pydantic import SecretStr
 
-from batch import frames, orders, parity, runs, segments, windows
+from batch import arrival, frames, orders, parity, runs, segments, windows
 from batch.gates import running as gates
 from batch.gates.running import GatesError
 from batch.history import History
@@ -279,6 +281,48 @@ def test_a_lost_rescore_is_asked_for_again(cdnow: Stream) -> None:
     assert len(asked) == PARTITIONS + len(
         {keys.partition_of(f"{CDNOW_SHOP}/{each}".encode(), PARTITIONS) for each in (10002, 10020)}
     )
+
+
+def test_who_was_missed_is_asked_at_once_when_the_stream_rests(some: Stream) -> None:
+    """With all the patience in the world: there is nothing to be patient for."""
+    missed = str(some.envelopes[-1]["payload"]["customer"]["id"])
+    some.deaf_to = {missed}
+    ages = Patience(rounds=2, stall=100_000, poll=0.01)
+    report = segments.run(
+        some.connection, some, CDNOW_SHOP, AS_OF, patience=ages, partitions=PARTITIONS, at_rest=lambda: True
+    )
+    assert (report.rounds, report.differ) == (2, 0)
+    some.wrong = {missed}
+    report = segments.run(
+        some.connection, some, CDNOW_SHOP, AS_OF, patience=ages, partitions=PARTITIONS, at_rest=lambda: True
+    )
+    assert (report.rounds, report.differ) == (2, 1)
+
+
+@pytest.fixture
+def told(database: str, mock_kafka: str) -> Iterator[arrival.Rest]:
+    settings = Settings(database=database, kafka=mock_kafka, journal=True, incarnation="one", partitions=4)
+    with frames.connect(settings) as connection, closing(arrival.Rest(settings, connection)) as rest:
+        yield rest
+
+
+def test_a_stream_rests_once_all_has_been_read_twice_in_a_row(
+    told: arrival.Rest, connection: Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not told.reached()  # not a moment after it was asked
+    monkeypatch.setattr(arrival, "_REST", 0.0)
+    assert [told.reached() for _ in range(2)] == [False, True]
+    add_raw(connection, cdnow_envelopes()[:3])
+    assert [told.reached() for _ in range(2)] == [False, False]
+    connection.execute(
+        "INSERT INTO sink_positions (incarnation, topic, partition, next_offset)"
+        " SELECT 'one', 'raw_events', 0, max(id) FROM raw_events"
+    )
+    assert [told.reached() for _ in range(2)] == [False, True]
+    producer = Producer({"bootstrap.servers": told._settings.kafka_servers()})
+    producer.produce(topics.ORDERS, b"{}", b"key")
+    assert producer.flush(10) == 0
+    assert [told.reached() for _ in range(2)] == [False, False]  # neither the worker nor the sink has read it
 
 
 def test_a_run_with_a_lake_joins_no_history(

@@ -28,7 +28,7 @@ from books import unknown_shops
 from events import instants, keys, topics
 from events.messages import Message
 from events.programs import CutPoints, Program
-from lake import filling, manifest, past, reading, rfm
+from lake import filling, manifest, past, reading, rfm, since
 from lake.errors import BehindError, LakeError
 from lake.manifest import Lake
 from lake.reading import Files
@@ -186,6 +186,7 @@ class _Run:
         self.from_lake = (0, 0)  # webhooks that an answer from the lake is made of, and the unreadable of them
         self.history = History(program.shop, program.currency, lake)
         self.worth: pl.DataFrame | None = None
+        self.known: since.Known | None = None
         self.published: list[CutPoints] = []
 
     def report(self, run_id: UUID, published: list[CutPoints] | None, patience: Patience) -> RunReport:
@@ -250,6 +251,7 @@ class _Run:
             self.on_progress("scoring", 0, None)
             self.from_lake = files.webhooks, files.unreadable
             found, cut_points = past.work_out(files, self.program, at)
+            self.known = since.known(files, found, at)
             if run_id is not None:
                 self.check(run_id, gates.Taken.of_files(files, self.program, at), found, cut_points)
             return found, cut_points
@@ -294,8 +296,16 @@ class _Run:
         """What rows (customer_id, now) should be, each as of its own `now`, by all that has been told."""
         with self.files(reading.EVER) as files:
             if files is not None:
-                return standing.expected_of(files, rows, self.published, self.program)
+                return standing.expected_of(files, rows, self.published, self.program, self.same(files))
         return standing.expected(rows, self.everything(), self.history.merged(), self.published, self.program)
+
+    def same(self, files: Files) -> pl.DataFrame | None:
+        """Whose values stand as this run has worked them out, by all that `files` hold."""
+        if self.known is None:
+            return None
+        # After the files were read: who is left out for what they do not know yet is only summed anew.
+        told = reading.orders_told_since(self.connection, self.program, self.known.edge)
+        return since.same(files, self.known, told)
 
     def worth_in(self, late: Sequence[Late]) -> pl.DataFrame:
         """What the orders of these windows are worth by all that has been told."""

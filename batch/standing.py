@@ -71,11 +71,15 @@ def expected(
 
 
 def expected_of(
-    files: Files, customers: pl.DataFrame, published: Sequence[CutPoints], program: Program
+    files: Files,
+    customers: pl.DataFrame,
+    published: Sequence[CutPoints],
+    program: Program,
+    same: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """As `expected`, from files of the lake that hold everything."""
+    """As `expected`, from files of the lake that hold everything; `same`: see values_at_now of lake/past.py."""
     merged = identity.holding(*people.told(files.ties, reading.EVER))
-    found = past.values_at_now(files, program, _told(customers, merged))
+    found = past.values_at_now(files, program, _told(customers, merged), same)
     return rfm.standings_at_now(found, published, program)
 
 

@@ -44,10 +44,11 @@ COLUMNS: Final = (
 #: What of a program says nothing of a standing.
 _ASIDE: Final = {"announced_at", "id", "translations"}
 
-_SUMMED: Final = {
-    "customer": pl.Int32,
-    **dict.fromkeys(("balance", "frequency", "monetary", "last_order_at"), pl.Int64),
-}
+#: What a customer's orders sum to.
+VALUES: Final = ("balance", "frequency", "monetary", "last_order_at")
+
+_SUMMED: Final = {"customer": pl.Int32, **dict.fromkeys(VALUES, pl.Int64)}
+_VALUED: Final = {"customer_id": pl.String, **dict.fromkeys(("now", *VALUES), pl.Int64)}
 
 #: Versions of orders that count for somebody, and what of them `valuing.deserved` needs.
 MINE: Final = valuing.COUNTED & pl.col("customer").is_not_null()
@@ -119,11 +120,33 @@ def work_out(files: Files, program: Program, at: int) -> tuple[pl.DataFrame, Cut
     return rfm.standings(found, cut_points, program), cut_points
 
 
-def values_at_now(files: Files, program: Program, customers: pl.DataFrame) -> pl.DataFrame:
-    """Each customer's values as of their own column `now`, by all that the files hold: as `values` of lake/rfm.py."""
-    numbers = pl.scan_parquet(files.customers).select("customer_id", "customer").collect()
-    numbered = customers.join(numbers, on="customer_id", how="left", maintain_order="left")
-    owners, times = owners_of(files, reading.EVER), numbered.select("customer", "now").drop_nulls("customer")
+def values_at_now(
+    files: Files, program: Program, customers: pl.DataFrame, same: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """Each customer's values as of their own column `now`, by all that the files hold: as `values` of lake/rfm.py.
+
+    Whose `now` is that of `same` (since.py) has the values there; of the others the orders are summed.
+    """
+    held = pl.DataFrame(schema=_VALUED) if same is None else same
+    found = customers.join(held.rename({"now": "at"}), on="customer_id", how="left", maintain_order="left")
+    found = found.with_columns(pl.when(pl.col("now") == pl.col("at")).then(pl.col(VALUES)).name.keep()).drop("at")
+    others = found.filter(pl.col("frequency").is_null()).select("customer_id", "now")
+    if others.height:
+        summed = found.select("customer_id").join(
+            _summed_at_now(files, program, others), on="customer_id", how="left", maintain_order="left"
+        )
+        found = found.with_columns(pl.coalesce(name, summed[name]) for name in VALUES)
+    return found.with_columns(pl.col("balance", "frequency", "monetary").fill_null(0)).with_columns(
+        recency_days=(pl.col("now") - pl.col("last_order_at")) // instants.DAY
+    )
+
+
+def _summed_at_now(files: Files, program: Program, customers: pl.DataFrame) -> pl.DataFrame:
+    """customer_id and VALUES, as of their own `now`, of those of the customers who have orders."""
+    numbered = pl.scan_parquet(files.customers).select("customer_id", "customer").collect()
+    numbered = numbered.join(customers, on="customer_id", how="inner")
+    owners, times = owners_of(files, reading.EVER), numbered.select("customer", "now")
+    whose = pl.concat([times["customer"], owners.join(times, left_on="owner", right_on="customer")["customer"]])
     parts = [
         _sums(
             owned(valuing.deserved(found, program), owners)
@@ -132,14 +155,9 @@ def values_at_now(files: Files, program: Program, customers: pl.DataFrame) -> pl
             program,
             pl.col("now"),
         )
-        for found in versions.slices(files.layers, None, MINE, NEEDED)
+        for found in versions.slices(files.layers, None, MINE & pl.col("customer").is_in(whose.implode()), NEEDED)
     ]
-    return (
-        numbered.join(_together(parts), on="customer", how="left", maintain_order="left")
-        .drop("customer")
-        .with_columns(pl.col("balance", "frequency", "monetary").fill_null(0))
-        .with_columns(recency_days=(pl.col("now") - pl.col("last_order_at")) // instants.DAY)
-    )
+    return numbered.join(_together(parts), on="customer", how="inner").select("customer_id", *VALUES)
 
 
 def orders(files: Files, program: Program, at: int) -> Iterator[pl.DataFrame]:
@@ -164,12 +182,19 @@ def newest_event(files: Files, at: int) -> int:
 
 def owners_of(files: Files, at: int) -> pl.DataFrame:
     """`customer` and `owner`, by their numbers, of whoever was somebody else in the end as of an instant."""
+    return _ends(files, at).select("customer", owner="into")
+
+
+def owner_ids(files: Files, at: int) -> pl.DataFrame:
+    """As `owners_of`, by their ids: `customer_id` and `owner`. Numbers may be others in a lake that was made anew."""
+    return _ends(files, at).select("customer_id", "owner")
+
+
+def _ends(files: Files, at: int) -> pl.DataFrame:
     owners = identity.resolved(identity.holding(*people.told(files.ties, at)))
     numbers = pl.scan_parquet(files.customers).select("customer_id", "customer").collect()
-    return (
-        owners.join(numbers, on="customer_id", how="inner")
-        .join(numbers.rename({"customer": "into"}), left_on="owner", right_on="customer_id", how="inner")
-        .select("customer", owner="into")
+    return owners.join(numbers, on="customer_id", how="inner").join(
+        numbers.rename({"customer": "into"}), left_on="owner", right_on="customer_id", how="inner"
     )
 
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import polars as pl
 from psycopg import Connection
 
 from events import instants
@@ -97,6 +98,17 @@ def is_still_all(connection: Connection[Any], shop: str, until: int, edge: str, 
     if refusals.of_shop(connection, shop).fingerprint != refused:
         return False
     return not _newer(connection, shop, Cursor(int(edge), -1), until, 1)
+
+
+def orders_told_since(connection: Connection[Any], program: Program, edge: str) -> pl.Series | None:
+    """The orders of which anything was committed since the history was read up to `edge`, be it refused or not; None
+    beyond MOST webhooks."""
+    newer = _newer(connection, program.shop, Cursor(int(edge), -1), EVER)
+    if len(newer) > MOST:
+        return None
+    rows = Rows(program.currency)
+    rows.take((stream, value.encode()) for stream, _, value in newer)
+    return pl.concat([rows.frame(name)["order_id"] for name in versions.TELLING])
 
 
 def _newer(

@@ -8,7 +8,9 @@ An order that is told more of is made anew as a whole: `versions` files stand in
 was written last counts.
 """
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -46,25 +48,21 @@ MEMORY: Final = "2GB"
 SLICE: Final = 2_000_000
 
 #: The tables whose rows make an order's versions.
-_TELLING: Final = ("snapshots", "events", "refunds")
+TELLING: Final = ("snapshots", "events", "refunds")
 
 _BUILD: Final = """
 COPY (
 WITH s AS (
     SELECT *, row_number() OVER (
         PARTITION BY order_id ORDER BY updated_at, triggered_at, webhook_id, digest) AS rank
-    FROM snapshots SEMI JOIN asked USING (order_id)
-), e AS (
-    SELECT * FROM events SEMI JOIN asked USING (order_id)
-), r AS (
-    SELECT * FROM refunds SEMI JOIN asked USING (order_id)
+    FROM snapshots
 ), moments AS (
     SELECT order_id, told_at, max(rank) AS rank, coalesce(bool_or(cancelled), false) AS cancelled,
            coalesce(bool_or(deleted), false) AS deleted
     FROM (
         SELECT order_id, told_at, rank, NULL AS cancelled, NULL AS deleted FROM s
-        UNION ALL SELECT order_id, told_at, NULL, cancelled, deleted FROM e
-        UNION ALL SELECT order_id, told_at, NULL, NULL, NULL FROM r
+        UNION ALL SELECT order_id, told_at, NULL, cancelled, deleted FROM events
+        UNION ALL SELECT order_id, told_at, NULL, NULL, NULL FROM refunds
     ) GROUP BY order_id, told_at
 ), states AS (
     SELECT order_id, told_at, max(rank) OVER past AS rank, bool_or(cancelled) OVER past AS cancelled,
@@ -78,7 +76,7 @@ WITH s AS (
     SELECT order_id, told_at, refund_id, max(r.created_at) AS created_at, max(r.goods) AS goods,
            max(r.goods_tax) AS goods_tax, max(r.beyond) AS beyond, max(r.paid) AS paid
     FROM (SELECT order_id, told_at FROM found) AS f
-    JOIN (SELECT * RENAME (told_at AS refund_told_at) FROM r) AS r USING (order_id)
+    JOIN (SELECT * RENAME (told_at AS refund_told_at) FROM refunds) AS r USING (order_id)
     WHERE refund_told_at <= told_at
     GROUP BY order_id, told_at, refund_id
 ), listed AS (
@@ -112,18 +110,45 @@ def build(
 
     `rows` are all files of a shop, by table; those of `told` are among them. `customers` (people.py) knows all owners.
     """
-    with duck.connected(MEMORY, target.parent / ".spill") as connection:
-        for name in _TELLING:
+    with ExitStack() as stack:
+        if told is not None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loyalnest-")))
+            rows = {name: _of_asked(rows[name], told, folder / f"{name}.parquet") for name in TELLING}
+        connection = stack.enter_context(duck.connected(MEMORY, target.parent / ".spill"))
+        for name in TELLING:
             connection.execute(f"CREATE VIEW {name} AS {duck.select(rows[name], TABLES[name])}")
         connection.execute(f"CREATE VIEW customers AS {duck.select([customers], people.CUSTOMERS)}")
-        asked = [
-            f"SELECT order_id FROM ({duck.select(files, TABLES[name])})"  # noqa: S608 - our own names
-            for name, files in (told or rows).items()
-            if files and name in _TELLING
-        ]
-        union = " UNION ".join(asked) or "SELECT NULL::VARCHAR AS order_id WHERE false"
-        connection.execute(f"CREATE TABLE asked AS {union}")
         connection.execute(_BUILD.replace("{target}", duck.quoted(target)))
+
+
+def _of_asked(files: Sequence[Path], told: Mapping[str, Sequence[Path]], target: Path) -> list[Path]:
+    """Of these files the rows of orders that `told` tells of, as a file; none if there are no files."""
+    if not files:
+        return []
+    asked = pl.concat(
+        [
+            pl.LazyFrame(schema={"order_id": pl.String}),
+            *(scan(told[name]).select("order_id") for name in TELLING if told.get(name)),
+        ]
+    )
+    theirs = scan(files).filter(of_orders(asked.unique().collect()["order_id"]))
+    theirs.drop("now", strict=False).sink_parquet(target)  # an event's own time says nothing of its order
+    return [target]
+
+
+def scan(files: Sequence[Path]) -> pl.LazyFrame:
+    """The rows of files of one table; there must be one at least."""
+    return pl.scan_parquet(list(files), hive_partitioning=False)
+
+
+def of_orders(ids: pl.Series) -> pl.Expr:
+    """Whether a row is of one of these orders.
+
+    Polars makes values of those rows' other columns alone, which costs less than DuckDB's semi join; and as ids ascend
+    with time, whole groups of rows lie outside the range.
+    """
+    order = pl.col("order_id")
+    return order.is_in(ids.implode()) & order.is_between(pl.lit(ids.min()), pl.lit(ids.max()))
 
 
 def as_of(layers: Sequence[Path], until: int | None) -> pl.LazyFrame:
@@ -139,15 +164,19 @@ def slices(
         newer = _orders(layers[at + 1 :])
         for first in range(0, pl.scan_parquet(layer).select(pl.len()).collect().item(), SLICE):
             rows = pl.scan_parquet(layer).slice(first, SLICE).filter(_holding(until) & wanted)
-            if newer is not None:
-                rows = rows.join(newer.lazy(), on="order_id", how="anti")
-            yield rows.select(columns).collect()
+            if newer is None:
+                yield rows.select(columns).collect()
+            else:
+                # A set made once for all these rows: half of what an anti join of Polars' costs.
+                found = rows.select({"order_id", *columns}).collect()
+                yield found.filter(~found["order_id"].is_in(newer)).select(columns)
 
 
-def _orders(layers: Sequence[Path]) -> pl.DataFrame | None:
+def _orders(layers: Sequence[Path]) -> pl.Series | None:
     if not layers:
         return None
-    return pl.concat([pl.scan_parquet(layer).select("order_id") for layer in layers]).unique().collect()
+    found = pl.concat([pl.scan_parquet(layer).select("order_id") for layer in layers]).unique().collect()
+    return found["order_id"].implode()
 
 
 def _holding(until: int | None) -> pl.Expr:

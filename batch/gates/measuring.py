@@ -54,8 +54,13 @@ def orders_in(orders: Iterable[pl.DataFrame], found: pl.DataFrame, program: Prog
         revenue, purchases = revenue + int(net.sum()), purchases + net.len()
     schema = dict.fromkeys(("orders", "amounts_out_of_range", "times_out_of_range"), pl.UInt32)
     measured = _numbers(pl.concat(rows).sum() if rows else pl.DataFrame([(0, 0, 0)], schema=schema, orient="row"))
-    twice = measured["orders"] - pl.concat(ids).n_unique()
-    return OrdersIn(measured | {"orders_twice": twice}, revenue, purchases)
+    return OrdersIn(measured | {"orders_twice": _twice(pl.concat(ids))}, revenue, purchases)
+
+
+def _twice(ids: pl.Series) -> int:
+    """How many of the ids stood there before. Two of one hash may be two: they are looked at where there are any."""
+    hashes = ids.hash()
+    return 0 if hashes.n_unique() == ids.len() else ids.len() - ids.n_unique()
 
 
 def standings_out(found: pl.DataFrame, orders: OrdersIn, cut_points: CutPoints, program: Program) -> Measured:

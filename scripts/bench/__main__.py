@@ -226,9 +226,10 @@ def large_shop(place: World, options: Options) -> Section:
         f" {found.built.seconds:,.0f} s ({found.built.cpu:,.0f} s of CPU). The DuckDB query takes the newest revision"
         " of each order and groups them by customer;"
         " the next two work out points, RFM values, cut points, digits and segment of everybody. A run that publishes"
-        " also measures what its gates ask (their judging aside) and holds everybody's row against the history; in the"
-        " one after it an order in a hundred is made anew as a layer beside. A full one makes all versions first; the"
-        " raw history's webhooks, the database and the stream are in neither. Each alone in a"
+        " also measures what its gates ask (their judging aside) and holds everybody's row against the history, of"
+        " whom one in a hundred was told of since; in the one after it an order in a hundred is made anew as a layer"
+        " beside. A full one makes all versions first; the raw history's webhooks, the database and the stream are in"
+        " neither. Each alone in a"
         f" process, in turns. The analysts' file has {file.rows:,} rows in {file.size / 2**20:,.0f} MiB.\n\n"
         + table(["what", "time", "CPU", "memory"], rows),
         [

@@ -25,8 +25,8 @@ MUTANTS = [
     Mutant(
         "an order that stands in two frames stands once",
         "batch/gates/measuring.py",
-        "pl.concat(ids).n_unique()",
-        "sum(each.n_unique() for each in ids)",
+        "_twice(pl.concat(ids))",
+        "sum(map(_twice, ids))",
         (POISONED,),
     ),
     Mutant(

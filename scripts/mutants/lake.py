@@ -7,6 +7,7 @@ INSTANTS = f"{LAKE}::test_the_lake_is_the_history_at_any_instant"
 LATE = f"{LAKE}::test_who_commits_late_is_not_missed"
 SMALL = f"{LAKE}::test_small_files_are_merged_and_old_ones_go"
 PUBLISHING = f"{LAKE}::test_a_publishing_run_has_of_the_lake_what_the_history_says"
+STANDING = f"{LAKE}::test_whose_values_stand_as_a_run_worked_them_out_is_not_summed_again"
 ANSWERED = f"{LAKE}::test_a_past_instant_is_answered_from_the_lake"
 
 PAST = "tests/integration/test_api_past.py"
@@ -181,8 +182,8 @@ MUTANTS = [
     Mutant(
         "an order whose webhooks came late counts twice",
         "lake/versions.py",
-        'join(newer.lazy(), on="order_id", how="anti")',
-        'join(newer.lazy().head(0), on="order_id", how="anti")',
+        'found.filter(~found["order_id"].is_in(newer))',
+        "found",
         (KEPT,),
     ),
     Mutant(
@@ -198,6 +199,41 @@ MUTANTS = [
         "owners, times = owners_of(files, reading.EVER), numbered",
         "owners, times = owners_of(files, reading.EVER).head(0), numbered",
         (PUBLISHING,),
+    ),
+    Mutant(
+        "an order that was told of after a run's reading leaves its customers as they were",
+        "lake/since.py",
+        "pl.concat([told, _later(files, before.at)])",
+        "_later(files, before.at)",
+        (STANDING,),
+    ),
+    Mutant(
+        "what a run read, and leaves out as later than its time, leaves its customers as they were",
+        "lake/since.py",
+        "pl.concat([told, _later(files, before.at)])",
+        "told",
+        (STANDING,),
+    ),
+    Mutant(
+        "whoever became somebody else since a run stands as they were",
+        "lake/since.py",
+        '[moved["customer_id"], _named(',
+        '[moved["customer_id"].head(0), _named(',
+        (STANDING,),
+    ),
+    Mutant(
+        "whoever somebody else is, or was, stands as they were",
+        "lake/since.py",
+        "pl.concat([touched, *ends])",
+        "touched",
+        (STANDING,),
+    ),
+    Mutant(
+        "a row of a later time stands as the run left it",
+        "lake/past.py",
+        'pl.when(pl.col("now") == pl.col("at"))',
+        'pl.when(pl.col("at").is_not_null())',
+        (STANDING,),
     ),
     Mutant(
         "what was told after a run's time makes its input fresh",

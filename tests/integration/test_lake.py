@@ -17,7 +17,7 @@ from batch import frames, orders, segments, standing, windows
 from batch.gates import running as gates
 from batch.history import History
 from events import instants
-from lake import filling, past, reading, rfm, versions
+from lake import filling, past, reading, rfm, since, versions
 from lake.errors import BehindError, LakeError
 from lake.manifest import Lake
 from lake.rows import TABLES
@@ -170,6 +170,51 @@ def test_a_publishing_run_has_of_the_lake_what_the_history_says(
         some = orders.worth_of(files, program, late["start"].to_list())
     sums = windows.sums(some, "Asia/Tokyo", ["day"]).join(late, on="start", how="semi")
     assert sums.sort("start").equals(late)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whose_values_stand_as_a_run_worked_them_out_is_not_summed_again(
+    seed: int, connection: Connection[Any], lake: Lake
+) -> None:
+    """What came after its reading, of before its time too, makes the others: orders, refunds, owners and merges."""
+    chance = random.Random(seed)
+    envelopes = stores.store(seed, customers=30, orders=40, moments=12)
+    program = add_program(connection, stores.SHOP, look_back_days=30)
+    late = chance.sample(envelopes, 5 * (seed % 2))
+    add_raw(connection, [each for each in envelopes if each not in late])
+    filling.fill(connection, lake)
+    moments = sorted({instants.parse(each["triggered_at"]) for each in envelopes})
+    at = chance.choice(moments[3:]) if late else moments[-1]
+    with reading.told_until(connection, lake, program, at) as files:
+        found, cut_points = past.work_out(files, program, at)
+        known = since.known(files, found, at)
+    if not late:  # of two of whom nothing else is told it is said that they are one
+        kept, gone = (f"gid://shopify/Customer/{each}" for each in found.top_k(2, by="balance")["customer_id"])
+        who = {"admin_graphql_api_customer_kept_id": kept, "admin_graphql_api_customer_deleted_id": gone}
+        merge = {"topic": "customers/merge", "webhook_id": "late", "payload": {**who, "status": "completed"}}
+        late = [{**envelopes[-1], **merge}]
+    add_raw(connection, late)
+    if chance.random() < 0.5:
+        filling.fill(connection, lake)  # their numbers may be others now
+    if chance.random() < 0.5:
+        filling.rebuild(connection, lake)
+
+    history = History(stores.SHOP, "USD")
+    history.read(connection)
+    everyone = history.customers().select("customer_id", now=pl.lit(at))
+    rows = everyone.with_columns(now=pl.col("now") + pl.int_range(pl.len()) % 2 * 40 * instants.DAY)
+    worth, published = orders.worth(history, program), [cut_points]
+    with reading.told_until(connection, lake, program, reading.EVER) as files:
+        told = reading.orders_told_since(connection, program, known.edge)
+        same = since.same(files, known, told)
+        for each in (rows, everyone):
+            should_be = standing.expected(each, worth, history.merged(), published, program)
+            assert standing.expected_of(files, each, published, program, same).equals(should_be)
+        assert since.same(files, known, None).is_empty()
+        assert since.same(files, known._replace(refused="other"), told).is_empty()
+    values = rfm.values(everyone, worth, 30).select(same.columns)
+    assert 0 < same.height < found.height
+    assert same.join(values, on=same.columns, how="anti", nulls_equal=True).is_empty()
 
 
 def test_a_filling_that_is_not_over_is_read_or_said_to_be_behind(

@@ -11,6 +11,7 @@ from events import topics
 from events.programs import CutPoints, Program
 from runtime import database
 from runtime.columns import fetch as fetch
+from runtime.columns import save as save
 from runtime.settings import Settings
 
 _SLICE = 50_000

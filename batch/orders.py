@@ -1,6 +1,6 @@
 """Each order's state over a history that was read, and what it is worth (lake/valuing.py)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 
@@ -23,13 +23,20 @@ def worth_of(files: Files, program: Program, starts: Sequence[int]) -> pl.DataFr
     (microseconds), and of some beside."""
     days = {start // instants.DAY + more for start in starts for more in range(3)}  # a shop's day may have 25 hours
     theirs = (pl.col("processed_at") // instants.DAY).is_in(sorted(days))
-    found = pl.concat(
-        [
-            pl.DataFrame(schema={name: SCHEMA[name] for name in STATE}),
-            *versions.slices(files.layers, None, theirs, STATE),
-        ]
-    )
-    return valuing.valued(found, identity.holding(*people.told(files.ties, reading.EVER)), program)
+    return pl.concat(_worths(files, program, theirs))
+
+
+def all_of(files: Files, program: Program) -> Iterator[pl.DataFrame]:
+    """As `worth`, from files of the lake that hold everything, in frames of versions.SLICE orders or fewer; one at
+    least."""
+    return _worths(files, program, pl.lit(value=True))
+
+
+def _worths(files: Files, program: Program, wanted: pl.Expr) -> Iterator[pl.DataFrame]:
+    merged = identity.holding(*people.told(files.ties, reading.EVER))
+    yield valuing.valued(pl.DataFrame(schema={name: SCHEMA[name] for name in STATE}), merged, program)
+    for found in versions.slices(files.layers, None, wanted, STATE):
+        yield valuing.valued(found, merged, program)
 
 
 def states(history: History) -> pl.DataFrame:

@@ -1,17 +1,19 @@
-"""Parity: the stream's tables as the sink stored them, against a recomputation from the raw history.
+"""Parity: the stream's tables as the sink stored them, against a recomputation from the raw history (truth.py).
 
 Every customer is held against the history as of their own row's `now`, with the cut points of that time. An empty
 list of differences is parity; it is meaningful once the stream and the sink have caught up. Nothing is written.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 from psycopg import Connection
 
-from batch import frames, orders, standing, windows
-from batch.history import History
+from batch import frames, standing, truth, windows
+from batch.truth import Truth
 from events import instants, topics
 from events.programs import Program
 from lake import manifest
@@ -20,6 +22,12 @@ from runtime.settings import Settings
 
 #: Differences told of one kind; the rest is only counted.
 TOLD: Final = 20
+
+#: Orders that are compared at a time, about.
+SLICE: Final = 2_000_000
+
+#: Beyond every instant, with a day to spare (microseconds).
+_FOREVER: Final = 1 << 62
 
 #: The kinds of differences, as each line begins, and what most likely brought them about.
 KINDS: Final = {
@@ -62,16 +70,14 @@ def main(settings: Settings, shop: str) -> list[str]:
 def compare(connection: Connection[Any], shop: str, lake: Lake | None = None) -> list[str]:
     """As `main`, over an autocommit connection; without a lake the whole raw history is read."""
     program = frames.program(connection, shop)
-    history = History(shop, program.currency, lake)
-    history.read(connection)
-    worth = orders.worth(history, program)
-    rows = standing.stored(connection, shop)
-    return [
-        *_few("customers", _customers(connection, history, worth, rows, program)),
-        *_few("points", _points(connection, history, worth, rows, program)),
-        *_few("windows", _windows(connection, worth, program)),
-        *_few("segment counts", _counts(connection, rows, program)),
-    ]
+    with truth.of(connection, program, lake) as told:
+        rows = standing.stored(connection, shop)
+        return [
+            *_few("customers", _customers(connection, told, rows, program)),
+            *_few("points", _points(connection, told, rows, program)),
+            *_few("windows", _windows(connection, told, program)),
+            *_few("segment counts", _counts(connection, rows, program)),
+        ]
 
 
 def _few(kind: str, found: Iterator[str]) -> Iterator[str]:
@@ -83,10 +89,8 @@ def _few(kind: str, found: Iterator[str]) -> Iterator[str]:
         yield f"{kind}: {count - TOLD} more"
 
 
-def _customers(
-    connection: Connection[Any], history: History, worth: pl.DataFrame, rows: pl.DataFrame, program: Program
-) -> Iterator[str]:
-    known = _known(connection, history, program.shop)
+def _customers(connection: Connection[Any], told: Truth, rows: pl.DataFrame, program: Program) -> Iterator[str]:
+    known = _known(connection, told, program.shop)
     for customer in known.join(rows, on="customer_id", how="anti")["customer_id"]:
         yield f"{customer} is known but has no row"
     for customer in rows.join(known, on="customer_id", how="anti")["customer_id"]:
@@ -96,53 +100,57 @@ def _customers(
         times.filter(pl.col("now") != pl.col("now_should")).select("customer_id", "now", "now_should").iter_rows()
     ):
         yield f"{customer} stands at {instants.text(now)}, not {instants.text(should)}"
-    should_be = standing.expected(rows, worth, history.merged(), frames.published(connection, program.shop), program)
+    should_be = told.expected(rows, frames.published(connection, program.shop))
     for row in standing.differences(rows, should_be).iter_rows(named=True):
-        told = ", ".join(f"{name} {row[name]} not {row[f'{name}_should']}" for name in row["differs"])
-        yield f"{row['customer_id']}: {told}"
+        differing = ", ".join(f"{name} {row[name]} not {row[f'{name}_should']}" for name in row["differs"])
+        yield f"{row['customer_id']}: {differing}"
 
 
-def _known(connection: Connection[Any], history: History, shop: str) -> pl.DataFrame:
+def _known(connection: Connection[Any], told: Truth, shop: str) -> pl.DataFrame:
     """The known customers with the `now` they should have: of their events, or of the newest run if later."""
     rows = connection.execute(
         "SELECT DISTINCT value::jsonb->>'as_of' FROM raw_events WHERE shop = %s AND stream = %s", (shop, topics.RESCORE)
     ).fetchall()
     as_of = max((instants.parse(found) for (found,) in rows), default=0)
-    return history.customers().with_columns(now=pl.max_horizontal("now", pl.lit(as_of, dtype=pl.Int64)))
+    return told.known.with_columns(now=pl.max_horizontal("now", pl.lit(as_of, dtype=pl.Int64)))
 
 
-def _points(
-    connection: Connection[Any], history: History, worth: pl.DataFrame, rows: pl.DataFrame, program: Program
-) -> Iterator[str]:
+def _points(connection: Connection[Any], told: Truth, rows: pl.DataFrame, program: Program) -> Iterator[str]:
     """Each order's posted total and ledger against what it deserves, then each customer's balance against both."""
-    posted = _posted(connection, program.shop)
-    owners = pl.concat([history.owners.frame(), worth.select("order_id", "customer_id").drop_nulls()]).unique()
-    deserved = (
-        owners.join(worth.select("order_id", "customer_id", "total"), on=["order_id", "customer_id"], how="left")
-        .with_columns(should=pl.col("total").fill_null(0))
-        .select("order_id", "customer_id", "should")
-    )
-    both = posted.join(deserved, on=["order_id", "customer_id"], how="full", coalesce=True).with_columns(
-        pl.col("total", "ledger", "should").fill_null(0)
-    )
-    wrong = both.filter((pl.col("total") != pl.col("should")) | (pl.col("ledger") != pl.col("should")))
-    for order, customer, total, ledger, should in wrong.select(
-        "order_id", "customer_id", "total", "ledger", "should"
-    ).iter_rows():
-        yield f"order {order} of {customer}: posted {total}, in the ledger {ledger}, deserved {should}"
+    posted = _posted(connection, program.shop, told.folder)
+    deserved = told.worth.select("order_id", "customer_id", "total").drop_nulls("customer_id")
+    number = told.orders // SLICE + 1
+    for part in range(number):
+        theirs = pl.col("order_id").hash() % number == part
+        both = (
+            posted.filter(theirs)
+            .join(
+                deserved.filter(theirs).rename({"total": "should"}),
+                on=["order_id", "customer_id"],
+                how="full",
+                coalesce=True,
+            )
+            .with_columns(pl.col("total", "ledger", "should").fill_null(0))
+            .filter((pl.col("total") != pl.col("should")) | (pl.col("ledger") != pl.col("should")))
+        )
+        wrong = both.select("order_id", "customer_id", "total", "ledger", "should").sort("order_id", "customer_id")
+        for order, customer, total, ledger, should in wrong.collect().iter_rows():
+            yield f"order {order} of {customer}: posted {total}, in the ledger {ledger}, deserved {should}"
     balances = (
-        posted.join(rows.select("customer_id", "now", "balance"), on="customer_id", how="left")
+        posted.join(rows.lazy().select("customer_id", "now", "balance"), on="customer_id", how="left")
         .filter(pl.col("processed_at") <= pl.col("now"))
         .group_by("customer_id", "balance")
         .agg(pl.col("ledger").sum())
+        .filter(pl.col("balance") != pl.col("ledger"))
+        .sort("customer_id")
     )
-    for customer, balance, ledger in balances.filter(pl.col("balance") != pl.col("ledger")).iter_rows():
+    for customer, balance, ledger in balances.collect(engine="streaming").iter_rows():
         yield f"{customer}: balance {balance}, but the ledger sums to {ledger}"
 
 
-def _posted(connection: Connection[Any], shop: str) -> pl.DataFrame:
-    """By order and customer: the stored total, and the sum of the ledger's entries."""
-    return frames.fetch(
+def _posted(connection: Connection[Any], shop: str, folder: Path) -> pl.LazyFrame:
+    """By order and customer: the stored total, and the sum of the ledger's entries; as a file of the folder."""
+    return frames.save(
         connection,
         "SELECT source_id, customer_id, coalesce(t.total, 0)::bigint,"
         " (extract(epoch FROM coalesce(t.processed_at, l.processed_at)) * 1000000)::bigint,"
@@ -155,28 +163,42 @@ def _posted(connection: Connection[Any], shop: str) -> pl.DataFrame:
         " ORDER BY source_id, customer_id",
         (shop, shop),
         _TOTALS,
+        folder / "posted.parquet",
     )
 
 
-def _windows(connection: Connection[Any], worth: pl.DataFrame, program: Program) -> Iterator[str]:
+def _windows(connection: Connection[Any], told: Truth, program: Program) -> Iterator[str]:
     """Windows that wait to be rebuilt are left out; one that sums to nothing is as good as none."""
     late = frames.fetch(connection, _LATE, (program.shop, program.zone), {"size": pl.String, "start": pl.Int64})
     stored, should_be = (
         found.join(late, on=["size", "start"], how="anti")
         for found in (
             frames.fetch(connection, _STORED_WINDOWS, (program.shop,), _WINDOWS),
-            windows.sums(worth, program.zone),
+            _sums(told, program.zone),
         )
     )
     both = stored.join(should_be, on=["size", "start"], how="full", coalesce=True, suffix="_should").fill_null(0)
     for row in both.sort("size", "start").iter_rows(named=True):
-        told = [
+        differing = [
             f"{name} {row[name]} not {row[f'{name}_should']}"
             for name in windows.MEASURES
             if row[name] != row[f"{name}_should"]
         ]
-        if told:
-            yield f"{row['size']} of {instants.text(row['start'])}: {', '.join(told)}"
+        if differing:
+            yield f"{row['size']} of {instants.text(row['start'])}: {', '.join(differing)}"
+
+
+def _sums(told: Truth, zone: str) -> pl.DataFrame:
+    """Every window's sums, made of some years' or days' orders at a time."""
+    number, at = told.orders // SLICE + 1, pl.col("processed_at")
+    cuts = told.worth.select(at.quantile(part / number, "lower").alias(str(part)) for part in range(number)).collect()
+    starts = sorted({int(start) for start in cuts.row(0) if start is not None})
+    found = []
+    for first, end in pairwise([-_FOREVER, *starts[1:], _FOREVER]):
+        # Whoever begins there has all its orders before its own end; a shop's day may have 25 hours.
+        theirs = told.worth.filter((at >= first) & (at < end + 26 * instants.HOUR)).collect()
+        found.append(windows.sums(theirs, zone).filter(pl.col("start").is_between(first, end, closed="left")))
+    return pl.concat(found)
 
 
 def _counts(connection: Connection[Any], rows: pl.DataFrame, program: Program) -> Iterator[str]:

@@ -5,9 +5,32 @@ from scripts.mutants.mutant import Mutant
 GATES = "tests/unit/test_gates.py"
 POISONED = f"{GATES}::test_each_gate_catches_its_poison_and_a_good_run_passes_all"
 STOPPED = "tests/integration/test_batch.py::test_a_gate_that_fails_stops_publication"
+NOTICED = "tests/integration/test_batch.py::test_parity_notices"
+WHOM = "tests/integration/test_merges.py::test_stream_and_batch_agree_on_who_is_whom"
 SCHEDULE = "tests/unit/test_batch_schedule.py"
 
 MUTANTS = [
+    Mutant(
+        "parity leaves out the orders of a slice's last day",
+        "batch/parity.py",
+        "(at < end + 26 * instants.HOUR)",
+        "(at < end)",
+        (NOTICED,),
+    ),
+    Mutant(
+        "parity takes a window for whole that began before its slice",
+        "batch/parity.py",
+        'windows.sums(theirs, zone).filter(pl.col("start").is_between(first, end, closed="left"))',
+        "windows.sums(theirs, zone)",
+        (NOTICED,),
+    ),
+    Mutant(
+        "of somebody parity knows no time of their orders",
+        "batch/truth.py",
+        "SELECT customer_id, now, true FROM owners",
+        "SELECT customer_id, 0, true FROM owners",
+        (WHOM,),
+    ),
     Mutant(
         "a gate that failed stops nothing",
         "batch/gates/running.py",

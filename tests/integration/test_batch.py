@@ -23,7 +23,7 @@ from books import unknown_shops
 from events import codec, instants, keys, payloads, topics, webhook_topics
 from events.messages import Message
 from events.programs import CutPoints, Program
-from lake import reading
+from lake import reading, versions
 from lake.manifest import Lake
 from runtime.ports import PublishError
 from runtime.settings import Settings
@@ -804,13 +804,22 @@ HARMS = [
 ]
 
 
-def test_parity_notices(at_par: Connection[Any]) -> None:
-    for harm, told in HARMS:
+def test_parity_notices(at_par: Connection[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the history joined in memory, and by the lake, some orders at a time."""
+    monkeypatch.setattr(parity, "TOLD", 10**6)
+    for number, (harm, told) in enumerate(HARMS):
         with at_par.transaction(force_rollback=True):
             assert at_par.execute(harm.encode()).rowcount > 0, harm
             found = parity.compare(at_par, CDNOW_SHOP)
+            with monkeypatch.context() as patched:
+                patched.setattr(parity, "SLICE", 100)
+                patched.setattr(versions, "SLICE", 300)
+                patched.delattr(History, "read")
+                of_lake = parity.compare(at_par, CDNOW_SHOP, Lake(tmp_path / str(number)))
         assert any(told in line for line in found), (harm, found)
+        assert sorted(of_lake) == sorted(found), harm
     assert parity.compare(at_par, CDNOW_SHOP) == []
+    assert parity.compare(at_par, CDNOW_SHOP, Lake(tmp_path / "lake")) == []
 
 
 def test_parity_takes_a_closed_row_for_all_of_its_window(at_par: Connection[Any]) -> None:
@@ -824,7 +833,9 @@ def test_parity_leaves_late_windows_out(at_par: Connection[Any]) -> None:
     assert parity.compare(at_par, CDNOW_SHOP) == []
 
 
-def test_parity_of_adversarial_stores(connection: Connection[Any]) -> None:
+def test_parity_of_adversarial_stores(
+    connection: Connection[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rows at their own now, some under a version, some moved on by a rescore; ledger and windows left out."""
     envelopes = stores.store(11, moments=6)
     plain = stores.program(11)
@@ -836,4 +847,7 @@ def test_parity_of_adversarial_stores(connection: Connection[Any]) -> None:
     names = {*oracle.oracle(envelopes, {stores.SHOP: plain})[stores.SHOP].customers}
     # Also those whom the batch did not know yet: the run holds for whoever is named later.
     stream.write(names, stores.NOW - timedelta(hours=1), stores.SHOP)
-    assert [line for line in parity.compare(connection, stores.SHOP) if line.startswith("customers")] == []
+    for lake in (None, Lake(tmp_path / "lake")):
+        found = parity.compare(connection, stores.SHOP, lake)
+        assert [line for line in found if line.startswith("customers")] == []
+        monkeypatch.delattr(History, "read", raising=False)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -11,6 +12,7 @@ from psycopg import Connection
 from batch import parity
 from events import topics
 from events.programs import Program
+from lake.manifest import Lake
 from tests import harness, stores
 from tests.golden.test_cases import store
 from tests.harness import Stream
@@ -42,9 +44,13 @@ def stored(url: str, connection: Connection[Any], seed: int) -> Stream:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_stream_and_batch_agree_on_who_is_whom(database: str, connection: Connection[Any], seed: int) -> None:
+def test_stream_and_batch_agree_on_who_is_whom(
+    database: str, connection: Connection[Any], seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stored(database, connection, seed)
     assert parity.compare(connection, stores.SHOP) == []
+    monkeypatch.setattr(parity, "SLICE", 7)
+    assert parity.compare(connection, stores.SHOP, Lake(tmp_path / "lake")) == []
 
 
 def test_merged_customers_are_kept_and_counted_nowhere(database: str, connection: Connection[Any]) -> None:

@@ -17,6 +17,9 @@ csv.field_size_limit(131_072)
 
 _HEAD: Final = 4096
 
+#: Of a text whose next line cannot be decoded: nothing behind it can.
+BREAKS_OFF: Final = "the file breaks off, or is not of the encoding that it says"
+
 
 def encoding(head: bytes) -> str:
     """The encoding of a text that begins so. What is not UTF-8 in it becomes surrogates."""
@@ -117,10 +120,13 @@ def header_lines(path: Path) -> tuple[list[str], str, int]:
 
 
 def _header(file: IO[str]) -> tuple[list[str], str, int]:
-    for number, line in enumerate(file, start=1):
-        if line.strip() and not line.lower().startswith("sep="):
-            delimiter = delimiter_of(line)
-            return split(line, delimiter), delimiter, number
+    try:
+        for number, line in enumerate(file, start=1):
+            if line.strip() and not line.lower().startswith("sep="):
+                delimiter = delimiter_of(line)
+                return split(line, delimiter), delimiter, number
+    except UnicodeError:
+        raise FileError(BREAKS_OFF) from None
     return [], ",", 0
 
 
@@ -147,7 +153,7 @@ def rows(path: Path, notes: Notes) -> Iterator[Row | Problem]:
             except csv.Error:
                 broken = "its quotes are broken"
             except UnicodeError:
-                yield Problem(begins, "the file breaks off, or is not of the encoding that it says")
+                yield Problem(begins, BREAKS_OFF)
                 return
             if broken is None:
                 if feed.over:  # it wanted one more line to close a quote

@@ -121,8 +121,17 @@ def _csv_rows(path: Path, currency: str, notes: Notes) -> Iterator[Transaction |
 
 def _cdnow_rows(path: Path, currency: str, notes: Notes) -> Iterator[Transaction | Problem]:
     """Customer, [its number in the sample,] date, CDs, dollars. The customer is the one of the full data set."""
+    number = 0
     with text.opened(path, text.head_of(path)) as file:
-        for number, line in enumerate(file, start=1):
+        while True:
+            number += 1
+            try:
+                line = next(file, None)
+            except UnicodeError:
+                yield Problem(number, text.BREAKS_OFF)
+                return
+            if line is None:
+                return
             fields = line.split()
             if not fields:
                 continue

@@ -111,18 +111,20 @@ class Rescoring:
 
     def _wait(self, customers: pl.Series, stall: float) -> pl.Series:
         """Those who still differ when all are right, or nothing will change, or nothing got better for `stall` s."""
-        rested = False
+        wrong: pl.Series | None = None
 
         def look() -> int | None:
-            nonlocal rested
+            nonlocal wrong
             rested = self._at_rest()  # before the rows: what was worked off by now is among them
             # A full comparison is for when it can succeed, and for the end: it reads every row.
-            behind = self._behind(customers.len()) or self._differing(customers).len()
+            behind = self._behind(customers.len())
+            wrong = None if behind else self._differing(customers)
+            behind = behind if wrong is None else wrong.len()
             self._on_progress("rescoring", customers.len() - min(behind, customers.len()), customers.len())
             return None if rested else behind or None
 
         stalled = loop.while_moving(look, stall, self._patience.poll) is not None
-        return self._differing(customers) if stalled or rested else customers.clear()
+        return self._differing(customers) if stalled or wrong is None else wrong
 
     def _behind(self, known: int) -> int:
         """At least so many rows have not come as far as as_of; cheap, and 0 does not yet mean that all are right."""

@@ -279,9 +279,8 @@ class Vault:
         asked.names.update(names)
         if self._reading is None:
             self._reading = asyncio.get_running_loop().create_task(self._read_asked())
-        await asyncio.wait(
-            [asked.found]
-        )  # not awaited itself: whoever is cancelled must not cancel what others wait for
+        # Not awaited itself: whoever is cancelled must not cancel what others wait for.
+        await asyncio.wait([asked.found])
         answer = asked.found.result()
         found: dict[_Name, _Known | None] = {}
         for name in names:

@@ -13,6 +13,7 @@ store. `gone/` tells since when nothing names a file: an object has no other tim
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -159,7 +160,7 @@ class Lake:
         self._objects = objects
         self._unsent: set[str] = set()
         self._filling = uuid4().hex[:8]
-        self._tidied = 0.0
+        self._tidied = -math.inf
 
     @property
     def where(self) -> str:
@@ -234,7 +235,7 @@ class Lake:
 
     def _tidy(self) -> None:
         """Removes copies that nobody has read for a day; looks for them once an hour."""
-        if time.monotonic() - self._tidied < OLD and self._tidied:
+        if time.monotonic() - self._tidied < OLD:
             return
         self._tidied = time.monotonic()
         self._remove_older(UNREAD, set())

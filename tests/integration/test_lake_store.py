@@ -22,7 +22,7 @@ from batch import frames
 from batch.history import History
 from lake import filling, manifest, reading
 from lake.errors import BehindError, StoreError
-from lake.manifest import Lake
+from lake.manifest import Lake, ShopFiles
 from lake.objects import Objects
 from runtime.settings import Settings
 from tests import stores
@@ -77,6 +77,12 @@ def lake_at(folder: Path) -> Lake:
     return manifest.of(Settings(lake_dir=folder, lake_url=URL, data_dir=folder))
 
 
+def files_of(lake: Lake) -> ShopFiles:
+    found = lake.shop(lake.root(), stores.SHOP)
+    assert found is not None
+    return found
+
+
 def two_hours_pass() -> None:
     for key in get_backend("s3")[DEFAULT_ACCOUNT_ID]["global"].buckets["nest"].keys.values():
         key.last_modified -= timedelta(hours=2)
@@ -97,8 +103,7 @@ def test_one_machine_fills_it_and_another_reads_it(
         assert rows(there) == rows(plain)
         versions_are_the_history(connection, there)
     same(connection, there)  # fills as well: from where the other has left off
-    files = here.shop(here.root(), stores.SHOP)
-    assert files is not None
+    files = files_of(here)
     assert set(files.paths()) <= objects().keys()
 
 
@@ -127,8 +132,7 @@ def test_an_object_that_is_gone_is_noticed_and_made_anew(
 ) -> None:
     lake = lake_at(tmp_path)
     filling.fill(connection, lake)
-    files = lake.shop(lake.root(), stores.SHOP)
-    assert files is not None
+    files = files_of(lake)
     Objects(URL).remove([files.layers[0].path])
     assert lake.shop(lake.root(), stores.SHOP) is None
     assert filling.fill(connection, lake).anew == 1
@@ -147,8 +151,7 @@ def test_what_nothing_names_any_more_goes_after_an_hour(
     Objects(URL).write("snapshots/shop=killed/left.parquet", b"left by somebody who was killed")
     assert lake.sweep(lake.root()) == 0, "somebody may still read them"
     assert before.keys() <= objects().keys()
-    files = lake.shop(lake.root(), stores.SHOP)
-    assert files is not None
+    files = files_of(lake)
     assert lake.sweep(lake.root(), old=-1) > 0
     assert objects().keys() == {"lake.json", *lake.root().lists.values(), *files.paths()}
     versions_are_the_history(connection, lake_at(tmp_path / "another"))
@@ -158,7 +161,8 @@ def test_without_its_store_a_batch_reads_the_history_and_fills_nothing(
     connection: Connection[Any], store: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filling.fill(connection, lake_at(tmp_path))
-    there = objects()
+    there, address = objects(), os.environ["AWS_ENDPOINT_URL"]
+    add_raw(connection, store)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr("lake.objects._PATIENCE", timedelta(seconds=1))
     away = lake_at(tmp_path)
@@ -171,8 +175,9 @@ def test_without_its_store_a_batch_reads_the_history_and_fills_nothing(
     found, plain = History(stores.SHOP, "USD", away), History(stores.SHOP, "USD")
     assert found.read(connection) == plain.read(connection)
     assert found.order_states().sort("order_id").equals(plain.order_states().sort("order_id"))
-    monkeypatch.undo()
-    assert there
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    assert objects() == there
+    assert filling.fill(connection, lake_at(tmp_path)).webhooks == len(store)
 
 
 _FILLING = """

@@ -107,7 +107,9 @@ def services_of(request: Request) -> Services:
 def _refuse_unknown(request: Request) -> None:
     """A problem (422) for a parameter that the route does not know: left out unsaid, it would answer something else."""
     taken = get_flat_params(request.scope["route"].dependant)
-    known = {each.alias for each in taken if isinstance(each.field_info, params.Query)}
+    # A model's fields are of no kind of their own, and all of them parameters of the query.
+    others = (params.Path, params.Header, params.Cookie)
+    known = {each.alias for each in taken if not isinstance(each.field_info, others)}
     if not known.issuperset(request.query_params):
         # Without their names: whoever sends an address as a parameter may have sent one as a name.
         raise ProblemError(

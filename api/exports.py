@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
-from hashlib import sha256
 from itertools import chain, repeat
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -17,42 +16,23 @@ from psycopg.rows import tuple_row
 from psycopg.types.numeric import Int8BinaryLoader
 from starlette.types import Message, Receive, Scope, Send
 
-from api import csv_cells
-from api.context import Caller, ExportAccess, Row, Statement
-from api.customers import SegmentQuery
+from api import csv_cells, questions
+from api.context import ExportAccess, Row, Services, Statement
 from api.limits import READ_SECONDS, within
-from api.models import AsOfQuery, time_text
+from api.models import time_text
 from api.problems import ProblemError
+from api.questions import COLUMNS, Question
 from api.runs import side
-from api.slots import Full, Slot
+from api.slots import Full
 from books import contacts
-from events import instants
+from events import addresses, instants
 from events.payloads import Contact
+from events.programs import Program
 from lake.past import Standings
 from runtime import database, metrics
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1/shops/{shop}/exports", tags=["exports"])
-
-COLUMNS: Final = (
-    "customer_id",
-    "email_sha256",
-    "email_consent",
-    "recency_days",
-    "frequency",
-    "monetary",
-    "currency",
-    "r",
-    "f",
-    "m",
-    "score",
-    "segment_id",
-    "segment",
-    "points_balance",
-    "last_order_at",
-    "as_of",
-    "cut_points_version",
-)
 
 #: Customers of one read of the cursor, and of one read of the vault; and of the first, which is soon there.
 _CHUNK: Final = 5000
@@ -91,9 +71,9 @@ _LIVE = sql.SQL("""
 SELECT customer_id, {told}, recency_days, frequency, monetary, currency, r, f, m, score::text, segment_id,
        segment, balance, last_order_at AT TIME ZONE 'UTC', now AT TIME ZONE 'UTC', cut_points_version
 FROM customers AS c
-WHERE shop = %(shop)s AND merged_into IS NULL AND (%(segment)s::text IS NULL OR segment = %(segment)s)
+WHERE shop = %(shop)s AND merged_into IS NULL AND {where}
 ORDER BY customer_id
-""").format(told=_TOLD)
+""")
 
 # Consent and address are today's, whatever day is asked for: nobody may be written to by a consent since withdrawn.
 _PAST = sql.SQL("""
@@ -101,9 +81,9 @@ SELECT b.customer_id, {told}, b.recency_days, b.frequency, b.monetary, %(currenc
        b.score::text, b.segment_id, b.segment, b.balance, b.last_order_at AT TIME ZONE 'UTC',
        %(as_of)s::timestamptz AT TIME ZONE 'UTC', %(version)s::text
 FROM batch_segments AS b LEFT JOIN customers AS c ON c.shop = b.shop AND c.customer_id = b.customer_id
-WHERE b.run_id = %(run)s AND b.shop = %(shop)s AND (%(segment)s::text IS NULL OR b.segment = %(segment)s)
+WHERE b.run_id = %(run)s AND b.shop = %(shop)s AND {where}
 ORDER BY b.customer_id
-""").format(told=_TOLD)
+""")
 
 
 # As _PAST, of those that the lake has told of.
@@ -112,23 +92,55 @@ _TOLD_OF = sql.SQL(
 ).format(told=_TOLD)
 
 
-class Export(NamedTuple):
-    """One export: what to read, whether addresses are shown or hashed, and whether it is for a spreadsheet.
+#: What holds somebody beside the program's own segments: names change with the grid, at the next batch.
+_SEGMENTS = sql.SQL("SELECT segment FROM rfm_segment_counts WHERE shop = %(shop)s AND customers > 0")
+_SEGMENTS_OF_RUN = sql.SQL("SELECT DISTINCT segment FROM batch_segments WHERE run_id = %(run)s AND shop = %(shop)s")
 
-    `standings` are the lake's, of a past instant; then the query is none.
+
+class Asker(NamedTuple):
+    """For whom an export is made: a shop, what its key allows, and who it is (the id of a key or session)."""
+
+    services: Services
+    shop: str
+    scopes: frozenset[str]
+    who: str
+
+    async def program(self) -> Program:
+        """The shop's program; a problem (404) before it has one."""
+        found = await self.services.program(self.shop)
+        if found is None:
+            raise ProblemError(404, "no-program", "The shop has no program yet: PUT one, or run `loyalnest shops add`.")
+        return found
+
+
+class Export(NamedTuple):
+    """One export: what was asked, and what to read for it.
+
+    `standings` are the lake's, of a past instant, and `chosen` who of them is asked for; then the query is none.
     """
 
-    caller: Caller
+    asker: Asker
+    question: Question
     query: Statement | None
     parameters: Row
-    addresses: bool
-    excel: bool
     standings: Standings | None = None
+    chosen: pl.Expr | None = None
 
     @property
-    def header(self) -> list[str]:
-        """The columns' names, in the file's order."""
-        return ["email" if self.addresses and name == "email_sha256" else name for name in COLUMNS]
+    def columns(self) -> Sequence[str]:
+        """Which columns it has, in the file's order, under their names in the header."""
+        if self.question.columns:
+            return self.question.columns
+        shown = "pii" in self.asker.scopes
+        return ["email" if shown and name == "email_sha256" else name for name in COLUMNS]
+
+
+class Tally:
+    """How far an export is: customers gone through, and rows written."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.rows = 0
 
 
 class _Chunk(NamedTuple):
@@ -138,13 +150,9 @@ class _Chunk(NamedTuple):
     contacts: Mapping[str, Contact]
 
 
-def _addresses(export: Export, found: Iterable[Contact | None]) -> Iterator[str | None]:
+def _addresses(found: Iterable[Contact | None]) -> Iterator[str | None]:
     for contact in found:
-        if contact is None or contact.email is None:
-            yield None
-        else:
-            email = contact.email.strip().lower()
-            yield email if export.addresses else sha256(email.encode()).hexdigest()
+        yield None if contact is None or contact.email is None else addresses.plain(contact.email)
 
 
 def _consents(found: Iterable[Contact | None]) -> Iterator[str | None]:
@@ -156,16 +164,40 @@ def _consents(found: Iterable[Contact | None]) -> Iterator[str | None]:
             yield contact.consent or "not_subscribed"
 
 
+def _told(export: Export, chunk: _Chunk) -> pl.DataFrame:
+    """The chunk's values with what its contacts tell: `email`, its digest where that is asked for, and `consent`."""
+    found = [chunk.contacts.get(customer_id) for customer_id in chunk.values["customer_id"]]
+    emails = [*_addresses(found)]
+    told = {"email": pl.Series(emails, dtype=pl.String), "consent": pl.Series([*_consents(found)], dtype=pl.String)}
+    if "email_sha256" in export.columns:
+        digests = [None if email is None else addresses.hashed(email) for email in emails]
+        told["email_sha256"] = pl.Series(digests, dtype=pl.String)
+    return chunk.values.with_columns(**told)
+
+
+def _agreeing(export: Export, chunk: _Chunk) -> _Chunk:
+    """Of the chunk whose consent is the one that is asked for."""
+    wanted = export.question.wanted_consent
+    if wanted is None:
+        return chunk
+    found = (chunk.contacts.get(customer_id) for customer_id in chunk.values["customer_id"])
+    agree = pl.Series([consent == wanted for consent in _consents(found)], dtype=pl.Boolean)
+    return chunk._replace(values=chunk.values.filter(agree))
+
+
+def _rows(export: Export, chunk: _Chunk) -> tuple[bytes, int]:
+    """What of the chunk stands in the file, and how many rows that is."""
+    chosen = _agreeing(export, chunk)
+    return (_lines(export, chosen), chosen.values.height) if chosen.values.height else (b"", 0)
+
+
 def _lines(export: Export, chunk: _Chunk) -> bytes:
     """The chunk's rows as they stand in the file."""
-    found = [chunk.contacts.get(customer_id) for customer_id in chunk.values["customer_id"]]
-    address = pl.Series("address", [*_addresses(export, found)], pl.String)
-    consent = pl.Series("consent", [*_consents(found)], pl.String)
-    values = chunk.values.with_columns(address, consent)
-    plain = {name: pl.col(name) for name in COLUMNS if name in values.columns}
+    values = _told(export, chunk)
+    plain: dict[str, pl.Expr] = {name: pl.col(name) for name in COLUMNS if name in values.columns}
     cells = plain | {
-        "customer_id": csv_cells.digits("customer_id") if export.excel else pl.col("customer_id"),
-        "email_sha256": csv_cells.text("address"),
+        "customer_id": csv_cells.digits("customer_id") if export.question.excel else pl.col("customer_id"),
+        "email": csv_cells.text("email"),
         "email_consent": csv_cells.text("consent"),
         "monetary": csv_cells.amount("monetary", "currency", values["currency"].unique()),
         "segment": csv_cells.text("segment"),
@@ -174,7 +206,7 @@ def _lines(export: Export, chunk: _Chunk) -> bytes:
         "as_of": csv_cells.time("as_of"),
         "cut_points_version": csv_cells.text("cut_points_version"),
     }
-    return csv_cells.lines(values.select(**{name: cells[name] for name in COLUMNS}))
+    return csv_cells.lines(values.select(**{name: cells[name] for name in export.columns}))
 
 
 def _split(rows: list[tuple[Any, ...]]) -> tuple[pl.DataFrame, list[contacts.Told]]:
@@ -190,11 +222,11 @@ async def _reader(
     export: Export, connection: AsyncConnection[Any], cursor: AsyncServerCursor[tuple[Any, ...]]
 ) -> Callable[[], Awaitable[_Chunk | None]]:
     """What reads the next rows; None at the end. What they tell is opened anew each time, on the same connection."""
-    caller = export.caller
+    asker = export.asker
     sizes = chain([_FIRST_CHUNK], repeat(_CHUNK))
 
     async def chunk(values: pl.DataFrame, told: list[contacts.Told]) -> _Chunk:
-        return _Chunk(values, await contacts.opened(caller.services.vault, connection, caller.shop, told))
+        return _Chunk(values, await contacts.opened(asker.services.vault, connection, asker.shop, told))
 
     if export.query is not None:
         await cursor.execute(export.query, export.parameters, binary=True)
@@ -205,14 +237,14 @@ async def _reader(
 
         return read
     assert export.standings is not None
-    slices = export.standings.slices(_CHUNK, export.parameters["segment"])
+    slices = export.standings.slices(_CHUNK, export.chosen)
 
     async def read_lake() -> _Chunk | None:
         frame = await asyncio.to_thread(next, slices, None)
         if frame is None:
             return None
         own = connection.cursor(row_factory=tuple_row)
-        await own.execute(_TOLD_OF, {"shop": caller.shop, "customers": frame["customer_id"].to_list()})
+        await own.execute(_TOLD_OF, {"shop": asker.shop, "customers": frame["customer_id"].to_list()})
         return await chunk(_of_lake(frame, export.parameters), [*map(contacts.Told._make, await own.fetchall())])
 
     return read_lake
@@ -231,13 +263,14 @@ def _of_lake(frame: pl.DataFrame, parameters: Row) -> pl.DataFrame:
 _closing: set["asyncio.Task[None]"] = set()
 
 
-async def _written(export: Export, slot: Slot) -> AsyncGenerator[bytes]:
-    url = export.caller.services.settings.database_url()
+async def written(export: Export, tally: Tally, over: Callable[[], None]) -> AsyncGenerator[bytes]:
+    """The file, piece by piece. Whoever takes it closes it; `over` is called once it holds nothing any more."""
+    url = export.asker.services.settings.database_url()
     ahead: asyncio.Task[_Chunk | None] | None = None
     try:
         connection = await database.connect_async(url, "loyalnest-export")
     except BaseException:
-        slot.give_back()
+        over()
         raise
     connection.adapters.register_loader("timestamp", Int8BinaryLoader)
     cursor = connection.cursor("export", row_factory=tuple_row)
@@ -250,22 +283,26 @@ async def _written(export: Export, slot: Slot) -> AsyncGenerator[bytes]:
             async with asyncio.timeout(READ_SECONDS):
                 return await read()
 
-        header = ",".join(export.header).encode() + b"\r\n"
-        yield csv_cells.MARK + header if export.excel else header
+        header = ",".join(export.columns).encode() + b"\r\n"
+        yield csv_cells.MARK + header if export.question.excel else header
         chunk = await read_in_time()
         while chunk is not None:
             # One is read while the one before is written and sent.
             ahead = asyncio.create_task(read_in_time())
-            metrics.EXPORTED_ROWS.inc(chunk.values.height)
-            yield await asyncio.to_thread(_lines, export, chunk)
+            lines, rows = await asyncio.to_thread(_rows, export, chunk)
+            metrics.EXPORTED_ROWS.inc(rows)
+            tally.done += chunk.values.height
+            tally.rows += rows
+            if rows:
+                yield lines
             chunk = await ahead
     finally:
         if ahead is None or ahead.done():
             _looked_at(ahead)
-            await _close(connection, cursor, slot)
+            await _close(connection, cursor, over)
         else:
             # A task of its own: it waits for the read to end, and whoever is cancelled here may be so once more.
-            closing = asyncio.create_task(_break_off(ahead, connection, cursor, slot))
+            closing = asyncio.create_task(_break_off(ahead, connection, cursor, over))
             _closing.add(closing)
             closing.add_done_callback(_closing.discard)
 
@@ -280,7 +317,7 @@ async def _break_off(
     reading: "asyncio.Task[_Chunk | None]",
     connection: AsyncConnection[Any],
     cursor: AsyncServerCursor[tuple[Any, ...]],
-    slot: Slot,
+    over: Callable[[], None],
 ) -> None:
     """Ends a read that nobody needs any more (not waited for for long, should the server not answer), and closes."""
     try:
@@ -288,17 +325,19 @@ async def _break_off(
         await asyncio.wait({reading}, timeout=_GOODBYE)
         _looked_at(reading)
     finally:
-        await _close(connection, cursor, slot)
+        await _close(connection, cursor, over)
 
 
-async def _close(connection: AsyncConnection[Any], cursor: AsyncServerCursor[tuple[Any, ...]], slot: Slot) -> None:
+async def _close(
+    connection: AsyncConnection[Any], cursor: AsyncServerCursor[tuple[Any, ...]], over: Callable[[], None]
+) -> None:
     try:
         # The connection first: a cursor of a closed one asks nothing more of a server that may not answer. So nothing
         # is waited for here, and whoever is cancelled once more meanwhile leaves nothing open.
         await connection.close()
         await cursor.close()
     finally:
-        slot.give_back()
+        over()
 
 
 async def _first(stream: AsyncGenerator[bytes]) -> bytes:
@@ -319,13 +358,15 @@ class _Export(StreamingResponse):
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        until = asyncio.get_running_loop().time() + _PATIENCE
+        loop, left = asyncio.get_running_loop(), _PATIENCE
 
         async def hurried(message: Message) -> None:
-            nonlocal until
-            async with asyncio.timeout_at(until):
+            # The client's own time alone: what it waits for us is not its slowness.
+            nonlocal left
+            began = loop.time()
+            async with asyncio.timeout(left):
                 await send(message)
-            until += len(message.get("body", b"")) / _LEAST_SPEED
+            left += len(message.get("body", b"")) / _LEAST_SPEED - (loop.time() - began)
 
         async with aclosing(self._rest):
             try:
@@ -335,19 +376,36 @@ class _Export(StreamingResponse):
                 log.warning("an export was ended: its client, or the database, is too slow")
 
 
-async def _prepared(caller: Caller, segment: str | None, as_of: datetime | None, excel: bool) -> Export:
-    program = await caller.program()
-    parameters: Row = {"shop": caller.shop, "segment": segment}
-    if as_of is None:
-        return Export(caller, _LIVE, parameters, "pii" in caller.key.scopes, excel)
-    found = await side(caller, program, as_of)
-    parameters |= {"as_of": found.at, "currency": program.currency}
+async def prepared(asker: Asker, question: Question) -> Export:
+    """What to read for a question. A problem (403, 404, 422, 503) where it cannot be answered for this asker."""
+    questions.refuse_without_scopes(question, asker.scopes)
+    program = await asker.program()
+    if question.as_of is None:
+        where, parameters = questions.where(question, "c")
+        parameters |= {"shop": asker.shop}
+        if question.segment:
+            await _refuse_unknown_segments(asker, question, program, _SEGMENTS, parameters)
+        return Export(asker, question, _LIVE.format(told=_TOLD, where=where), parameters)
+    found = await side(asker, program, question.as_of)
+    parameters = {"shop": asker.shop, "as_of": found.at, "currency": program.currency}
     if found.standings is not None:
+        questions.refuse_unknown_segments(question, program, (each["segment"] for each in found.standings.segments))
         parameters |= {"version": found.standings.cut_points.version}
-        return Export(caller, None, parameters, "pii" in caller.key.scopes, excel, found.standings)
+        chosen = await questions.expression(asker.services, asker.shop, question)
+        return Export(asker, question, None, parameters, found.standings, chosen)
     assert found.run is not None
-    parameters |= {"run": found.run.id, "version": found.run.version}
-    return Export(caller, _PAST, parameters, "pii" in caller.key.scopes, excel)
+    where, asked = questions.where(question, "b")
+    parameters |= {**asked, "run": found.run.id, "version": found.run.version}
+    if question.segment:
+        await _refuse_unknown_segments(asker, question, program, _SEGMENTS_OF_RUN, parameters)
+    return Export(asker, question, _PAST.format(told=_TOLD, where=where), parameters)
+
+
+async def _refuse_unknown_segments(
+    asker: Asker, question: Question, program: Program, query: Statement, parameters: Row
+) -> None:
+    others = [row["segment"] for row in await asker.services.rows(query, parameters)]
+    questions.refuse_unknown_segments(question, program, others)
 
 
 _EXAMPLE = (
@@ -368,15 +426,7 @@ _EXAMPLE = (
         }
     },
 )
-async def segments_csv(
-    caller: ExportAccess,
-    segment: SegmentQuery = None,
-    as_of: AsOfQuery = None,
-    excel: Annotated[
-        bool,
-        Query(description="for Excel: a byte order mark, and an apostrophe before each id, as in Shopify's exports"),
-    ] = False,
-) -> StreamingResponse:
+async def segments_csv(caller: ExportAccess, question: Annotated[Question, Query()]) -> StreamingResponse:
     """One row per customer. Streamed: any size takes the same memory.
 
     `email_sha256` is the SHA-256 of the trimmed, lowercased address; with the scope `pii` the column is `email`.
@@ -386,6 +436,9 @@ async def segments_csv(
     newest batch run before it.
     A text cell that a spreadsheet would run as a formula begins with an apostrophe. A spreadsheet that opens the file
     as it is takes UTF-8 for something else and rounds long ids: ask for `excel=true` then.
+
+    All that is asked must hold of everybody in the file: several segments, digits, points, the last order, consent, a
+    segment that changed since. A segment or a column that there is not is a 422 that names those there are.
     """
     try:
         slot = caller.services.exports.take(caller.shop)
@@ -394,13 +447,18 @@ async def segments_csv(
         detail = f"Too many {whose} run now: try again soon."
         raise ProblemError(429, "too-many", detail, {"Retry-After": "30"}) from None
     try:
-        stream = _written(await _prepared(caller, segment, as_of, excel), slot)
+        asker = Asker(caller.services, caller.shop, caller.key.scopes, caller.key.id)
+        stream = written(await prepared(asker, question), Tally(), slot.give_back)
         # What can go wrong at the start does so while it can still be said.
         first = await within(READ_SECONDS, _first(stream))
     except BaseException:
         slot.give_back()
         raise
-    day = time_text(as_of or datetime.now(UTC))[:10]
-    name = f"segments-{caller.shop.partition('.')[0]}-{day}.csv"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return _Export(first, stream, headers)
+    return _Export(first, stream, headers(caller.shop, question))
+
+
+def headers(shop: str, question: Question) -> dict[str, str]:
+    """The headers of an answer that is such a file."""
+    day = time_text(question.as_of or datetime.now(UTC))[:10]
+    name = f"segments-{shop.partition('.')[0]}-{day}.csv"
+    return {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}

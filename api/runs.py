@@ -5,12 +5,12 @@ answer says so.
 """
 
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from psycopg import sql
 
-from api.context import Caller, Row
+from api.context import Caller, Row, Services
 from api.models import CutPointsModel, time_text
 from api.problems import ProblemError
 from events.programs import DEFAULT, CutPoints, Program, default_cut_points
@@ -36,6 +36,18 @@ SELECT * FROM cut_points WHERE shop = %(shop)s AND version = %(version)s ORDER B
 Source = Literal["live", "lake", "run"]
 
 
+class Asking(Protocol):
+    """Whoever asks for a shop: a caller of the API, or what goes on without one."""
+
+    @property
+    def services(self) -> Services:
+        """What it works with."""
+
+    @property
+    def shop(self) -> str:
+        """Whose standings are asked for."""
+
+
 class Run(NamedTuple):
     """A finished batch run."""
 
@@ -44,7 +56,7 @@ class Run(NamedTuple):
     version: str
 
 
-async def newest_run(caller: Caller, as_of: datetime) -> Run | None:
+async def newest_run(caller: Asking, as_of: datetime) -> Run | None:
     """The newest finished run whose as_of is not after the one asked."""
     row = await caller.services.row(_RUN, {"shop": caller.shop, "as_of": as_of})
     return None if row is None else Run(row["id"], row["as_of"], row["version"] or DEFAULT)
@@ -63,7 +75,7 @@ class Side(NamedTuple):
         return "lake" if self.standings is not None else "run"
 
 
-async def side(caller: Caller, program: Program, as_of: datetime) -> Side:
+async def side(caller: Asking, program: Program, as_of: datetime) -> Side:
     """Everybody's standing as of that very instant, from the lake; where it cannot tell, as the newest run not after it
     had it. A problem (503) where there is none either."""
     try:

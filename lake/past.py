@@ -77,12 +77,12 @@ class Standings(NamedTuple):
         """Some columns of everybody."""
         return pl.read_parquet(self.content, columns=list(columns))
 
-    def slices(self, size: int, segment: str | None = None) -> Iterator[pl.DataFrame]:
-        """Everybody, or one segment, in frames of `size` rows or fewer."""
+    def slices(self, size: int, chosen: pl.Expr | None = None) -> Iterator[pl.DataFrame]:
+        """Everybody, or who is chosen, in frames of `size` rows or fewer."""
         for first in range(0, sum(each["customers"] for each in self.segments), _GROUP):
             found = pl.scan_parquet(self.content).slice(first, _GROUP)
-            if segment is not None:
-                found = found.filter(pl.col("segment") == segment)
+            if chosen is not None:
+                found = found.filter(chosen)
             yield from found.collect().iter_slices(size)
 
 

@@ -216,7 +216,7 @@ def test_few_instants_are_kept_and_read_in_slices(
         found = past.standings(connection, lake, program, instants.from_datetime(stores.NOW) + number)
     everybody = found.read(*past.COLUMNS)
     for segment in everybody["segment"].unique():
-        theirs = list(found.slices(1, segment))
+        theirs = list(found.slices(1, pl.col("segment") == segment))
         assert all(each.height == 1 for each in theirs)  # an empty one is the end of an export
         assert pl.concat(theirs).equals(everybody.filter(pl.col("segment") == segment))
     assert len(list(folder.glob("*.json"))) == past.KEPT

@@ -118,6 +118,10 @@ servers: $(RUNTIME) ## Bring up Apache Kafka and PostgreSQL with TimescaleDB on 
 servers-down: ## End them; their data stays for the next time (make clean removes it)
 	@[ ! -x $(BIN)/python ] || $(BIN)/python scripts/servers.py down
 
+.PHONY: browser
+browser: ## Install Debian's Chromium, which the tests of the dashboard drive (as root)
+	@$(PYTHON) scripts/browser.py
+
 .PHONY: topics
 topics: $(RUNTIME) ## Create LoyalNest's topics on the Kafka of `make servers`
 	@[ -f .servers/env ] || { echo "No servers are up: run 'make servers' first." >&2; exit 1; }

@@ -10,6 +10,7 @@ from fastapi_offline import FastAPIOffline
 
 from api import batches, cohorts, customers, exports, health, imports, points, problems, products, program, segments
 from api.context import Services
+from api.dashboard import site
 from api.limits import READ_SECONDS, Limits
 from api.live import routes as live
 from api.webhooks import routes as webhooks
@@ -113,11 +114,12 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
         app = FastAPI(lifespan=lifespan, docs_url=None, openapi_url=None, **about)
     app.add_middleware(Limits, unbounded=webhooks.PATH, files=imports.PATH)
     app.state.services = services
-    problems.install(app)
+    problems.install(app, site.problem)
     app.include_router(webhooks.router, responses=_WEBHOOK_ERRORS)
     for module in (segments, cohorts, customers, products, points, exports, program, imports, batches, live):
         app.include_router(module.router, responses=_ERRORS)
     app.include_router(health.router)
+    site.install(app)
 
     def openapi() -> dict[str, Any]:
         app.openapi_schema = app.openapi_schema or _openapi(app)

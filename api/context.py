@@ -15,10 +15,11 @@ from api.limits import KEY_SECONDS, READ_SECONDS, within
 from api.live.hub import LiveHub
 from api.past import Past
 from api.problems import ProblemError
+from api.session_tokens import SessionTokens, looks_like_one
 from api.slots import Slots
 from api.webhooks.front_door import FrontDoor
 from api.webhooks.signatures import Reader
-from books import api_keys, programs, vault
+from books import api_keys, programs, sessions, vault
 from events import instants
 from events.programs import Program
 from runtime.ports import Publisher
@@ -35,6 +36,12 @@ Statement = sql.SQL | sql.Composed
 #: CSV exports at once in one process, and those of one shop: some are always left for the others.
 EXPORTS: Final = 8
 EXPORTS_OF_SHOP: Final = 3
+
+#: The cookie of whoever is signed in on the dashboard.
+COOKIE: Final = "loyalnest"
+
+#: What a request may do with a cookie alone, which a browser sends whoever made the page that asks.
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _bearer = HTTPBearer(auto_error=False, description="An API key of the shop: `ln_...` (`loyalnest keys create`).")
 
@@ -53,6 +60,7 @@ class Services:
         self.pool = pool
         self.vault = keys
         self.bodies = Reader([secret.get_secret_value().encode() for secret in settings.shopify_secrets])
+        self.session_tokens = SessionTokens(settings)
         self.front_door = FrontDoor(publisher, keys, now_us)
         self.live = LiveHub(settings.database_url())
         self.past = Past(settings)
@@ -78,13 +86,17 @@ class Services:
         found = await self.rows(query, parameters)
         return found[0] if found else None
 
-    async def granted(self, bearer: str) -> api_keys.Granted | None:
-        """What an API key allows; None if it is not valid. TimeoutError when the database does not answer in time."""
-        return await within(KEY_SECONDS, self._granted(bearer))
+    async def granted(self, credentials: "Credentials") -> api_keys.Granted | None:
+        """What these allow; None if they are not valid. TimeoutError when the database does not answer in time."""
+        return await within(KEY_SECONDS, self._granted(credentials))
 
-    async def _granted(self, bearer: str) -> api_keys.Granted | None:
+    async def _granted(self, credentials: "Credentials") -> api_keys.Granted | None:
+        if not credentials.cookie and looks_like_one(credentials.secret):
+            return self.session_tokens.granted(credentials.secret, now_us())
         async with self.pool.connection() as connection:
-            return await api_keys.check(connection, bearer)
+            if credentials.cookie:
+                return await sessions.check(connection, credentials.secret, datetime.now(UTC))
+            return await api_keys.check(connection, credentials.secret)
 
     async def program(self, shop: str) -> Program | None:
         """The shop's program with all that was announced, by whatever process; None before the first.
@@ -117,13 +129,38 @@ def _refuse_unknown(request: Request) -> None:
         )
 
 
+class Credentials(NamedTuple):
+    """What a request brings: an API key or a session token of Shopify's, or the cookie of a session."""
+
+    secret: str
+    cookie: bool = False
+
+    @classmethod
+    def of(cls, request: Request) -> "Credentials | None":
+        """Of a request; None if it brings none. A key goes before a cookie."""
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and bearer.strip():
+            return cls(bearer.strip())
+        cookie = request.cookies.get(COOKIE)
+        return cls(cookie, cookie=True) if cookie else None
+
+
+def same_origin(request: Request) -> bool:
+    """Whether our own page sent the request, as far as a browser tells: those do, whenever something may change."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin = request.headers.get("origin", "")
+    return origin.partition("://")[2] == request.headers.get("host", "")
+
+
 class Caller(NamedTuple):
     """Who is asking, for a shop of theirs, and what with."""
 
     services: Services
     shop: str
     key: api_keys.Granted
-    bearer: str
+    credentials: Credentials
 
     async def program(self) -> Program:
         """The shop's program; a problem (404) before it has one."""
@@ -133,8 +170,8 @@ class Caller(NamedTuple):
         return found
 
     async def still_allowed(self) -> bool:
-        """Whether the key has not been revoked since: for answers that last."""
-        return await self.services.granted(self.bearer) is not None
+        """Whether the key or session has not ended since: for answers that last."""
+        return await self.services.granted(self.credentials) is not None
 
 
 ShopPath = Annotated[
@@ -152,20 +189,23 @@ def allowed(scope: str) -> Callable[..., Awaitable[Caller]]:
     async def check(
         request: Request,
         shop: ShopPath,
-        given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+        _given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],  # for the OpenAPI document
     ) -> Caller:
         services = services_of(request)
-        granted = None if given is None else await services.granted(given.credentials)
-        if given is None or granted is None:
+        credentials = Credentials.of(request)
+        granted = None if credentials is None else await services.granted(credentials)
+        if credentials is None or granted is None:
             raise ProblemError(
                 401, "no-key", "Send a valid API key: Authorization: Bearer ln_...", {"WWW-Authenticate": "Bearer"}
             )
-        if granted.shop != shop.lower():
+        if credentials.cookie and request.method not in _SAFE and not same_origin(request):
+            raise ProblemError(403, "cross-site", "A session is only taken from our own pages: send an API key.")
+        if shop.lower() not in granted.shops:
             raise ProblemError(404, "no-shop", "There is no such shop for this API key.")
         if scope not in granted.scopes:
             raise ProblemError(403, "no-scope", f"This API key lacks the scope '{scope}'.")
         _refuse_unknown(request)
-        return Caller(services, granted.shop, granted, given.credentials)
+        return Caller(services, shop.lower(), granted, credentials)
 
     return check
 

@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem details: one shape for every error, `application/problem+json`."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -106,11 +106,13 @@ def _methods(app: FastAPI, path: str) -> list[str]:
     return sorted(method.upper() for each in matching for method in each)
 
 
-def install(app: FastAPI) -> None:
-    """Has every error of the app answered as a problem."""
+def install(app: FastAPI, page: Callable[[Request, ProblemError], Response | None]) -> None:
+    """Has every error of the app answered as a problem, or as what `page` makes of it for somebody at a page."""
 
     async def answer(request: Request, error: Exception) -> Response:
         problem = _problem(error)
+        if (shown := page(request, problem)) is not None:
+            return shown
         if problem.status == 405 and (methods := _methods(app, request.url.path)):
             problem.headers = {"Allow": ", ".join(methods)}
         return response(problem)

@@ -1,4 +1,4 @@
-"""API keys: `ln_<id>_<secret>`, each for one shop. The secret is shown once; its SHA-256 is all that is kept.
+"""API keys: `ln_<id>_<secret>`, for one shop or several. The secret is shown once; all that is kept is its SHA-256.
 
 A secret is 256 random bits, which nobody guesses, so a slow password hash would protect nothing.
 """
@@ -25,7 +25,7 @@ class ApiKey(NamedTuple):
     """A key as it is listed: everything but the secret."""
 
     id: str
-    shop: str
+    shops: list[str]
     name: str
     scopes: list[str]
     created_at: datetime
@@ -33,27 +33,42 @@ class ApiKey(NamedTuple):
 
 
 class Granted(NamedTuple):
-    """What a valid key allows."""
+    """What a valid key, or a session, allows. It has one shop at least."""
 
     id: str
-    shop: str
+    shops: tuple[str, ...]
     scopes: frozenset[str]
+    way: str = "key"
 
 
 def _hash(secret: str) -> bytes:
     return sha256(secret.encode("utf-8", "replace")).digest()
 
 
-async def create(connection: AsyncConnection[Any], shop: str, name: str, scopes: Collection[str], now: datetime) -> str:
-    """A new key in full, to be shown once; ValueError for a scope there is not or a shop that is none."""
+def check_scopes(scopes: Collection[str]) -> None:
+    """ValueError for a scope there is not, or for none at all."""
     unknown = sorted(set(scopes) - set(SCOPES))
     if unknown or not scopes:
         raise ValueError(f"scopes are {', '.join(SCOPES)}; not {', '.join(unknown) or 'none at all'}")
+
+
+async def create(
+    connection: AsyncConnection[Any],
+    shop: str,
+    name: str,
+    scopes: Collection[str],
+    now: datetime,
+    more_shops: Collection[str] = (),
+) -> str:
+    """A new key in full, to be shown once; ValueError for a scope there is not or a shop that is none."""
+    check_scopes(scopes)
     shop = keys.shop_domain(shop)
+    others = sorted({keys.shop_domain(each) for each in more_shops} - {shop})
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     await connection.execute(
-        "INSERT INTO api_keys (id, shop, name, hash, scopes, created_at) VALUES (%s, %s, %s, %s, %s, %s)",
-        (key_id, shop, name, _hash(secret), sorted(set(scopes), key=SCOPES.index), now),
+        "INSERT INTO api_keys (id, shop, more_shops, name, hash, scopes, created_at)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+        (key_id, shop, others, name, _hash(secret), sorted(set(scopes), key=SCOPES.index), now),
     )
     return f"ln_{key_id}_{secret}"
 
@@ -62,8 +77,8 @@ async def listing(connection: AsyncConnection[Any], shop: str | None = None) -> 
     """A shop's keys, or everybody's, newest first."""
     cursor = connection.cursor(row_factory=class_row(ApiKey))
     await cursor.execute(
-        "SELECT id, shop, name, scopes, created_at, revoked_at FROM api_keys"
-        " WHERE %(shop)s::text IS NULL OR shop = %(shop)s ORDER BY created_at DESC, id",
+        "SELECT id, array_prepend(shop, more_shops) AS shops, name, scopes, created_at, revoked_at FROM api_keys"
+        " WHERE %(shop)s::text IS NULL OR shop = %(shop)s OR %(shop)s = ANY(more_shops) ORDER BY created_at DESC, id",
         {"shop": shop},
     )
     return await cursor.fetchall()
@@ -85,7 +100,10 @@ async def check(connection: AsyncConnection[Any], key: str) -> Granted | None:
     if len(parts) != 3 or parts[0] != "ln" or "\x00" in key:
         return None
     cursor = connection.cursor(row_factory=tuple_row)
-    await cursor.execute("SELECT shop, hash, scopes FROM api_keys WHERE id = %s AND revoked_at IS NULL", (parts[1],))
-    shop, stored, scopes = await cursor.fetchone() or (None, bytes(32), ())
+    await cursor.execute(
+        "SELECT array_prepend(shop, more_shops), hash, scopes FROM api_keys WHERE id = %s AND revoked_at IS NULL",
+        (parts[1],),
+    )
+    shops, stored, scopes = await cursor.fetchone() or ((), bytes(32), ())
     same = hmac.compare_digest(bytes(stored), _hash(parts[2]))
-    return Granted(parts[1], shop, frozenset(scopes)) if same and shop is not None else None
+    return Granted(parts[1], tuple(shops), frozenset(scopes)) if same and shops else None

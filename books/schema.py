@@ -159,7 +159,13 @@ TABLES: Final = (
             " spooled_at"
         ),
     ),
-    Table("api_keys", _names("id shop name hash scopes created_at"), _names("revoked_at")),
+    Table("api_keys", _names("id shop name hash scopes created_at"), _names("more_shops revoked_at")),
+    Table(
+        "dashboard_sessions",
+        _names("id hash shops scopes key_id way created_at seen_at expires_at"),
+        _names("revoked_at"),
+    ),
+    Table("sign_in_links", _names("hash shops scopes expires_at"), _names("used_at")),
     Table("customer_keys", _names("shop customer_id wrapped"), _names("created_at destroyed_at"), personal="customer"),
     Table("sink_positions", _names("incarnation topic partition next_offset")),
 )

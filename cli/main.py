@@ -21,7 +21,7 @@ _USE: Final = "Use it"
 _WORDS: Final = frozenset(
     {
         *("demo", "play", "up", "worker", "sink", "api", "migrate", "rebuild", "topics"),
-        *("import", "shops", "programs", "keys", "batch", "lake", "sql", "dead-letters", "privacy"),
+        *("import", "shops", "programs", "keys", "sign-in", "batch", "lake", "sql", "dead-letters", "privacy"),
     }
 )
 
@@ -74,12 +74,13 @@ def command(word: str | None = None) -> typer.Typer:
         from cli.commands import importing
 
         app.command("import", rich_help_panel=_USE)(importing.bring_in)
-    if wanted & {"shops", "programs", "keys"}:
+    if wanted & {"shops", "programs", "keys", "sign-in"}:
         from cli.commands import shops
 
         app.add_typer(shops.shops_app, name="shops", rich_help_panel=_USE)
         app.add_typer(shops.programs_app, name="programs", rich_help_panel=_USE)
         app.add_typer(shops.keys_app, name="keys", rich_help_panel=_USE)
+        app.command("sign-in", rich_help_panel=_USE)(shops.sign_in)
     if "batch" in wanted:
         from cli.commands import batch
 

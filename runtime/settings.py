@@ -50,6 +50,10 @@ class OperatorSettings(BaseSettings):
         NoDecode,
         Field(description="the app's client secrets, comma separated; two while one is rotated"),
     ] = []
+    shopify_client_id: Annotated[
+        str | None,
+        Field(description="the app's client id: lets Shopify's admin open the dashboard by a session token"),
+    ] = None
     topic_prefix: Annotated[str, Field(description="put before every topic's name")] = ""
     partitions: Annotated[int, Field(ge=1, le=1024, description="partitions of every keyed topic")] = 8
     replication: Annotated[int, Field(ge=1, le=7, description="replicas of every topic")] = 1

@@ -14,12 +14,12 @@ from api.context import Caller, ReadAccess
 from api.models import Answer, Money, Time
 from api.points import Window, windows_between
 from api.segments import order_of
-from events.programs import Program
+from events.programs import PROSPECTS, Program
 
 router = APIRouter(prefix="/v1/shops/{shop}/live", tags=["live"])
 
 _COUNTS = sql.SQL("""
-SELECT segment, customers, monetary FROM rfm_segment_counts WHERE shop = %(shop)s AND customers > 0
+SELECT segment, customers, monetary, balance, stored_at FROM rfm_segment_counts WHERE shop = %(shop)s
 """)
 
 
@@ -29,6 +29,7 @@ class LiveSegment(Answer):
     segment: str
     customers: int
     revenue: Money
+    points_balance: int = Field(description="points outstanding, summed")
 
 
 class Snapshot(Answer):
@@ -37,6 +38,10 @@ class Snapshot(Answer):
     shop: str
     at: Time
     customers: int
+    active: int = Field(description="customers who are not Prospects")
+    revenue: Money
+    points_balance: int = Field(description="points outstanding, summed")
+    stored_at: Time | None = Field(description="when the newest row was stored")
     segments: list[LiveSegment]
     hour: Window | None = Field(description="the hour that runs now; null before its first order")
 
@@ -44,7 +49,8 @@ class Snapshot(Answer):
 async def _snapshot(caller: Caller, program: Program) -> bytes:
     now = datetime.now(UTC)
     hour = now.replace(minute=0, second=0, microsecond=0)
-    rows = await caller.services.rows(_COUNTS, {"shop": caller.shop})
+    counted = await caller.services.rows(_COUNTS, {"shop": caller.shop})
+    rows = [row for row in counted if row["customers"] > 0]
     rank = order_of(program)
     rows.sort(key=lambda row: (rank.get(row["segment"], len(rank)), row["segment"]))
     found = await windows_between(caller.services, caller.shop, program, "hour", hour, hour + timedelta(hours=1))
@@ -53,11 +59,16 @@ async def _snapshot(caller: Caller, program: Program) -> bytes:
             shop=caller.shop,
             at=now,
             customers=sum(row["customers"] for row in rows),
+            active=sum(row["customers"] for row in rows if row["segment"] != PROSPECTS),
+            revenue=models.amount(sum(row["monetary"] for row in rows), program.currency),
+            points_balance=sum(row["balance"] for row in rows),
+            stored_at=max((row["stored_at"] for row in counted), default=None),
             segments=[
                 LiveSegment(
                     segment=row["segment"],
                     customers=row["customers"],
                     revenue=models.amount(row["monetary"], program.currency),
+                    points_balance=row["balance"],
                 )
                 for row in rows
             ],
@@ -100,8 +111,8 @@ async def _events(caller: Caller, program: Program) -> AsyncIterator[bytes]:
 async def live(caller: ReadAccess) -> StreamingResponse:
     """A snapshot at once, and another whenever something was stored (a few a second at most).
 
-    Each is whole, so a client that missed some has missed nothing. Browsers' EventSource cannot send the key: read the
-    stream with fetch().
+    Each is whole, so a client that missed some has missed nothing: one that comes back gets the newest at once.
+    Browsers' EventSource cannot send a key (it sends the dashboard's cookie): read the stream with fetch().
     """
     program = await caller.program()
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -57,7 +57,7 @@ async def _write(settings: Settings, shop: str, key: str, path: Path) -> None:
     connection = await database.connect_async(url, "loyalnest batch", statement_seconds=0)
     try:
         granted = await api_keys.check(connection, key)
-        if granted is None or granted.shop != shop or not granted.scopes >= SCOPES:
+        if granted is None or shop not in granted.shops or not granted.scopes >= SCOPES:
             raise BatchError(f"addresses need an API key of {shop} with the scopes export and pii: give --key")
         vault = Vault(master_keys(settings), pool)
         async with connection.cursor("addresses", row_factory=tuple_row) as cursor:

@@ -57,6 +57,13 @@ def read_settings(**given: Any) -> Settings:
     return settings
 
 
+def api_of(settings: Settings) -> str:
+    """Where the API is: of the `up` or demo that runs in the data folder, or as it would be started."""
+    there = home.running(settings.data)
+    host = "127.0.0.1" if settings.api_host in ("0.0.0.0", "::") else settings.api_host  # noqa: S104
+    return str(there["api"]) if there is not None else f"http://{host}:{settings.api_port}"
+
+
 def is_debugging() -> bool:
     """Whether an error is to be shown with its traceback."""
     return os.environ.get("LOYALNEST_LOG_LEVEL", "").upper() == "DEBUG"

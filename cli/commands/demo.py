@@ -1,7 +1,7 @@
 """`loyalnest demo`: everything embedded, a generated shop played at it over HTTP, and what came of it."""
 
+import asyncio
 import json
-import math
 import shutil
 import signal
 import threading
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.markup import escape
 
+from books import api_keys
 from cli.commands import common, shops, show, sql
 from cli.commands import play as player
 from cli.commands.batch import bar, run_segments
@@ -31,6 +32,9 @@ from runtime.settings import Settings
 
 SHOP: Final = "demo.myshopify.com"
 _MARK: Final = ".loyalnest-demo"
+
+#: While the demo serves on, an order comes this often (seconds), so that the dashboard moves.
+_BETWEEN_ORDERS: Final = 1.5
 
 #: What the analysts' file is asked, to begin with.
 _QUERY: Final = """\
@@ -164,14 +168,36 @@ class _Demo:
         show.rows([self._points()], numbers=("points issued", "reversed", "balance of all customers"))
         common.out.print(f"Which products do people begin with, and come back from?\n\n{_QUERY}", markup=False)
         sql.ask(file, _QUERY)
+        data = self.settings.data
         common.out.print(
+            f"\n[bold]Open     {self._link()}[/bold]\n"
+            f"         (the dashboard; it signs in once. Again: loyalnest sign-in {SHOP} --data {data})\n"
             f"API      {self.stack.api}   docs: {self.stack.api}/docs\n"
             f"API key  {key}\n"
             f'try      curl -H "Authorization: Bearer {key}" {self.stack.api}/v1/shops/{SHOP}/segments\n'
-            f"data     {self.settings.data}   logs: {self.settings.data / 'logs'}\n"
-            f"SQL      loyalnest sql --shop demo --data {self.settings.data}   (docs/analysts.md)",
+            f"data     {data}   logs: {data / 'logs'}\n"
+            f"SQL      loyalnest sql --shop demo --data {data}   (docs/analysts.md)",
             soft_wrap=True,
         )
+
+    def _link(self) -> str:
+        return shops.create_link(self.settings, [SHOP], api_keys.SCOPES, self.stack.api)
+
+    def go_on(self, until: int, seed: int, customers: int, webhooks: int) -> None:
+        """An order every second or two, until something fails or Ctrl-C."""
+        from cli.shop.player import Player
+
+        secret = embedded.webhook_secrets(self.settings)[0].get_secret_value()
+        orders = store_maker.live_orders(
+            until,
+            lambda: instants.from_datetime(datetime.now(UTC)),
+            seed=seed,
+            customers=customers,
+            webhooks=webhooks,
+        )
+        poster = Player(self.stack.api, SHOP, secret)
+        while not patience.until(lambda: self.failed, _BETWEEN_ORDERS, every=0.2):
+            asyncio.run(poster.post([next(orders)]))
 
     def _get(self, path: str, key: str) -> Any:
         asked = urllib.request.Request(f"{self.stack.api}{path}", headers={"Authorization": f"Bearer {key}"})  # noqa: S310
@@ -252,8 +278,8 @@ def _run(stack: Stack, seed: int, customers: int, webhooks: int, *, once: bool, 
         run.show(key, run.analysts())
         common.err.print(f"all that took {time.monotonic() - began:.0f} s")
         if not once:
-            common.out.print("\nServing on. Ctrl-C ends it.")
+            common.out.print("\nServing on, with an order now and then. Ctrl-C ends it.")
             with suppress(KeyboardInterrupt):
-                patience.until(lambda: run.failed, math.inf, every=0.2)
+                run.go_on(until, seed, customers, webhooks)
             if run.failed:
                 raise run.failed[0]

@@ -44,14 +44,6 @@ def post(player: "Player", deliveries: Iterable[Outgoing], total: int, what: str
         return asyncio.run(player.post(deliveries, lambda done: progress.update(task, completed=done)))
 
 
-def _address(settings: Settings, url: str | None) -> str:
-    there = home.running(settings.data)
-    if url is not None:
-        return url
-    host = "127.0.0.1" if settings.api_host in ("0.0.0.0", "::") else settings.api_host  # noqa: S104
-    return str(there["api"]) if there is not None else f"http://{host}:{settings.api_port}"
-
-
 def _secret(settings: Settings, secret: str | None) -> str:
     if secret is not None:
         return secret
@@ -118,7 +110,7 @@ def play(
     name = common.shop_name(shop)
     settings = common.read_settings(kafka=kafka, database=database, data=data)
     read = reading.read(file, form.value, currency.upper())
-    address, key = _address(settings, url), _secret(settings, secret)
+    address, key = url or common.api_of(settings), _secret(settings, secret)
     # Here, not above: every process of ours would load its HTTP client.
     from cli.shop.player import Player
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
-from books import api_keys, programs, unknown_shops
+from books import api_keys, programs, sessions, unknown_shops
 from cli.commands import common, show
 from cli.commands.common import AsJson, CommandError, Data, Database, Kafka, Shop
 from events import instants
@@ -22,7 +23,7 @@ from runtime.settings import Settings
 
 shops_app = typer.Typer(no_args_is_help=True, help="The shops LoyalNest keeps.")
 programs_app = typer.Typer(no_args_is_help=True, help="A shop's program: point rules, look-back, grid, zone.")
-keys_app = typer.Typer(no_args_is_help=True, help="API keys, each for one shop.")
+keys_app = typer.Typer(no_args_is_help=True, help="API keys, each for one shop or several.")
 
 
 class _Refunds(StrEnum):
@@ -299,12 +300,12 @@ def _read(file: Path) -> dict[str, Any]:
     return found
 
 
-def create_key(settings: Settings, shop: str, name: str, scopes: list[str]) -> str:
+def create_key(settings: Settings, shop: str, name: str, scopes: list[str], more_shops: Sequence[str] = ()) -> str:
     """A new API key in full."""
 
     async def create() -> str:
         async with await database.connect_async(settings.database_url(), "loyalnest", autocommit=True) as connection:
-            return await api_keys.create(connection, shop, name, scopes, datetime.now(UTC))
+            return await api_keys.create(connection, shop, name, scopes, datetime.now(UTC), more_shops)
 
     return asyncio.run(create())
 
@@ -316,12 +317,16 @@ def create(
     scope: Annotated[
         list[str], typer.Option("--scope", help="read, export, pii or admin; may be given several times.")
     ] = ["read"],  # noqa: B006 - typer copies it
+    also: Annotated[
+        list[str] | None, typer.Option("--also", help="Another shop that it opens; may be given several times.")
+    ] = None,
     database_url: Database = None,
     data: Data = None,
 ) -> None:
     """Make an API key. It is shown once, here."""
     with common.attached(common.read_settings(database=database_url, data=data)) as settings:
-        key = create_key(settings, common.shop_name(shop), name, scope)
+        more = [common.shop_name(each) for each in also or ()]
+        key = create_key(settings, common.shop_name(shop), name, scope, more)
     common.err.print("Keep it now, it is not shown again:")
     sys.stdout.write(f"{key}\n")
 
@@ -346,7 +351,7 @@ def list_keys(
     shown = [
         {
             "id": key.id,
-            "shop": key.shop,
+            "shops": ", ".join(key.shops),
             "name": key.name,
             "scopes": ", ".join(key.scopes),
             "created": show.moment(key.created_at),
@@ -373,3 +378,32 @@ def revoke(
         if not asyncio.run(revoking(settings)):
             raise CommandError("there is no such key; `loyalnest keys list` shows those there are")
     common.out.print("Revoked.")
+
+
+def create_link(settings: Settings, shops: Sequence[str], scopes: Sequence[str], api: str) -> str:
+    """An address that signs in on the dashboard, once."""
+
+    async def create() -> str:
+        async with await database.connect_async(settings.database_url(), "loyalnest", autocommit=True) as connection:
+            return await sessions.make_link(connection, shops, scopes, datetime.now(UTC))
+
+    return f"{api}/sign-in#{asyncio.run(create())}"
+
+
+def sign_in(
+    shops: Annotated[list[str], typer.Argument(help="The shop's domain; several may be given.", show_default=False)],
+    scope: Annotated[
+        list[str], typer.Option("--scope", help="read, export, pii or admin; may be given several times.")
+    ] = ["read", "export"],  # noqa: B006 - typer copies it
+    address: Annotated[
+        str | None, typer.Option("--address", help="Where the dashboard is, such as https://loyalty.example.")
+    ] = None,
+    database_url: Database = None,
+    data: Data = None,
+) -> None:
+    """Make a link that signs in on the dashboard, once and within 15 minutes."""
+    given = common.read_settings(database=database_url, data=data)
+    with common.attached(given) as settings:
+        link = create_link(settings, [common.shop_name(each) for each in shops], scope, address or common.api_of(given))
+    common.err.print("It signs in once, within 15 minutes:")
+    sys.stdout.write(f"{link}\n")

@@ -6,9 +6,9 @@ cards, discounts and foreign presentment currencies; of the deliveries 5 % come 
 are in domains reserved for examples.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, count
 from random import Random
 from typing import Any, Final
 
@@ -59,6 +59,23 @@ def make_store(
     return _Maker(random, until, currency).deliveries(customers, webhooks)
 
 
+def live_orders(
+    until: int,
+    now: Callable[[], int],
+    *,
+    seed: int = 1,
+    customers: int = 2000,
+    webhooks: int = 20_000,
+    currency: str = "USD",
+) -> Iterator[Outgoing]:
+    """Orders that go on coming, without end, from the customers of `make_store` with the same arguments.
+
+    Each is paid the instant that it is asked for, by `now` (microseconds).
+    """
+    random = Random(f"{seed}/{customers}/{webhooks}")  # noqa: S311 - the same seed must give the same shop
+    return _Maker(random, until, currency).goes_on(customers, webhooks, now)
+
+
 class _Maker:
     def __init__(self, random: Random, until: int, currency: str) -> None:
         self.random = random
@@ -87,6 +104,18 @@ class _Maker:
         events.sort(key=lambda event: event[0])
         for number in self._arrivals(len(events), webhooks - len(events)):
             yield self._outgoing(number, *events[number])
+
+    def goes_on(self, customers: int, webhooks: int, now: Callable[[], int]) -> Iterator[Outgoing]:
+        shoppers = [self._shopper(number) for number in range(customers)]
+        weights = list(accumulate(each.weight for each in shoppers))
+        # Beyond every number of the year's.
+        self._orders += webhooks
+        for kind in self._ids:
+            self._ids[kind] += 100_000 * (customers + webhooks)
+        for number in count(webhooks):
+            order = self._order(self.random.choices(shoppers, cum_weights=weights)[0])
+            order.placed_at = order.paid_at = at = now()
+            yield self._outgoing(number, at, "orders/paid", order, None)
 
     def _shopper(self, number: int) -> _Shopper:
         random = self.random

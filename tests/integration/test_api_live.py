@@ -87,7 +87,12 @@ def test_a_snapshot_at_once_and_after_a_change(world: World) -> None:
     stream = Stream(world, world.key("read"))
     first = stream.wait(1)
     assert first["segments"] == [
-        {"segment": "Champions", "customers": 2, "revenue": {"amount": "129.90", "currency": "USD"}}
+        {
+            "segment": "Champions",
+            "customers": 2,
+            "revenue": {"amount": "129.90", "currency": "USD"},
+            "points_balance": 0,
+        }
     ]
     assert (first["customers"], first["hour"]["orders"]) == (2, 4)
     counts(world, "Loyal", 5)

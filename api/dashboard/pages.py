@@ -1,0 +1,237 @@
+"""The dashboard's pages. Each asks what the API answers, by the API's own functions, so that the two cannot differ."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import RedirectResponse, Response
+from psycopg import sql
+
+from api import batches, cohorts, customers, points, products, segments
+from api.context import Caller, Credentials, ShopPath, services_of
+from api.dashboard import charts, grid, rendering, signing_in
+from api.problems import ProblemError
+from events import instants
+from events.programs import PROSPECTS, Program, local_midnight
+
+router = APIRouter(include_in_schema=False)
+
+#: Customers of one page, and entries of one list.
+_PAGE: Final = 50
+
+_SHOP_NAMES: Final = sql.SQL("SELECT shop FROM programs WHERE shop = ANY(%(shops)s) ORDER BY shop")
+
+_LAST_RUNS: Final = sql.SQL("""
+SELECT as_of, finished_at, status, published FROM batch_runs WHERE shop = %(shop)s ORDER BY started_at DESC LIMIT 1
+""")
+
+
+class SignInError(Exception):
+    """Whoever asks for a page has to sign in first."""
+
+
+class Visitor(NamedTuple):
+    """Who looks at a page of a shop, and what every page of it needs to know."""
+
+    request: Request
+    caller: Caller
+    program: Program
+
+    @property
+    def shop(self) -> str:
+        """The shop that is looked at."""
+        return self.caller.shop
+
+    def page(self, template: str, **values: Any) -> Response:
+        """A page of this shop."""
+        embedded = self.caller.key.way == "shopify"
+        ancestors = f"https://{self.shop} https://admin.shopify.com" if embedded else "'none'"
+        return rendering.page(
+            self.request,
+            template,
+            zone=self.program.zone,
+            ancestors=ancestors,
+            shop=self.shop,
+            base=f"/shops/{self.shop}",
+            shops=self.caller.key.shops,
+            scopes=self.caller.key.scopes,
+            program=self.program,
+            looks=Looks(self.program),
+            prospects=PROSPECTS,
+            **values,
+        )
+
+
+class Looks:
+    """How a shop's segments look: one colour each, everywhere."""
+
+    def __init__(self, program: Program) -> None:
+        self._rank = segments.order_of(program)
+        self._translations = program.translations
+
+    def colour(self, segment: str | None) -> str:
+        """The class of its colour."""
+        return grid.colour(None if segment is None else self._rank.get(segment), segment == PROSPECTS)
+
+    def name(self, segment: str | None, language: str) -> str:
+        """Its name in a language, as the program translates it."""
+        if segment is None:
+            return "–"
+        return self._translations.get(language, {}).get(segment, segment)
+
+
+def visiting(scope: str = "read") -> Callable[..., Awaitable[Visitor]]:
+    """The dependency of a shop's page: SignInError for who is not signed in; problems as the API has them."""
+
+    async def visit(request: Request, shop: ShopPath) -> Visitor:
+        services = services_of(request)
+        credentials = Credentials.of(request)
+        granted = None if credentials is None else await services.granted(credentials)
+        if credentials is None or granted is None:
+            raise SignInError
+        if shop not in granted.shops:
+            raise ProblemError(404, "no-shop", "There is no such shop for this sign-in.")
+        if scope not in granted.scopes:
+            raise ProblemError(403, "no-scope", f"This sign-in lacks the scope '{scope}'.")
+        caller = Caller(services, shop, granted, credentials)
+        return Visitor(request, caller, await caller.program())
+
+    return visit
+
+
+Visit = Annotated[Visitor, Depends(visiting())]
+
+
+@router.get("/")
+async def home(
+    request: Request,
+    id_token: Annotated[str, Query(max_length=4000)] = "",
+) -> Response:
+    """To the shop of who is signed in; inside Shopify's admin, to that of its session token."""
+    if id_token:
+        cookie = await signing_in.by_session_token(services_of(request), id_token)
+        if cookie is None:
+            raise ProblemError(401, "no-session-token", "The session token is not valid: open the app again.")
+        granted = await services_of(request).granted(Credentials(cookie, cookie=True))
+        assert granted is not None
+        response = RedirectResponse(f"/shops/{granted.shops[0]}", 303)
+        signing_in.put_cookie(response, request, cookie, embedded=True)
+        return response
+    granted = await signing_in.signed_in(request)
+    if granted is None:
+        return RedirectResponse("/sign-in", 303)
+    return RedirectResponse(f"/shops/{granted.shops[0]}", 303)
+
+
+@router.get("/shops/{shop}")
+async def overview(visitor: Visit) -> Response:
+    """Who the customers are by value, what was issued, how fresh this is."""
+    told = await segments.segments(visitor.caller)
+    run = await visitor.caller.services.row(_LAST_RUNS, {"shop": visitor.shop})
+    by_name = {each.segment: each for each in told.segments}
+    now = datetime.now(UTC)
+    return visitor.page(
+        "overview.html",
+        told=told,
+        active=told.customers - (by_name[PROSPECTS].customers if PROSPECTS in by_name else 0),
+        points=sum(each.points_balance for each in told.segments),
+        by_name=by_name,
+        tiles=grid.tiles(visitor.program.grid),
+        run=run,
+        chart_styles=charts.styles(),
+        yesterday=now.astimezone(ZoneInfo(visitor.program.zone)).date() - timedelta(days=1),
+    )
+
+
+@router.get("/shops/{shop}/parts/movement")
+async def movement(visitor: Visit, since: Annotated[date | None, Query()] = None) -> Response:
+    """The part of the overview that tells who moved."""
+    zone = ZoneInfo(visitor.program.zone)
+    start = None if since is None else instants.to_datetime(local_midnight(since, zone))
+    try:
+        told = await segments.movement(visitor.caller, from_=start)
+    except ProblemError as problem:
+        if problem.status not in (404, 503):
+            raise
+        return visitor.page("parts/nothing.html", why=problem.detail)
+    pairs = {(each.previous, each.current): each for each in told.moves}
+    moved = sorted(
+        (each for each in told.moves if each.previous != each.current),
+        key=lambda each: -each.customers,
+    )
+    return visitor.page("parts/movement.html", told=told, pairs=pairs, moved=moved)
+
+
+@router.get("/shops/{shop}/parts/cohorts")
+async def cohorts_part(visitor: Visit) -> Response:
+    """The part of the overview that tells who came back."""
+    try:
+        told = await cohorts.all_cohorts(visitor.caller)
+    except ProblemError as problem:
+        if problem.status != 503:
+            raise
+        return visitor.page("parts/nothing.html", why=problem.detail)
+    return visitor.page("parts/cohorts.html", told=told, shown=told.cohorts[-12:])
+
+
+@router.get("/shops/{shop}/segments/{segment}")
+async def segment(
+    visitor: Visit,
+    segment: str,
+    sort: customers.Sort = "-monetary",
+    cursor: Annotated[str | None, Query(max_length=1000)] = None,
+) -> Response:
+    """A segment: what it means, its people, where they came from and went."""
+    told = await segments.segments(visitor.caller)
+    found = next((each for each in told.segments if each.segment == segment), None)
+    known = {*segments.order_of(visitor.program)}
+    if found is None and segment not in known:
+        raise ProblemError(404, "no-segment", "The shop has no such segment.")
+    people = await customers.customers(visitor.caller, segment, sort, cursor, _PAGE)
+    cells = [
+        (5 - row, 5 - column)
+        for row, names in enumerate(visitor.program.grid)
+        for column, name in enumerate(names)
+        if name == segment
+    ]
+    return visitor.page("segment.html", segment=segment, found=found, people=people, sort=sort, cells=cells)
+
+
+@router.get("/shops/{shop}/customers")
+async def find_customer(visitor: Visit, asked: Annotated[str, Query(alias="id", max_length=100)] = "") -> Response:
+    """To a customer, by id."""
+    wanted = asked.strip().lstrip("'#")
+    if not wanted:
+        return RedirectResponse(f"/shops/{visitor.shop}", 303)
+    if not wanted.isascii() or not wanted.replace("mail-", "", 1).isalnum():
+        raise ProblemError(404, "no-customer", "A customer's id is a number, as Shopify's admin shows it.")
+    return RedirectResponse(f"/shops/{visitor.shop}/customers/{wanted}", 303)
+
+
+@router.get("/shops/{shop}/customers/{customer_id}")
+async def customer(visitor: Visit, customer_id: customers.CustomerPath) -> Response:
+    """A customer: balance, digits and where they come from, and how they came there."""
+    found = await customers.customer(visitor.caller, customer_id)
+    ledger = await points.ledger(visitor.caller, customer_id, None, _PAGE)
+    history = await customers.history(visitor.caller, customer_id, None, _PAGE)
+    return visitor.page("customer.html", found=found, ledger=ledger, history=history)
+
+
+@router.get("/shops/{shop}/products")
+async def products_page(
+    visitor: Visit,
+    sort: products.Sort = "-monetary",
+    cursor: Annotated[str | None, Query(max_length=1000)] = None,
+) -> Response:
+    """What sells, to whom, and who comes back for it."""
+    told = await products.products(visitor.caller, sort, False, cursor, _PAGE)
+    return visitor.page("products.html", told=told, sort=sort)
+
+
+@router.get("/shops/{shop}/system")
+async def system(visitor: Visit) -> Response:
+    """Batch runs with their gates."""
+    told = await batches.batch_runs(visitor.caller, 20)
+    return visitor.page("system.html", told=told)

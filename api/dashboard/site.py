@@ -1,0 +1,56 @@
+"""The dashboard within the app: its routes, what it serves as files, and its errors as pages."""
+
+from typing import Final
+from urllib.parse import quote
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, RedirectResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from api.dashboard import charts, pages, rendering, signing_in
+from api.problems import ProblemError
+
+_PAGES: Final = ("/shops/", "/sign-in", "/sign-out")
+
+#: A browser keeps the chart library for a week: it changes with its package alone.
+_KEPT: Final = "public, max-age=604800"
+
+
+def _is_page(request: Request) -> bool:
+    path = request.url.path
+    return path == "/" or path.startswith(_PAGES)
+
+
+def problem(request: Request, found: ProblemError) -> Response | None:
+    """A problem as a page, where a page was asked for; None elsewhere."""
+    if not _is_page(request):
+        return None
+    writing = rendering.Writing(rendering.locale_of(request))
+    titles = {
+        401: writing.gettext("Please sign in"),
+        403: writing.gettext("Not allowed"),
+        404: writing.gettext("Not found"),
+        503: writing.gettext("Not possible just now"),
+    }
+    title = titles.get(found.status, writing.gettext("Something went wrong"))
+    shown = rendering.page(request, "error.html", status=found.status, title=title, detail=found.detail)
+    shown.headers.update(found.headers or {})
+    return shown
+
+
+async def _sign_in_first(request: Request, _error: Exception) -> Response:
+    asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse(f"/sign-in?next={quote(asked, safe='')}", 303)
+
+
+def install(app: FastAPI) -> None:
+    """Adds the dashboard to the app."""
+    app.add_exception_handler(pages.SignInError, _sign_in_first)
+    app.include_router(signing_in.router)
+    app.include_router(pages.router)
+
+    @app.get("/static/plotly.min.js", include_in_schema=False)
+    async def plotly() -> FileResponse:
+        return FileResponse(charts.LIBRARY, media_type="text/javascript", headers={"Cache-Control": _KEPT})
+
+    app.mount("/static", StaticFiles(directory=rendering.STATIC), name="static")

@@ -13,6 +13,7 @@ from api.context import Services
 from api.dashboard import site
 from api.limits import READ_SECONDS, Limits
 from api.live import routes as live
+from api.rates import Quota, Rates
 from api.webhooks import routes as webhooks
 from books.master_keys import master_keys
 from books.opening import Openers
@@ -38,6 +39,9 @@ Live loyalty points and RFM segments of a Shopify store, with their whole histor
 Send an API key of the shop: `Authorization: Bearer ln_...` (made by `loyalnest keys create`). Ids are strings, because
 Shopify's exceed 2^53; amounts are decimal strings in the shop's currency; times are RFC 3339 in UTC. Errors are problem
 details (RFC 9457). Lists go on with `cursor`: give back what `next` held.
+
+Whoever asks too often gets 429 with `Retry-After`. Answers say what is left of a minute's requests, of your address
+and of your key, in `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-11).
 """
 
 _TAGS = [
@@ -62,6 +66,18 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     408: {"model": problems.ProblemModel, "description": "the body did not come in time"},
     413: {"model": problems.ProblemModel, "description": "the body is too large"},
     422: {"model": problems.ProblemModel, "description": "a parameter is wrong"},
+    429: {
+        "model": problems.ProblemModel,
+        "description": "asked too often, by this key or from this address",
+        "headers": {
+            "Retry-After": {"description": "seconds until one more request is taken", "schema": {"type": "string"}},
+            "RateLimit": {"description": '`"key";r=0;t=2`: requests left, seconds', "schema": {"type": "string"}},
+            "RateLimit-Policy": {
+                "description": '`"key";q=3000;w=60`: requests in seconds',
+                "schema": {"type": "string"},
+            },
+        },
+    },
     503: {"model": problems.ProblemModel, "description": "not possible just now: try again"},
 }
 _WEBHOOK_ERRORS: dict[int | str, dict[str, Any]] = {status: _ERRORS[status] for status in (400, 401, 408, 413, 503)}
@@ -112,6 +128,13 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
         app = FastAPIOffline(lifespan=lifespan, **about)
     else:
         app = FastAPI(lifespan=lifespan, docs_url=None, openapi_url=None, **about)
+    app.add_middleware(
+        Rates,
+        quota=Quota("address", settings.api_address_rate) if settings.api_address_rate else None,
+        free={webhooks.PATH, *health.PATHS},
+        free_folder=f"{site.STATIC}/",
+        answer=lambda request, problem: site.problem(request, problem) or problems.response(problem),
+    )
     app.add_middleware(Limits, unbounded=webhooks.PATH, files=imports.PATH)
     app.state.services = services
     problems.install(app, site.problem)

@@ -15,6 +15,7 @@ from api.limits import KEY_SECONDS, READ_SECONDS, within
 from api.live.hub import LiveHub
 from api.past import Past
 from api.problems import ProblemError
+from api.rates import Quota, count
 from api.session_tokens import SessionTokens, looks_like_one
 from api.slots import Slots
 from api.webhooks.front_door import FrontDoor
@@ -62,6 +63,8 @@ class Services:
         self.bodies = Reader([secret.get_secret_value().encode() for secret in settings.shopify_secrets])
         self.session_tokens = SessionTokens(settings)
         self.front_door = FrontDoor(publisher, keys, now_us)
+        #: How often one key or session may ask.
+        self.key_quota = Quota("key", settings.api_key_rate) if settings.api_key_rate else None
         self.live = LiveHub(settings.database_url())
         self.past = Past(settings)
         #: Set by the app, which starts and stops it.
@@ -183,7 +186,7 @@ def allowed(scope: str) -> Callable[..., Awaitable[Caller]]:
     """The dependency that lets in whoever has a key of the shop with this scope.
 
     401 without a valid key, 403 without the scope; another shop than the key's is a 404, whether it exists or not.
-    422 for a parameter that the route does not know.
+    429 for a key that asks too often. 422 for a parameter that the route does not know.
     """
 
     async def check(
@@ -198,6 +201,7 @@ def allowed(scope: str) -> Callable[..., Awaitable[Caller]]:
             raise ProblemError(
                 401, "no-key", "Send a valid API key: Authorization: Bearer ln_...", {"WWW-Authenticate": "Bearer"}
             )
+        count(request, services.key_quota, granted)
         if credentials.cookie and request.method not in _SAFE and not same_origin(request):
             raise ProblemError(403, "cross-site", "A session is only taken from our own pages: send an API key.")
         if shop.lower() not in granted.shops:

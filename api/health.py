@@ -1,7 +1,7 @@
 """Health and metrics, for orchestrators and Prometheus: no key is asked for, and no shop is named."""
 
 import asyncio
-from typing import Literal
+from typing import Final, Literal
 
 import psycopg
 from fastapi import APIRouter, Request, Response
@@ -16,6 +16,9 @@ from api.models import Answer
 from api.problems import ProblemError
 
 router = APIRouter(tags=["health"])
+
+#: Whoever looks after the process asks these, as often as they like.
+PATHS: Final = ("/healthz", "/readyz", "/metrics")
 
 _DATABASE_SECONDS = 3.0
 

@@ -90,6 +90,7 @@ def main(settings: Settings, publisher: Publisher, listening: Callable[[str], No
         log_level=settings.log_level.lower(),
         access_log=False,  # a path or a query may say who somebody is
         server_header=False,
+        forwarded_allow_ips=settings.api_proxies,
         timeout_graceful_shutdown=_GRACE,
         lifespan="on",
     )

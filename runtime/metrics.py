@@ -82,6 +82,9 @@ HTTP_SECONDS = Histogram(
     ["method", "route", "status"],
     buckets=(0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 60),
 )
+RATE_LIMITED = Counter(
+    "loyalnest_rate_limited_total", "Requests answered 429, by whose quota was used up: address or key.", ["quota"]
+)
 EXPORTED_ROWS = Counter("loyalnest_exported_rows_total", "Rows written into CSV exports.")
 LIVE_CLIENTS = Gauge("loyalnest_live_clients", "Clients that listen to server-sent events now.")
 

@@ -81,6 +81,29 @@ class OperatorSettings(BaseSettings):
     api_port: Annotated[int, Field(ge=0, le=65535, description="the API's port; 0 takes a free one")] = 8000
     api_docs: Annotated[bool, Field(description="the API shows /docs and /openapi.json to whoever asks")] = True
     api_metrics: Annotated[bool, Field(description="the API shows /metrics to whoever asks")] = True
+    api_key_rate: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="requests a minute of one API key or dashboard session, to one process; 0: no limit",
+        ),
+    ] = 3000
+    api_address_rate: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="requests a minute from one address, to one process; 0: no limit",
+        ),
+    ] = 6000
+    api_proxies: Annotated[
+        str,
+        Field(
+            description="addresses and networks, comma separated, of the proxies whose X-Forwarded-For says who asks"
+            " (and X-Forwarded-Proto how)"
+        ),
+    ] = "127.0.0.1"
     worker_host: Annotated[str, Field(description="the address of that port of a worker, sink or schedule")] = (
         "127.0.0.1"
     )

@@ -13,6 +13,7 @@ from api import batches, cohorts, customers, points, products, segments
 from api.context import Caller, Credentials, ShopPath, services_of
 from api.dashboard import charts, grid, rendering, signing_in
 from api.problems import ProblemError
+from api.rates import count
 from events import instants
 from events.programs import PROSPECTS, Program, local_midnight
 
@@ -91,6 +92,7 @@ def visiting(scope: str = "read") -> Callable[..., Awaitable[Visitor]]:
         granted = None if credentials is None else await services.granted(credentials)
         if credentials is None or granted is None:
             raise SignInError
+        count(request, services.key_quota, granted)
         if shop not in granted.shops:
             raise ProblemError(404, "no-shop", "There is no such shop for this sign-in.")
         if scope not in granted.scopes:

@@ -10,6 +10,9 @@ from starlette.staticfiles import StaticFiles
 from api.dashboard import charts, pages, rendering, signing_in
 from api.problems import ProblemError
 
+#: What pages load.
+STATIC: Final = "/static"
+
 _PAGES: Final = ("/shops/", "/sign-in", "/sign-out")
 
 #: A browser keeps the chart library for a week: it changes with its package alone.
@@ -30,6 +33,7 @@ def problem(request: Request, found: ProblemError) -> Response | None:
         401: writing.gettext("Please sign in"),
         403: writing.gettext("Not allowed"),
         404: writing.gettext("Not found"),
+        429: writing.gettext("Too many requests"),
         503: writing.gettext("Not possible just now"),
     }
     title = titles.get(found.status, writing.gettext("Something went wrong"))
@@ -49,8 +53,8 @@ def install(app: FastAPI) -> None:
     app.include_router(signing_in.router)
     app.include_router(pages.router)
 
-    @app.get("/static/plotly.min.js", include_in_schema=False)
+    @app.get(f"{STATIC}/plotly.min.js", include_in_schema=False)
     async def plotly() -> FileResponse:
         return FileResponse(charts.LIBRARY, media_type="text/javascript", headers={"Cache-Control": _KEPT})
 
-    app.mount("/static", StaticFiles(directory=rendering.STATIC), name="static")
+    app.mount(STATIC, StaticFiles(directory=rendering.STATIC), name="static")

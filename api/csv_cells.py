@@ -3,6 +3,7 @@
 Each makes text that stands in the file as it is, under the column's own name; null is an empty cell.
 """
 
+import re
 from collections.abc import Iterable
 from io import BytesIO
 from typing import Final
@@ -19,6 +20,11 @@ _QUOTED: Final = r'[",\r\n]'
 
 #: The byte order mark, by which Excel knows UTF-8.
 MARK: Final = b"\xef\xbb\xbf"
+
+
+def runs(told: str) -> bool:
+    """Whether a spreadsheet would run this text as a formula."""
+    return re.match(_FORMULA, told) is not None
 
 
 def digits(column: str) -> pl.Expr:
@@ -42,6 +48,11 @@ def time(column: str) -> pl.Expr:
     at = pl.col(column).cast(pl.Datetime("us"))
     whole, exact = at.dt.strftime("%Y-%m-%dT%H:%M:%SZ"), at.dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
     return pl.when(at.dt.microsecond() == 0).then(whole).otherwise(exact).alias(column)
+
+
+def day(column: str) -> pl.Expr:
+    """An instant's date in UTC, as 2026-11-21."""
+    return pl.col(column).cast(pl.Datetime("us")).dt.strftime("%Y-%m-%d").alias(column)
 
 
 def amount(column: str, currency: str, currencies: Iterable[str]) -> pl.Expr:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from itertools import chain, repeat
@@ -17,9 +17,11 @@ from psycopg.types.numeric import Int8BinaryLoader
 from starlette.types import Message, Receive, Scope, Send
 
 from api import csv_cells, questions
+from api.audiences import Audience
 from api.context import ExportAccess, Row, Services, Statement
 from api.limits import READ_SECONDS, within
 from api.models import time_text
+from api.presets import KLAVIYO_CONSENTS, KLAVIYO_OTHERS
 from api.problems import ProblemError
 from api.questions import COLUMNS, Question
 from api.runs import side
@@ -97,6 +99,12 @@ _SEGMENTS = sql.SQL("SELECT segment FROM rfm_segment_counts WHERE shop = %(shop)
 _SEGMENTS_OF_RUN = sql.SQL("SELECT DISTINCT segment FROM batch_segments WHERE run_id = %(run)s AND shop = %(shop)s")
 
 
+# Everybody who may have an address.
+_EVERYBODY = sql.SQL("""
+SELECT {told} FROM customers AS c WHERE shop = %(shop)s AND merged_into IS NULL AND NOT deleted AND NOT redacted
+""").format(told=sql.SQL(", ").join(sql.Identifier("c", name) for name in contacts.COLUMNS))
+
+
 class Asker(NamedTuple):
     """For whom an export is made: a shop, what its key allows, and who it is (the id of a key or session)."""
 
@@ -127,12 +135,16 @@ class Export(NamedTuple):
     chosen: pl.Expr | None = None
 
     @property
-    def columns(self) -> Sequence[str]:
-        """Which columns it has, in the file's order, under their names in the header."""
+    def layout(self) -> Mapping[str, str]:
+        """The header's names in the file's order, each with the cell that stands under it."""
+        system = self.question.system
+        if system is not None and system.layout is not None:
+            return system.layout
         if self.question.columns:
-            return self.question.columns
+            return {name: name for name in self.question.columns}
         shown = "pii" in self.asker.scopes
-        return ["email" if shown and name == "email_sha256" else name for name in COLUMNS]
+        names = ["email" if shown and name == "email_sha256" else name for name in COLUMNS]
+        return dict(zip(names, names, strict=True))
 
 
 class Tally:
@@ -164,25 +176,32 @@ def _consents(found: Iterable[Contact | None]) -> Iterator[str | None]:
             yield contact.consent or "not_subscribed"
 
 
+#: Cells that are digests, each of another form of the address.
+_DIGESTS: Final = {"email_sha256": addresses.plain, "email_google_sha256": addresses.for_google}
+
+
 def _told(export: Export, chunk: _Chunk) -> pl.DataFrame:
-    """The chunk's values with what its contacts tell: `email`, its digest where that is asked for, and `consent`."""
+    """The chunk's values with what its contacts tell: `email`, those of its digests that are asked for, `consent`."""
     found = [chunk.contacts.get(customer_id) for customer_id in chunk.values["customer_id"]]
     emails = [*_addresses(found)]
     told = {"email": pl.Series(emails, dtype=pl.String), "consent": pl.Series([*_consents(found)], dtype=pl.String)}
-    if "email_sha256" in export.columns:
-        digests = [None if email is None else addresses.hashed(email) for email in emails]
-        told["email_sha256"] = pl.Series(digests, dtype=pl.String)
+    for name in _DIGESTS.keys() & export.layout.values():
+        digests = [None if email is None else addresses.hashed(_DIGESTS[name](email)) for email in emails]
+        told[name] = pl.Series(digests, dtype=pl.String)
     return chunk.values.with_columns(**told)
 
 
 def _agreeing(export: Export, chunk: _Chunk) -> _Chunk:
-    """Of the chunk whose consent is the one that is asked for."""
-    wanted = export.question.wanted_consent
-    if wanted is None:
+    """Of the chunk who stands in the file: of a list of people who is reached, and whose consent is asked for."""
+    wanted, reached = export.question.wanted_consent, export.question.preset is not None
+    if wanted is None and not reached:
         return chunk
-    found = (chunk.contacts.get(customer_id) for customer_id in chunk.values["customer_id"])
-    agree = pl.Series([consent == wanted for consent in _consents(found)], dtype=pl.Boolean)
-    return chunk._replace(values=chunk.values.filter(agree))
+    found = [chunk.contacts.get(customer_id) for customer_id in chunk.values["customer_id"]]
+    agree = [
+        wanted in (None, consent) and not (reached and contact is None)
+        for contact, consent in zip(found, _consents(found), strict=True)
+    ]
+    return chunk._replace(values=chunk.values.filter(pl.Series(agree, dtype=pl.Boolean)))
 
 
 def _rows(export: Export, chunk: _Chunk) -> tuple[bytes, int]:
@@ -194,9 +213,9 @@ def _rows(export: Export, chunk: _Chunk) -> tuple[bytes, int]:
 def _lines(export: Export, chunk: _Chunk) -> bytes:
     """The chunk's rows as they stand in the file."""
     values = _told(export, chunk)
-    plain: dict[str, pl.Expr] = {name: pl.col(name) for name in COLUMNS if name in values.columns}
+    plain: dict[str, pl.Expr] = {name: pl.col(name) for name in (*COLUMNS, *_DIGESTS) if name in values.columns}
     cells = plain | {
-        "customer_id": csv_cells.digits("customer_id") if export.question.excel else pl.col("customer_id"),
+        "customer_id": csv_cells.digits("customer_id") if export.question.for_excel else pl.col("customer_id"),
         "email": csv_cells.text("email"),
         "email_consent": csv_cells.text("consent"),
         "monetary": csv_cells.amount("monetary", "currency", values["currency"].unique()),
@@ -205,8 +224,10 @@ def _lines(export: Export, chunk: _Chunk) -> bytes:
         "last_order_at": csv_cells.time("last_order_at"),
         "as_of": csv_cells.time("as_of"),
         "cut_points_version": csv_cells.text("cut_points_version"),
+        "last_order_day": csv_cells.day("last_order_at"),
+        "klaviyo_consent": pl.col("consent").replace_strict(KLAVIYO_CONSENTS, default=KLAVIYO_OTHERS),
     }
-    return csv_cells.lines(values.select(**{name: cells[name] for name in export.columns}))
+    return csv_cells.lines(values.select(**{name: cells[cell] for name, cell in export.layout.items()}))
 
 
 def _split(rows: list[tuple[Any, ...]]) -> tuple[pl.DataFrame, list[contacts.Told]]:
@@ -219,14 +240,23 @@ def _split(rows: list[tuple[Any, ...]]) -> tuple[pl.DataFrame, list[contacts.Tol
 
 
 async def _reader(
-    export: Export, connection: AsyncConnection[Any], cursor: AsyncServerCursor[tuple[Any, ...]]
+    export: Export,
+    connection: AsyncConnection[Any],
+    cursor: AsyncServerCursor[tuple[Any, ...]],
+    audience: Audience | None,
 ) -> Callable[[], Awaitable[_Chunk | None]]:
-    """What reads the next rows; None at the end. What they tell is opened anew each time, on the same connection."""
+    """What reads the next rows; None at the end. What they tell is opened anew each time, on the same connection.
+
+    For an audience only who is reached by it.
+    """
     asker = export.asker
     sizes = chain([_FIRST_CHUNK], repeat(_CHUNK))
 
     async def chunk(values: pl.DataFrame, told: list[contacts.Told]) -> _Chunk:
-        return _Chunk(values, await contacts.opened(asker.services.vault, connection, asker.shop, told))
+        if audience is None:
+            return _Chunk(values, await contacts.opened(asker.services.vault, connection, asker.shop, told))
+        accounts = await contacts.accounts(asker.services.vault, connection, asker.shop, told)
+        return _Chunk(values, await asyncio.to_thread(audience.reached, values["customer_id"], accounts))
 
     if export.query is not None:
         await cursor.execute(export.query, export.parameters, binary=True)
@@ -259,6 +289,21 @@ def _of_lake(frame: pl.DataFrame, parameters: Row) -> pl.DataFrame:
     )
 
 
+async def _hear(asker: Asker, connection: AsyncConnection[Any], audience: Audience) -> None:
+    """Tells the audience what everybody of the shop has told."""
+    async with connection.cursor("everybody", row_factory=tuple_row) as cursor:
+        await cursor.execute(_EVERYBODY, {"shop": asker.shop})
+        while True:
+            async with asyncio.timeout(READ_SECONDS):
+                rows = await cursor.fetchmany(_CHUNK)
+                if not rows:
+                    break
+                told = [*map(contacts.Told._make, rows)]
+                accounts = await contacts.accounts(asker.services.vault, connection, asker.shop, told)
+            await asyncio.to_thread(audience.hear, accounts.values())
+    await asyncio.to_thread(audience.conclude)
+
+
 #: Exports that are being closed: a task that nobody holds may be collected before it is done.
 _closing: set["asyncio.Task[None]"] = set()
 
@@ -276,15 +321,19 @@ async def written(export: Export, tally: Tally, over: Callable[[], None]) -> Asy
     cursor = connection.cursor("export", row_factory=tuple_row)
     try:
         await connection.execute(_STALLED)
-        read = await _reader(export, connection, cursor)
+        preset = export.question.system
+        audience = None if preset is None else Audience(preset, past=export.question.as_of is not None)
+        read = await _reader(export, connection, cursor, audience)
 
         async def read_in_time() -> _Chunk | None:
             # Not `within`: it leaves a read behind that holds the connection, and closing the cursor waits for it.
             async with asyncio.timeout(READ_SECONDS):
                 return await read()
 
-        header = ",".join(export.columns).encode() + b"\r\n"
-        yield csv_cells.MARK + header if export.question.excel else header
+        header = ",".join(export.layout).encode() + b"\r\n"
+        yield csv_cells.MARK + header if export.question.for_excel else header
+        if audience is not None:
+            await _hear(export.asker, connection, audience)
         chunk = await read_in_time()
         while chunk is not None:
             # One is read while the one before is written and sent.
@@ -460,5 +509,5 @@ async def segments_csv(caller: ExportAccess, question: Annotated[Question, Query
 def headers(shop: str, question: Question) -> dict[str, str]:
     """The headers of an answer that is such a file."""
     day = time_text(question.as_of or datetime.now(UTC))[:10]
-    name = f"segments-{shop.partition('.')[0]}-{day}.csv"
+    name = f"{question.preset or 'segments'}-{shop.partition('.')[0]}-{day}.csv"
     return {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}

@@ -8,10 +8,12 @@ import polars as pl
 from psycopg import sql
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from api import presets
 from api.context import Row, Services, Statement
 from api.models import AsOf
 from api.problems import ProblemError
 from events import instants
+from events.contacts import SUBSCRIBED
 from events.programs import PROSPECTS, Program
 
 Column = Literal[
@@ -77,7 +79,11 @@ class Question(BaseModel):
     last_order_after: Annotated[AsOf | None, Field(description="last order that counts then or later")] = None
     last_order_before: Annotated[AsOf | None, Field(description="last order that counts before then")] = None
     consent: Annotated[
-        Consent | None, Field(description="only those whose `email_consent` is this; `any`, as without: everybody")
+        Consent | None,
+        Field(
+            description="only those whose `email_consent` is this; `any`: everybody, as without. In a preset it is"
+            " `subscribed`, unless asked otherwise with the scope `pii`"
+        ),
     ] = None
     changed_since: Annotated[
         AsOf | None, Field(description="only those whose segment changed then or later, and not after `as_of`")
@@ -92,6 +98,13 @@ class Question(BaseModel):
             examples=[["customer_id", "segment"]],
         ),
     ] = []
+    preset: Annotated[
+        presets.Name | None,
+        Field(
+            description="a list of people for somebody's system, with its columns and its form of an address: only who"
+            " consented, has an address, and each address once; `klaviyo` and `mailchimp` need the scope `pii`"
+        ),
+    ] = None
     excel: Annotated[
         bool,
         Field(description="for Excel: a byte order mark, and an apostrophe before each id, as in Shopify's exports"),
@@ -121,17 +134,34 @@ class Question(BaseModel):
         after, before = self.last_order_after, self.last_order_before
         if after is not None and before is not None and after >= before:
             raise ValueError("last_order_after is not before last_order_before: nobody ordered then")
+        if self.system is not None and self.system.layout is not None and (self.columns or self.excel):
+            raise ValueError(f"the columns and the form of {self.preset}'s file are its own")
         return self
 
     @property
     def scopes(self) -> frozenset[str]:
         """What a key must allow beside `export` for this question."""
-        return frozenset({"pii"} if "email" in self.columns else ())
+        clear = "email" in self.columns or (self.system is not None and self.system.clear)
+        # To list people who have not agreed is to be asked for.
+        disagreeing = self.system is not None and self.wanted_consent != SUBSCRIBED
+        return frozenset({"pii"} if clear or disagreeing else ())
+
+    @property
+    def system(self) -> presets.Preset | None:
+        """For whose system the file is; None for nobody's."""
+        return None if self.preset is None else presets.PRESETS[self.preset]
 
     @property
     def wanted_consent(self) -> str | None:
         """The consent that everybody in the file has; None for any."""
+        if self.consent is None and self.preset is not None:
+            return SUBSCRIBED
         return None if self.consent == "any" else self.consent
+
+    @property
+    def for_excel(self) -> bool:
+        """Whether a spreadsheet opens the file as it is."""
+        return self.excel or self.preset == "spreadsheet"
 
     def said(self) -> dict[str, Any]:
         """What was asked, as JSON, without what was not."""

@@ -114,9 +114,7 @@ async def opened(
     Whoever the shop has deleted, or who was redacted, has neither, and nor have those of whom nothing can be read. Two
     may share an address that belongs to one of them: what was told of it alone is heard before either is written to.
     """
-    followed = await persons.followed(connection, shop, [row.customer_id for row in rows])
-    several = {row.customer_id: row for row in rows if row.merged_into is not None or row.customer_id in followed}
-    single = [row for row in rows if row.customer_id not in several and row.tells]
+    single, several = await _apart(connection, shop, rows)
     readable = await _readable(vault, connection, shop, single)
     found = {row.customer_id: contact for row, contact in readable if contact != (None, None)}
     told: dict[str, list[Account]] = {}
@@ -136,6 +134,28 @@ async def opened(
             if address in alone:
                 found[customer_id] = joined(*told[customer_id], alone[address])
     return found
+
+
+async def accounts(
+    vault: Vault, connection: AsyncConnection[Any], shop: str, rows: Collection[Told]
+) -> dict[str, list[Account]]:
+    """What was told of each of these persons, by customer: of the one who was kept first. Of none who is forgotten, and
+    nothing of whoever is known by their address alone and is somebody else: they are a person too.
+    """
+    single, several = await _apart(connection, shop, rows)
+    told = {
+        customer_id: [account] for customer_id, account in (await _accounts(vault, connection, shop, single)).items()
+    }
+    return told | (await _told_of_several(vault, connection, shop, several) if several else {})
+
+
+async def _apart(
+    connection: AsyncConnection[Any], shop: str, rows: Collection[Told]
+) -> tuple[list[Told], dict[str, Told]]:
+    """Those of whom their own row tells all, if anything, and those who are a person with others."""
+    followed = await persons.followed(connection, shop, [row.customer_id for row in rows])
+    several = {row.customer_id: row for row in rows if row.merged_into is not None or row.customer_id in followed}
+    return [row for row in rows if row.customer_id not in several and row.tells], several
 
 
 async def _told_of_several(

@@ -127,9 +127,34 @@ def check_export(case: Json, world: World, *, pii: bool, name: str) -> None:
     rows = {row["customer_id"]: row for row in csv.DictReader(io.StringIO(answer.text, newline=""), strict=True)}
     for customer_id, wanted in case["expect"].get(name, {}).items():
         for column, value in wanted.items():
-            if value.startswith("trim-lower:"):
-                value = sha256(value.removeprefix("trim-lower:").encode()).hexdigest()
-            assert rows[customer_id][column] == value, (customer_id, column)
+            assert rows[customer_id][column] == _digest(value), (customer_id, column)
+
+
+#: Under what name each preset has its address.
+ADDRESSED = {
+    "klaviyo": "Email",
+    "mailchimp": "Email Address",
+    "meta": "email",
+    "google": "Email",
+    "spreadsheet": "email",
+}
+
+
+def check_presets(case: Json, world: World, name: str, **asked: str) -> None:
+    """A list of people holds these addresses, each once, in the order of their customers."""
+    shop = shop_of(case)
+    headers = world.key("export", "pii", shop=shop)
+    for preset, wanted in case["expect"].get(name, {}).items():
+        url = f"/v1/shops/{shop}/exports/segments.csv"
+        answer = world.client.get(url, headers=headers, params={"preset": preset, **asked})
+        assert answer.status_code == 200, answer.text
+        rows = csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"), newline=""), strict=True)
+        assert [row[ADDRESSED[preset]] for row in rows] == [_digest(each) for each in wanted], preset
+
+
+def _digest(told: str) -> str:
+    email = told.removeprefix("trim-lower:")
+    return told if email == told else sha256(email.encode()).hexdigest()
 
 
 @pytest.fixture
@@ -149,6 +174,8 @@ def test_a_merchant_sees_what_they_should(path: Path, world: World) -> None:
     store(world.url, stream)
     check_export(case, world, pii=True, name="export")
     check_export(case, world, pii=False, name="export_hashed")
+    check_presets(case, world, "presets")
+    check_presets(case, world, "presets_any", consent="any")
 
 
 @pytest.mark.parametrize("path", WEBHOOKS, ids=lambda path: path.stem)
@@ -249,7 +276,7 @@ def test_a_parameter_that_is_not_known_is_refused(world: World) -> None:
 
 
 def test_every_file_names_its_source_and_expects_what_is_looked_at() -> None:
-    looked_at = {"customers", "dead_letters", "export", "export_hashed", "wanted_too"}
+    looked_at = {"customers", "dead_letters", "export", "export_hashed", "presets", "presets_any", "wanted_too"}
     for path in CASES:
         case = read(path)
         assert case["name"] == path.stem

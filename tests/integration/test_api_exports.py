@@ -247,6 +247,19 @@ def test_who_reads_too_slowly_loses_the_export(world: World, monkeypatch: pytest
             answer.read()
 
 
+def test_what_a_client_waits_for_us_is_not_its_slowness(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened_at_once = contacts.opened
+
+    async def opened_late(*asked: Any) -> Any:
+        await asyncio.sleep(0.6)
+        return await opened_at_once(*asked)
+
+    monkeypatch.setattr(exports, "_PATIENCE", 0.5)
+    monkeypatch.setattr(contacts, "opened", opened_late)
+    world.customer("1")
+    assert [row["customer_id"] for row in export(world)] == ["1"]
+
+
 def fill(world: World, customers: int) -> None:
     row = customer_row("")
     with psycopg.connect(world.url) as connection, connection.cursor() as cursor:

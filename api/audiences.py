@@ -1,0 +1,85 @@
+"""Who can be reached by a list of people: each address once, by the newest consent that anybody who has it has told.
+
+Two customers may share an address, be they one person or not: whoever of them withdrew a consent last has withdrawn it
+from the address. So everybody of the shop is asked first, whoever the list is of.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Final
+
+import polars as pl
+
+from api import csv_cells
+from api.presets import Preset
+from events.contacts import Account, joined
+from events.payloads import Contact
+
+#: What everybody's accounts told, a row each: 8 bytes stand for an address, a running number for a person.
+_SCHEMA: Final = {
+    "address": pl.UInt64,
+    "person": pl.UInt32,
+    "consent": pl.String,
+    "consent_at": pl.Int64,
+    "by_order": pl.Boolean,
+}
+
+
+class Audience:
+    """The addresses of one list. First `hear` everybody, then `conclude`, then `reached` by the rows in turn.
+
+    `past`: the list may hold several rows of who is one person today.
+    """
+
+    def __init__(self, preset: Preset, past: bool) -> None:
+        self._compared: Callable[[str], str] = preset.compared
+        self._clear = preset.clear
+        self._past = past
+        self._persons = 0
+        self._heard: list[pl.DataFrame] = []
+        self._shared: dict[int, list[Account]] = {}
+        self._written: set[int] = set()
+
+    def hear(self, told: Iterable[Sequence[Account]]) -> None:
+        """What was told of some persons, each of whom is heard once."""
+        found = []
+        for accounts in told:
+            email = joined(*accounts).email
+            if email is not None:
+                self._persons += 1
+                address = self._address(email)
+                found += [(address, self._persons, each.consent, each.consent_at, each.by_order) for each in accounts]
+        self._heard.append(pl.DataFrame(found, schema=_SCHEMA, orient="row"))
+
+    def conclude(self) -> None:
+        """Everybody has been heard: what is kept is what was told of the addresses that several have."""
+        heard = pl.concat(self._heard) if self._heard else pl.DataFrame(schema=_SCHEMA)
+        self._heard = []
+        shared = heard.group_by("address").agg(pl.col("person").n_unique()).filter(pl.col("person") > 1)
+        for address, _, consent, at, by_order in heard.join(shared, on="address", how="semi").iter_rows():
+            told = Account(consent=consent, consent_at=at, by_order=by_order)
+            self._shared.setdefault(address, []).append(told)
+
+    def reached(self, customer_ids: Iterable[str], told: Mapping[str, Sequence[Account]]) -> dict[str, Contact]:
+        """Of these customers those who have an address that was not written before, with its consent.
+
+        An address that a spreadsheet would run is left out where it cannot stand as it is: changed it is another.
+        """
+        found = {}
+        for customer_id in customer_ids:
+            accounts = told.get(customer_id, ())
+            email = joined(*accounts).email if accounts else None
+            if email is None or (self._clear and csv_cells.runs(email)):
+                continue
+            address = self._address(email)
+            others = self._shared.get(address)
+            if address in self._written:
+                continue
+            if self._past or others is not None:
+                self._written.add(address)
+            told_of = accounts if others is None else (Account(), *others)
+            found[customer_id] = Contact(email, joined(*told_of).consent)
+        return found
+
+    def _address(self, email: str) -> int:
+        return int.from_bytes(blake2b(self._compared(email).encode(), digest_size=8).digest(), "little")

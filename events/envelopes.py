@@ -6,8 +6,9 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from events import codec, instants, keys, payloads, webhook_topics
+from events import codec, instants, keys, payloads, plain, webhook_topics
 from events.errors import BadEvent
+from events.plain import Plain
 from events.webhook_topics import Kind
 
 Rfc3339 = Annotated[
@@ -144,6 +145,40 @@ def envelope(data: bytes | None, stream: str, timestamp: int | None = None) -> E
     raw history, where the sink has seen to it. Raises UnusedTopic for a topic that we have no use for, BadEvent for
     what is not an envelope that belongs there.
     """
+    if data is not None and _look(data, stream) is not None:
+        found: Envelope = codec.loads(data)
+    else:
+        found = _with_care(data, stream)
+    if timestamp is not None:
+        said = instants.parse(found["received_at"])
+        if (believed := instants.believed(said, timestamp)) != said:
+            found["received_at"] = instants.text(believed)
+    return found
+
+
+def kept(data: bytes | None, stream: str, timestamp: int) -> tuple[Plain, str]:
+    """As `envelope`, as the raw history keeps it: what it says beside its payload, and its text.
+
+    Our own envelopes are kept as they came; a third party's may hold what must not be stored.
+    """
+    if data is not None and (said := _look(data, stream)) is not None:
+        at = instants.parse(said.received_at)
+        if instants.believed(at, timestamp) == at:
+            return said, data.decode()
+    found = envelope(data, stream, timestamp)
+    head = found["topic"], found["shop"], found["webhook_id"], found["triggered_at"], found["received_at"]
+    return Plain(*head, found["payload"].get("financial_status")), codec.dumps(found).decode()
+
+
+def _look(data: bytes, stream: str) -> Plain | None:
+    try:
+        return plain.look(data.decode(), stream)
+    except UnicodeDecodeError:
+        return None
+
+
+def _with_care(data: bytes | None, stream: str) -> Envelope:
+    """An envelope by whoever wrote it, minimised."""
     if data is None:
         raise BadEvent("empty", "a message without a value")
     try:
@@ -154,10 +189,6 @@ def envelope(data: bytes | None, stream: str, timestamp: int | None = None) -> E
         raise BadEvent("wrong_topic", f"{found['topic']} does not belong on {stream}")
     found["shop"] = shop = keys.shop_domain(found["shop"])
     found["payload"] = checked(found["topic"], shop, found["payload"], lambda: codec.loads_exact(data)["payload"])
-    if timestamp is not None:
-        said = instants.parse(found["received_at"])
-        if (believed := instants.believed(said, timestamp)) != said:
-            found["received_at"] = instants.text(believed)
     return found
 
 

@@ -16,12 +16,13 @@ Spec = dict[str, Any]
 
 
 class Leaf(NamedTuple):
-    """A field that is copied: text that `matches`, an integer or a boolean where such may stand.
+    """A field that is copied: text of a `form` that `matches`, an integer or a boolean where such may stand.
 
     A value of another type is a BadEvent of this `reason`; of a field that an order can do without (`spare`) it is left
     out instead, since nobody's order is worth losing for it. Decimal numbers become text.
     """
 
+    form: str
     matches: Callable[[str], re.Match[str] | None]
     reason: str
     whole: bool = False
@@ -37,7 +38,7 @@ class Spare(NamedTuple):
 
 
 def _leaf(form: str, reason: str, **kinds: bool) -> Leaf:
-    return Leaf(re.compile(form).fullmatch, reason, **kinds)
+    return Leaf(form, re.compile(form).fullmatch, reason, **kinds)
 
 
 #: A Shopify id: a 64-bit integer, as a number or in digits.

@@ -1,14 +1,23 @@
-"""Where the folds' time goes: a profile of both agents' folds, in this process, over the same orders."""
+"""Where the folds' time goes: a profile of both agents' folds, in this process, over the same orders.
+
+`python -m scripts.bench.folds [ORDERS]` prints it, with what the sink's reading of the same records takes.
+"""
 
 import cProfile
+import gc
 import pstats
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
-from events import keys, topics
+from events import instants, keys, money, topics
 from events.messages import Message
+from runtime.kafka import SINK_TOPICS
 from scripts.bench import data
+from streams.sink.rows import Rows
+from streams.worker.main import COLLECTED
 from tables import chunks, windows
 from tables.reference import Reference
 from tables.state import Values, Writes
@@ -30,10 +39,12 @@ STEPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
 
 
 class Profile(NamedTuple):
-    """Microseconds of CPU an order takes in each fold, unprofiled; and each step's share of the profiled time."""
+    """Microseconds of CPU an order takes in each fold and in the sink's reading, unprofiled; each step's share of the
+    folds' profiled time."""
 
     orders_us: float
     customers_us: float
+    rows_us: float
     shares: list[tuple[str, float]]
 
 
@@ -89,32 +100,43 @@ def _unforeseen(_: chunks.Received, error: Exception) -> None:
 
 
 def profile(orders: Sequence[data.Order]) -> Profile:
-    incoming = _by_partition(topics.ORDERS, data.by_order(orders))
+    gc.set_threshold(*COLLECTED)
+    incoming = _by_partition(Message(topics.ORDERS, *each) for each in data.by_order(orders))
     folds = _Folds()
     orders_us, outputs = _timed(folds.orders, incoming)
-    facts = _by_partition(
-        topics.ORDER_FACTS, ((each.key, each.value) for each in outputs if each.topic == topics.ORDER_FACTS)
-    )
-    customers_us, _ = _timed(folds.customers, facts)
+    facts = _by_partition(each for each in outputs if each.topic == topics.ORDER_FACTS)
+    customers_us, results = _timed(folds.customers, facts)
+    rows_us, _ = _timed(_rows, [*incoming, *_by_partition(results)])
     profiler = cProfile.Profile()
     again = _Folds()
     profiler.enable()
     again.orders(incoming)
     again.customers(facts)
     profiler.disable()
-    return Profile(orders_us / len(orders), customers_us / len(orders), _shares(profiler))
+    number = len(orders)
+    return Profile(orders_us / number, customers_us / number, rows_us / number, _shares(profiler))
 
 
-def _by_partition(topic: str, messages: Any) -> list[list[chunks.Received]]:
+def _by_partition(messages: Iterable[Message]) -> list[list[chunks.Received]]:
     found: list[list[chunks.Received]] = [[] for _ in range(_PARTITIONS)]
-    for key, value in messages:
+    for topic, key, value, _ in messages:
         raw = key.encode()
         at = keys.partition_of(raw, _PARTITIONS)
         found[at].append(chunks.Received(topic, at, len(found[at]), 4_102_444_800_000, raw, value))
     return found
 
 
+def _rows(received: list[list[chunks.Received]]) -> list[Message]:
+    rows = Rows(journal=False)
+    for record in chain.from_iterable(received):
+        if record.topic in SINK_TOPICS:
+            rows.add(record)
+    return []
+
+
 def _timed(fold: Callable[[Any], list[Message]], received: Any) -> tuple[float, list[Message]]:
+    for known in (keys.murmur2, instants._parse, instants.text, money._minor):
+        known.cache_clear()  # a worker meets each order, and most of its instants, for the first time
     began = time.process_time()
     outputs = fold(received)
     return (time.process_time() - began) * 1e6, outputs
@@ -131,3 +153,13 @@ def _shares(profiler: cProfile.Profile) -> list[tuple[str, float]]:
     total = taken["bench/folds.py", "_run"]
     shares = [(step, sum(taken.get(place, 0.0) for place in places) / total) for step, places in STEPS]
     return [*shares, ("the rest: JSON of what leaves, loops, tables", 1 - sum(share for _, share in shares))]
+
+
+if __name__ == "__main__":
+    number = int(sys.argv[1]) if len(sys.argv) > 1 else 30_000
+    found = profile(list(data.orders(number, number // 5)))
+    print(
+        f"orders {found.orders_us:.1f} µs, customers {found.customers_us:.1f} µs, rows {found.rows_us:.1f} µs an order"
+    )
+    for step, share in found.shares:
+        print(f"{share:5.0%}  {step}")

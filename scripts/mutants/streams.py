@@ -11,6 +11,7 @@ STANDINGS = "tests/property/test_standings.py"
 REFUSALS = "tests/unit/test_refusals.py"
 BOUNDS = "tests/unit/test_records.py"
 LEDGER = "tests/unit/test_ledger.py"
+PLAIN = "tests/property/test_plain.py"
 WRONG = "tests/unit/test_wrong_input.py"
 
 EMIT_FACTS = """        self._states[key] = state = order_fold.apply(state, webhook, currency)
@@ -21,6 +22,31 @@ ADVANCE = """            if flight.pending:
 """
 
 MUTANTS = [
+    # What is taken for our own door's
+    Mutant("a name may run over its quote", "events/plain.py", '.replace("[^", ', '.replace("~~", ', (PLAIN,)),
+    Mutant("any line has a price_set", "events/plain.py", ' if name != "price_set"', "", (PLAIN,)),
+    Mutant("a line may say nothing", "events/plain.py", r"(?:(?!\{{\}})", "(?:", (PLAIN,)),
+    Mutant(
+        "an order may be cancelled at no time",
+        "events/plain.py",
+        ", **{name: _value(name, known.fields[name]) for name in known.needs}",
+        "",
+        (PLAIN,),
+    ),
+    Mutant(
+        "of a whole customer's deletion each field alone is looked at",
+        "events/plain.py",
+        " or known.only is not None",
+        "",
+        (PLAIN,),
+    ),
+    Mutant(
+        "what we wrote is kept with any received_at",
+        "events/envelopes.py",
+        "        if instants.believed(at, timestamp) == at:\n",
+        "        if at:\n",
+        (PLAIN,),
+    ),
     # What leaves, and when
     Mutant(
         "no re-emission: a duplicate emits nothing",

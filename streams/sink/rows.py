@@ -86,12 +86,12 @@ class Rows:
     # --- inputs --------------------------------------------------------------------------------------------------
 
     def _webhook(self, received: Received) -> None:
-        envelope = envelopes.envelope(received.value, received.topic, received.timestamp)
-        topic, shop, payload = envelope["topic"], envelope["shop"], envelope["payload"]
-        received_at = _instant(envelope["received_at"])
+        said, value = envelopes.kept(received.value, received.topic, received.timestamp)
+        topic, shop, received_at = said.topic, said.shop, _instant(said.received_at)
         kind = TOPICS[topic].kind
         if kind is Kind.REDACT:
-            self.redacted[keys.split(payloads.key_of(topic, shop, payload))] = received_at
+            whose = payloads.key_of(topic, shop, codec.loads(value.encode())["payload"])
+            self.redacted[keys.split(whose)] = received_at
         elif kind is Kind.SHOP_REDACT:
             self.redacted_shops[shop] = received_at
         if kind in (Kind.REDACT, Kind.SHOP_REDACT):
@@ -99,18 +99,13 @@ class Rows:
             # the embedded broker: there the time of a record says nothing, and whoever replays a letter lets go.
             heard = received_at if self._journal else max(received_at, _arrived(received), key=instants.parse)
             self.let_go[shop] = max(self.let_go.get(shop, heard), heard, key=instants.parse)
-        if kind is Kind.SNAPSHOT and (payload.get("financial_status") or "").lower() not in KNOWN_STATUSES:
+        if kind is Kind.SNAPSHOT and (said.status or "").lower() not in KNOWN_STATUSES:
             self.unknown_statuses += 1
         if self._journal:
             return
-        triggered_at = _instant(envelope["triggered_at"])
-        # Our own envelopes come out byte for byte as they went in; a third party's may hold what must not be stored.
-        value = codec.dumps(envelope).decode()
+        key = _key(received)
         self.raw_events.append(
-            (
-                *(received_at, received.topic, _key(received), shop),
-                *(topic, envelope["webhook_id"], triggered_at, value),
-            )
+            (received_at, received.topic, key, shop, topic, said.webhook_id, _instant(said.triggered_at), value)
         )
 
     def _program(self, received: Received) -> None:

@@ -1,0 +1,166 @@
+"""Plain envelopes (events/plain.py): what one look takes for ours, reading it with care leaves as it is."""
+
+import copy
+import random
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cli.shop import store_maker
+from events import codec, envelopes, instants, payloads, plain, topics
+from events.errors import BadEvent
+from events.webhook_topics import ORDER, TOPICS, Leaf, Spare
+from tests import fuzz, stores
+from tests.golden import test_golden
+from tests.harness import LATE
+
+Json = dict[str, Any]
+AT = "2026-11-21T09:30:00Z"
+
+#: Topics of which more is looked at than each field alone.
+CAREFUL = {
+    *("orders/delete", "customers/delete", "customers/redact", "customers/data_request", "shop/redact"),
+}
+
+
+def _ours(envelope: Json) -> bytes | None:
+    """The envelope as our door writes it; None for one that it would not take."""
+    try:
+        exact = codec.loads_exact(codec.dumps(envelope["payload"]))
+        return codec.dumps({**envelope, "payload": payloads.minimise(envelope["topic"], exact)})
+    except BadEvent:
+        return None
+
+
+def _sent() -> Iterator[bytes]:
+    """Envelopes of golden files, generated stores, a demo store, and one of each topic, as our door writes them."""
+    found = [each for path in test_golden.FILES for each in test_golden.read(path)["envelopes"]]
+    found += [each for seed in range(6) for each in stores.store(seed, 8, 40)]
+    head = {"shop": fuzz.SHOP, "webhook_id": "b54557e4", "event_id": None, "api_version": "2026-07"}
+    times = {"triggered_at": AT, "received_at": "2026-11-21T09:30:00.400000Z"}
+    for topic, several in fuzz.originals().items():
+        sealed = {"address": f"mail-{5:032x}", "contact": "v1.AAAA", "consent": "v1.BB-_=", "consent_at": AT}
+        own = {name: each for name, each in sealed.items() if name in TOPICS[topic].fields}
+        found += [{"topic": topic, **head, **times, "payload": {**each, **own}} for each in several[:40]]
+    return filter(None, map(_ours, found))
+
+
+SENT = list(_sent())
+
+
+def test_what_our_door_writes_is_plain() -> None:
+    seen: Counter[tuple[str, bool]] = Counter()
+    for data in SENT:
+        topic = codec.loads(data)["topic"]
+        seen[topic, plain.look(data.decode(), TOPICS[topic].stream) is not None] += 1
+    for topic in TOPICS:
+        assert seen[topic, topic not in CAREFUL] > 0
+        assert seen[topic, topic in CAREFUL] <= 0.02 * seen[topic, True], topic  # one golden envelope has a field more
+
+
+def test_a_demo_store_is_plain() -> None:
+    for each in store_maker.make_store(instants.parse(AT), customers=60, webhooks=400):
+        opened = envelopes.of_body(each.topic, fuzz.SHOP, codec.dumps(each.payload))
+        head = {"topic": each.topic, "shop": fuzz.SHOP, "webhook_id": each.webhook_id, "event_id": each.event_id}
+        times = {"api_version": "2026-07", "triggered_at": AT, "received_at": AT}
+        text = codec.dumps({**head, **times, "payload": opened.payload}).decode()
+        said = plain.look(text, TOPICS[each.topic].stream)
+        assert (said is None) == (each.topic in CAREFUL)
+        if said is not None:
+            assert said[:5] == (each.topic, fuzz.SHOP, each.webhook_id, AT, AT)
+            assert said.status == opened.payload.get("financial_status")
+
+
+def _changed(chance: random.Random, data: bytes) -> bytes:
+    """The same with something else in it, as JSON or as bytes."""
+    envelope = codec.loads(data)
+    for _ in range(chance.choice((0, 1, 1, 2))):
+        if chance.random() < 0.3:
+            name = chance.choice(list(envelope))
+            envelope[name] = copy.deepcopy(chance.choice([*fuzz.VALUES, *fuzz.TEXTS]))
+        elif isinstance(envelope["payload"], dict):
+            envelope["payload"] = fuzz._changed(chance, envelope["payload"])
+    try:
+        made = codec.dumps(envelope)
+    except TypeError:  # half a surrogate pair, or an integer of more than 64 bits
+        return data
+    return fuzz._broken(chance, made) if chance.random() < 0.4 else made
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_plain_comes_out_of_the_careful_reading_byte_for_byte(seed: int) -> None:
+    chance = random.Random(seed)
+    found: Counter[bool] = Counter()
+    for _ in range(5000):
+        data = _changed(chance, chance.choice(SENT))
+        stream = chance.choice((topics.ORDERS, topics.ORDERS, topics.CUSTOMERS, topics.SHOPS))
+        said = envelopes._look(data, stream)
+        found[said is not None] += 1
+        if said is None:
+            continue
+        careful = envelopes._with_care(data, stream)
+        assert codec.dumps(careful) == data
+        assert codec.loads(data) == careful
+        assert said[:5] == tuple(
+            careful[name] for name in ("topic", "shop", "webhook_id", "triggered_at", "received_at")
+        )
+        assert said.status == careful["payload"].get("financial_status")
+    assert min(found[True], found[False]) > 500
+
+
+def test_a_cancelled_order_says_when() -> None:
+    told = {"topic": "orders/cancelled", "payload": {"id": 1, "created_at": AT, "cancelled_at": AT}}
+    envelope = {**codec.loads(SENT[0]), **told}
+    assert envelopes._look(codec.dumps(envelope), topics.ORDERS) is not None
+    for at in ({}, {"cancelled_at": None}):
+        data = codec.dumps({**envelope, "payload": {"id": 1, "created_at": AT, **at}})
+        assert envelopes._look(data, topics.ORDERS) is None
+        with pytest.raises(BadEvent, match="wrong_shape"):
+            envelopes.envelope(data, topics.ORDERS)
+
+
+@pytest.mark.parametrize("timestamp", [LATE, instants.parse(AT) // 1000])
+def test_what_is_kept_is_what_is_read(timestamp: int) -> None:
+    """Whoever wrote it, and also where the broker's time moves `received_at`."""
+    for data in [*SENT, *(codec.dumps({**codec.loads(each), "more": 1}) for each in SENT[::7])]:
+        stream = TOPICS[codec.loads(data)["topic"]].stream
+        try:
+            wanted = envelopes.envelope(data, stream, timestamp)
+        except BadEvent as error:
+            with pytest.raises(type(error), match=error.reason):
+                envelopes.kept(data, stream, timestamp)
+            continue
+        said, text = envelopes.kept(data, stream, timestamp)
+        assert text.encode() == codec.dumps(wanted)
+        assert said.received_at == wanted["received_at"]
+        assert said.status == wanted["payload"].get("financial_status")
+
+
+def _leaves(spec: Any) -> Iterator[Leaf]:
+    if isinstance(spec, Leaf):
+        yield spec
+    elif isinstance(spec, Spare):
+        yield from _leaves(spec.spec)
+    else:
+        for each in spec.values() if isinstance(spec, dict) else spec:
+            yield from _leaves(each)
+
+
+def test_no_field_may_run_over_its_quote() -> None:
+    """What a class of signs lets through and JSON would escape, or end at, is not plain."""
+    payload = {"id": 1, "created_at": AT, "sku": "x"}
+    for spec in (known.fields for known in TOPICS.values()):
+        for leaf in _leaves(spec):
+            form = plain._leaf(leaf, told=False)
+            for sign in '"\\\n\x7f':
+                assert not re.fullmatch(form, f'"a{sign}b"')
+    assert ORDER["source_name"].matches('a"b')  # such a name is kept, read with care
+    for name in ('a"b', "a\\b", "caf\u00e9", "a b"):
+        data = codec.dumps(
+            {**codec.loads(SENT[0]), "topic": "orders/paid", "payload": {**payload, "source_name": name}}
+        )
+        read = envelopes.read(data, topics.ORDERS)
+        assert read.payload["source_name"] == name

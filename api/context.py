@@ -3,24 +3,24 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 from fastapi import Depends, Path, Request, params
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from psycopg import sql
-from psycopg.rows import dict_row
 
-from api.limits import KEY_SECONDS, READ_SECONDS, within
+from api.limits import KEY_SECONDS, within
 from api.live.hub import LiveHub
-from api.past import Past
 from api.problems import ProblemError
 from api.rates import Quota, count
+from api.reading import Reading
+from api.reading import Row as Row
+from api.reading import Statement as Statement
 from api.session_tokens import SessionTokens, looks_like_one
 from api.slots import Slots
 from api.webhooks.front_door import FrontDoor
 from api.webhooks.signatures import Reader
-from books import api_keys, programs, sessions, vault
+from books import api_keys, sessions, vault
 from events import instants
 from events.programs import Program
 from runtime.ports import Publisher
@@ -28,11 +28,6 @@ from runtime.settings import Settings
 
 if TYPE_CHECKING:
     from api.imports import Importer
-
-Row = dict[str, Any]
-
-#: A query as it may reach the database: written down in our code, or composed of such parts. A bare str is none.
-Statement = sql.SQL | sql.Composed
 
 #: CSV exports at once in one process, and those of one shop: some are always left for the others.
 EXPORTS: Final = 8
@@ -52,42 +47,24 @@ def now_us() -> int:
     return instants.from_datetime(datetime.now(UTC))
 
 
-class Services:
+class Services(Reading):
     """Everything that lives as long as the app."""
 
     def __init__(self, settings: Settings, publisher: Publisher, pool: vault.Pool, keys: vault.Vault) -> None:
-        self.settings = settings
+        super().__init__(settings, pool, keys)
         self.publisher = publisher
-        self.pool = pool
-        self.vault = keys
         self.bodies = Reader([secret.get_secret_value().encode() for secret in settings.shopify_secrets])
         self.session_tokens = SessionTokens(settings)
         self.front_door = FrontDoor(publisher, keys, now_us)
         #: How often one key or session may ask.
         self.key_quota = Quota("key", settings.api_key_rate) if settings.api_key_rate else None
         self.live = LiveHub(settings.database_url())
-        self.past = Past(settings)
         #: Set by the app, which starts and stops it.
         self.importer: Importer
         #: CSV exports that are running now: each holds a connection for as long as its client takes.
         self.exports = Slots(EXPORTS, EXPORTS_OF_SHOP)
         #: Who announces a program keeps a connection until it is durable: never more than one of the pool's.
         self.announcing = asyncio.Lock()
-
-    async def rows(self, query: Statement, parameters: Row) -> list[Row]:
-        """A query's rows as dictionaries; TimeoutError when the database does not answer in time."""
-        return await within(READ_SECONDS, self._rows(query, parameters))
-
-    async def _rows(self, query: Statement, parameters: Row) -> list[Row]:
-        async with self.pool.connection() as connection:
-            cursor = connection.cursor(row_factory=dict_row)
-            await cursor.execute(query, parameters)
-            return await cursor.fetchall()
-
-    async def row(self, query: Statement, parameters: Row) -> Row | None:
-        """A query's first row, if any."""
-        found = await self.rows(query, parameters)
-        return found[0] if found else None
 
     async def granted(self, credentials: "Credentials") -> api_keys.Granted | None:
         """What these allow; None if they are not valid. TimeoutError when the database does not answer in time."""
@@ -100,17 +77,6 @@ class Services:
             if credentials.cookie:
                 return await sessions.check(connection, credentials.secret, datetime.now(UTC))
             return await api_keys.check(connection, credentials.secret)
-
-    async def program(self, shop: str) -> Program | None:
-        """The shop's program with all that was announced, by whatever process; None before the first.
-
-        TimeoutError when the database does not answer in time.
-        """
-        return await within(READ_SECONDS, self._program(shop))
-
-    async def _program(self, shop: str) -> Program | None:
-        async with self.pool.connection() as connection:
-            return await programs.known_async(connection, shop)
 
 
 def services_of(request: Request) -> Services:

@@ -18,12 +18,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api import csv_cells, questions
 from api.audiences import Audience
-from api.context import ExportAccess, Row, Services, Statement
+from api.context import ExportAccess
 from api.limits import READ_SECONDS, within
 from api.models import time_text
 from api.presets import KLAVIYO_CONSENTS, KLAVIYO_OTHERS
 from api.problems import ProblemError
 from api.questions import COLUMNS, Question
+from api.reading import Reading, Row, Statement
 from api.runs import side
 from api.slots import Full
 from books import contacts
@@ -99,6 +100,8 @@ _SEGMENTS = sql.SQL("SELECT segment FROM rfm_segment_counts WHERE shop = %(shop)
 _SEGMENTS_OF_RUN = sql.SQL("SELECT DISTINCT segment FROM batch_segments WHERE run_id = %(run)s AND shop = %(shop)s")
 
 
+_COUNT = sql.SQL("SELECT count(*) AS customers FROM ({}) AS asked")
+
 # Everybody who may have an address.
 _EVERYBODY = sql.SQL("""
 SELECT {told} FROM customers AS c WHERE shop = %(shop)s AND merged_into IS NULL AND NOT deleted AND NOT redacted
@@ -108,7 +111,7 @@ SELECT {told} FROM customers AS c WHERE shop = %(shop)s AND merged_into IS NULL 
 class Asker(NamedTuple):
     """For whom an export is made: a shop, what its key allows, and who it is (the id of a key or session)."""
 
-    services: Services
+    services: Reading
     shop: str
     scopes: frozenset[str]
     who: str
@@ -448,6 +451,16 @@ async def prepared(asker: Asker, question: Question) -> Export:
     if question.segment:
         await _refuse_unknown_segments(asker, question, program, _SEGMENTS_OF_RUN, parameters)
     return Export(asker, question, _PAST.format(told=_TOLD, where=where), parameters)
+
+
+async def of(export: Export) -> int:
+    """How many customers it goes through; in a list of people, fewer may stand in the file."""
+    if export.query is None:
+        assert export.standings is not None
+        assert export.chosen is not None
+        return await asyncio.to_thread(export.standings.count, export.chosen)
+    (row,) = await export.asker.services.rows(_COUNT.format(export.query), export.parameters)
+    return int(row["customers"])
 
 
 async def _refuse_unknown_segments(

@@ -9,9 +9,9 @@ from psycopg import sql
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from api import presets
-from api.context import Row, Services, Statement
 from api.models import AsOf
 from api.problems import ProblemError
+from api.reading import Reading, Row, Statement
 from events import instants
 from events.contacts import SUBSCRIBED
 from events.programs import PROSPECTS, Program
@@ -216,7 +216,7 @@ def where(question: Question, rows: str) -> tuple[Statement, Row]:
     return sql.SQL(" AND ").join([sql.SQL("true"), *found]), parameters
 
 
-async def expression(services: Services, shop: str, question: Question) -> pl.Expr:
+async def expression(services: Reading, shop: str, question: Question) -> pl.Expr:
     """The question of a past instant, for the lake's standings."""
     found = [pl.lit(value=True)]
     if question.segment:

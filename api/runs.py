@@ -10,9 +10,10 @@ from uuid import UUID
 
 from psycopg import sql
 
-from api.context import Caller, Row, Services
+from api.context import Caller
 from api.models import CutPointsModel, time_text
 from api.problems import ProblemError
+from api.reading import Reading, Row
 from events.programs import DEFAULT, CutPoints, Program, default_cut_points
 from lake.errors import BehindError
 from lake.past import Standings
@@ -40,7 +41,7 @@ class Asking(Protocol):
     """Whoever asks for a shop: a caller of the API, or what goes on without one."""
 
     @property
-    def services(self) -> Services:
+    def services(self) -> Reading:
         """What it works with."""
 
     @property

@@ -21,7 +21,19 @@ _USE: Final = "Use it"
 _WORDS: Final = frozenset(
     {
         *("demo", "play", "up", "worker", "sink", "api", "migrate", "rebuild", "topics"),
-        *("import", "shops", "programs", "keys", "sign-in", "batch", "lake", "sql", "dead-letters", "privacy"),
+        *(
+            "import",
+            "export",
+            "shops",
+            "programs",
+            "keys",
+            "sign-in",
+            "batch",
+            "lake",
+            "sql",
+            "dead-letters",
+            "privacy",
+        ),
     }
 )
 
@@ -74,6 +86,10 @@ def command(word: str | None = None) -> typer.Typer:
         from cli.commands import importing
 
         app.command("import", rich_help_panel=_USE)(importing.bring_in)
+    if "export" in wanted:
+        from cli.commands import exporting
+
+        app.command(rich_help_panel=_USE)(exporting.export)
     if wanted & {"shops", "programs", "keys", "sign-in"}:
         from cli.commands import shops
 

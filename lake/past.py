@@ -77,6 +77,10 @@ class Standings(NamedTuple):
         """Some columns of everybody."""
         return pl.read_parquet(self.content, columns=list(columns))
 
+    def count(self, chosen: pl.Expr) -> int:
+        """How many are chosen."""
+        return int(pl.scan_parquet(self.content).filter(chosen).select(pl.len()).collect().item())
+
     def slices(self, size: int, chosen: pl.Expr | None = None) -> Iterator[pl.DataFrame]:
         """Everybody, or who is chosen, in frames of `size` rows or fewer."""
         for first in range(0, sum(each["customers"] for each in self.segments), _GROUP):

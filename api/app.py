@@ -8,7 +8,20 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
-from api import batches, cohorts, customers, exports, health, imports, points, problems, products, program, segments
+from api import (
+    batches,
+    cohorts,
+    customers,
+    dead_letters,
+    exports,
+    health,
+    imports,
+    points,
+    problems,
+    products,
+    program,
+    segments,
+)
 from api.context import Services
 from api.dashboard import site
 from api.limits import READ_SECONDS, Limits
@@ -53,6 +66,10 @@ _TAGS = [
     {"name": "program", "description": "For whoever runs the program: rules, look-back, grid, zone."},
     {"name": "imports", "description": "For whoever brings a store's past in: files, and how far they are."},
     {"name": "batches", "description": "For whoever watches over a shop: runs, their gates, and a report of each."},
+    {
+        "name": "dead letters",
+        "description": "For whoever watches over a shop: what could not be used, and sending it again.",
+    },
     {"name": "live", "description": "For dashboards: changes as they happen."},
     {"name": "webhooks", "description": "For integrators: the way in."},
     {"name": "health", "description": "For operators."},
@@ -139,7 +156,8 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     app.state.services = services
     problems.install(app, site.problem)
     app.include_router(webhooks.router, responses=_WEBHOOK_ERRORS)
-    for module in (segments, cohorts, customers, products, points, exports, program, imports, batches, live):
+    results = (segments, cohorts, customers, products, points, exports, program)
+    for module in (*results, imports, batches, dead_letters, live):
         app.include_router(module.router, responses=_ERRORS)
     app.include_router(health.router)
     site.install(app)

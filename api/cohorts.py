@@ -8,10 +8,8 @@ from pydantic import Field
 from api import models
 from api.context import ReadAccess
 from api.models import Answer, AsOfQuery, Money, Time
-from api.problems import ProblemError
 from events import instants
 from lake import cohorts
-from lake.errors import BehindError
 
 router = APIRouter(prefix="/v1/shops/{shop}/cohorts", tags=["segments"])
 
@@ -52,12 +50,7 @@ async def all_cohorts(caller: ReadAccess, as_of: AsOfQuery = None) -> Cohorts:
     program = await caller.program()
     when = as_of or datetime.now(UTC)
     past, at = caller.services.past, instants.from_datetime(when)
-    try:
-        found = await past.work(lambda: past.connected(cohorts.cohorts, past.lake, program, at))
-    except BehindError as error:
-        raise ProblemError(
-            503, "lake-behind", f"This cannot be told just now: {error}.", {"Retry-After": "60"}
-        ) from None
+    found = await past.work(lambda: past.connected(cohorts.cohorts, past.lake, program, at))
     return Cohorts(
         shop=caller.shop,
         as_of=when,

@@ -1,5 +1,6 @@
 """Customers: where each of them stands, why, and how they came there."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -13,6 +14,8 @@ from api.cursors import CursorQuery, LimitQuery
 from api.models import Answer, Money, Time
 from api.problems import ProblemError
 from api.runs import cut_points_by_version
+from events import instants
+from lake import orders
 
 router = APIRouter(prefix="/v1/shops/{shop}/customers", tags=["customers"])
 
@@ -127,6 +130,28 @@ class History(Answer):
     next: str | None = Field(description="the next page's cursor; null on the last")
 
 
+class CustomersOrder(Answer):
+    """An order of a customer's, and whether it counts."""
+
+    order_id: str = Field(examples=["450789469"])
+    processed_at: Time
+    status: str = Field(description="its financial status", examples=["paid"])
+    net: Money = Field(description="after refunds, without gift cards")
+    points: int = Field(description="what it deserves now")
+    reason: orders.Reason = Field(
+        description="whether it counts, or why not; `too_old` has its points, and is outside the look-back of RFM"
+    )
+
+
+class CustomersOrders(Answer):
+    """A customer's orders, the newest first."""
+
+    customer_id: str
+    as_of: Time
+    items: list[CustomersOrder]
+    more: bool = Field(description="there are older ones")
+
+
 def _page(sort: Sort, segment: str | None, cursor: str | None) -> tuple[sql.Composed, Row]:
     """(SQL, parameters) of one page; keyset, so that a page costs the same however far down it is.
 
@@ -212,4 +237,33 @@ async def history(
             for each in rows[:limit]
         ],
         next=None if last is None else cursors.write(last["at"], str(last["id"])),
+    )
+
+
+@router.get("/{customer_id}/orders", summary="A customer's orders, and which of them count")
+async def customers_orders(caller: ReadAccess, customer_id: CustomerPath, limit: LimitQuery = 100) -> CustomersOrders:
+    """All that is theirs, of whomever was merged into them too, with the reason where one does not count.
+
+    RFM values are the sums of those that count. Worked out from the lake.
+    """
+    row = await find(caller, customer_id)
+    program = await caller.program()
+    now = datetime.now(UTC)
+    at, past = instants.from_datetime(now), caller.services.past
+    found = await past.work(lambda: past.connected(orders.of_customer, past.lake, program, customer_id, at))
+    return CustomersOrders(
+        customer_id=customer_id,
+        as_of=now,
+        items=[
+            CustomersOrder(
+                order_id=each["order_id"],
+                processed_at=instants.to_datetime(each["processed_at"]),
+                status=each["status"],
+                net=models.amount(each["net"], row["currency"]),
+                points=each["points"],
+                reason=each["reason"],
+            )
+            for each in found.head(limit).to_dicts()
+        ],
+        more=found.height > limit,
     )

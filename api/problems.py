@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import compile_path
 
+from lake.errors import BehindError
 from runtime.ports import PublishError
 
 log = logging.getLogger(__name__)
@@ -93,6 +94,9 @@ def _problem(error: Exception) -> ProblemError:
     if isinstance(error, TimeoutError):
         log.error("the database or Kafka does not answer in time")
         return ProblemError(503, "no-answer", "What it needs does not answer just now.", {"Retry-After": "5"})
+    if isinstance(error, BehindError):
+        detail = f"This cannot be told just now: {error}."
+        return ProblemError(503, "lake-behind", detail, {"Retry-After": "60"})
     if isinstance(error, PublishError):
         log.error("could not publish: %s", error)
         return ProblemError(503, "not-durable", "It could not be made durable just now.", {"Retry-After": "5"})
@@ -124,6 +128,7 @@ def install(app: FastAPI, page: Callable[[Request, ProblemError], Response | Non
         psycopg.OperationalError,
         PoolTimeout,
         TimeoutError,
+        BehindError,
         PublishError,
         Exception,
     ):

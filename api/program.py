@@ -1,16 +1,23 @@
 """A shop's program: its point rules, look-back, grid, currency and zone."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
+from uuid import uuid4
 
 from fastapi import APIRouter, Body, Header, Response
 
-from api.context import AdminAccess, Caller, ReadAccess
+from api import models
+from api.context import AdminAccess, Caller, ReadAccess, Row
 from api.limits import READ_SECONDS, within
+from api.models import Answer, CutPointsModel, Money, Time
 from api.problems import ProblemError, ProblemModel
+from api.segments import order_of
 from books import programs
+from events import announcements, instants
 from events.announcements import tag
 from events.errors import BadEvent
-from events.programs import Program
+from events.programs import DEFAULT, CutPoints, Program
+from lake.past import tried
 
 router = APIRouter(prefix="/v1/shops/{shop}/program", tags=["program"])
 
@@ -40,7 +47,7 @@ _CONFLICTS: dict[int | str, dict[str, Any]] = {
 async def get_program(caller: ReadAccess, response: Response) -> Program:
     """The program in force, with every rule and policy there ever was. Its ETag is what a PUT names in If-Match."""
     found = await caller.program()
-    response.headers["ETag"] = _etag(found)
+    response.headers["ETag"] = etag(found)
     return found
 
 
@@ -79,8 +86,82 @@ async def put_program(
         announced = await within(READ_SECONDS, _announced(caller, replace))
     except BadEvent as error:
         raise ProblemError(409, "not-a-successor", f"{error.detail}.") from None
-    response.headers["ETag"] = _etag(announced)
+    response.headers["ETag"] = etag(announced)
     return announced
+
+
+class Previewed(Answer):
+    """One segment under the program as it is, and as it would be."""
+
+    segment: str
+    customers: int
+    customers_then: int
+    revenue: Money
+    revenue_then: Money
+    points_balance: int
+    points_balance_then: int
+
+
+class Preview(Answer):
+    """Everybody under a program that has not been announced, beside the one in force, as of one instant."""
+
+    as_of: Time
+    segments: list[Previewed]
+    cut_points: CutPointsModel
+    cut_points_then: CutPointsModel
+
+
+@router.post("/preview", summary="What a program would change, before it is announced")
+async def preview_program(caller: AdminAccess, newer: Annotated[Program, Body(examples=[_EXAMPLE])]) -> Preview:
+    """How many customers would be where, and with how many points, had the program always been so. Changes nothing.
+
+    Worked out from the lake, as a batch would; rules and policies hold from when they say.
+    """
+    before = await caller.program()
+    if newer.shop != caller.shop:
+        raise ProblemError(422, "other-shop", "The program names another shop than the address does.")
+    now = datetime.now(UTC)
+    said = announcements.completed(before, newer).model_copy(update={"announced_at": now, "id": uuid4()})
+    try:
+        announcements.succeed(before, said)
+    except BadEvent as error:
+        raise ProblemError(409, "not-a-successor", f"{error.detail}.") from None
+    at, past = instants.from_datetime(now), caller.services.past
+    programs_ = [before, said]
+    is_, would = await past.work(lambda: past.connected(tried, past.lake, programs_, at))
+    return Preview(
+        as_of=now,
+        segments=_previewed(is_.segments, would.segments, programs_),
+        cut_points=_cuts(is_.cut_points, before),
+        cut_points_then=_cuts(would.cut_points, before),
+    )
+
+
+def _cuts(found: CutPoints, program: Program) -> CutPointsModel:
+    return CutPointsModel.of(found, program.currency, known=found.version != DEFAULT)
+
+
+def _previewed(now: list[Row], then: list[Row], programs_: list[Program]) -> list[Previewed]:
+    nothing = {"customers": 0, "monetary": 0, "balance": 0}
+    sides = [{each["segment"]: each for each in side} for side in (now, then)]
+    names = dict.fromkeys(name for program in programs_[::-1] for name in order_of(program))
+    currency = programs_[0].currency
+    found = []
+    for name in names:
+        is_, would = (side.get(name, nothing) for side in sides)
+        if is_["customers"] or would["customers"]:
+            found.append(
+                Previewed(
+                    segment=name,
+                    customers=is_["customers"],
+                    customers_then=would["customers"],
+                    revenue=models.amount(is_["monetary"], currency),
+                    revenue_then=models.amount(would["monetary"], currency),
+                    points_balance=is_["balance"],
+                    points_balance_then=would["balance"],
+                )
+            )
+    return found
 
 
 async def _announced(caller: Caller, change: programs.Change) -> Program:
@@ -89,7 +170,8 @@ async def _announced(caller: Caller, change: programs.Change) -> Program:
         return await programs.announce(connection, services.publisher, caller.shop, change)
 
 
-def _etag(program: Program) -> str:
+def etag(program: Program) -> str:
+    """What If-Match names it by."""
     return f'"{tag(program)}"'
 
 
@@ -106,4 +188,4 @@ def _check_precondition(before: Program | None, if_match: str | None, if_none_ma
 def _names(header: str, program: Program | None) -> bool:
     """Whether the header's list of entity tags names the program; `*` names any."""
     tags = [each.strip() for each in header.split(",")]
-    return program is not None and ("*" in tags or _etag(program) in tags)
+    return program is not None and ("*" in tags or etag(program) in tags)

@@ -9,7 +9,7 @@ else is refused, and the program is the same.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from io import BytesIO
@@ -99,6 +99,23 @@ def standings(connection: Connection[Any], lake: Lake, program: Program, at: int
         frame, cut_points = work_out(files, program, at)
         database = filling.database_of(connection)
         return _keep(lake, program, at, frame, cut_points, {**_made_of(program, database), **_read_from(files)})
+
+
+class Tried(NamedTuple):
+    """What a program would make of everybody: segments as in Standings, and the cut points."""
+
+    segments: list[dict[str, Any]]
+    cut_points: CutPoints
+
+
+def tried(connection: Connection[Any], lake: Lake, programs: Sequence[Program], at: int) -> list[Tried]:
+    """As of `at` (microseconds) under each of some programs of a shop; nothing is kept. BehindError as `standings`."""
+    found = []
+    with reading.told_until(connection, lake, programs[0], at) as files:
+        for program in programs:
+            frame, cut_points = work_out(files, program, at)
+            found.append(Tried(_by_segment(frame), cut_points))
+    return found
 
 
 def work_out(files: Files, program: Program, at: int) -> tuple[pl.DataFrame, CutPoints]:

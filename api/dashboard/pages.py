@@ -2,30 +2,39 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any, Final, NamedTuple
-from zoneinfo import ZoneInfo
+from typing import Annotated, Any, Final, NamedTuple, get_args
+from zoneinfo import ZoneInfo, available_timezones
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from psycopg import sql
 
-from api import batches, cohorts, customers, points, products, segments
+from api import batches, cohorts, customers, dead_letters, imports, points, products, segments
+from api import program as program_routes
 from api.context import Caller, Credentials, ShopPath, services_of
 from api.dashboard import charts, grid, rendering, signing_in
 from api.problems import ProblemError
 from api.rates import count
 from events import instants
-from events.programs import PROSPECTS, Program, local_midnight
+from events.programs import PROSPECTS, Program, Weekday, local_midnight
+from lake.errors import BehindError
 
 router = APIRouter(include_in_schema=False)
 
 #: Customers of one page, and entries of one list.
 _PAGE: Final = 50
 
-_SHOP_NAMES: Final = sql.SQL("SELECT shop FROM programs WHERE shop = ANY(%(shops)s) ORDER BY shop")
-
 _LAST_RUNS: Final = sql.SQL("""
 SELECT as_of, finished_at, status, published FROM batch_runs WHERE shop = %(shop)s ORDER BY started_at DESC LIMIT 1
+""")
+
+
+#: What a new shop has done of what there is to do.
+_STEPS: Final = sql.SQL("""
+SELECT EXISTS (SELECT FROM raw_events WHERE shop = %(shop)s) AS webhooks,
+       EXISTS (SELECT FROM imports WHERE shop = %(shop)s AND status = 'done') AS past,
+       EXISTS (SELECT FROM batch_runs WHERE shop = %(shop)s AND status = 'done') AS batch,
+       EXISTS (SELECT FROM product_rfm WHERE shop = %(shop)s) AS analysts
 """)
 
 
@@ -65,6 +74,23 @@ class Visitor(NamedTuple):
         )
 
 
+def _names(gettext: Callable[[str], str]) -> dict[str, str]:
+    """The default grid's names in a language."""
+    return {
+        "Champions": gettext("Champions"),
+        "Loyal": gettext("Loyal"),
+        "Active": gettext("Active"),
+        "New": gettext("New"),
+        "Promising": gettext("Promising"),
+        "Needs attention": gettext("Needs attention"),
+        "Almost lost": gettext("Almost lost"),
+        "Previously loyal": gettext("Previously loyal"),
+        "At risk": gettext("At risk"),
+        "Dormant": gettext("Dormant"),
+        "Prospects": gettext("Prospects"),
+    }
+
+
 class Looks:
     """How a shop's segments look: one colour each, everywhere."""
 
@@ -76,11 +102,12 @@ class Looks:
         """The class of its colour."""
         return grid.colour(None if segment is None else self._rank.get(segment), segment == PROSPECTS)
 
-    def name(self, segment: str | None, language: str) -> str:
-        """Its name in a language, as the program translates it."""
+    def name(self, segment: str | None, writing: rendering.Writing) -> str:
+        """Its name in the page's language: as the program translates it, else as we do those of the default grid."""
         if segment is None:
             return "–"
-        return self._translations.get(language, {}).get(segment, segment)
+        told = self._translations.get(writing.language, {}).get(segment)
+        return told or _names(writing.gettext).get(segment, segment)
 
 
 def visiting(scope: str = "read") -> Callable[..., Awaitable[Visitor]]:
@@ -171,10 +198,8 @@ async def cohorts_part(visitor: Visit) -> Response:
     """The part of the overview that tells who came back."""
     try:
         told = await cohorts.all_cohorts(visitor.caller)
-    except ProblemError as problem:
-        if problem.status != 503:
-            raise
-        return visitor.page("parts/nothing.html", why=problem.detail)
+    except BehindError as error:
+        return visitor.page("parts/nothing.html", why=f"{error}.")
     return visitor.page("parts/cohorts.html", told=told, shown=told.cohorts[-12:])
 
 
@@ -236,4 +261,38 @@ async def products_page(
 async def system(visitor: Visit) -> Response:
     """Batch runs with their gates."""
     told = await batches.batch_runs(visitor.caller, 20)
-    return visitor.page("system.html", told=told)
+    may_replay = "admin" in visitor.caller.key.scopes
+    letters = (await dead_letters.all_letters(visitor.caller, False, _PAGE)).letters if may_replay else []
+    brought = (await imports.get_imports(visitor.caller)).imports if may_replay else []
+    return visitor.page("system.html", told=told, letters=letters, imports=brought)
+
+
+@router.get("/shops/{shop}/program")
+async def program_page(visitor: Visit) -> Response:
+    """Rules, look-back, grid and names, zone, schedule: as they are, and to be changed by who may."""
+    current = await visitor.caller.program()
+    return visitor.page(
+        "program.html",
+        current=current.model_dump(mode="json"),
+        etag=program_routes.etag(current),
+        zones=sorted(available_timezones()),
+        weekdays=get_args(Weekday),
+    )
+
+
+@router.get("/shops/{shop}/start")
+async def start(visitor: Visit) -> Response:
+    """What there is to do for a new shop, ticking itself off."""
+    done = await visitor.caller.services.row(_STEPS, {"shop": visitor.shop})
+    assert done is not None
+    return visitor.page("start.html", done=done, address=str(visitor.request.base_url).rstrip("/"))
+
+
+@router.get("/shops/{shop}/parts/orders/{customer_id}")
+async def orders_part(visitor: Visit, customer_id: customers.CustomerPath) -> Response:
+    """The part of a customer's page that tells their orders."""
+    try:
+        told = await customers.customers_orders(visitor.caller, customer_id, _PAGE)
+    except BehindError as error:
+        return visitor.page("parts/nothing.html", why=f"{error}.")
+    return visitor.page("parts/orders.html", told=told)

@@ -120,7 +120,7 @@ class Writing:
             numbers.format_currency(
                 value,
                 amount.currency,
-                "¤#,##0" if self.language == "en" else "#,##0 ¤",
+                "¤#,##0" if self.language == "en" else "#,##0\xa0¤",
                 locale=self.locale,
                 currency_digits=False,
             )

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from books import sessions
 from tests.browsers import page_of, started
-from tests.integration.api_world import OTHER, SHOP, World, opened, prospect
+from tests.integration.api_world import NOW, OTHER, SHOP, World, opened, prospect
+from tests.integration.test_api_live import listening, until
 
 pytestmark = [pytest.mark.slow]
 
@@ -35,12 +38,50 @@ def page(world: World, browser: Browser) -> Iterator[Page]:
         yield opened_page
 
 
+@pytest.fixture
+def history(world: World) -> World:
+    """Something on every page: windows, a ledger, changes, batches of three days, products, a dead letter."""
+    numbers = {"orders": 4, "net": 26_300, "points_earned": 263, "points_reversed": 13, "customers": 2}
+    day = datetime.now(UTC).replace(hour=5, minute=0, second=0, microsecond=0)
+    for ago in range(3):
+        place = {"shop": SHOP, "size": "day", "zone": "America/New_York", "partition": 0, "currency": "USD"}
+        start = day - timedelta(days=ago)
+        world.insert("points_windows", start=start, **place, **numbers, guest_orders=0, guest_net=0)
+        run = world.batch(start, {"1": "Loyal" if ago else "Champions", "2": "Active"}, published=True)
+        sizes = {"segment": "Champions", "customers": 2, "monetary": 100, "balance": 3}
+        world.insert("segment_sizes", shop=SHOP, as_of=start, run_id=run, **sizes)
+    order = {"source": "order", "source_id": "4711", "processed_at": NOW, "via": ""}
+    for kind, points in (("earned", 2600), ("reversed", -100)):
+        entry = {"posted_at": NOW, "id": uuid4(), "shop": SHOP, "customer_id": "1", "kind": kind, "points": points}
+        world.insert("points_transactions", **entry, **order, revision="1")
+    change = {"recency_days": 3, "frequency": 9, "monetary": 250_000, "r": 5, "f": 5, "m": 5, "score": "5.0"}
+    about = {"segment_id": "seg_555", "segment": "Champions", "cut_points_version": "default", "cause": "order 4711"}
+    world.insert("rfm_score_history", at=NOW, id=uuid4(), shop=SHOP, customer_id="1", **change, **about)
+    sold = dict.fromkeys(("recency_days", "frequency", "pieces", "monetary", "buyers", "repeat_buyers"), 7)
+    product = {"shop": SHOP, "item": "82", "variant": "", "product_id": "82", "sku": "NEST-1", "currency": "USD"}
+    times = {"as_of": NOW, "last_order_at": NOW, "first_orders": 3, "came_back": 2, "segments": "{}"}
+    world.insert("product_rfm", **product, **times, **sold)
+    letter = {"source": "webhook", "key": None, "error": "other_currency", "detail": "EUR is not USD", "value": None}
+    world.insert("dead_letters", at=NOW, id=uuid4(), shop=SHOP, **letter)
+    return world
+
+
 def sign_in(world: World, page: Page, *scopes: str) -> None:
-    key = world.key(*(scopes or ("read", "export")))["Authorization"].removeprefix("Bearer ")
+    sign_in_with(page, world.key(*(scopes or ("read", "export"))), "API key", "Sign in")
+
+
+def sign_in_with(page: Page, headers: dict[str, str], label: str, button: str) -> None:
     page.goto("/")
-    page.get_by_label("API key").fill(key)
-    page.get_by_role("button", name="Sign in").click()
+    page.get_by_label(label).fill(headers["Authorization"].removeprefix("Bearer "))
+    page.get_by_role("button", name=button).click()
     page.wait_for_url(f"**/shops/{SHOP}")
+
+
+def parts_are_there(page: Page) -> None:
+    """What a page asks for once it stands has come."""
+    expect(page.locator("[aria-busy=true]")).to_have_count(0)
+    if page.locator("[data-charts]").count():
+        expect(page.locator(".js-plotly-plot").first).to_be_visible()
 
 
 def link(world: World, *shops: str) -> str:
@@ -90,6 +131,8 @@ def test_the_overviews_figures_are_the_apis(world: World, page: Page) -> None:
 def test_the_page_moves_by_itself(world: World, page: Page) -> None:
     sign_in(world, page)
     expect(page.locator("[data-live=customers]")).to_have_text("3")
+    listening(world)
+    until(lambda: SHOP in world.services.live._shops)
     world.customer("4", segment="Champions")
     world.sql("SELECT pg_notify('loyalnest_live', json_build_object('shop', %s::text)::text)", SHOP)
     expect(page.locator("[data-live=customers]")).to_have_text("4", timeout=2000)
@@ -133,3 +176,79 @@ def test_the_pages(world: World, page: Page) -> None:
     expect(page.get_by_role("heading", name="Products")).to_be_visible()
     page.get_by_role("link", name="System").click()
     expect(page.get_by_text("No batch has run yet.")).to_be_visible()
+
+
+def look(page: Page) -> None:
+    """axe, as a screen reader's user would want it: nothing serious."""
+    found = Axe().run(page, options={"resultTypes": ["violations"]})
+    wrong = [each for each in found.response["violations"] if each["impact"] in ("serious", "critical")]
+    assert not wrong, [(each["id"], [node["html"][:120] for node in each["nodes"][:3]]) for each in wrong]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(history: World, browser: Browser, scheme: str) -> None:
+    with page_of(browser, str(history.client.base_url), color_scheme=scheme) as page:
+        page.goto("/sign-in")
+        look(page)
+        sign_in(history, page, "read", "export", "admin")
+        for tail in ("", "/segments/Champions", "/customers/1", "/products", "/program", "/system", "/start"):
+            page.goto(f"/shops/{SHOP}{tail}")
+            parts_are_there(page)
+            look(page)
+
+
+#: Whatever reaches beyond the window, if the page can be scrolled sideways.
+_BEYOND = """
+document.documentElement.scrollWidth <= innerWidth ? [] : ["too wide", ...[...document.querySelectorAll("body *")]
+  .filter((each) => each.getBoundingClientRect().right > innerWidth)
+  .map((each) => each.outerHTML.slice(0, 120))]
+"""
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(history: World, browser: Browser) -> None:
+    with page_of(browser, str(history.client.base_url), viewport={"width": 360, "height": 740}) as page:
+        sign_in(history, page, "read", "export", "admin")
+        for tail in ("", "/segments/Champions", "/customers/1", "/products", "/program", "/system", "/start"):
+            page.goto(f"/shops/{SHOP}{tail}")
+            parts_are_there(page)
+            assert page.evaluate(_BEYOND) == [], tail
+
+
+def test_by_keyboard_alone(world: World, page: Page) -> None:
+    key = world.key("read")["Authorization"].removeprefix("Bearer ")
+    page.goto("/")
+    page.keyboard.type(key)  # the field has the focus
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/shops/{SHOP}")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # the link that skips what each page begins with
+    assert page.url.endswith("#main")
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.className").startswith("cell"):
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/segments/*")
+
+
+def test_german(history: World, browser: Browser) -> None:
+    with page_of(browser, str(history.client.base_url), locale="de-DE") as page:
+        page.goto("/sign-in")
+        expect(page.get_by_role("button", name="Anmelden")).to_be_visible()
+        sign_in_with(page, history.key("read"), "API-Schlüssel", "Anmelden")
+        expect(page.get_by_role("heading", name="Kundinnen und Kunden").first).to_be_visible()
+        expect(page.locator("[data-live=revenue]")).to_have_text("2.630 $")
+        assert page.locator("html").get_attribute("lang") == "de-DE"
+
+
+def test_a_lost_connection_is_shown_and_recovers(world: World, page: Page) -> None:
+    sign_in(world, page)
+    expect(page.locator("[data-lost]")).to_be_hidden()
+    page.context.set_offline(True)
+    world.services.live.close()  # ends every stream, as the end of the server does
+    expect(page.locator("[data-lost]")).to_be_visible()
+    world.customer("4", segment="Champions")
+    world.services.live._closed = False
+    page.context.set_offline(False)
+    expect(page.locator("[data-live=customers]")).to_have_text("4")
+    expect(page.locator("[data-lost]")).to_be_hidden()

@@ -405,3 +405,34 @@ def test_where_nothing_can_be_kept_an_answer_is_given(world: World, connection: 
     (lake.folder / "past").write_text("")
     answer = get(world, "/segments", world.key("read", shop=stores.SHOP), as_of=text(stores.NOW)).json()
     assert sizes(answer) == sizes_said(said(envelopes, stores.NOW))
+
+
+def test_a_preview_is_what_everybody_would_be(world: World, connection: Connection[Any], lake: Lake) -> None:
+    """Of a program that is not announced: a shorter look-back, beside the one in force."""
+    sent = told(1)
+    add_program(connection, stores.SHOP, **PROGRAM)
+    add_raw(connection, sent)
+    filling.fill(connection, lake)
+    headers = world.key("read", "admin", shop=stores.SHOP)
+    path = f"/v1/shops/{stores.SHOP}/program"
+    before = world.client.get(path, headers=headers)
+    would = before.json() | {"look_back_days": 30}
+    answer = world.client.post(f"{path}/preview", headers=headers, json=would)
+    assert answer.status_code == 200, answer.text
+    preview, now = answer.json(), datetime.fromisoformat(answer.json()["as_of"])
+    for words, look_back in (("", 365), ("_then", 30)):
+        should = sizes_said(said(sent, now, program={**PROGRAM, "look_back_days": look_back}))
+        found = {
+            each["segment"]: (
+                each[f"customers{words}"],
+                each[f"revenue{words}"]["amount"],
+                each[f"points_balance{words}"],
+            )
+            for each in preview["segments"]
+            if each[f"customers{words}"]
+        }
+        assert found == should
+    assert world.client.get(path, headers=headers).headers["ETag"] == before.headers["ETag"]
+    assert not list((lake.folder / "past").rglob("*.parquet")), "a preview is not kept"
+    refused = world.client.post(f"{path}/preview", headers=headers, json=would | {"currency": "EUR"})
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:loyalnest:problem:not-a-successor")

@@ -86,6 +86,7 @@ export const draw = async (about) => {
       windows(Plotly, about, size);
     });
   }
-  await Promise.all([windows(Plotly, about, size), sizes(Plotly, about)]);
-  setInterval(() => windows(Plotly, about, size), 15000);
+  const away = () => {}; // the page says so, and the next time may be better
+  await Promise.all([windows(Plotly, about, size).catch(away), sizes(Plotly, about).catch(away)]);
+  setInterval(() => windows(Plotly, about, size).catch(away), 15000);
 };

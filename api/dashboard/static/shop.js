@@ -63,13 +63,31 @@ const part = async (name, query = "") => {
   const element = document.querySelector(`[data-part="${name}"]`);
   if (!element) return;
   element.setAttribute("aria-busy", "true");
-  const answer = await fetch(`/shops/${shop}/parts/${name}${query}`);
-  if (answer.ok) element.innerHTML = await answer.text(); // our own template, escaped on the server
-  element.setAttribute("aria-busy", "false");
+  try {
+    const answer = await fetch(`/shops/${shop}/parts/${name}${query}`);
+    if (answer.ok) element.innerHTML = await answer.text(); // our own template, escaped on the server
+  } catch {
+    // Away: what stands there stays, and the page says that the connection is lost.
+  } finally {
+    element.setAttribute("aria-busy", "false");
+  }
 };
 
 for (const form of document.querySelectorAll("[data-switch]")) {
   form.addEventListener("change", (event) => { location.href = event.target.value; });
+}
+
+for (const element of document.querySelectorAll("[data-part^='orders/']")) part(element.dataset.part);
+
+for (const button of document.querySelectorAll("[data-replay]")) {
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    const answer = await fetch(`${api}/dead-letters/${button.dataset.replay}/replay`, { method: "POST" });
+    const told = await answer.json();
+    const words = document.createElement("small");
+    words.textContent = answer.ok ? told.problem ?? button.dataset.done : told.detail;
+    button.replaceWith(words);
+  });
 }
 
 if (live("customers")) {
@@ -81,5 +99,5 @@ if (live("customers")) {
   movement.addEventListener("change", () => part("movement", since()));
   part("movement", since());
   part("cohorts");
-  import("/static/charts.js").then((charts) => charts.draw({ api, language, currency }));
+  import("/static/charts.js").then((charts) => charts.draw({ api, currency })).catch(() => {});
 }

@@ -13,6 +13,7 @@ from api import (
     cohorts,
     customers,
     dead_letters,
+    docs_page,
     exports,
     health,
     imports,
@@ -142,7 +143,8 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
 
     about: dict[str, Any] = {"title": "LoyalNest", "version": VERSION, "description": _DESCRIPTION, "redoc_url": None}
     if settings.api_docs:
-        app = FastAPIOffline(lifespan=lifespan, **about)
+        app = FastAPIOffline(lifespan=lifespan, docs_url=None, **about)
+        docs_page.install(app)
     else:
         app = FastAPI(lifespan=lifespan, docs_url=None, openapi_url=None, **about)
     app.add_middleware(

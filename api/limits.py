@@ -89,7 +89,7 @@ class Limits:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = f"{message['status'] // 100}xx"
-                _protect(MutableHeaders(raw=message["headers"]))
+                _protect(MutableHeaders(raw=message["headers"]), encrypted=scope["scheme"] == "https")
             await send(message)
 
         try:
@@ -99,8 +99,10 @@ class Limits:
             metrics.HTTP_SECONDS.labels(scope["method"][:10], route, status).observe(perf_counter() - began)
 
 
-def _protect(headers: MutableHeaders) -> None:
+def _protect(headers: MutableHeaders, *, encrypted: bool) -> None:
     headers.setdefault("X-Content-Type-Options", "nosniff")
+    if encrypted:
+        headers.setdefault("Strict-Transport-Security", "max-age=31536000")
     if "json" in headers.get("content-type", ""):
         headers.setdefault("Cache-Control", "no-store")
 

@@ -135,7 +135,7 @@ def test_the_page_moves_by_itself(world: World, page: Page) -> None:
     until(lambda: SHOP in world.services.live._shops)
     world.customer("4", segment="Champions")
     world.sql("SELECT pg_notify('loyalnest_live', json_build_object('shop', %s::text)::text)", SHOP)
-    expect(page.locator("[data-live=customers]")).to_have_text("4", timeout=2000)
+    expect(page.locator("[data-live=customers]")).to_have_text("4", timeout=20_000)
 
 
 def test_nothing_of_another_shop_can_be_reached(world: World, page: Page) -> None:
@@ -252,3 +252,21 @@ def test_a_lost_connection_is_shown_and_recovers(world: World, page: Page) -> No
     page.context.set_offline(False)
     expect(page.locator("[data-live=customers]")).to_have_text("4")
     expect(page.locator("[data-lost]")).to_be_hidden()
+
+
+def test_the_apis_docs_work_under_their_policy(world: World, page: Page) -> None:
+    answer = page.goto("/docs")
+    assert answer is not None
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    expect(page.get_by_text("Sizes, share, revenue and mean values of the segments")).to_be_visible()
+
+
+def test_behind_tls_browsers_are_told_to_stay_there(world: World) -> None:
+    secure = world.client.get("/sign-in", headers={"X-Forwarded-Proto": "https"})
+    plain = world.client.get("/sign-in")
+    assert secure.headers["strict-transport-security"] == "max-age=31536000"
+    assert "strict-transport-security" not in plain.headers
+    for answer in (secure, plain):
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "same-origin"

@@ -18,6 +18,7 @@ READ = [
     "/customers/1",
     "/customers/1/points",
     "/customers/1/rfm",
+    "/customers/1/orders",
     "/points/windows",
     "/program",
     "/live",
@@ -25,6 +26,8 @@ READ = [
 ENDPOINTS = [("GET", path, "read") for path in READ] + [
     ("GET", "/exports/segments.csv", "export"),
     ("PUT", "/program", "admin"),
+    ("POST", "/program/preview", "admin"),
+    ("GET", "/dead-letters", "admin"),
 ]
 
 
@@ -38,7 +41,7 @@ def world(database: str) -> Iterator[World]:
 
 
 def status(world: World, method: str, path: str, headers: dict[str, str], shop: str = SHOP) -> int:
-    body = {**PROGRAM, "shop": shop} if method == "PUT" else None
+    body = {**PROGRAM, "shop": shop} if method in ("PUT", "POST") else None
     headers = headers | ({"If-Match": "*"} if method == "PUT" else {})
     with world.client.stream(method, f"/v1/shops/{shop}{path}", headers=headers, json=body) as answer:
         if answer.status_code >= 400:
@@ -185,11 +188,15 @@ def test_openapi_describes_every_route_with_problems_and_examples(world: World) 
         ("GET", "/v1/shops/{shop}/customers/{customer_id}"),
         ("GET", "/v1/shops/{shop}/customers/{customer_id}/points"),
         ("GET", "/v1/shops/{shop}/customers/{customer_id}/rfm"),
+        ("GET", "/v1/shops/{shop}/customers/{customer_id}/orders"),
         ("GET", "/v1/shops/{shop}/products"),
         ("GET", "/v1/shops/{shop}/points/windows"),
         ("GET", "/v1/shops/{shop}/exports/segments.csv"),
         ("GET", "/v1/shops/{shop}/program"),
         ("PUT", "/v1/shops/{shop}/program"),
+        ("POST", "/v1/shops/{shop}/program/preview"),
+        ("GET", "/v1/shops/{shop}/dead-letters"),
+        ("POST", "/v1/shops/{shop}/dead-letters/{letter}/replay"),
         ("GET", "/v1/shops/{shop}/imports"),
         ("POST", "/v1/shops/{shop}/imports"),
         ("GET", "/v1/shops/{shop}/imports/{import_id}"),

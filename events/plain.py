@@ -1,18 +1,27 @@
-"""Envelopes in the one form in which our front door writes them, known by one look at their text.
+"""Envelopes and records in the one form in which we write them, known by one look at their text.
 
-Of a topic's fields (events/webhook_topics.py) a regular expression is made. What it matches is minimised already: each
-field there is of its type, in our order, as `codec.dumps` writes it. So it need not be read to be kept, and whoever
-reads it has nothing left to check. What it does not match may be right all the same: events/envelopes.py reads that
-with care.
+Of a webhook topic's fields (events/webhook_topics.py) a regular expression is made. What it matches is minimised
+already: each field there is of its type, in our order, as `codec.dumps` writes it. So it need not be read to be kept,
+and whoever reads it has nothing left to check. Of a record's JSON Schema likewise. What they do not match may be right
+all the same: events/envelopes.py and events/records.py read that with care.
 """
 
+import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final, NamedTuple
 
 from events.webhook_topics import TOPICS, Leaf, Spare, Spec
 
 _BEGINS: Final = '{"topic":"'
+
+#: events.fields.Instant, of most of its years: whatever this matches is an instant, the 29th of February apart.
+_DATE: Final = (
+    r"(?:19[7-9][0-9]|2[0-9]{3})-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
+    r"|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
+)
+_INSTANT: Final = rf'"{_DATE}T(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){{2}}(?:\.[0-9]{{1,6}})?Z"'
 
 #: What needs no escape in JSON, a whole number of 64 bits, and what stands between the fields of an object or a list.
 _TEXT: Final = r'"[ !#-\[\]-~]*+"'
@@ -84,8 +93,63 @@ def _line(spec: Spec) -> str:
 
 
 def _leaf(leaf: Leaf, told: bool) -> str:
-    # A class of all but some signs holds neither the quote nor the escape; no other class does.
-    form = leaf.form.replace("[^", r'[^"\\')
-    kinds = [rf'"({form})"' if told else f'"{form}"']
-    kinds += [_WHOLE] * leaf.whole + ["true", "false"] * leaf.boolean
+    kinds = [f"({_unescaped(leaf.form)})" if told else _unescaped(leaf.form)]
+    kinds = [f'"{kinds[0]}"', *[_WHOLE] * leaf.whole, *["true", "false"] * leaf.boolean]
     return f"(?:{'|'.join(kinds)})"
+
+
+def _unescaped(form: str) -> str:
+    """A text's form without the quote and the escape. (Only these classes of signs have them.)"""
+    for signs, fewer in (("[^", r'[^"\\'), ("[ -~]", r"[ !#-\[\]-~]"), ("[!-~]", r"[!#-\[\]-~]")):
+        form = form.replace(signs, fewer)
+    return form
+
+
+def of_schema(schema: Mapping[str, Any]) -> re.Pattern[str]:
+    """The form of a record, by its JSON Schema (of events.records): each field within its bounds, in its order."""
+    return re.compile(_schema(schema, schema.get("$defs", {})))
+
+
+def _schema(schema: Mapping[str, Any], named: Mapping[str, Any]) -> str:
+    match schema:
+        case {"$ref": name}:
+            return _schema(named[name.rpartition("/")[2]], named)
+        case {"anyOf": several}:
+            return f"(?:{'|'.join(_schema(each, named) for each in several)})"
+        case {"enum": words}:
+            return f"(?:{'|'.join(map(_word, words))})"
+        case {"const": word}:
+            return _word(word)
+        case {"type": "object", "properties": fields, "required": required, "additionalProperties": False}:
+            return r"\{" + "".join(_field(name, each, required, named) for name, each in fields.items()) + r"\}"
+        case {"type": "array", "items": item}:
+            several = f"{{0,{schema['maxItems']}}}" if "maxItems" in schema else "*"
+            return rf"\[(?:{_schema(item, named)}{_NEXT_ITEM}){several}+\]"
+        case {"type": "string", "format": "date-time"}:
+            return _INSTANT
+        case {"type": "string", "pattern": pattern}:
+            return f'"{_unescaped(pattern.removeprefix("^").removesuffix("$"))}"'
+        case {"type": "integer", "minimum": least, "maximum": most}:
+            return _integer(least, most)
+        case {"type": "boolean"}:
+            return "(?:true|false)"
+        case {"type": "null"}:
+            return "null"
+    raise ValueError(f"no form for {schema}")
+
+
+def _word(word: str) -> str:
+    return re.escape(json.dumps(word))
+
+
+def _field(name: str, schema: Mapping[str, Any], required: list[str], named: Mapping[str, Any]) -> str:
+    field = f'"{name}":{_schema(schema, named)}{_NEXT_FIELD}'
+    return field if name in required else f"(?:{field})?+"
+
+
+def _integer(least: int, most: int) -> str:
+    """Integers of fewer digits than the bounds have; of a small range all."""
+    if most - least < 10:
+        return f"(?:{'|'.join(map(str, range(least, most + 1)))})"
+    digits = len(str(min(most, -least) if least < 0 else most)) - 1
+    return f"(?:0|{'-?' * (least < 0)}[1-9][0-9]{{0,{digits - 1}}})"

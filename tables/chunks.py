@@ -4,7 +4,8 @@ Nothing here does I/O. What a chunk changes is gathered beside the tables and ha
 must be durable first, then `writes`, the new values of the tables' keys in the order in which they must be kept.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import add
 from typing import Any, NamedTuple, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -266,8 +267,7 @@ class CustomerChunk(_Base, Forwarding):
         if found is None:
             key = keys.join(*ident)
             kept = self._table.get(key)
-            # What an older version kept lacks what came later.
-            state = customers.initial() if kept is None else {**customers.initial(), **codec.loads(kept)}
+            state = customers.initial() if kept is None else customers.completed(codec.loads(kept))
             found = self._open[ident] = (state, _Nodes(self._table, key, state))
         return found
 
@@ -345,14 +345,16 @@ class CustomerChunk(_Base, Forwarding):
         return {**writes, **removed}
 
     def _finish_windows(self) -> None:
-        touched: dict[tuple[str, windows.Window], bool] = {}
+        changes: dict[tuple[str, windows.Window], Sequence[int]] = {}
         for shop, window, change in self._changes:
-            if self._partial.add(shop, window, change):
-                touched[shop, window] = False
-            elif any(change):
-                touched[shop, window] = True
-        for (shop, window), late in touched.items():
-            values = None if late else self._partial.values(shop, window)
+            known = changes.get((shop, window))
+            if known is not None:
+                changes[shop, window] = list(map(add, known, change))
+            elif any(change) or self._partial.is_open(shop, window):  # one that is closed and stays is not told of
+                changes[shop, window] = change
+        for (shop, window), summed in changes.items():
+            added = self._partial.add(shop, window, summed)
+            values = self._partial.values(shop, window) if added else None
             currency = self._reference[shop].program.currency
             row = windows.row(shop, window, self._partition, currency, values, self._fence)
             self._emit(topics.WINDOWS, f"{shop}/{self._partition}", row)

@@ -86,11 +86,9 @@ def _sum_lines(found: Sequence[Sequence[int]]) -> Sums:
     return Sums(counted, active, net, points, latest)
 
 
-def _sum_entries(entries: list[Entry], start: int = 0, end: int = _FOR_EVER) -> Sums:
+def _sum_entries(entries: list[Entry]) -> Sums:
     counted = active = net = points = latest = 0
     for processed_at, _, _, value, earned, taken_back, counts, _ in entries:
-        if not start <= processed_at < end:
-            continue
         points += earned - taken_back
         if counts:
             counted += 1
@@ -172,7 +170,9 @@ def find(nodes: Reads, node: Node, processed_at: int, order_id: str) -> Entry | 
 def sums(nodes: Reads, node: Node, start: int, end: int) -> Sums:
     """The sums over start <= processed_at < end (microseconds)."""
     if "e" in node:
-        return _sum_entries(node["e"], start, end)
+        kept = node["e"]
+        first = bisect_left(kept, [start])
+        return _sum_entries(kept[first : bisect_left(kept, [end], first)])
     found: list[Sequence[int]] = []
     for line in node["c"]:
         if line[_LAST] < start or line[_FIRST] >= end:

@@ -78,6 +78,14 @@ def initial() -> CustomerState:
     }
 
 
+_FIELDS = tuple(initial())
+
+
+def completed(kept: CustomerState) -> CustomerState:
+    """A state as it was kept, with what an older version had not."""
+    return kept if tuple(kept) == _FIELDS else {**initial(), **kept}
+
+
 def file(state: CustomerState, nodes: contributions.Nodes, fact: OrderFact, shop: ShopReference) -> Iterator[Filed]:
     """Files an order's fact under each of its homes, one at each step, unless a higher revision stands there.
 

@@ -130,6 +130,11 @@ def postings(found: list[Entry], link: Link | None, origins: set[str]) -> Iterat
     The revision is the part's, then the way by which it came, and what holds of the customer's own links. A part that
     another overtakes is posted anew once it has that revision itself: whoever ever had an order hears of each.
     """
+    if link is None and len(found) == 1 and origins == {OWN} and not isinstance(found[0][PARTS], dict):
+        # Nobody else's, at one home: nearly every order.
+        home, _, revision, _, earned, taken_back, *_ = found[0]
+        yield Posting(OWN, home, revision, orders.changed_at_of(revision), earned, taken_back)
+        return
     for origin in sorted(origins):
         mine = [(entry, part) for entry in found if (part := parts(entry).get(origin)) is not None]
         if not mine:

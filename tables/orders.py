@@ -221,9 +221,13 @@ def facts(shop: str, order_id: str, currency: str, state: OrderState, policies: 
         "net": value if counted else 0,
         "gross": max(value, gross(snapshot, policy)) if paid else 0,
     }
-    nothing: OrderFact = {**base, "counted": False, "paid": False, "net": 0, "gross": 0}
-    told: list[OrderFact] = [base if each == owner else {**nothing, "customer_id": each} for each in state["owners"]]
+    told = [base if each == owner else _nothing(base, each) for each in state["owners"]]
     return [_reaching(fact, state) for fact in told]
+
+
+def _nothing(fact: OrderFact, customer_id: str) -> OrderFact:
+    """Of somebody whose the order was once."""
+    return {**fact, "customer_id": customer_id, "counted": False, "paid": False, "net": 0, "gross": 0}
 
 
 def _reaching(fact: OrderFact, state: OrderState) -> OrderFact:

@@ -6,7 +6,7 @@ alone. An order is filed under its processed_at. Rows are derived from the custo
 changelog: a crash cannot part them from what they sum.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from functools import lru_cache
 from operator import add
@@ -178,7 +178,11 @@ class Partial:
         """The shop's stream time (microseconds): the greatest that any customer here has seen."""
         return self._shop(shop).time
 
-    def add(self, shop: str, of: Window, change: tuple[int, ...]) -> bool:
+    def is_open(self, shop: str, of: Window) -> bool:
+        """Whether the stream still writes the shop's window here."""
+        return is_open(of, self._shop(shop).time)
+
+    def add(self, shop: str, of: Window, change: Sequence[int]) -> bool:
         """Adds to a window's sums; False, and nothing done, when the stream has let go of it."""
         found = self._shop(shop)
         if not is_open(of, found.time):
@@ -196,6 +200,6 @@ class Partial:
         found.rows = {of: sums for of, sums in found.rows.items() if of.size != "day"} | days
 
 
-def add_to(rows: Sums, of: Window, change: tuple[int, ...]) -> None:
+def add_to(rows: Sums, of: Window, change: Sequence[int]) -> None:
     """Adds to a window's sums in a mapping of windows."""
     rows[of] = list(map(add, rows.get(of, EMPTY), change))

@@ -23,7 +23,15 @@ ADVANCE = """            if flight.pending:
 
 MUTANTS = [
     # What is taken for our own door's
-    Mutant("a name may run over its quote", "events/plain.py", '.replace("[^", ', '.replace("~~", ', (PLAIN,)),
+    Mutant("a name may run over its quote", "events/plain.py", "form.replace(signs, fewer)", "form", (PLAIN,)),
+    Mutant("every year has a 29th of February", "events/plain.py", "2[0-8])", "2[0-9])", (PLAIN,)),
+    Mutant(
+        "an integer of as many digits as its bound is within it",
+        "events/plain.py",
+        "else most)) - 1",
+        "else most))",
+        (PLAIN,),
+    ),
     Mutant("any line has a price_set", "events/plain.py", ' if name != "price_set"', "", (PLAIN,)),
     Mutant("a line may say nothing", "events/plain.py", r"(?:(?!\{{\}})", "(?:", (PLAIN,)),
     Mutant(

@@ -312,15 +312,15 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     Mutant(
         "a late change is written",
         "tables/chunks.py",
-        "                touched[shop, window] = True\n",
-        "                touched[shop, window] = False\n",
+        " if added else None",
+        "",
         (WINDOWS,),
     ),
     Mutant(
         "a late change is passed over",
         "tables/chunks.py",
-        "            elif any(change):\n                touched[shop, window] = True\n",
-        "",
+        "elif any(change) or self._partial.is_open",
+        "elif self._partial.is_open",
         (WINDOWS, ORDER_FREE),
     ),
     Mutant(

@@ -6,14 +6,16 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
 from psycopg import sql
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from api import cursors, models, why
-from api.context import Caller, ReadAccess, Row, Statement
+from api.context import Caller, ReadAccess, Row, Services, Statement
 from api.cursors import CursorQuery, LimitQuery
+from api.limits import READ_SECONDS, within
 from api.models import Answer, Money, Time
 from api.problems import ProblemError
 from api.runs import cut_points_by_version
+from books import persons
 from events import instants
 from lake import orders
 
@@ -199,6 +201,43 @@ async def customers(
         last = rows[limit - 1]
         following = cursors.write(sort, int(last["sorted_by"]), last["customer_id"])
     return Customers(items=[Customer(**Customer.fields_of(row)) for row in rows[:limit]], next=following)
+
+
+class Address(BaseModel):
+    """An e-mail address that is looked for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    email: str = Field(min_length=3, max_length=320, examples=["ada@example.com"])
+
+
+class FoundCustomer(Answer):
+    """Whose an address is."""
+
+    customer_id: str = Field(description="who they are in the end, whoever was merged into whom")
+
+
+@router.post("/find", summary="The customer of an e-mail address")
+async def find_by_address(caller: ReadAccess, asked: Address) -> FoundCustomer:
+    """By the exact address, in any case: of whoever was seen with it, in a customer's webhook or an order's.
+
+    In a body, because addresses in a URL end in logs. Where two customers share it, the older account. 404 for nobody.
+    """
+    found = await within(READ_SECONDS, _whose(caller.services, caller.shop, asked.email))
+    if found is None:
+        raise ProblemError(404, "no-customer", "Nobody of the shop's was seen with this address.")
+    return FoundCustomer(customer_id=found)
+
+
+async def _whose(services: Services, shop: str, email: str) -> str | None:
+    address = await services.vault.address(shop, email)
+    if address is None:
+        return None
+    columns = ("customer_id", "merged_into")
+    async with services.pool.connection() as connection:
+        rows = await persons.find(connection, shop, [address], columns)
+        rows = await persons.related(connection, shop, rows, columns)
+    return persons.ends(rows).get(address)
 
 
 async def find(caller: Caller, customer_id: str) -> Row:

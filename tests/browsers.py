@@ -7,14 +7,20 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 _WORDS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
 )
+
+
+#: How long anything may take to appear (milliseconds): a busy machine is no failure. How fast it is, the bench tells.
+_PATIENCE: Final = 30_000
+expect.set_options(timeout=_PATIENCE)
 
 
 @contextmanager
@@ -43,7 +49,7 @@ def page_of(browser: Browser, base_url: str, **about: object) -> Iterator[Page]:
     """A page of a fresh profile. Fails the test for an error of a script, or for something the policy refused."""
     context = browser.new_context(base_url=base_url, **about)  # type: ignore[arg-type]
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(_PATIENCE)
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda said: wrong.append(said.text) if _is_ours(said) else None)

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Final, NamedTuple, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from psycopg import sql
 
@@ -13,8 +13,11 @@ from api import batches, cohorts, customers, dead_letters, imports, points, prod
 from api import program as program_routes
 from api.context import Caller, Credentials, ShopPath, services_of
 from api.dashboard import charts, grid, rendering, signing_in
+from api.dashboard.looks import Looks
+from api.limits import READ_SECONDS, within
 from api.problems import ProblemError
 from api.rates import count
+from books import sessions
 from events import instants
 from events.programs import PROSPECTS, Program, Weekday, local_midnight
 from lake.errors import BehindError
@@ -74,42 +77,6 @@ class Visitor(NamedTuple):
         )
 
 
-def _names(gettext: Callable[[str], str]) -> dict[str, str]:
-    """The default grid's names in a language."""
-    return {
-        "Champions": gettext("Champions"),
-        "Loyal": gettext("Loyal"),
-        "Active": gettext("Active"),
-        "New": gettext("New"),
-        "Promising": gettext("Promising"),
-        "Needs attention": gettext("Needs attention"),
-        "Almost lost": gettext("Almost lost"),
-        "Previously loyal": gettext("Previously loyal"),
-        "At risk": gettext("At risk"),
-        "Dormant": gettext("Dormant"),
-        "Prospects": gettext("Prospects"),
-    }
-
-
-class Looks:
-    """How a shop's segments look: one colour each, everywhere."""
-
-    def __init__(self, program: Program) -> None:
-        self._rank = segments.order_of(program)
-        self._translations = program.translations
-
-    def colour(self, segment: str | None) -> str:
-        """The class of its colour."""
-        return grid.colour(None if segment is None else self._rank.get(segment), segment == PROSPECTS)
-
-    def name(self, segment: str | None, writing: rendering.Writing) -> str:
-        """Its name in the page's language: as the program translates it, else as we do those of the default grid."""
-        if segment is None:
-            return "–"
-        told = self._translations.get(writing.language, {}).get(segment)
-        return told or _names(writing.gettext).get(segment, segment)
-
-
 def visiting(scope: str = "read") -> Callable[..., Awaitable[Visitor]]:
     """The dependency of a shop's page: SignInError for who is not signed in; problems as the API has them."""
 
@@ -160,7 +127,6 @@ async def overview(visitor: Visit) -> Response:
     told = await segments.segments(visitor.caller)
     run = await visitor.caller.services.row(_LAST_RUNS, {"shop": visitor.shop})
     by_name = {each.segment: each for each in told.segments}
-    now = datetime.now(UTC)
     return visitor.page(
         "overview.html",
         told=told,
@@ -170,13 +136,17 @@ async def overview(visitor: Visit) -> Response:
         tiles=grid.tiles(visitor.program.grid),
         run=run,
         chart_styles=charts.styles(),
-        yesterday=now.astimezone(ZoneInfo(visitor.program.zone)).date() - timedelta(days=1),
+        yesterday=_yesterday(visitor.program),
     )
 
 
 @router.get("/shops/{shop}/parts/movement")
-async def movement(visitor: Visit, since: Annotated[date | None, Query()] = None) -> Response:
-    """The part of the overview that tells who moved."""
+async def movement(
+    visitor: Visit,
+    since: Annotated[date | None, Query()] = None,
+    segment: Annotated[str | None, Query(max_length=100)] = None,
+) -> Response:
+    """The part of the overview that tells who moved; of a segment's page, who came and went."""
     zone = ZoneInfo(visitor.program.zone)
     start = None if since is None else instants.to_datetime(local_midnight(since, zone))
     try:
@@ -185,6 +155,10 @@ async def movement(visitor: Visit, since: Annotated[date | None, Query()] = None
         if problem.status not in (404, 503):
             raise
         return visitor.page("parts/nothing.html", why=problem.detail)
+    if segment is not None:
+        came = [each for each in told.moves if each.current == segment != each.previous]
+        went = [each for each in told.moves if each.previous == segment != each.current]
+        return visitor.page("parts/came_and_went.html", told=told, came=came, went=went)
     pairs = {(each.previous, each.current): each for each in told.moves}
     moved = sorted(
         (each for each in told.moves if each.previous != each.current),
@@ -223,13 +197,29 @@ async def segment(
         for column, name in enumerate(names)
         if name == segment
     ]
-    return visitor.page("segment.html", segment=segment, found=found, people=people, sort=sort, cells=cells)
+    return visitor.page(
+        "segment.html",
+        segment=segment,
+        found=found,
+        people=people,
+        sort=sort,
+        cells=cells,
+        yesterday=_yesterday(visitor.program),
+    )
 
 
-@router.get("/shops/{shop}/customers")
-async def find_customer(visitor: Visit, asked: Annotated[str, Query(alias="id", max_length=100)] = "") -> Response:
-    """To a customer, by id."""
+def _yesterday(program: Program) -> date:
+    return datetime.now(ZoneInfo(program.zone)).date() - timedelta(days=1)
+
+
+@router.post("/shops/{shop}/customers")
+async def find_customer(visitor: Visit, asked: Annotated[str, Form(alias="who", max_length=320)] = "") -> Response:
+    """To a customer, by id or exact address; a form's body, because addresses in a URL end in logs."""
+    signing_in.refuse_others(visitor.request)
     wanted = asked.strip().lstrip("'#")
+    if "@" in wanted:
+        found = await customers.find_by_address(visitor.caller, customers.Address(email=wanted))
+        return RedirectResponse(f"/shops/{visitor.shop}/customers/{found.customer_id}", 303)
     if not wanted:
         return RedirectResponse(f"/shops/{visitor.shop}", 303)
     if not wanted.isascii() or not wanted.replace("mail-", "", 1).isalnum():
@@ -264,7 +254,28 @@ async def system(visitor: Visit) -> Response:
     may_replay = "admin" in visitor.caller.key.scopes
     letters = (await dead_letters.all_letters(visitor.caller, False, _PAGE)).letters if may_replay else []
     brought = (await imports.get_imports(visitor.caller)).imports if may_replay else []
-    return visitor.page("system.html", told=told, letters=letters, imports=brought)
+    signed_in = await within(READ_SECONDS, _signed_in(visitor)) if may_replay else []
+    own = visitor.caller.key.id
+    return visitor.page("system.html", told=told, letters=letters, imports=brought, signed_in=signed_in, own=own)
+
+
+async def _signed_in(visitor: Visitor) -> list[sessions.Session]:
+    async with visitor.caller.services.pool.connection() as connection:
+        return await sessions.listing(connection, visitor.shop, datetime.now(UTC))
+
+
+@router.post("/shops/{shop}/sessions/{session}/end")
+async def end_session(visitor: Annotated[Visitor, Depends(visiting("admin"))], session: str) -> Response:
+    """Signs somebody out, from their next request on."""
+    signing_in.refuse_others(visitor.request)
+
+    async def end() -> bool:
+        async with visitor.caller.services.pool.connection() as connection:
+            return await sessions.revoke(connection, session, datetime.now(UTC), visitor.shop)
+
+    if not await within(READ_SECONDS, end()):
+        raise ProblemError(404, "not-found", "There is no such session of this shop.")
+    return RedirectResponse(f"/shops/{visitor.shop}/system", 303)
 
 
 @router.get("/shops/{shop}/program")

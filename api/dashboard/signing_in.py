@@ -48,7 +48,8 @@ def put_cookie(response: Response, request: Request, cookie: str, *, embedded: b
         response.headers["set-cookie"] = response.headers["set-cookie"] + "; Partitioned"
 
 
-def _own_page(request: Request) -> None:
+def refuse_others(request: Request) -> None:
+    """A problem (403) for a form that another site sent."""
     if not same_origin(request):
         raise ProblemError(403, "cross-site", "This form was sent by another site.")
 
@@ -69,7 +70,7 @@ async def sign_in(
     after: Annotated[str, Form(alias="next", max_length=_LONGEST)] = "/",
 ) -> Response:
     """A cookie for an API key, or for a link's token."""
-    _own_page(request)
+    refuse_others(request)
     services = services_of(request)
     opened = _by_link(services, link.strip()) if link.strip() else _by_key(services, key.strip())
     cookie = await within(KEY_SECONDS, opened)
@@ -108,10 +109,21 @@ async def by_session_token(services: Services, token: str) -> str | None:
     return await within(KEY_SECONDS, begin())
 
 
+@router.get("/language")
+async def language(
+    to: Annotated[str, Query(max_length=10)], after: Annotated[str, Query(alias="next", max_length=_LONGEST)] = "/"
+) -> Response:
+    """Remembers which language somebody reads."""
+    response = RedirectResponse(inside(after), 303)
+    if to in rendering.LANGUAGES:
+        response.set_cookie(rendering.LANGUAGE_COOKIE, to, max_age=31_536_000, samesite="lax", httponly=True)
+    return response
+
+
 @router.post("/sign-out")
 async def sign_out(request: Request) -> Response:
     """Ends the session."""
-    _own_page(request)
+    refuse_others(request)
     cookie = request.cookies.get(COOKIE, "")
     services = services_of(request)
 

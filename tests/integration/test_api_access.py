@@ -186,6 +186,7 @@ def test_openapi_describes_every_route_with_problems_and_examples(world: World) 
         ("GET", "/v1/shops/{shop}/cohorts"),
         ("GET", "/v1/shops/{shop}/customers"),
         ("GET", "/v1/shops/{shop}/customers/{customer_id}"),
+        ("POST", "/v1/shops/{shop}/customers/find"),
         ("GET", "/v1/shops/{shop}/customers/{customer_id}/points"),
         ("GET", "/v1/shops/{shop}/customers/{customer_id}/rfm"),
         ("GET", "/v1/shops/{shop}/customers/{customer_id}/orders"),

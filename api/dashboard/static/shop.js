@@ -79,6 +79,17 @@ for (const form of document.querySelectorAll("[data-switch]")) {
 
 for (const element of document.querySelectorAll("[data-part^='orders/']")) part(element.dataset.part);
 
+const movement = document.querySelector("[data-movement]");
+if (movement) {
+  const asked = () => new URLSearchParams({
+    since: movement.querySelector("input").value,
+    ...(movement.dataset.movement && { segment: movement.dataset.movement }),
+  });
+  movement.addEventListener("submit", (event) => event.preventDefault());
+  movement.addEventListener("change", () => part("movement", `?${asked()}`));
+  part("movement", `?${asked()}`);
+}
+
 for (const button of document.querySelectorAll("[data-replay]")) {
   button.addEventListener("click", async () => {
     button.disabled = true;
@@ -93,11 +104,6 @@ for (const button of document.querySelectorAll("[data-replay]")) {
 if (live("customers")) {
   watch();
   setInterval(tick, 1000);
-  const movement = document.querySelector("[data-movement]");
-  const since = () => `?since=${encodeURIComponent(movement.querySelector("input").value)}`;
-  movement.addEventListener("submit", (event) => event.preventDefault());
-  movement.addEventListener("change", () => part("movement", since()));
-  part("movement", since());
   part("cohorts");
   import("/static/charts.js").then((charts) => charts.draw({ api, currency })).catch(() => {});
 }

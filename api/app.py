@@ -14,6 +14,7 @@ from api import (
     customers,
     dead_letters,
     docs_page,
+    export_jobs,
     exports,
     health,
     imports,
@@ -125,16 +126,19 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     openers = Openers(masters)
     services = Services(settings, publisher, pool, Vault(masters, pool, openers=openers))
     services.importer = imports.Importer(services)
+    services.exporter = export_jobs.Exporter(services)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await pool.open()  # without waiting: /readyz tells when the database is there
         services.live.start()
         services.importer.start()
+        services.exporter.start()
         try:
             yield
         finally:
             await services.importer.stop()
+            await services.exporter.stop()
             await services.live.stop()
             services.past.close()
             openers.close()
@@ -158,7 +162,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     app.state.services = services
     problems.install(app, site.problem)
     app.include_router(webhooks.router, responses=_WEBHOOK_ERRORS)
-    results = (segments, cohorts, customers, products, points, exports, program)
+    results = (segments, cohorts, customers, products, points, exports, export_jobs, program)
     for module in (*results, imports, batches, dead_letters, live):
         app.include_router(module.router, responses=_ERRORS)
     app.include_router(health.router)

@@ -27,6 +27,7 @@ from runtime.ports import Publisher
 from runtime.settings import Settings
 
 if TYPE_CHECKING:
+    from api.export_jobs import Exporter
     from api.imports import Importer
 
 #: CSV exports at once in one process, and those of one shop: some are always left for the others.
@@ -59,8 +60,9 @@ class Services(Reading):
         #: How often one key or session may ask.
         self.key_quota = Quota("key", settings.api_key_rate) if settings.api_key_rate else None
         self.live = LiveHub(settings.database_url())
-        #: Set by the app, which starts and stops it.
+        #: Set by the app, which starts and stops them.
         self.importer: Importer
+        self.exporter: Exporter
         #: CSV exports that are running now: each holds a connection for as long as its client takes.
         self.exports = Slots(EXPORTS, EXPORTS_OF_SHOP)
         #: Who announces a program keeps a connection until it is durable: never more than one of the pool's.

@@ -7,18 +7,21 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from itertools import chain, repeat
 from typing import Annotated, Any, Final, NamedTuple
+from uuid import UUID
 
 import polars as pl
+import psycopg
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from psycopg import AsyncConnection, AsyncServerCursor, sql
 from psycopg.rows import tuple_row
 from psycopg.types.numeric import Int8BinaryLoader
+from psycopg_pool import PoolClosed, PoolTimeout
 from starlette.types import Message, Receive, Scope, Send
 
 from api import csv_cells, questions
 from api.audiences import Audience
-from api.context import ExportAccess
+from api.context import Caller, ExportAccess
 from api.limits import READ_SECONDS, within
 from api.models import time_text
 from api.presets import KLAVIYO_CONSENTS, KLAVIYO_OTHERS
@@ -28,6 +31,7 @@ from api.reading import Reading, Row, Statement
 from api.runs import side
 from api.slots import Full
 from books import contacts
+from books import exports as book
 from events import addresses, instants
 from events.payloads import Contact
 from events.programs import Program
@@ -36,6 +40,8 @@ from runtime import database, metrics
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1/shops/{shop}/exports", tags=["exports"])
+
+MEDIA_TYPE: Final = "text/csv; charset=utf-8"
 
 #: Customers of one read of the cursor, and of one read of the vault; and of the first, which is soon there.
 _CHUNK: Final = 5000
@@ -124,6 +130,11 @@ class Asker(NamedTuple):
         return found
 
 
+def asker_of(caller: Caller) -> Asker:
+    """Who asks with a request."""
+    return Asker(caller.services, caller.shop, caller.key.scopes, caller.key.id)
+
+
 class Export(NamedTuple):
     """One export: what was asked, and what to read for it.
 
@@ -149,13 +160,20 @@ class Export(NamedTuple):
         names = ["email" if shown and name == "email_sha256" else name for name in COLUMNS]
         return dict(zip(names, names, strict=True))
 
+    @property
+    def scopes(self) -> frozenset[str]:
+        """What a key must allow to see the file."""
+        clear = "email" in self.layout.values()
+        return frozenset({"export"}) | self.question.scopes | (frozenset({"pii"}) if clear else frozenset())
+
 
 class Tally:
-    """How far an export is: customers gone through, and rows written."""
+    """How far an export is: customers gone through, rows written, and bytes."""
 
     def __init__(self) -> None:
         self.done = 0
         self.rows = 0
+        self.size = 0
 
 
 class _Chunk(NamedTuple):
@@ -311,8 +329,13 @@ async def _hear(asker: Asker, connection: AsyncConnection[Any], audience: Audien
 _closing: set["asyncio.Task[None]"] = set()
 
 
-async def written(export: Export, tally: Tally, over: Callable[[], None]) -> AsyncGenerator[bytes]:
-    """The file, piece by piece. Whoever takes it closes it; `over` is called once it holds nothing any more."""
+async def written(
+    export: Export, tally: Tally, over: Callable[[], None], ident: UUID | None = None
+) -> AsyncGenerator[bytes]:
+    """The file, piece by piece. Whoever takes it closes it; `over` is called once it holds nothing any more.
+
+    `ident`: by which name the book has it; its lock is held as long as this goes on.
+    """
     url = export.asker.services.settings.database_url()
     ahead: asyncio.Task[_Chunk | None] | None = None
     try:
@@ -324,6 +347,8 @@ async def written(export: Export, tally: Tally, over: Callable[[], None]) -> Asy
     cursor = connection.cursor("export", row_factory=tuple_row)
     try:
         await connection.execute(_STALLED)
+        if ident is not None:
+            await connection.execute(book.LOCK, (ident,))
         preset = export.question.system
         audience = None if preset is None else Audience(preset, past=export.question.as_of is not None)
         read = await _reader(export, connection, cursor, audience)
@@ -334,7 +359,9 @@ async def written(export: Export, tally: Tally, over: Callable[[], None]) -> Asy
                 return await read()
 
         header = ",".join(export.layout).encode() + b"\r\n"
-        yield csv_cells.MARK + header if export.question.for_excel else header
+        header = csv_cells.MARK + header if export.question.for_excel else header
+        tally.size += len(header)
+        yield header
         if audience is not None:
             await _hear(export.asker, connection, audience)
         chunk = await read_in_time()
@@ -345,6 +372,7 @@ async def written(export: Export, tally: Tally, over: Callable[[], None]) -> Asy
             metrics.EXPORTED_ROWS.inc(rows)
             tally.done += chunk.values.height
             tally.rows += rows
+            tally.size += len(lines)
             if rows:
                 yield lines
             chunk = await ahead
@@ -396,18 +424,56 @@ async def _first(stream: AsyncGenerator[bytes]) -> bytes:
     return await anext(stream)
 
 
-async def _after(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    yield first
-    async for chunk in rest:
-        yield chunk
+#: What is being noted of exports that are over.
+_noting: set["asyncio.Task[None]"] = set()
+
+
+class Noted:
+    """An export as the book has it: noted when it begins, and how it ended, whoever is cancelled meanwhile."""
+
+    def __init__(self, export: Export, row: book.Export) -> None:
+        self.row = row
+        self.tally = Tally()
+        self._services = export.asker.services
+
+    @classmethod
+    async def begun(cls, export: Export, way: book.Way) -> "Noted":
+        """Notes that it begins."""
+        asker = export.asker
+        async with asker.services.pool.connection() as connection:
+            question = export.question.said()
+            return cls(export, await book.begin(connection, asker.shop, asker.who, way, question, export.scopes))
+
+    def over(self, status: book.Status) -> "asyncio.Task[None]":
+        """Notes how it ended. The task goes on by itself."""
+        task = asyncio.create_task(self._over(status))
+        _noting.add(task)
+        task.add_done_callback(_noting.discard)
+        return task
+
+    async def _over(self, status: book.Status) -> None:
+        tally = self.tally
+        try:
+            async with self._services.pool.connection() as connection:
+                await book.end(connection, self.row, status, done=tally.done, rows=tally.rows, size=tally.size)
+        except (psycopg.Error, PoolTimeout, PoolClosed) as error:
+            log.warning("how export %s ended was not noted: %s", self.row.id, database.first_line(error))
 
 
 class _Export(StreamingResponse):
     """Closes what it streams however it ends, also when the client is gone before the first byte, or too slow."""
 
-    def __init__(self, first: bytes, rest: AsyncGenerator[bytes], headers: dict[str, str]) -> None:
-        super().__init__(_after(first, rest), media_type="text/csv; charset=utf-8", headers=headers)
+    def __init__(self, first: bytes, rest: AsyncGenerator[bytes], headers: dict[str, str], noted: Noted) -> None:
+        super().__init__(self._pieces(first), media_type=MEDIA_TYPE, headers=headers)
         self._rest = rest
+        self._noted = noted
+        self._whole = False
+
+    async def _pieces(self, first: bytes) -> AsyncGenerator[bytes]:
+        yield first
+        async for piece in self._rest:
+            yield piece
+        self._whole = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         loop, left = asyncio.get_running_loop(), _PATIENCE
@@ -426,6 +492,9 @@ class _Export(StreamingResponse):
             except TimeoutError:
                 # It stays without its last chunk, so that the client can tell; the server closes the connection.
                 log.warning("an export was ended: its client, or the database, is too slow")
+                self._whole = False
+            finally:
+                self._noted.over("done" if self._whole else "broken off")
 
 
 async def prepared(asker: Asker, question: Question) -> Export:
@@ -509,14 +578,20 @@ async def segments_csv(caller: ExportAccess, question: Annotated[Question, Query
         detail = f"Too many {whose} run now: try again soon."
         raise ProblemError(429, "too-many", detail, {"Retry-After": "30"}) from None
     try:
-        asker = Asker(caller.services, caller.shop, caller.key.scopes, caller.key.id)
-        stream = written(await prepared(asker, question), Tally(), slot.give_back)
+        export = await prepared(asker_of(caller), question)
+        noted = await Noted.begun(export, "stream")
+    except BaseException:
+        slot.give_back()
+        raise
+    try:
+        stream = written(export, noted.tally, slot.give_back, noted.row.id)
         # What can go wrong at the start does so while it can still be said.
         first = await within(READ_SECONDS, _first(stream))
     except BaseException:
         slot.give_back()
+        noted.over("broken off")
         raise
-    return _Export(first, stream, headers(caller.shop, question))
+    return _Export(first, stream, headers(caller.shop, question), noted)
 
 
 def headers(shop: str, question: Question) -> dict[str, str]:

@@ -24,7 +24,8 @@ Time = Annotated[
 
 
 def _written(said: object) -> object:
-    if isinstance(said, str) and not re.match(r"\d{4}-", said):  # else a number would be seconds since 1970
+    # A number would be seconds since 1970, be it written as text or not.
+    if not isinstance(said, datetime) and not (isinstance(said, str) and re.match(r"\d{4}-", said)):
         raise ValueError("a time such as 2026-11-21T09:30:00Z")
     return said
 

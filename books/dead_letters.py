@@ -8,7 +8,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from books import contacts, imports
+from books import contacts, exports, imports
 from books.vault import Pool, Vault
 from events import codec, envelopes, keys, letters, payloads, topics
 from events.errors import BadEvent
@@ -164,7 +164,8 @@ async def replay(
                 "UPDATE dead_letters SET replayed_at = %s WHERE id = %s AND at = %s", (now, letter.id, letter.at)
             )
             if (redacted := _redacted(again)) is not None:
-                await connection.execute(imports.FORGET, (redacted, now))
+                for statement in (imports.FORGET, exports.FORGET):
+                    await connection.execute(statement, (redacted, now))
         outcomes.append(Replayed(letter, None))
     return outcomes
 

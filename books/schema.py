@@ -159,6 +159,11 @@ TABLES: Final = (
             " spooled_at"
         ),
     ),
+    Table(
+        "exports",
+        _names("id shop asked_by way asked_at question scopes status"),
+        _names("detail attempt customers done rows bytes started_at finished_at kept_until"),
+    ),
     Table("api_keys", _names("id shop name hash scopes created_at"), _names("more_shops revoked_at")),
     Table(
         "dashboard_sessions",

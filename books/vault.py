@@ -23,7 +23,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
-from books import imports, persons
+from books import exports, imports, persons
 from books.opening import Openers
 from books.sealed import MasterKeys, VaultError, open_all, open_bytes, seal_bytes
 from events.payloads import Contact, normalised
@@ -82,7 +82,7 @@ DELETE FROM customer_keys WHERE shop = %s AND created_at <= %s AND customer_id =
 """
 
 #: Let go what may hold anybody of a shop; parameters of each as above.
-_WHATEVER: Final = (FORGET_BODIES, imports.FORGET)
+_WHATEVER: Final = (FORGET_BODIES, imports.FORGET, exports.FORGET)
 
 #: Lets the key of a shop's addresses go: a shop that comes back makes another; parameters as above.
 FORGET_ADDRESSES = """
@@ -236,7 +236,7 @@ class Vault:
         """Destroys the keys of a customer and of all who are the same person for ever, and the shop's unparsed bodies
         of until then. Twice is harmless.
 
-        The shop's files of until then that wait to be brought in are let go too.
+        The shop's files of until then are let go too: those that wait to be brought in, and those that were made.
         """
         async with self._pool.connection() as connection, connection.transaction():
             cursor = connection.cursor(row_factory=tuple_row)

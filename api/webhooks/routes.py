@@ -6,7 +6,7 @@ from time import perf_counter
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from api import imports
+from api import export_jobs, imports
 from api.context import services_of
 from api.limits import WEBHOOK_SECONDS, within
 from api.problems import ProblemError
@@ -98,6 +98,7 @@ async def take(request: Request) -> Response:
         raise
     if outcome == "accepted" and topic in ("customers/redact", "shop/redact"):
         await imports.forget(request)
+        await export_jobs.forget(request)
     metrics.WEBHOOKS.labels(topic, outcome).inc()
     metrics.WEBHOOK_SECONDS.observe(perf_counter() - began)
     return Response()

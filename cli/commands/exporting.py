@@ -108,6 +108,7 @@ def _wrong(error: Any) -> str:
 async def _exported(settings: Settings, shop: str, question: Any, key: str | None, file: IO[bytes]) -> int:
     from api import exports, reading
     from books import api_keys
+    from books import exports as book
 
     async with reading.opened(settings, "loyalnest export") as services:
         scopes, who = _WITHOUT_A_KEY, "shell"
@@ -118,14 +119,20 @@ async def _exported(settings: Settings, shop: str, question: Any, key: str | Non
                 raise CommandError(f"that is no API key of {shop} with the scope export")
             scopes, who = granted.scopes, granted.id
         export = await exports.prepared(exports.Asker(services, shop, scopes, who), question)
-        tally, total = exports.Tally(), await exports.of(export)
-        with batch.bar() as progress:
-            task = progress.add_task(f"exporting {shop}", total=total)
-            async with aclosing(exports.written(export, tally, lambda: None)) as pieces:
-                async for piece in pieces:
-                    file.write(piece)
-                    progress.update(task, completed=tally.done)
-        return tally.rows
+        total, noted = await exports.of(export), await exports.Noted.begun(export, "shell")
+        ended: book.Status = "broken off"
+        try:
+            with batch.bar() as progress:
+                task = progress.add_task(f"exporting {shop}", total=total)
+                stream = exports.written(export, noted.tally, lambda: None, noted.row.id)
+                async with aclosing(stream) as pieces:
+                    async for piece in pieces:
+                        file.write(piece)
+                        progress.update(task, completed=noted.tally.done)
+            ended = "done"
+        finally:
+            await noted.over(ended)
+        return noted.tally.rows
 
 
 @contextmanager

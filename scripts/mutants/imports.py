@@ -166,8 +166,8 @@ MUTANTS = [
     Mutant(
         "the sink lets no file go",
         "streams/sink/store.py",
-        "        cursor.execute(imports.FORGET, [shop, _until(heard)])\n",
-        "        pass\n",
+        "(imports.FORGET, exports.FORGET):\n            cursor",
+        "(exports.FORGET,):\n            cursor",
         (REDACTIONS,),
     ),
     Mutant(

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 
-from books import imports, persons, vault
+from books import exports, imports, persons, vault
 from events import announcements, instants
 from events.errors import BadEvent
 from events.programs import Program
@@ -316,7 +316,8 @@ def _redact(cursor: psycopg.Cursor[Any], rows: Rows) -> None:
             cursor.execute(statement, [shop, _until(asked)])
         cursor.execute(f"{_UNREACHED} AND (contact IS NOT NULL OR consent IS NOT NULL)", [shop])
     for shop, heard in sorted(rows.let_go.items()):
-        cursor.execute(imports.FORGET, [shop, _until(heard)])
+        for statement in (imports.FORGET, exports.FORGET):
+            cursor.execute(statement, [shop, _until(heard)])
 
 
 def _until(asked: str) -> datetime:

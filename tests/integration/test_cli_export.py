@@ -112,3 +112,14 @@ def test_a_shop_without_a_program_is_said(world: World) -> None:
     result = run(world)
     assert result.exit_code == 1
     assert "no program" in str(result.exception)
+
+
+def test_the_shells_exports_are_listed_with_the_others(world: World, tmp_path: Path) -> None:
+    key = world.key("export", "pii")
+    assert run(world, "--preset", "google").exit_code == 0
+    assert run(world, "--segment", "Loyal", key=key).exit_code == 0
+    assert run(world, "--out", str(tmp_path / "nowhere" / "file.csv")).exit_code == 1
+    listed = world.get("/exports", world.key("admin")).json()["exports"]
+    told = [(each["asked_by"], each["way"], each["rows"], each["addresses"], each["status"]) for each in listed]
+    ident = key["Authorization"].split("_")[1]
+    assert told == [(ident, "shell", 4, True, "done"), ("shell", "shell", 7, False, "done")]

@@ -1,6 +1,8 @@
 """Each order's state over a history that was read, and what it is worth (lake/valuing.py)."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
 
 import polars as pl
 
@@ -23,20 +25,22 @@ def worth_of(files: Files, program: Program, starts: Sequence[int]) -> pl.DataFr
     (microseconds), and of some beside."""
     days = {start // instants.DAY + more for start in starts for more in range(3)}  # a shop's day may have 25 hours
     theirs = (pl.col("processed_at") // instants.DAY).is_in(sorted(days))
-    return pl.concat(_worths(files, program, theirs))
+    return pl.concat(_worths(files.layers, files.ties, program, theirs))
 
 
-def all_of(files: Files, program: Program) -> Iterator[pl.DataFrame]:
+def all_of(layers: Sequence[Path], ties: Path, program: Program, beside: Sequence[str] = ()) -> Iterator[pl.DataFrame]:
     """As `worth`, from files of the lake that hold everything, in frames of versions.SLICE orders or fewer; one at
-    least."""
-    return _worths(files, program, pl.lit(value=True))
+    least. Each with the columns `beside` of an order's state (versions.STATE)."""
+    return _worths(layers, ties, program, pl.lit(value=True), beside)
 
 
-def _worths(files: Files, program: Program, wanted: pl.Expr) -> Iterator[pl.DataFrame]:
-    merged = identity.holding(*people.told(files.ties, reading.EVER))
-    yield valuing.valued(pl.DataFrame(schema={name: SCHEMA[name] for name in STATE}), merged, program)
-    for found in versions.slices(files.layers, None, wanted, STATE):
-        yield valuing.valued(found, merged, program)
+def _worths(
+    layers: Sequence[Path], ties: Path, program: Program, wanted: pl.Expr, beside: Sequence[str] = ()
+) -> Iterator[pl.DataFrame]:
+    merged = identity.holding(*people.told(ties, reading.EVER))
+    nobodys = pl.DataFrame(schema={name: SCHEMA[name] for name in STATE})
+    for found in chain([nobodys], versions.slices(layers, None, wanted, STATE)):
+        yield valuing.valued(found, merged, program).with_columns(found.select(beside))
 
 
 def states(history: History) -> pl.DataFrame:

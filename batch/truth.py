@@ -77,7 +77,7 @@ def _of_history(connection: Connection[object], program: Program, lake: Lake | N
 
 def _of_files(files: Files, program: Program, folder: Path) -> Truth:
     parts, count = [], 0
-    for at, found in enumerate(orders.all_of(files, program)):
+    for at, found in enumerate(orders.all_of(files.layers, files.ties, program)):
         parts.append(folder / f"worth-{at}.parquet")
         found.write_parquet(parts[-1])
         count += found.height

@@ -37,6 +37,8 @@ def resolved(links: pl.DataFrame) -> pl.DataFrame:
 
 def owned(frame: pl.DataFrame, owners: pl.DataFrame) -> pl.DataFrame:
     """The frame with its customer_id replaced by who each is in the end."""
+    if owners.is_empty():
+        return frame
     return (
         frame.join(owners, on="customer_id", how="left", maintain_order="left")
         .with_columns(customer_id=pl.coalesce("owner", "customer_id"))

@@ -57,6 +57,11 @@ NEEDED: Final = (
     *("left", "tax", "gross", "gross_tax", "beyond", "money_beyond"),
 )
 
+_SPAN: Final = ("valid_from", "valid_to")
+
+#: A layer's versions are: sums over them need no table of customers.
+_SORTED: Final = pl.col("customer").set_sorted()
+
 #: What of an order `valuing.amounts` needs.
 _AMOUNTS: Final = ("order_id", *NEEDED, "test", "cancelled", "deleted")
 
@@ -92,13 +97,28 @@ class Standings(NamedTuple):
 
 def standings(connection: Connection[Any], lake: Lake, program: Program, at: int) -> Standings:
     """As of `at` (microseconds): as kept, else worked out and kept. BehindError if the lake lacks too much of then."""
-    found = kept(connection, lake, program, at)
-    if found is not None:
-        return found
-    with reading.told_until(connection, lake, program, at) as files:
-        frame, cut_points = work_out(files, program, at)
-        database = filling.database_of(connection)
-        return _keep(lake, program, at, frame, cut_points, {**_made_of(program, database), **_read_from(files)})
+    (found,) = standings_of(connection, lake, program, [at])
+    return found
+
+
+def standings_of(
+    connection: Connection[Any], lake: Lake, program: Program, times: Sequence[int]
+) -> Iterator[Standings]:
+    """As `standings`, of several instants, in no order: what is kept of none of them is read once for all."""
+    missing = []
+    for at in times:
+        found = kept(connection, lake, program, at)
+        if found is None:
+            missing.append(at)
+        else:
+            yield found
+    if not missing:
+        return
+    with reading.told_until(connection, lake, program, max(missing)) as files:
+        made_of = {**_made_of(program, filling.database_of(connection)), **_read_from(files)}
+        worked_out = work_out_all(files, program, missing) if len(missing) > 1 else [work_out(files, program, *missing)]
+        for at, (frame, cut_points) in zip(missing, worked_out, strict=True):
+            yield _keep(lake, program, at, frame, cut_points, made_of)
 
 
 class Tried(NamedTuple):
@@ -124,16 +144,35 @@ def work_out(files: Files, program: Program, at: int) -> tuple[pl.DataFrame, Cut
 
     Orders are summed slice by slice: memory grows with customers, not with orders.
     """
-    owners = owners_of(files, at)
     parts = [
-        _sums(owned(valuing.deserved(found, program), owners), program, pl.lit(at))
+        _sums(valuing.deserved(found, program).with_columns(_SORTED), program, pl.lit(at))
         for found in versions.slices(files.layers, at, MINE & (pl.col("processed_at") <= at), NEEDED)
     ]
+    return _standing(files, program, at, parts)
+
+
+def work_out_all(files: Files, program: Program, times: Sequence[int]) -> Iterator[tuple[pl.DataFrame, CutPoints]]:
+    """As `work_out`, of each of several instants: versions are read, and valued, once for all of them."""
+    parts: list[list[pl.DataFrame]] = [[] for _ in times]
+    for found in versions.every(files.layers, MINE & (pl.col("processed_at") <= max(times)), (*NEEDED, *_SPAN)):
+        worth = valuing.deserved(found, program).with_columns(_SORTED, *found.select(_SPAN))
+        for at, sums in zip(times, parts, strict=True):
+            then = worth.filter(versions.holding(at) & (pl.col("processed_at") <= at))
+            sums.append(_sums(then, program, pl.lit(at)))
+    for at, sums in zip(times, parts, strict=True):
+        yield _standing(files, program, at, sums)
+
+
+def _standing(files: Files, program: Program, at: int, parts: list[pl.DataFrame]) -> tuple[pl.DataFrame, CutPoints]:
+    """Of the sums over each slice of everybody's orders: see `work_out`."""
+    owners, sums = owners_of(files, at), _together(parts)
+    if owners.height:
+        sums = _summed(owned(sums, owners))
     found = (
         people.known(files.customers, at)
         .collect()
         .join(owners, on="customer", how="anti", maintain_order="left")
-        .join(_together(parts), on="customer", how="left", maintain_order="left")
+        .join(sums, on="customer", how="left", maintain_order="left")
         .with_columns(pl.col("balance", "frequency", "monetary").fill_null(0))
         .with_columns(recency_days=(at - pl.col("last_order_at")) // instants.DAY)
     )
@@ -213,7 +252,13 @@ def owner_ids(files: Files, at: int) -> pl.DataFrame:
 
 def _ends(files: Files, at: int) -> pl.DataFrame:
     owners = identity.resolved(identity.holding(*people.told(files.ties, at)))
-    numbers = pl.scan_parquet(files.customers).select("customer_id", "customer").collect()
+    named = pl.concat([owners["customer_id"], owners["owner"]]).unique()
+    numbers = (
+        pl.scan_parquet(files.customers)
+        .filter(pl.col("customer_id").is_in(named.implode()))
+        .select("customer_id", "customer")
+        .collect()
+    )
     return owners.join(numbers, on="customer_id", how="inner").join(
         numbers.rename({"customer": "into"}), left_on="owner", right_on="customer_id", how="inner"
     )

@@ -153,17 +153,22 @@ def of_orders(ids: pl.Series) -> pl.Expr:
 
 def as_of(layers: Sequence[Path], until: int | None) -> pl.LazyFrame:
     """Each order that was there, in its state (STATE) as of an instant (None: now); the layers oldest first."""
-    return _rows(layers).filter(_holding(until)).select(STATE)
+    return _rows(layers).filter(holding(until)).select(STATE)
 
 
 def slices(
     layers: Sequence[Path], until: int | None, wanted: pl.Expr, columns: Sequence[str]
 ) -> Iterator[pl.DataFrame]:
     """As `as_of`, some columns of those orders that are `wanted`, in frames of SLICE versions or fewer."""
+    yield from every(layers, holding(until) & wanted, columns)
+
+
+def every(layers: Sequence[Path], wanted: pl.Expr, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """Some columns of the versions that are `wanted`, of whatever instants, in frames of SLICE of them or fewer."""
     for at, layer in enumerate(layers):
         newer = _orders(layers[at + 1 :])
         for first in range(0, pl.scan_parquet(layer).select(pl.len()).collect().item(), SLICE):
-            rows = pl.scan_parquet(layer).slice(first, SLICE).filter(_holding(until) & wanted)
+            rows = pl.scan_parquet(layer).slice(first, SLICE).filter(wanted)
             if newer is None:
                 yield rows.select(columns).collect()
             else:
@@ -179,7 +184,8 @@ def _orders(layers: Sequence[Path]) -> pl.Series | None:
     return found["order_id"].implode()
 
 
-def _holding(until: int | None) -> pl.Expr:
+def holding(until: int | None) -> pl.Expr:
+    """Whether a version holds as of an instant (None: now)."""
     if until is None:
         return pl.col("valid_to").is_null()
     return (pl.col("valid_from") <= until) & (pl.col("valid_to").is_null() | (pl.col("valid_to") > until))

@@ -52,13 +52,18 @@ def quoted(path: Path) -> str:
     return str(path).replace("'", "''")
 
 
-def select(files: Sequence[Path], schema: Mapping[str, Any]) -> str:
-    """SQL: the rows of these Parquet files, all of one shape; of none, an empty table of `schema` (Polars' types)."""
+def select(files: Sequence[Path], schema: Mapping[str, Any], placed: bool = False) -> str:
+    """SQL: the rows of these Parquet files, all of one shape; of none, an empty table of `schema` (Polars' types).
+
+    If `placed`, with the place of each beside: file_index and file_row_number.
+    """
+    place = ["file_index", "file_row_number"] if placed else []
     if files:
         listed = ", ".join(f"'{quoted(path)}'" for path in files)
-        return f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false)"  # noqa: S608 - our own names
+        columns = ", ".join(["*", *place])
+        return f"SELECT {columns} FROM read_parquet([{listed}], hive_partitioning = false)"  # noqa: S608 - our own names
     columns = ", ".join(f'NULL::{_type(kind)} AS "{column}"' for column, kind in schema.items())
-    return f"SELECT {columns} WHERE false"
+    return f"SELECT {', '.join([columns, *(f'NULL::BIGINT AS {column}' for column in place)])} WHERE false"
 
 
 def _type(kind: Any) -> str:

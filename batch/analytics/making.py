@@ -9,6 +9,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -149,9 +150,12 @@ def _stage(
     into: duckdb.DuckDBPyConnection,
     folder: Path,
 ) -> None:
-    staging.of_database(connection, program.shop, into, folder)
+    with ThreadPoolExecutor(1) as aside:  # one waits for the server while the other works
+        copied = aside.submit(staging.copy_database, connection, program.shop, folder)
+        staging.of_lake(lake, files, program, into, folder)
+        copied.result()
+    staging.of_database(into, folder)
     staging.of_program(program, into)
-    staging.of_lake(lake, files, program, into, folder)
     staging.of_months(connection, lake, program, made_at, into, folder)
     places = money.exponent(program.currency)
     unit = f"0.{1:0{places}d}" if places else "1"

@@ -36,8 +36,22 @@ _VALUES: Final = {
 }
 
 
-def _values(by: str) -> str:
-    """The SQL of _VALUES: what is sold, grouped by these columns."""
+def _buyers(by: str) -> str:
+    """The SQL of what each customer bought, grouped by these columns; `nth` tells a customer's orders apart."""
+    return f"""
+        SELECT {by}, customer_id, max(product_id), arg_max(sku, processed), max(processed), count(DISTINCT nth),
+               sum(pieces)::BIGINT, sum(amount), bool_or(nth = 1), bool_or(again)
+        FROM sold GROUP BY {by}, customer_id
+        """
+
+
+_BUYER: Final = dict.fromkeys(
+    ("customer_id", "product_id", "sku", "last", "orders", "pieces", "amount", "first", "again"), ""
+)
+
+
+def _values(by: str, of: str) -> str:
+    """The SQL of _VALUES: what is sold, grouped by these columns, of the table of who bought it."""
     return f"""
         SELECT {by}, product_id, sku, date_diff('microsecond', last, {{made_at}}) // 86400000000, last, orders, pieces,
                total(amount), amount, buyers, repeat_buyers, repeat_buyers / buyers, first_orders, came_back,
@@ -47,12 +61,7 @@ def _values(by: str) -> str:
                    sum(orders) AS orders, sum(pieces) AS pieces, sum(amount)::BIGINT AS amount, count(*) AS buyers,
                    count(*) FILTER (WHERE orders > 1) AS repeat_buyers, count(*) FILTER (WHERE first) AS first_orders,
                    count(*) FILTER (WHERE first AND again) AS came_back
-            FROM (
-                SELECT {by}, customer_id, max(product_id) AS product_id, arg_max(sku, processed) AS sku,
-                       max(processed) AS last, count(DISTINCT order_id) AS orders, sum(pieces)::BIGINT AS pieces,
-                       sum(amount) AS amount, bool_or(nth = 1) AS first, bool_or(again) AS again
-                FROM sold GROUP BY {by}, customer_id
-            ) GROUP BY {by}
+            FROM {of} GROUP BY {by}
         )
         """
 
@@ -76,6 +85,7 @@ TABLES: Final = (
         """,
         kind="TEMP TABLE",
     ),
+    Table("buyers", "", {"item": "", **_BUYER}, _buyers("item"), kind="TEMP TABLE"),
     Table(
         "products",
         "What was sold of each product in the look-back, and to how many.",
@@ -85,8 +95,9 @@ TABLES: Final = (
             "sku": "the merchant's own number, of its latest order; null: not told",
             **_VALUES,
         },
-        _values("item"),
+        _values("item", "buyers"),
     ),
+    Table("variant_buyers", "", {"item": "", "variant": "", **_BUYER}, _buyers("item, variant"), kind="TEMP TABLE"),
     Table(
         "variants",
         "As products, of each variant of them.",
@@ -97,7 +108,7 @@ TABLES: Final = (
             "sku": "the merchant's own number, of its latest order; null: not told",
             **_VALUES,
         },
-        _values("item, variant"),
+        _values("item, variant", "variant_buyers"),
     ),
     Table(
         "product_segments",
@@ -110,8 +121,8 @@ TABLES: Final = (
             "monetary": f"what they kept of it is worth in sum, {MONEY}",
         },
         """
-        SELECT item, c.segment, count(DISTINCT customer_id), count(DISTINCT order_id), total(sum(amount)::BIGINT)
-        FROM sold LEFT JOIN customers AS c USING (customer_id) GROUP BY item, c.segment ORDER BY item, c.segment
+        SELECT item, c.segment, count(*), sum(b.orders)::BIGINT, total(sum(amount)::BIGINT)
+        FROM buyers AS b LEFT JOIN customers AS c USING (customer_id) GROUP BY item, c.segment ORDER BY item, c.segment
         """,
     ),
     Table(
@@ -127,9 +138,11 @@ TABLES: Final = (
             "lift": "how many times as often as if they had nothing to do with each other; 1: as often",
         },
         """
-        WITH baskets AS (
+        WITH filled AS (
             SELECT DISTINCT order_id, item FROM sold
-            WHERE order_id IN (SELECT order_id FROM sold GROUP BY 1 HAVING count(DISTINCT item) <= {largest_basket})
+        ), baskets AS (
+            SELECT order_id, item FROM filled ANTI JOIN (
+                SELECT order_id FROM filled GROUP BY order_id HAVING count(*) > {largest_basket}) USING (order_id)
         ), counts AS (
             SELECT item, count(*) AS orders FROM baskets GROUP BY item
         ), pairs AS (

@@ -1,7 +1,7 @@
 """What the analysts' file is made of, as files aside: of the database by COPY, of the lake by Polars, never row by row.
 
-Each becomes a relation of DuckDB's, `staged_...`, with instants in microseconds and amounts in minor units; orders have
-theirs (`processed`) as TIMESTAMPTZ too.
+Each becomes a relation of DuckDB's, `staged_...`, with amounts in minor units and instants as TIMESTAMPTZ; those of the
+program, and the months' `as_of`, are in microseconds.
 """
 
 from datetime import timedelta
@@ -10,19 +10,15 @@ from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import duckdb
-import polars as pl
 from psycopg import Connection
 
-from batch import frames
+from batch import orders
 from events import instants
 from events.programs import PROSPECTS, Program, local_midnight
-from lake import identity, past, valuing, versions
+from lake import past
 from lake.manifest import Lake, ShopFiles
 from lake.rows import TABLES
 from runtime import duck
-
-#: Orders that are valued at a time.
-SLICE: Final = 1_000_000
 
 
 class _Source(NamedTuple):
@@ -38,64 +34,67 @@ class _Source(NamedTuple):
         return "{" + ", ".join(f"'{name}': '{kind}'" for name, kind in named) + "}"
 
 
-def _us(*names: str) -> str:
-    return ", ".join(frames.microseconds(name) for name in names)
-
-
 _METRICS: Final = [(metric, k) for metric in ("recency", "frequency", "monetary") for k in (1, 2, 3, 4)]
 _DIGITS: Final = "r:TINYINT f:TINYINT m:TINYINT score:VARCHAR segment_id:VARCHAR segment:VARCHAR"
 
 _SOURCES: Final = {
     "customers": _Source(
-        "customer_id:VARCHAR now:BIGINT balance:BIGINT recency_days:INTEGER frequency:INTEGER monetary:BIGINT"
+        "customer_id:VARCHAR now:TIMESTAMPTZ balance:BIGINT recency_days:INTEGER frequency:INTEGER monetary:BIGINT"
         f" {_DIGITS} cut_points_version:VARCHAR merged_into:VARCHAR deleted:BOOLEAN redacted:BOOLEAN",
-        f"SELECT customer_id, {_us('now')}, balance, recency_days, frequency, monetary, r, f, m, score, segment_id,"
+        "SELECT customer_id, now, balance, recency_days, frequency, monetary, r, f, m, score, segment_id,"
         " segment, cut_points_version, merged_into, deleted, redacted FROM customers WHERE shop = %s",
     ),
     "changes": _Source(
-        "id:VARCHAR changed:BIGINT customer_id:VARCHAR recency_days:INTEGER frequency:INTEGER monetary:BIGINT"
+        "id:VARCHAR changed:TIMESTAMPTZ customer_id:VARCHAR recency_days:INTEGER frequency:INTEGER monetary:BIGINT"
         f" {_DIGITS} cut_points_version:VARCHAR cause:VARCHAR",
-        f"SELECT id, {_us('at')}, customer_id, recency_days, frequency, monetary, r, f, m, score, segment_id, segment,"
+        "SELECT id, at, customer_id, recency_days, frequency, monetary, r, f, m, score, segment_id, segment,"
         " cut_points_version, cause FROM rfm_score_history WHERE shop = %s",
     ),
     "ledger": _Source(
-        "id:VARCHAR customer_id:VARCHAR posted_at:BIGINT kind:VARCHAR points:BIGINT source:VARCHAR source_id:VARCHAR"
-        " processed_at:BIGINT via:VARCHAR",
-        f"SELECT id, customer_id, {_us('posted_at')}, kind, points, source, source_id, {_us('processed_at')}, via"
+        "id:VARCHAR customer_id:VARCHAR posted_at:TIMESTAMPTZ kind:VARCHAR points:BIGINT source:VARCHAR"
+        " source_id:VARCHAR processed_at:TIMESTAMPTZ via:VARCHAR",
+        "SELECT id, customer_id, posted_at, kind, points, source, source_id, processed_at, via"
         " FROM points_transactions WHERE shop = %s",
     ),
     "windows": _Source(
-        "size:VARCHAR start:BIGINT closed:BOOLEAN orders:BIGINT net:BIGINT points_earned:BIGINT points_reversed:BIGINT"
-        " customers:BIGINT guest_orders:BIGINT guest_net:BIGINT",
-        f"SELECT size, {_us('start')}, closed_windows.shop IS NOT NULL, orders, net, points_earned, points_reversed,"
+        "size:VARCHAR start:TIMESTAMPTZ closed:BOOLEAN orders:BIGINT net:BIGINT points_earned:BIGINT"
+        " points_reversed:BIGINT customers:BIGINT guest_orders:BIGINT guest_net:BIGINT",
+        "SELECT size, start, closed_windows.shop IS NOT NULL, orders, net, points_earned, points_reversed,"
         " customers, guest_orders, guest_net FROM shop_windows LEFT JOIN closed_windows USING (shop, size, zone, start)"
         " WHERE shop_windows.shop = %s",
     ),
     "cut_points": _Source(
-        "version:VARCHAR as_of:BIGINT customers:INTEGER " + " ".join(f"{metric}_{k}:BIGINT" for metric, k in _METRICS),
-        f"SELECT version, {_us('as_of')}, customers, {', '.join(f'{metric}[{k}]' for metric, k in _METRICS)}"
+        "version:VARCHAR as_of:TIMESTAMPTZ customers:INTEGER "
+        + " ".join(f"{metric}_{k}:BIGINT" for metric, k in _METRICS),
+        f"SELECT version, as_of, customers, {', '.join(f'{metric}[{k}]' for metric, k in _METRICS)}"
         " FROM cut_points WHERE shop = %s",
     ),
     "runs": _Source(
-        "id:VARCHAR as_of:BIGINT version:VARCHAR published:BOOLEAN status:VARCHAR customers:INTEGER rescored:INTEGER"
-        " started_at:BIGINT finished_at:BIGINT",
-        f"SELECT id, {_us('as_of')}, version, published, status, customers, rescored,"
-        f" {_us('started_at', 'finished_at')} FROM batch_runs WHERE shop = %s",
+        "id:VARCHAR as_of:TIMESTAMPTZ version:VARCHAR published:BOOLEAN status:VARCHAR customers:INTEGER"
+        " rescored:INTEGER started_at:TIMESTAMPTZ finished_at:TIMESTAMPTZ",
+        "SELECT id, as_of, version, published, status, customers, rescored, started_at, finished_at"
+        " FROM batch_runs WHERE shop = %s",
     ),
 }
 
 
-def of_database(connection: Connection[Any], shop: str, into: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    """The shop's rows of the database, all of one instant: a connection that is in no transaction."""
+def copy_database(connection: Connection[Any], shop: str, folder: Path) -> None:
+    """The shop's rows of the database, all of one instant, as files: over a connection that is in no transaction."""
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        connection.execute("SET LOCAL datestyle = 'ISO'")
         for name, source in _SOURCES.items():
-            path = folder / f"{name}.csv"
             statement = f"COPY ({source.query}) TO STDOUT (FORMAT csv)".encode()
+            path = folder / f"{name}.csv"
             with connection.cursor() as cursor, cursor.copy(statement, (shop,)) as stream, path.open("wb") as file:
                 for block in stream:
                     file.write(block)
-            of_csv(name, path, source.struct, into)
+
+
+def of_database(into: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    """What `copy_database` has copied."""
+    for name, source in _SOURCES.items():
+        of_csv(name, folder / f"{name}.csv", source.struct, into)
 
 
 def of_csv(name: str, path: Path, struct: str, into: duckdb.DuckDBPyConnection) -> None:
@@ -134,9 +133,12 @@ def _since(effective_from: Any, since: int) -> int | None:
 
 def of_lake(lake: Lake, files: ShopFiles, program: Program, into: duckdb.DuckDBPyConnection, folder: Path) -> None:
     """The shop's orders as they are now, whose versions are whole, their refunds, and what was in them."""
-    _orders(lake, files, program, folder)
+    assert files.ties is not None
+    ties, *layers = lake.paths([files.ties, *files.layers])
+    for at, worth in enumerate(orders.all_of(layers, ties, program, ("status", "test", "cancelled", "deleted"))):
+        worth.write_parquet(folder / f"orders-{at:06d}.parquet", compression="lz4")
     into.execute(
-        "CREATE TEMP VIEW staged_orders AS SELECT *,"
+        "CREATE TEMP VIEW staged_orders AS SELECT * EXCLUDE (processed_at),"
         f" make_timestamptz(processed_at) AS processed FROM read_parquet('{duck.quoted(folder)}/orders-*.parquet')"
     )
     into.execute(
@@ -145,36 +147,24 @@ def of_lake(lake: Lake, files: ShopFiles, program: Program, into: duckdb.DuckDBP
         f" max(goods) AS goods, max(beyond) AS beyond, max(paid) AS paid FROM ({_rows(lake, files, 'refunds')})"
         " SEMI JOIN staged_orders USING (order_id) GROUP BY order_id, refund_id"
     )
+    into.execute(f"CREATE TEMP VIEW staged_snapshots AS {_rows(lake, files, 'lines')}")
+    # Most orders are told of once: the others' rows alone, and a few of an equal hash, are put in order, and without
+    # what is in them.
     into.execute(
-        "CREATE TEMP TABLE staged_lines AS SELECT order_id, source, discount_codes, product_ids, variant_ids, skus,"
-        f' gift_cards, quantities, "left", prices, discounts FROM ({_rows(lake, files, "lines")})'
+        "CREATE TEMP TABLE staged_superseded AS SELECT file_index, file_row_number FROM staged_snapshots"
+        " SEMI JOIN (SELECT hash(order_id) AS twice FROM staged_snapshots GROUP BY twice HAVING count(*) > 1)"
+        " ON hash(order_id) = twice"
         " QUALIFY row_number() OVER (PARTITION BY order_id"
-        " ORDER BY updated_at DESC, triggered_at DESC, webhook_id DESC, digest DESC) = 1"
+        " ORDER BY updated_at DESC, triggered_at DESC, webhook_id DESC, digest DESC) > 1"
+    )
+    into.execute(
+        "CREATE TEMP VIEW staged_lines AS SELECT * FROM staged_snapshots"
+        " ANTI JOIN staged_superseded USING (file_index, file_row_number)"
     )
 
 
 def _rows(lake: Lake, files: ShopFiles, name: str) -> str:
-    return duck.select(lake.paths(files.parts(name)), TABLES[name])
-
-
-def merged(lake: Lake, files: ShopFiles) -> pl.DataFrame:
-    """customer_id, into: of everybody who is somebody else now."""
-    links = lake.scan(files.parts("links"), "links").group_by("customer_id", "into").agg(pl.col("rank").max())
-    kept = lake.scan(files.parts("kept"), "kept").group_by("customer_id").agg(pl.col("rank").max())
-    return identity.holding(links.collect(), kept.collect())
-
-
-def _orders(lake: Lake, files: ShopFiles, program: Program, folder: Path) -> None:
-    states, who = folder / "states.parquet", merged(lake, files)
-    layers = lake.paths(files.layers)
-    versions.as_of(layers, None).sink_parquet(states, compression="lz4")
-    scan = pl.scan_parquet(states)
-    count = scan.select(pl.len()).collect().item()
-    for at in range(0, max(count, 1), SLICE):
-        found = scan.slice(at, SLICE).collect()
-        told = found.select("order_id", "status", "test", "cancelled", "deleted")
-        worth = valuing.valued(found, who, program).join(told, on="order_id", how="left", maintain_order="left")
-        worth.write_parquet(folder / f"orders-{at:012d}.parquet", compression="lz4")
+    return duck.select(lake.paths(files.parts(name)), TABLES[name], placed=True)
 
 
 #: Beginnings of months at which everybody is worked out: this month's, and those of the year before.
@@ -200,9 +190,8 @@ def of_months(
     folder: Path,
 ) -> None:
     """Everybody's standing as of each of `month_starts`; the lake keeps those of months that have gone by."""
-    for at in month_starts(made_at, ZoneInfo(program.zone)):
-        found = past.standings(connection, lake, program, at)
-        (folder / f"month-{at}.parquet").write_bytes(found.content)
+    for found in past.standings_of(connection, lake, program, month_starts(made_at, ZoneInfo(program.zone))):
+        (folder / f"month-{found.at}.parquet").write_bytes(found.content)
     into.execute(
         "CREATE TEMP VIEW staged_months AS SELECT *, regexp_extract(filename, 'month-(-?[0-9]+)', 1)::BIGINT AS as_of"
         f" FROM read_parquet('{duck.quoted(folder)}/month-*.parquet', filename = true)"

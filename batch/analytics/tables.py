@@ -68,10 +68,12 @@ TABLES: Final = (
                     WHEN o.cancelled THEN 'cancelled' WHEN o.status = 'refunded' THEN 'refunded'
                     WHEN o.status NOT IN ({_COUNTING}) THEN 'not paid' ELSE 'guest' END,
                o.status, l.source, coalesce(l.discount_codes, []), money(o.net), o.net, money(o.gross), o.gross,
-               o.earned, o.reversed,
-               CASE WHEN o.counted AND o.net > 0 THEN row_number() OVER (
-                   PARTITION BY o.customer_id, o.counted AND o.net > 0 ORDER BY o.processed, o.order_id) END
-        FROM staged_orders AS o LEFT JOIN staged_lines AS l USING (order_id)
+               o.earned, o.reversed, o.nth
+        FROM (
+            SELECT *, CASE WHEN counted AND net > 0 THEN row_number() OVER (
+                PARTITION BY customer_id, counted AND net > 0 ORDER BY processed, order_id) END AS nth
+            FROM staged_orders
+        ) AS o LEFT JOIN (SELECT order_id, source, discount_codes FROM staged_lines) AS l USING (order_id)
         """,
     ),
     Table(
@@ -159,7 +161,7 @@ TABLES: Final = (
         },
         """
         SELECT shown(c.customer_id), c.segment, c.segment_id, c.r, c.f, c.m, c.score::DECIMAL(2, 1), c.recency_days,
-               c.frequency, total(c.monetary), c.monetary, c.balance, make_timestamptz(c.now), c.cut_points_version,
+               c.frequency, total(c.monetary), c.monetary, c.balance, c.now, c.cut_points_version,
                coalesce(o.orders, 0), total(coalesce(o.net, 0)), coalesce(o.net, 0), o.first, local(o.first), o.last,
                local(o.last), shown(c.merged_into), c.deleted, c.redacted
         FROM staged_customers AS c LEFT JOIN (
@@ -187,9 +189,9 @@ TABLES: Final = (
             "cause": "what it came of: an order, or rescore (a batch)",
         },
         """
-        SELECT shown(customer_id), make_timestamptz(changed), local(make_timestamptz(changed)),
-               make_timestamptz(lead(changed) OVER theirs), lag(segment) OVER theirs, segment, segment_id, r, f, m,
-               score::DECIMAL(2, 1), recency_days, frequency, total(monetary), monetary, cut_points_version, cause
+        SELECT shown(customer_id), changed, local(changed), lead(changed) OVER theirs, lag(segment) OVER theirs,
+               segment, segment_id, r, f, m, score::DECIMAL(2, 1), recency_days, frequency, total(monetary), monetary,
+               cut_points_version, cause
         FROM staged_changes WINDOW theirs AS (PARTITION BY customer_id ORDER BY changed, id)
         """,
     ),
@@ -209,8 +211,8 @@ TABLES: Final = (
             "via": "by way of whom it came, who was merged into the customer; null: their own",
         },
         """
-        SELECT id, shown(customer_id), make_timestamptz(posted_at), local(make_timestamptz(posted_at)), kind, points,
-               source, source_id, make_timestamptz(processed_at), shown(nullif(via, ''))
+        SELECT id, shown(customer_id), posted_at, local(posted_at), kind, points, source, source_id, processed_at,
+               shown(nullif(via, ''))
         FROM staged_ledger
         """,
     ),
@@ -233,8 +235,8 @@ TABLES: Final = (
             "guest_net_minor": f"guest_net {MINOR}",
         },
         """
-        SELECT size, make_timestamptz(start), local(make_timestamptz(start)), closed, orders, total(net), net,
-               points_earned, points_reversed, customers, guest_orders, total(guest_net), guest_net
+        SELECT size, start, local(start), closed, orders, total(net), net, points_earned, points_reversed, customers,
+               guest_orders, total(guest_net), guest_net
         FROM staged_windows
         """,
     ),
@@ -248,14 +250,12 @@ TABLES: Final = (
         },
         """
         WITH theirs AS (
-            SELECT h.changed, h.segment,
-                   lead(h.changed) OVER (PARTITION BY h.customer_id ORDER BY h.changed, h.id) AS until,
-                   c.merged_into IS NOT NULL AS merged
-            FROM staged_changes AS h LEFT JOIN staged_customers AS c USING (customer_id)
+            SELECT h.changed_at, h.segment, h.until, c.merged_into IS NOT NULL AS merged
+            FROM rfm_changes AS h LEFT JOIN customers AS c USING (customer_id)
         ), days AS (
-            SELECT local(make_timestamptz(changed))::DATE AS day, segment, sum(step) AS customers
+            SELECT local(changed_at)::DATE AS day, segment, sum(step) AS customers
             FROM (
-                SELECT changed, segment, 1 AS step FROM theirs WHERE until IS NOT NULL OR NOT merged
+                SELECT changed_at, segment, 1 AS step FROM theirs WHERE until IS NOT NULL OR NOT merged
                 UNION ALL SELECT until, segment, -1 FROM theirs WHERE until IS NOT NULL
             ) GROUP BY ALL
         ), calendar AS (
@@ -339,8 +339,7 @@ TABLES: Final = (
             SELECT customer_id, date_trunc('month', processed_local)::DATE AS month, nth, net_minor
             FROM orders WHERE nth IS NOT NULL AND processed_at <= {made_at}
         ), theirs AS (
-            SELECT customer_id, min(month) AS cohort, min(month) FILTER (WHERE nth = 2) AS second
-            FROM bought GROUP BY customer_id
+            SELECT customer_id, month AS cohort FROM bought WHERE nth = 1
         ), sizes AS (
             SELECT cohort, count(*) AS size FROM theirs GROUP BY cohort
         ), grid AS (
@@ -351,8 +350,8 @@ TABLES: Final = (
                    count(*) AS orders, sum(net_minor)::BIGINT AS net
             FROM bought JOIN theirs USING (customer_id) GROUP BY 1, 2
         ), again AS (
-            SELECT cohort, date_diff('month', cohort, second) AS since, count(*) AS customers
-            FROM theirs WHERE second IS NOT NULL GROUP BY 1, 2
+            SELECT cohort, date_diff('month', cohort, month) AS since, count(*) AS customers
+            FROM bought JOIN theirs USING (customer_id) WHERE nth = 2 GROUP BY 1, 2
         ), sums AS (
             SELECT g.*, a.customers, a.orders, a.net,
                    coalesce(sum(r.customers) OVER (PARTITION BY cohort ORDER BY since), 0)::BIGINT AS repeated
@@ -375,9 +374,8 @@ TABLES: Final = (
             **{f"monetary_{k}": f"threshold {k} of monetary, {MONEY}" for k in (1, 2, 3, 4)},
         },
         """
-        SELECT version, make_timestamptz(as_of), customers, recency_1, recency_2, recency_3, recency_4, frequency_1,
-               frequency_2, frequency_3, frequency_4, total(monetary_1), total(monetary_2), total(monetary_3),
-               total(monetary_4)
+        SELECT version, as_of, customers, recency_1, recency_2, recency_3, recency_4, frequency_1, frequency_2,
+               frequency_3, frequency_4, total(monetary_1), total(monetary_2), total(monetary_3), total(monetary_4)
         FROM staged_cut_points ORDER BY as_of, version
         """,
     ),
@@ -396,8 +394,7 @@ TABLES: Final = (
             "finished_at": f"when it ended, {UTC}",
         },
         """
-        SELECT id, make_timestamptz(as_of), version, published, status, customers, rescored,
-               make_timestamptz(started_at), make_timestamptz(finished_at)
+        SELECT id, as_of, version, published, status, customers, rescored, started_at, finished_at
         FROM staged_runs ORDER BY started_at, id
         """,
     ),

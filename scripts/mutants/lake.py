@@ -8,6 +8,7 @@ LATE = f"{LAKE}::test_who_commits_late_is_not_missed"
 SMALL = f"{LAKE}::test_small_files_are_merged_and_old_ones_go"
 PUBLISHING = f"{LAKE}::test_a_publishing_run_has_of_the_lake_what_the_history_says"
 STANDING = f"{LAKE}::test_whose_values_stand_as_a_run_worked_them_out_is_not_summed_again"
+TOGETHER = f"{LAKE}::test_instants_that_are_asked_for_together_are_each_what_it_is_alone"
 ANSWERED = f"{LAKE}::test_a_past_instant_is_answered_from_the_lake"
 
 PAST = "tests/integration/test_api_past.py"
@@ -178,6 +179,13 @@ MUTANTS = [
         'versions.slices(files.layers, at, MINE & (pl.col("processed_at") <= at), NEEDED)',
         "versions.slices(files.layers, at, MINE, NEEDED)",
         (ORACLE,),
+    ),
+    Mutant(
+        "an order of tomorrow counts today, where instants are asked for together",
+        "lake/past.py",
+        'worth.filter(versions.holding(at) & (pl.col("processed_at") <= at))',
+        "worth.filter(versions.holding(at))",
+        (TOGETHER,),
     ),
     Mutant(
         "an order whose webhooks came late counts twice",

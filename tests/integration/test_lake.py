@@ -129,6 +129,40 @@ def test_a_past_instant_is_answered_from_the_lake(
 
 
 @pytest.mark.parametrize("seed", range(4))
+def test_instants_that_are_asked_for_together_are_each_what_it_is_alone(
+    seed: int, connection: Connection[Any], lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of them kept, over layers and slices that a customer's orders lie across; merges, and a look-back's edge."""
+    monkeypatch.setattr(versions, "SLICE", 7)
+    chance = random.Random(seed)
+    envelopes = stores.store(seed, moments=12)
+    program = add_program(connection, stores.SHOP, look_back_days=30)
+    add_raw(connection, envelopes[: len(envelopes) // 2])
+    filling.fill(connection, lake)
+    add_raw(connection, envelopes[len(envelopes) // 2 :])
+    filling.fill(connection, lake)
+    moments = sorted({instants.parse(each["triggered_at"]) for each in envelopes})
+    alone = {}
+    with reading.told_until(connection, lake, program, reading.EVER) as files:
+        placed = chance.choice(versions.as_of(files.layers, None).collect()["processed_at"].sort())
+        times = [
+            *chance.sample(moments, 3),
+            *(placed + more for more in (-1, 0, 30 * instants.DAY)),
+            moments[0] - 1,
+            moments[-1],
+        ]
+        for at in times:
+            alone[at], _ = past.work_out(files, program, at)
+    past.standings(connection, lake, program, times[1])
+    found = {each.at: each for each in past.standings_of(connection, lake, program, times)}
+    assert set(found) == set(times)
+    for at, expected in alone.items():
+        assert found[at].read(*past.COLUMNS).equals(expected.select(past.COLUMNS))
+        assert past.kept(connection, lake, program, at) == found[at]
+    assert alone[moments[-1]].height
+
+
+@pytest.mark.parametrize("seed", range(4))
 def test_a_publishing_run_has_of_the_lake_what_the_history_says(
     seed: int, connection: Connection[Any], lake: Lake
 ) -> None:

@@ -102,6 +102,9 @@ class Told(NamedTuple):
 
 COLUMNS: Final = Told._fields
 
+#: What can be read of who told nothing, or whose key is gone.
+_NOTHING: Final = Contact(None, None)
+
 #: The last of a shop's customers. Whoever is known by their address alone stands behind all digits.
 _LAST: Final = "SELECT customer_id FROM customers WHERE shop = %s ORDER BY customer_id DESC LIMIT 1"
 
@@ -116,11 +119,11 @@ async def opened(
     """
     single, several = await _apart(connection, shop, rows)
     readable = await _readable(vault, connection, shop, single)
-    found = {row.customer_id: contact for row, contact in readable if contact != (None, None)}
+    found = {row.customer_id: contact for row, contact in readable if contact is not _NOTHING}
     told: dict[str, list[Account]] = {}
     if several:
         told = await _told_of_several(vault, connection, shop, several)
-        found |= {each: contact for each, accounts in told.items() if (contact := joined(*accounts)) != (None, None)}
+        found |= {each: contact for each, accounts in told.items() if (contact := joined(*accounts)) != _NOTHING}
     emails = {
         customer_id: contact.email
         for customer_id, contact in found.items()
@@ -205,20 +208,9 @@ async def _accounts(
 async def _readable(
     vault: Vault, connection: AsyncConnection[Any], shop: str, rows: Collection[Told]
 ) -> list[tuple[Told, Contact]]:
-    """What can be read of each of these rows.
-
-    A consent that was sealed with its address, as it once was, counts where no other was told.
-    """
-    sealed = {row.customer_id: [each for each in (row.contact, row.consent) if each] for row in rows}
-    found = await vault.open_many(connection, shop, sealed) if sealed else {}
-    readable = []
-    for row in rows:
-        email = consent = None
-        for said, agreed in found.get(row.customer_id, ()):
-            email = said if email is None else email
-            consent = consent if agreed is None else agreed
-        readable.append((row, Contact(email, consent)))
-    return readable
+    """What can be read of each of these rows."""
+    found = await vault.open_many(connection, shop, [(row.customer_id, row.contact, row.consent) for row in rows])
+    return [(row, found.get(row.customer_id, _NOTHING)) for row in rows]
 
 
 def _account(row: Told, found: Contact) -> Account:
@@ -262,9 +254,9 @@ async def _stored(vault: Vault, shop: str, customer_id: str) -> set[str]:
     async with vault.connection() as connection:
         rows = await persons.find(connection, shop, [customer_id], _ADDRESSED)
         rows |= await persons.led(connection, shop, [customer_id], _ADDRESSED)
-        sealed = {each: [row["contact"]] for each, row in rows.items() if row["contact"]}
+        sealed = [(each, row["contact"], None) for each, row in rows.items() if row["contact"]]
         try:
-            found = await vault.open_many(connection, shop, sealed) if sealed else {}
+            found = await vault.open_many(connection, shop, sealed)
         except VaultError:
             return set()
-    return {each.email for contacts in found.values() for each in contacts if each.email is not None}
+    return {each.email for each in found.values() if each.email is not None}

@@ -10,20 +10,17 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import IO, Any, Final
 
-from books.sealed import MasterKeys, Sealed, VaultError, open_all
-from events.payloads import Contact
+from books.sealed import MasterKeys, Opened, Sealed, VaultError, open_all
 
 #: At most so many processes, however many cores there are.
 _MOST: Final = 4
 
 #: How long one may take to end by itself (seconds).
 _GOODBYE: Final = 2.0
-
-Opened = dict[str, list[Contact]]
 
 
 class _Opener:
@@ -33,16 +30,17 @@ class _Opener:
         self._masters = masters
         self._process: subprocess.Popen[bytes] | None = None
 
-    def open(self, shop: str, asked: Sequence[Sealed]) -> Opened:
+    def open(self, shop: str, asked: Sealed) -> Opened:
         """As open_all. For a thread: it waits for the process. Where that cannot be had, the thread does it."""
         try:
-            found = self._ask(self._started(), (shop, asked))
+            # Plain columns: each name of a class, and each tuple of a row, costs more than the rest.
+            found: Opened | None = self._ask(self._started(), (shop, *asked))
         except (OSError, EOFError, pickle.UnpicklingError):
             self.close()
             return open_all(self._masters, shop, asked)
         if found is None:
             raise VaultError("a customer's key does not open with this master key: is it the one it was made with?")
-        return {customer_id: [Contact(*each) for each in contacts] for customer_id, contacts in found}
+        return found
 
     def _started(self) -> "subprocess.Popen[bytes]":
         if self._process is None:
@@ -97,15 +95,17 @@ class Openers:
         self._mine.opener = _Opener(self._masters)
         self._openers.append(self._mine.opener)
 
-    async def open(self, shop: str, asked: Sequence[Sealed]) -> Opened:
+    async def open(self, shop: str, asked: Sealed) -> Opened:
         """As open_all, a part of it in each process."""
-        size = -(-len(asked) // self._number)
-        parts = [asked[first : first + size] for first in range(0, len(asked), size)]
+        number = len(asked.customer_ids)
+        size = -(-number // self._number)
+        parts = [asked.part(first, first + size) for first in range(0, number, size)]
         loop = asyncio.get_running_loop()
         found = await asyncio.gather(*(loop.run_in_executor(self._threads, self._open, shop, part) for part in parts))
-        return {customer_id: contacts for part in found for customer_id, contacts in part.items()}
+        emails, consents = ([*chain.from_iterable(columns)] for columns in zip(*found, strict=True))
+        return emails, consents
 
-    def _open(self, shop: str, asked: Sequence[Sealed]) -> Opened:
+    def _open(self, shop: str, asked: Sealed) -> Opened:
         opener: _Opener = self._mine.opener
         return opener.open(shop, asked)
 
@@ -120,16 +120,15 @@ def _serve(asked: IO[bytes], answers: IO[bytes]) -> None:
     masters = MasterKeys(pickle.load(asked))  # noqa: S301 (from who started us)
     while True:
         try:
-            shop, sealed = pickle.load(asked)  # noqa: S301
+            shop, *columns = pickle.load(asked)  # noqa: S301
         except EOFError:
             return
         try:
-            opened = open_all(masters, shop, sealed)
+            opened = open_all(masters, shop, Sealed(*columns))
         except VaultError:
             _put(answers, None)
             continue
-        # As plain tuples: each name of a class costs more than the rest.
-        _put(answers, [(customer_id, [tuple(each) for each in contacts]) for customer_id, contacts in opened.items()])
+        _put(answers, opened)
 
 
 if __name__ == "__main__":

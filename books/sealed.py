@@ -6,14 +6,13 @@ import base64
 import binascii
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from events.payloads import Contact
 from events.webhook_topics import SEALED
 
 _VERSION = SEALED
@@ -94,19 +93,40 @@ def open_bytes(cipher: AESGCM, shop: str, customer_id: str, sealed: str) -> byte
     return decrypt(cipher, data, bound("sealed", shop, customer_id))
 
 
-def _contact(plain: bytes | None) -> Contact | None:
-    return None if plain is None else Contact(*orjson.loads(plain))
+class Sealed(NamedTuple):
+    """What is to be opened, column by column, a customer at each place: their ids, their wrapped keys, and what of
+    theirs was sealed as an address and as a consent (None, or empty: nothing)."""
+
+    customer_ids: list[str]
+    wrapped: list[bytes]
+    contacts: list[str | None]
+    consents: list[str | None]
+
+    def part(self, first: int, end: int) -> "Sealed":
+        """Those from one place on, up to another."""
+        customer_ids, wrapped, contacts, consents = self
+        return Sealed(customer_ids[first:end], wrapped[first:end], contacts[first:end], consents[first:end])
 
 
-#: A customer's id, their wrapped key, and what was sealed with it.
-Sealed = tuple[str, bytes, Sequence[str]]
+#: By place the addresses and the consents that were sealed; None: none that can be read.
+Opened = tuple[list[str | None], list[str | None]]
 
 
-def open_all(masters: MasterKeys, shop: str, asked: Iterable[Sealed]) -> dict[str, list[Contact]]:
-    """Contacts by customer id; those unreadable are left out. VaultError for a key that no master key opens."""
-    opened: dict[str, list[Contact]] = {}
-    for customer_id, wrapped, sealed in asked:
+def open_all(masters: MasterKeys, shop: str, asked: Sealed) -> Opened:
+    """What each of them told. VaultError for a key that no master key opens.
+
+    A consent that was sealed with its address, as it once was, counts where no other was told.
+    """
+    emails: list[str | None] = []
+    consents: list[str | None] = []
+    for customer_id, wrapped, contact, agreed in zip(*asked, strict=True):
         cipher = AESGCM(masters.unwrap(shop, customer_id, wrapped))
-        found = [_contact(open_bytes(cipher, shop, customer_id, each)) for each in sealed]
-        opened[customer_id] = [each for each in found if each is not None]
-    return opened
+        email = consent = None
+        if contact and (plain := open_bytes(cipher, shop, customer_id, contact)) is not None:
+            email, consent = orjson.loads(plain)
+        if agreed and (plain := open_bytes(cipher, shop, customer_id, agreed)) is not None:
+            said, told = orjson.loads(plain)
+            email, consent = said if email is None else email, consent if told is None else told
+        emails.append(email)
+        consents.append(consent)
+    return emails, consents

@@ -12,7 +12,7 @@ import asyncio
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
@@ -25,7 +25,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from books import exports, imports, persons
 from books.opening import Openers
-from books.sealed import MasterKeys, VaultError, open_all, open_bytes, seal_bytes
+from books.sealed import MasterKeys, Opened, Sealed, VaultError, open_all, open_bytes, seal_bytes
 from events.payloads import Contact, normalised
 
 #: The customer id of a shop's own key, for bodies that nobody could parse and so nobody could minimise.
@@ -209,19 +209,32 @@ class Vault:
     async def open(self, shop: str, customer_id: str, sealed: str) -> Contact | None:
         """The contact; None once the key has been destroyed, or if it was not sealed for this customer."""
         async with self._pool.connection() as connection:
-            found = await self.open_many(connection, shop, {customer_id: [sealed]})
-        return next(iter(found.get(customer_id, ())), None)
+            found = await self.open_many(connection, shop, [(customer_id, sealed, None)])
+        return found.get(customer_id)
 
     async def open_many(
-        self, connection: AsyncConnection[Any], shop: str, sealed: Mapping[str, Sequence[str]]
-    ) -> dict[str, list[Contact]]:
-        """Contacts by customer id, in one query on the caller's connection; those unreadable are left out."""
-        wrapped = await self._wrapped(connection, shop, list(sealed))
-        asked = [(customer_id, key, sealed[customer_id]) for customer_id, key in wrapped]
-        if len(asked) <= _AT_ONCE:
+        self, connection: AsyncConnection[Any], shop: str, asked: Iterable[tuple[str, str | None, str | None]]
+    ) -> dict[str, Contact]:
+        """What customers told, by their ids, of what was sealed as an address and as a consent of each (customer id,
+        address, consent), in one query on the caller's connection; those of whom nothing is readable are left out.
+        """
+        sealed = {customer_id: (contact, consent) for customer_id, contact, consent in asked}
+        wrapped = await self._wrapped(connection, shop, list(sealed)) if sealed else []
+        if not wrapped:
+            return {}
+        customer_ids, keys = map(list, zip(*wrapped, strict=True))
+        told = Sealed(customer_ids, keys, *map(list, zip(*map(sealed.__getitem__, customer_ids), strict=True)))
+        opened = zip(customer_ids, *await self._opened(shop, told), strict=True)
+        return {
+            each: Contact(email, consent) for each, email, consent in opened if email is not None or consent is not None
+        }
+
+    async def _opened(self, shop: str, asked: Sealed) -> Opened:
+        number = len(asked.customer_ids)
+        if number <= _AT_ONCE:
             return open_all(self._masters, shop, asked)
         # Some 10 µs each: others are served meanwhile.
-        if self._openers is not None and len(asked) >= _APART:
+        if self._openers is not None and number >= _APART:
             return await self._openers.open(shop, asked)
         return await asyncio.to_thread(open_all, self._masters, shop, asked)
 

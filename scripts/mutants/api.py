@@ -52,7 +52,7 @@ MUTANTS = [
     Mutant(
         "keys are read once for the whole CSV",
         "books/vault.py",
-        "        wrapped = await self._wrapped(connection, shop, list(sealed))\n",
+        "        wrapped = await self._wrapped(connection, shop, list(sealed)) if sealed else []\n",
         "        seen = self.__dict__.setdefault('seen', {})\n"
         "        wrapped = seen.setdefault(shop, await self._wrapped(connection, shop, list(sealed)))\n",
         (EXPORTED,),
@@ -74,7 +74,7 @@ MUTANTS = [
     Mutant(
         "what other processes open is a part of it",
         "books/opening.py",
-        "for first in range(0, len(asked), size)",
+        "for first in range(0, number, size)",
         "for first in range(0, size, size)",
         (EXPORTED,),
     ),

@@ -94,6 +94,10 @@ chaos: $(DEV) ## Move partitions at random under load, on the servers of `make s
 docs: $(DEV) ## Write what in docs/ comes from the code: schemas, topics, settings, metrics
 	$(BIN)/python scripts/docs.py
 
+.PHONY: screenshots
+screenshots: $(DEV) ## Make the pictures in docs/ (needs Chromium: make browser)
+	$(BIN)/python scripts/screenshots.py
+
 .PHONY: messages
 messages: $(DEV) ## Gather the dashboard's words into the catalogue of each language
 	$(BIN)/python scripts/messages.py

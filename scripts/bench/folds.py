@@ -119,9 +119,10 @@ def profile(orders: Sequence[data.Order]) -> Profile:
 
 def _by_partition(messages: Iterable[Message]) -> list[list[chunks.Received]]:
     found: list[list[chunks.Received]] = [[] for _ in range(_PARTITIONS)]
-    for topic, key, value, _ in messages:
-        raw = key.encode()
-        at = keys.partition_of(raw, _PARTITIONS)
+    several = [(each.topic, each.key.encode(), each.value) for each in messages]
+    places = keys.partitions_of({key for _, key, _ in several}, _PARTITIONS)
+    for topic, raw, value in several:
+        at = places[raw]
         found[at].append(chunks.Received(topic, at, len(found[at]), 4_102_444_800_000, raw, value))
     return found
 

@@ -148,6 +148,13 @@ MUTANTS = [
         (STATE,),
     ),
     # Partitions, the sink, wrong input
+    Mutant(
+        "where a chunk's keys belong is worked out in reverse",
+        "events/keys.py",
+        "zip(several, ((_m",
+        "zip(several[::-1], ((_m",
+        (KEYS,),
+    ),
     Mutant("another seed of the partitioner", "events/keys.py", "0x9747B28C", "0x9747B28D", (KEYS,)),
     Mutant(
         "librdkafka's default partitioner",

@@ -66,8 +66,8 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     Mutant(
         "an order is cancelled only while its newest snapshot says so",
         "tables/orders.py",
-        '"cancelled": state["cancelled"] or snapshot["cancelled"],',
-        '"cancelled": snapshot["cancelled"],',
+        'state["cancelled"] = state["cancelled"] or snapshot["cancelled"]',
+        'state["cancelled"] = snapshot["cancelled"]',
         (FOLDS, GOLDEN),
     ),
     Mutant(

@@ -5,6 +5,7 @@ import gc
 import logging
 from typing import Final
 
+import numpy  # noqa: F401 - hashes the keys of chunks (events/keys.py): no chunk need wait until it is loaded
 import uvloop
 
 from events import topics

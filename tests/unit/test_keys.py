@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 from aiokafka.partitioner import murmur2 as aiokafkas
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from events import keys
@@ -37,6 +37,12 @@ def test_the_hash_is_kafkas(key: bytes, signed: int) -> None:
 @example(b"12345")
 def test_the_hash_is_that_of_another_client(key: bytes) -> None:
     assert keys.murmur2(key) == aiokafkas(key) % (1 << 32)
+
+
+@settings(deadline=None)  # numpy is loaded once
+@given(st.sets(st.binary(max_size=40) | st.from_regex(rb"nest[.]com/[0-9]{1,13}", fullmatch=True), max_size=60))
+def test_many_at_once_are_hashed_as_one_by_one(found: set[bytes]) -> None:
+    assert keys.partitions_of(found, 12) == {key: keys.partition_of(key, 12) for key in found}
 
 
 def test_every_producer_of_ours_partitions_so() -> None:

@@ -6,7 +6,7 @@ newest snapshot when it is ready for one; nothing is queued for it, so a lagging
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from contextlib import suppress
 from typing import Final
 
@@ -40,6 +40,8 @@ class _Watched:
         self.lock = asyncio.Lock()
         self.told = -1
         self.snapshot = b""
+        #: Whether somebody may see this snapshot, by who they are: asked once for all their open pages.
+        self.allowed: dict[Hashable, asyncio.Future[bool]] = {}
 
     def change(self) -> None:
         self.changes += 1
@@ -53,7 +55,14 @@ class _Watched:
                 changes = self.changes
                 self.snapshot = await read()
                 self.told = changes
+                self.allowed = {}
             return self.told, self.snapshot
+
+    async def may_see(self, who: Hashable, allowed: Callable[[], Awaitable[bool]]) -> bool:
+        """Whether `who` may see the snapshot that was read last, as `allowed` said after it was."""
+        if (asked := self.allowed.get(who)) is None:
+            asked = self.allowed[who] = asyncio.ensure_future(allowed())
+        return await asyncio.shield(asked)
 
 
 class LiveHub:
@@ -87,8 +96,11 @@ class LiveHub:
             with suppress(asyncio.CancelledError):
                 await self._task
 
-    async def watch(self, shop: str, read: Callable[[], Awaitable[bytes]]) -> AsyncGenerator[bytes | None]:
-        """The shop's newest snapshot, now and after changes; None when nothing changed for a heartbeat."""
+    async def watch(
+        self, shop: str, read: Callable[[], Awaitable[bytes]], who: Hashable, allowed: Callable[[], Awaitable[bool]]
+    ) -> AsyncGenerator[bytes | None]:
+        """The shop's newest snapshot, now and after changes; None when nothing changed for a heartbeat. Ends when `who`
+        is no longer `allowed`."""
         watched = self._shops.setdefault(shop, _Watched())
         watched.clients += 1
         metrics.LIVE_CLIENTS.inc()
@@ -97,11 +109,15 @@ class LiveHub:
             while not self._closed:
                 changed = watched.changed
                 if seen == watched.changes and not await self._waited(changed):
+                    if not await allowed():
+                        return
                     yield None
                     continue
                 if seen >= 0:
                     await asyncio.sleep(self._debounce)
                 seen, snapshot = await watched.newest(read)
+                if not await watched.may_see(who, allowed):
+                    return
                 yield snapshot
         finally:
             metrics.LIVE_CLIENTS.dec()

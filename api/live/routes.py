@@ -84,10 +84,9 @@ async def _events(caller: Caller, program: Program) -> AsyncIterator[bytes]:
         return await _snapshot(caller, program)
 
     yield b"retry: 2000\n\n"
-    async with aclosing(caller.services.live.watch(caller.shop, read)) as snapshots:
+    watching = caller.services.live.watch(caller.shop, read, caller.credentials, caller.still_allowed)
+    async with aclosing(watching) as snapshots:
         async for snapshot in snapshots:
-            if not await caller.still_allowed():
-                return
             yield b": heartbeat\n\n" if snapshot is None else b"event: snapshot\ndata: " + snapshot + b"\n\n"
 
 

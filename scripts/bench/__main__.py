@@ -25,6 +25,7 @@ from scripts.bench import (
     exporting,
     folds,
     lake,
+    pages,
     past,
     peers,
     report,
@@ -294,6 +295,28 @@ def csv_of_a_large_shop(place: World, options: Options) -> Section:
     )
 
 
+def dashboard(place: World, options: Options) -> Section:
+    say(f"the dashboard of a shop of {options.exported:,} customers")
+    found = pages.pages(place, options.exported)
+    rows = [[name, *map(report.seconds, report.spread(times))] for name, times in found.asked.items()]
+    moved, meanwhile = report.spread(found.moved), report.spread(found.meanwhile)
+    rows.append([f"a change, until each of {pages.OPEN} open pages has it", *map(report.seconds, moved)])
+    rows.append(["`segments`, while these are open", *map(report.seconds, meanwhile)])
+    slowest = max(report.spread(times)[1] for times in found.asked.values())
+    return Section(
+        "The dashboard of a large shop",
+        f"What the overview of a shop of {found.customers:,} customers asks of one API process, one call after another."
+        " Who moved and who came back are worked out from the lake, which the shop of this part has none of: they come"
+        " when the page stands. Then the pages stay open and a number moves twice a second.\n\n"
+        + table(["what", "median", "95 %", "99 %"], rows),
+        [
+            Floor("what the dashboard's overview asks, 95 % of the slowest call", slowest * 1000, 50, "ms", True),
+            Floor(f"a change on each of {pages.OPEN} open pages, 95 %", moved[1], 2.0, "s", True, 2),
+            Floor("the API meanwhile, 95 %", meanwhile[1] * 1000, 50, "ms", True),
+        ],
+    )
+
+
 def delays(place: World, options: Options) -> Section:
     say("delay from accepted to visible")
     found = web.delay(place, RATE, options.seconds)
@@ -434,6 +457,7 @@ SECTIONS: Final[dict[str, Callable[[World, Options], Section]]] = {
     "past": store_with_a_past,
     "lake": large_shop,
     "csv": csv_of_a_large_shop,
+    "dashboard": dashboard,
     "usual": usual_ways,
     "parts": parts,
     "where": where,

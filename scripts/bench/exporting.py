@@ -101,7 +101,7 @@ def export(world: World, number: int) -> Exported:
     with world.run("export") as run:
         told = fill(run.settings.database_url(), number)
         api, port = web.api(run)
-        key = asyncio.run(_key(run))
+        key = asyncio.run(key_of(run))
         watch = _Watch(api, port, key)
         _read(port, key, "?segment=Champions")  # what is loaded at the first is there
         _, before = world.server_cpu()
@@ -182,6 +182,7 @@ def _cpu(api: Process) -> float:
     return total
 
 
-async def _key(run: Run) -> str:
+async def key_of(run: Run) -> str:
+    """An API key that reads and exports."""
     async with await psycopg.AsyncConnection.connect(run.settings.database_url(), autocommit=True) as connection:
         return await api_keys.create(connection, data.SHOP, "bench", ["read", "export"], datetime.now(UTC))

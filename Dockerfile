@@ -18,6 +18,7 @@ COPY imports imports
 COPY streams streams
 COPY lake lake
 COPY batch batch
+COPY notices notices
 COPY api api
 COPY cli cli
 COPY sql sql

@@ -18,6 +18,7 @@ from api import (
     exports,
     health,
     imports,
+    notices,
     points,
     problems,
     products,
@@ -74,6 +75,7 @@ _TAGS = [
     },
     {"name": "live", "description": "For dashboards: changes as they happen."},
     {"name": "webhooks", "description": "For integrators: the way in."},
+    {"name": "notices", "description": "For integrators: be told of what happens, by signed webhooks."},
     {"name": "health", "description": "For operators."},
 ]
 
@@ -163,7 +165,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     problems.install(app, site.problem)
     app.include_router(webhooks.router, responses=_WEBHOOK_ERRORS)
     results = (segments, cohorts, customers, products, points, exports, export_jobs, program)
-    for module in (*results, imports, batches, dead_letters, live):
+    for module in (*results, imports, batches, dead_letters, live, notices):
         app.include_router(module.router, responses=_ERRORS)
     app.include_router(health.router)
     site.install(app)

@@ -10,6 +10,7 @@ from psycopg import Connection
 from psycopg.types.json import Jsonb
 
 from batch import frames
+from books import notices
 
 
 class RunReport(NamedTuple):
@@ -138,15 +139,17 @@ def note_published(connection: Connection[Any], run_id: UUID) -> None:
 
 
 def finish(connection: Connection[Any], report: RunReport) -> None:
-    """The run is done; its `detail` is what was not as it should be, in words."""
-    connection.execute(
-        "UPDATE batch_runs SET status = 'done', rescored = %s, rounds = %s, detail = %s, scored = %s, differ = %s,"
-        " webhooks = %s, seconds = %s, finished_at = %s WHERE id = %s",
-        (
-            *(report.rescored, report.rounds, report.detail, report.scored, report.differ, report.webhooks),
-            *(report.seconds, datetime.now(UTC), report.run_id),
-        ),
-    )
+    """The run is done; its `detail` is what was not as it should be, in words. Who listens is told."""
+    with connection.transaction():
+        connection.execute(
+            "UPDATE batch_runs SET status = 'done', rescored = %s, rounds = %s, detail = %s, scored = %s, differ = %s,"
+            " webhooks = %s, seconds = %s, finished_at = %s WHERE id = %s",
+            (
+                *(report.rescored, report.rounds, report.detail, report.scored, report.differ, report.webhooks),
+                *(report.seconds, datetime.now(UTC), report.run_id),
+            ),
+        )
+        notices.batch_done(connection, report.run_id)
 
 
 def forget(connection: Connection[Any], shop: str, keep: int) -> None:

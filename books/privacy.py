@@ -25,6 +25,8 @@ _OWN: Final = {
     "rfm_score_history": ("rfm_history", "*", "at, id"),
     "rfm_segment_deltas": ("segment_changes", "*", "at, id"),
     "batch_segments": ("batch_standings", "*", "run_id"),
+    "notices": ("notices", "message, event, body, status, created_at, finished_at", "id"),
+    "notice_marks": ("told_before_rebuild", "at", "at"),
     "customer_keys": ("key", "created_at, destroyed_at", "created_at"),
 }
 

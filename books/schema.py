@@ -172,6 +172,19 @@ TABLES: Final = (
     ),
     Table("sign_in_links", _names("hash shops scopes expires_at"), _names("used_at")),
     Table("customer_keys", _names("shop customer_id wrapped"), _names("created_at destroyed_at"), personal="customer"),
+    # What integrators are told, and were: no rebuild empties these
+    Table(
+        "notice_endpoints",
+        _names("id shop url events created_at"),
+        _names("failures rests_until worked_at held_by held_until"),
+    ),
+    Table(
+        "notices",
+        _names("endpoint shop customer_id message event body"),
+        _names("id status attempts code error created_at since due_at finished_at"),
+        personal="customer",
+    ),
+    Table("notice_marks", _names("shop customer_id at"), personal="customer"),
     Table("sink_positions", _names("incarnation topic partition next_offset")),
 )
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
+from uuid import UUID
 
 import orjson
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -23,7 +24,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
-from books import exports, imports, persons
+from books import exports, imports, notices, persons
 from books.opening import Openers
 from books.sealed import MasterKeys, Opened, Sealed, VaultError, open_all, open_bytes, seal_bytes
 from events.payloads import Contact, normalised
@@ -33,6 +34,9 @@ DEAD_LETTERS: Final = "dead-letters"
 
 #: The customer id of the key under which a shop's addresses are hashed. It goes with the shop.
 ADDRESSES: Final = "addresses"
+
+#: The customer id of the key that the secrets of a shop's endpoints are made of. It goes with the shop.
+NOTICES: Final = "notices"
 
 #: How long an unwrapped key is remembered for sealing (seconds), and how many are at most.
 KEY_SECONDS: Final = 60.0
@@ -84,9 +88,9 @@ DELETE FROM customer_keys WHERE shop = %s AND created_at <= %s AND customer_id =
 #: Let go what may hold anybody of a shop; parameters of each as above.
 _WHATEVER: Final = (FORGET_BODIES, imports.FORGET, exports.FORGET)
 
-#: Lets the key of a shop's addresses go: a shop that comes back makes another; parameters as above.
-FORGET_ADDRESSES = """
-DELETE FROM customer_keys WHERE shop = %s AND created_at <= %s AND customer_id = 'addresses'
+#: Lets the keys of a shop's addresses and notices go: a shop that comes back makes others; parameters as above.
+FORGET_OWN = """
+DELETE FROM customer_keys WHERE shop = %s AND created_at <= %s AND customer_id IN ('addresses', 'notices')
 """
 
 _FIND = """
@@ -190,6 +194,11 @@ class Vault:
         known = await self._key(shop, ADDRESSES) if emails else None
         return {} if known is None else {name: address_id(known.key, email) for name, email in emails.items()}
 
+    async def notice_secret(self, shop: str, endpoint: UUID) -> bytes | None:
+        """What messages to an endpoint are signed with: made of a key of the shop; None if that is destroyed."""
+        known = await self._key(shop, NOTICES)
+        return None if known is None else hmac.digest(known.key, endpoint.bytes, "sha256")
+
     async def sealer(self, shop: str, customer_ids: Collection[str]) -> Sealer:
         """What seals for many customers, as `seal` does: their keys are made where there are none, by a statement or
         two for all.
@@ -262,10 +271,11 @@ class Vault:
             self._keys.pop(name, None)
 
     async def destroy_shop(self, shop: str, asked_at: datetime) -> None:
-        """Destroys every key that a shop had by then. Who comes to it later gets a key of their own."""
+        """Destroys every key that a shop had by then, and its endpoints. Who comes to it later gets a key of theirs."""
         async with self._pool.connection() as connection, connection.transaction():
-            for statement in (*_WHATEVER, FORGET_ADDRESSES, DESTROY_SHOP):
+            for statement in (*_WHATEVER, FORGET_OWN, DESTROY_SHOP):
                 await connection.execute(statement, (shop, asked_at))
+            await connection.execute(notices.FORGET, {"shop": shop, "asked": asked_at})
         for known in [key for key in self._keys if key[0] == shop]:
             del self._keys[known]
 

@@ -20,20 +20,9 @@ _USE: Final = "Use it"
 
 _WORDS: Final = frozenset(
     {
-        *("demo", "play", "up", "worker", "sink", "api", "migrate", "rebuild", "topics"),
-        *(
-            "import",
-            "export",
-            "shops",
-            "programs",
-            "keys",
-            "sign-in",
-            "batch",
-            "lake",
-            "sql",
-            "dead-letters",
-            "privacy",
-        ),
+        *("demo", "play", "up", "worker", "sink", "api", "notices", "migrate", "rebuild", "topics"),
+        *("import", "export", "shops", "programs", "keys", "sign-in", "batch", "lake", "sql", "dead-letters"),
+        "privacy",
     }
 )
 
@@ -74,12 +63,13 @@ def command(word: str | None = None) -> typer.Typer:
 
         app.command(rich_help_panel=_RUN)(up.up)
         app.command(rich_help_panel=_RUN)(up.rebuild)
-    if wanted & {"worker", "sink", "api", "migrate", "topics"}:
+    if wanted & {"worker", "sink", "api", "notices", "migrate", "topics"}:
         from cli.commands import processes
 
         app.command(rich_help_panel=_RUN)(processes.worker)
         app.command(rich_help_panel=_RUN)(processes.sink)
         app.command(rich_help_panel=_RUN)(processes.api)
+        app.command(rich_help_panel=_RUN)(processes.notices)
         app.command("migrate", rich_help_panel=_RUN)(processes.migrate_database)
         app.add_typer(processes.topics_app, name="topics", rich_help_panel=_RUN)
     if "import" in wanted:

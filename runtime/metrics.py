@@ -88,6 +88,24 @@ RATE_LIMITED = Counter(
 EXPORTED_ROWS = Counter("loyalnest_exported_rows_total", "Rows written into CSV exports.")
 LIVE_CLIENTS = Gauge("loyalnest_live_clients", "Clients that listen to server-sent events now.")
 
+# --- notices ---
+
+NOTICES = Counter(
+    "loyalnest_notices_total",
+    "Attempts to send a notice by outcome: done, failed; and notices given up: dead.",
+    ["event", "outcome"],
+)
+NOTICE_SECONDS = Histogram(
+    "loyalnest_notice_seconds",
+    "Seconds that an attempt to send a notice took.",
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+NOTICES_WAITING = Gauge("loyalnest_notices_waiting", "Notices that have not arrived yet, of all shops.")
+ENDPOINTS_RESTING = Gauge(
+    "loyalnest_notice_endpoints_resting",
+    "Endpoints to which nothing is sent for a while, after too many failures in a row.",
+)
+
 # --- the batch ---------------------------------------------------------------------------------------------------
 
 GATES_FAILED = Counter("loyalnest_gates_failed_total", "Quality gates that a batch did not pass, by gate.", ["gate"])

@@ -104,12 +104,23 @@ class OperatorSettings(BaseSettings):
             " (and X-Forwarded-Proto how)"
         ),
     ] = "127.0.0.1"
-    worker_host: Annotated[str, Field(description="the address of that port of a worker, sink or schedule")] = (
-        "127.0.0.1"
-    )
+    notices_private: Annotated[
+        bool,
+        Field(
+            description="notices may go to private, loopback and link-local addresses, and by http: to try it, or where"
+            " whoever may set endpoints is one of yours"
+        ),
+    ] = False
+    worker_host: Annotated[
+        str, Field(description="the address of that port of a worker, sink, schedule or of notices")
+    ] = "127.0.0.1"
     worker_port: Annotated[
         int,
-        Field(ge=0, le=65535, description="the metrics and health port of a worker, sink or schedule; 0 for none"),
+        Field(
+            ge=0,
+            le=65535,
+            description="the metrics and health port of a worker, sink, schedule or of notices; 0 for none",
+        ),
     ] = 0
     log_level: Annotated[str, Field(description="DEBUG, INFO, WARNING or ERROR")] = "INFO"
 

@@ -50,3 +50,11 @@ def sink() -> None:
     from streams.sink import main
 
     sys.exit(main.main(Settings()))
+
+
+def notify() -> None:
+    """The sender of notices, by the settings of the environment."""
+    from notices import main
+
+    print("begins", flush=True)
+    sys.exit(main.main(Settings()))

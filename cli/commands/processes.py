@@ -31,11 +31,12 @@ _REACHED: Final = 5.0
 topics_app = typer.Typer(no_args_is_help=True, help="Kafka's topics.")
 
 
-def _process(settings: Settings) -> Settings:
+def _process(settings: Settings, *, kafka: bool = True) -> Settings:
     """Settings of a process that runs until it is told to end. It needs real servers, or `up` around it."""
     die_with_parent()
     logs.set_up(settings.log_level)
-    for name, value in (("--kafka", settings.kafka), ("--database", settings.database)):
+    needed = (("--kafka", settings.kafka), ("--database", settings.database))
+    for name, value in needed if kafka else needed[1:]:
         if value is None:
             raise common.CommandError(
                 f"a process of its own needs {name} (or LOYALNEST_{name[2:].upper()});"
@@ -79,6 +80,14 @@ def schedule(kafka_servers: RealKafka = None, database: RealDatabase = None) -> 
     from batch import schedule as program
 
     raise typer.Exit(program.main(settings, common.new_publisher(settings)))
+
+
+def notices(database: RealDatabase = None) -> None:
+    """Send notices: what happened in a shop, to the endpoints that its integrators have set. Several share the work."""
+    settings = _process(common.read_settings(database=database), kafka=False)
+    from notices import main as program
+
+    raise typer.Exit(program.main(settings))
 
 
 def migrate_database(database: Database = None, data: Data = None) -> None:

@@ -15,7 +15,7 @@ import psycopg
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from books import schema
+from books import notices, schema
 from cli.stack import settled
 from cli.stack.supervisor import REFUSED_AGAIN, Stack
 from events import topics
@@ -44,6 +44,7 @@ def rebuild(settings: Settings, say: Callable[[str], None], on_progress: Callabl
             )
         say("forgetting the worker's state and emptying the derived tables")
         _forget(admin, settings, start)
+        books.execute(notices.REMEMBER.encode())
         books.execute(f"TRUNCATE {', '.join(schema.DERIVED)}".encode())
         books.execute(REFUSED_AGAIN)
         stack = Stack(settings, say, rebuilding=True)

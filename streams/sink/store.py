@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 
-from books import exports, imports, persons, vault
+from books import exports, imports, notices, persons, vault
 from events import announcements, instants
 from events.errors import BadEvent
 from events.programs import Program
@@ -231,10 +231,12 @@ def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
         # Last: the counts of a segment are rows that every sink wants.
         "customers": rows.customers.values(),
     }
+    listened = (entries or deltas) and notices.somebody_listens(cursor, rows.shops)
     for table, values in staged.items():
         if values:
             copy(cursor, f"staged_{table}", COLUMNS[table], values)
-            cursor.execute(_STATEMENTS[table].encode())
+            statement = _STATEMENTS[table]
+            cursor.execute((notices.telling(table, statement) if listened else statement).encode())
             counts[table] = len(values)
     if rows.windows:
         cursor.execute(_REFUSED.encode())
@@ -312,8 +314,9 @@ def _redact(cursor: psycopg.Cursor[Any], rows: Rows) -> None:
         cursor.execute(vault.FORGET_BODIES, [shop, _until(asked)])
         cursor.execute(f"{_UNREACHED} AND customer_id = %s", [shop, customer_id])
     for shop, asked in sorted(rows.redacted_shops.items()):
-        for statement in (vault.FORGET_BODIES, vault.FORGET_ADDRESSES, vault.DESTROY_SHOP):
+        for statement in (vault.FORGET_BODIES, vault.FORGET_OWN, vault.DESTROY_SHOP):
             cursor.execute(statement, [shop, _until(asked)])
+        cursor.execute(notices.FORGET, {"shop": shop, "asked": _until(asked)})
         cursor.execute(f"{_UNREACHED} AND (contact IS NOT NULL OR consent IS NOT NULL)", [shop])
     for shop, heard in sorted(rows.let_go.items()):
         for statement in (imports.FORGET, exports.FORGET):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 from pydantic import SecretStr
@@ -54,10 +54,12 @@ def wait(condition: Callable[[], Any], seconds: float = 60, what: str = "somethi
 class Up:
     """`loyalnest up` on a data folder."""
 
+    #: The demo's batches are held against their gates; here that would cost each of them seconds.
+    SETTINGS: ClassVar[dict[str, str]] = {"batch_gates": "false"}
+
     def __init__(self, folder: Path, *words: str, prefix: str = "", partitions: int = 4) -> None:
         self.folder = folder
-        # The demo's batches are held against their gates; here that would cost each of them seconds.
-        self._settings = {"topic_prefix": prefix, "partitions": str(partitions), "batch_gates": "false"}
+        self._settings = {"topic_prefix": prefix, "partitions": str(partitions), **self.SETTINGS}
         self._words = words
         self._output = folder.parent / f"{folder.name}.out"
         self.process: subprocess.Popen[bytes] | None = None

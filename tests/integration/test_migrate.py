@@ -18,6 +18,7 @@ KEPT = {
     *("raw_events", "programs", "announcements", "cut_points", "dead_letters"),
     *("batch_runs", "batch_segments", "segment_sizes", "product_rfm"),
     *("api_keys", "customer_keys", "sink_positions", "imports", "exports", "dashboard_sessions", "sign_in_links"),
+    *("notice_endpoints", "notices", "notice_marks"),
 }
 
 

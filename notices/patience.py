@@ -1,0 +1,35 @@
+"""How long is waited: before a message is tried again, and while an endpoint rests. Pure functions."""
+
+from datetime import timedelta
+from typing import Final
+
+#: After so many failures in a row an endpoint rests.
+FAILURES: Final = 5
+
+_FIRST: Final = timedelta(seconds=5)
+_LONGEST: Final = timedelta(hours=6)
+_REST: Final = timedelta(minutes=1)
+_LONGEST_REST: Final = timedelta(hours=1)
+
+#: What is multiplied so often is longer than any limit.
+_MANY: Final = 20
+
+
+def before_retry(attempts: int, chance: float) -> timedelta:
+    """The wait after so many failed attempts, from 1: 5 s, three times as long each time, at most 6 h.
+
+    `chance`, from 0 to 1, makes it a quarter shorter or longer: what failed together does not come together again.
+    """
+    times: int = 3 ** min(attempts - 1, _MANY)
+    return min(_LONGEST, _FIRST * times) * (0.75 + chance / 2)
+
+
+def rest(failures: int) -> timedelta | None:
+    """How long an endpoint rests after so many failures in a row: a minute, twice as long each time, at most an hour.
+
+    None while it does not rest.
+    """
+    if failures < FAILURES:
+        return None
+    times: int = 2 ** min(failures - FAILURES, _MANY)
+    return min(_LONGEST_REST, _REST * times)

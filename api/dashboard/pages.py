@@ -9,7 +9,19 @@ from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from psycopg import sql
 
-from api import batches, cohorts, customers, dead_letters, imports, points, presets, products, questions, segments
+from api import (
+    batches,
+    cohorts,
+    customers,
+    dead_letters,
+    export_jobs,
+    imports,
+    points,
+    presets,
+    products,
+    questions,
+    segments,
+)
 from api import program as program_routes
 from api.context import Caller, Credentials, ShopPath, services_of
 from api.dashboard import charts, grid, rendering, signing_in
@@ -37,7 +49,8 @@ _STEPS: Final = sql.SQL("""
 SELECT EXISTS (SELECT FROM raw_events WHERE shop = %(shop)s) AS webhooks,
        EXISTS (SELECT FROM imports WHERE shop = %(shop)s AND status = 'done') AS past,
        EXISTS (SELECT FROM batch_runs WHERE shop = %(shop)s AND status = 'done') AS batch,
-       EXISTS (SELECT FROM product_rfm WHERE shop = %(shop)s) AS analysts
+       EXISTS (SELECT FROM product_rfm WHERE shop = %(shop)s) AS analysts,
+       EXISTS (SELECT FROM exports WHERE shop = %(shop)s AND status = 'done') AS export
 """)
 
 
@@ -251,8 +264,16 @@ async def products_page(
 async def exports_page(visitor: Visit, segment: Annotated[str, Query(max_length=100)] = "") -> Response:
     """A file for marketing: who stands in it, and for which system it is."""
     names = list(segments.order_of(visitor.program))
+    may_look = "admin" in visitor.caller.key.scopes
+    made = (await export_jobs.get_exports(visitor.caller)).exports[:_PAGE] if may_look else []
     return visitor.page(
-        "exports.html", names=names, chosen=segment, columns=questions.COLUMNS, presets=get_args(presets.Name)
+        "exports.html",
+        names=names,
+        chosen=segment,
+        columns=questions.COLUMNS,
+        presets=get_args(presets.Name),
+        made=made,
+        now=datetime.now(UTC),
     )
 
 

@@ -333,6 +333,10 @@ def test_an_export_of_a_page_is_the_apis_to_the_byte(world: World, page: Page) -
     should = world.get("/exports/segments.csv", world.key("export"), **asked)
     assert should.text.count("\n") == 2991
     assert download.value.path().read_bytes() == should.content
+    page.get_by_role("button", name="Make it aside").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Fetch the file").click()
+    assert download.value.path().read_bytes() == should.content
     assert page.get_by_label("Klaviyo").is_disabled()
     page.get_by_label("Points to").fill("50")
     page.get_by_role("button", name="Download").click()

@@ -2,6 +2,7 @@
 const form = document.querySelector("[data-export]");
 const { shop } = document.getElementById("main").dataset;
 const problem = document.querySelector("[data-problem]");
+const whole = new Intl.NumberFormat(document.documentElement.lang);
 const days = new Set(["last_order_after", "last_order_before", "changed_since", "as_of"]);
 
 const address = () => {
@@ -17,11 +18,58 @@ const address = () => {
   return `/v1/shops/${shop}/exports/segments.csv${query && `?${query}`}`;
 };
 
+// The same question as the API's JSON: what may stand several times is a list.
+const question = () => {
+  const asked = {};
+  for (const [name, value] of new URLSearchParams(address().split("?")[1] ?? "")) {
+    if (name === "segment") (asked.segment ??= []).push(value);
+    else if (name === "columns") asked.columns = value.split(",");
+    else asked[name] = name.startsWith("points_") ? Number(value) : value;
+  }
+  return asked;
+};
+
+const refused = async (answer) => {
+  problem.textContent = (await answer.json()).detail;
+  problem.hidden = false;
+};
+
+const pause = (milliseconds) => new Promise((resolve) => { setTimeout(resolve, milliseconds); });
+
+const aside = async () => {
+  problem.hidden = true;
+  const asked = await fetch(`/v1/shops/${shop}/exports`, {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(question()),
+  });
+  if (!asked.ok) return refused(asked);
+  let job = await asked.json();
+  const box = document.querySelector("[data-job]");
+  const [bar, words, file] = ["progress", "span", "a"].map((name) => box.querySelector(name));
+  box.hidden = false;
+  bar.hidden = false;
+  file.hidden = true;
+  while (job.status === "waiting" || job.status === "running") {
+    bar.max = job.customers || 1;
+    bar.value = job.done;
+    words.textContent = whole.format(job.done);
+    await pause(500);
+    const answer = await fetch(`/v1/shops/${shop}/exports/${job.id}`);
+    if (!answer.ok) return refused(answer);
+    job = await answer.json();
+  }
+  bar.hidden = true;
+  words.textContent = job.status === "done" ? `${box.dataset.done} ${whole.format(job.rows)}` : `${box.dataset.failed} ${job.detail}`;
+  file.href = `/v1/shops/${shop}/exports/${job.id}/file`;
+  file.hidden = job.status !== "done";
+  return null;
+};
+
 const show = () => { document.querySelector("[data-address]").href = address(); };
 
 if (form) {
   form.addEventListener("change", show);
   show();
+  form.querySelector("[data-aside]").addEventListener("click", aside);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     problem.hidden = true;
@@ -30,8 +78,7 @@ if (form) {
     try {
       const answer = await fetch(address(), { signal: asking.signal });
       if (!answer.ok) {
-        problem.textContent = (await answer.json()).detail;
-        problem.hidden = false;
+        await refused(answer);
         return;
       }
     } finally {

@@ -8,7 +8,7 @@ then fail. First those tests run on the unbroken copy, where they must pass. The
 break, a file a list.
 """
 
-from scripts.mutants import analytics, api, batch, imports, lake, money, persons, streams, tables
+from scripts.mutants import analytics, api, batch, exports, imports, lake, money, persons, streams, tables
 
 MUTANTS = [
     *money.MUTANTS,
@@ -16,6 +16,7 @@ MUTANTS = [
     *streams.MUTANTS,
     *persons.MUTANTS,
     *imports.MUTANTS,
+    *exports.MUTANTS,
     *lake.MUTANTS,
     *analytics.MUTANTS,
     *batch.MUTANTS,

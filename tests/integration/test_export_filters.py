@@ -11,6 +11,7 @@ import httpx
 import psycopg
 import pytest
 
+from books import contacts
 from events import instants
 from lake import reading
 from tests import stores
@@ -172,6 +173,27 @@ def test_columns_are_picked_and_ordered(world: World) -> None:
     assert row["email"] == "bob@example.com"
     # The digest is asked for by name, whatever the key may see.
     assert rows(world, "pii", columns="email_sha256") == rows(world, columns="email_sha256")
+
+
+def test_what_nobody_asks_for_is_not_opened(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened_contacts, asked = contacts.opened, list[str]()
+
+    async def counted(*given: Any) -> Any:
+        asked.append("opened")
+        return await opened_contacts(*given)
+
+    monkeypatch.setattr(contacts, "opened", counted)
+    world.customer("1", contact=world.contact("1", "1@x.com"))
+    assert ask(world, columns="customer_id,segment").content.endswith(b"\r\n1,Active\r\n")
+    assert asked == []
+    for question in (
+        {"columns": "email_consent"},
+        {"columns": "email_sha256"},
+        {"columns": "r", "consent": "subscribed"},
+    ):
+        asked.clear()
+        assert ask(world, **question).content.count(b"\r\n") == 2
+        assert asked == ["opened"]
 
 
 def test_an_address_by_name_needs_the_scope(world: World) -> None:

@@ -16,6 +16,7 @@ from api import (
     dead_letters,
     export_jobs,
     imports,
+    notices,
     points,
     presets,
     products,
@@ -38,6 +39,9 @@ router = APIRouter(include_in_schema=False)
 
 #: Customers of one page, and entries of one list.
 _PAGE: Final = 50
+
+#: Deliveries of each endpoint that its page shows.
+_SENT: Final = 20
 
 _LAST_RUNS: Final = sql.SQL("""
 SELECT as_of, finished_at, status, published FROM batch_runs WHERE shop = %(shop)s ORDER BY started_at DESC LIMIT 1
@@ -275,6 +279,14 @@ async def exports_page(visitor: Visit, segment: Annotated[str, Query(max_length=
         made=made,
         now=datetime.now(UTC),
     )
+
+
+@router.get("/shops/{shop}/notices")
+async def notices_page(visitor: Annotated[Visitor, Depends(visiting("admin"))]) -> Response:
+    """Who is told of segment changes, points and batches, and what has not arrived."""
+    found = (await notices.endpoints(visitor.caller)).endpoints
+    sent = {each.id: (await notices.deliveries(visitor.caller, each.id, None, None, _SENT)).items for each in found}
+    return visitor.page("notices.html", endpoints=found, sent=sent, events=get_args(notices.Event))
 
 
 @router.get("/shops/{shop}/system")

@@ -14,10 +14,21 @@ from events import topics
 from tests.browsers import page_of, started
 from tests.integration.api_world import NOW, OTHER, SHOP, World, customer_row, opened, prospect
 from tests.integration.test_api_live import listening, until
+from tests.receivers import receiving
 
 pytestmark = [pytest.mark.slow]
 
-PAGES = ("", "/segments/Champions", "/customers/1", "/products", "/exports", "/program", "/system", "/start")
+PAGES = (
+    "",
+    "/segments/Champions",
+    "/customers/1",
+    "/products",
+    "/exports",
+    "/program",
+    "/notices",
+    "/system",
+    "/start",
+)
 
 
 @pytest.fixture(scope="module")
@@ -371,3 +382,23 @@ def test_a_dead_letter_is_sent_again(world: World, page: Page) -> None:
     page.get_by_role("button", name="Send again").click()
     expect(page.get_by_text("sent again", exact=True)).to_be_visible()
     assert [each.topic for each in world.publisher.messages] == [topics.ORDER_FACTS]
+
+
+def test_a_system_is_told_and_tried(database: str, browser: Browser) -> None:
+    with receiving() as receiver, opened(database, notices_private=True) as world:
+        world.program()
+        with page_of(browser, str(world.client.base_url)) as page:
+            sign_in(world, page, "read", "admin")
+            page.get_by_role("link", name="Notices").click()
+            page.get_by_label("Address").fill("ftp://example.com")
+            page.get_by_role("button", name="Add").click()
+            expect(page.get_by_role("alert")).to_be_visible()
+            page.get_by_label("Address").fill(receiver.url())
+            page.get_by_role("button", name="Add").click()
+            expect(page.get_by_role("status").get_by_text("whsec_")).to_be_visible()
+            page.reload()
+            page.get_by_role("button", name="Send a test").click()
+            expect(page.get_by_role("cell", name="waiting").first).to_be_visible()
+            page.once("dialog", lambda dialog: dialog.accept())
+            page.get_by_role("button", name="Remove").click()
+            expect(page.get_by_text("Nobody is told yet.")).to_be_visible()

@@ -22,6 +22,13 @@ _MOST = (1 << 63) - 1
 COUNTED: Final = pl.col("status").is_in(COUNTING) & ~(pl.col("test") | pl.col("cancelled") | pl.col("deleted"))
 
 
+#: What refunds take beyond their goods, by what is told to take it off.
+_BEYOND: Final = {"goods_and_adjustments": "beyond", "money": "money_beyond"}
+
+#: What an order's net without its tax is made of.
+_TAXES: Final = ("tax", "gross", "gross_tax")
+
+
 def valued(found: pl.DataFrame, merged: pl.DataFrame, program: Program) -> pl.DataFrame:
     """What orders in these states (versions.STATE) are worth under a program, one row per order: order_id, customer_id
     (null: a guest's), processed_at, net, gross, counted, guest, and points.
@@ -56,34 +63,55 @@ def amounts(found: pl.DataFrame, program: Program, owner: str) -> pl.DataFrame:
     )
 
 
+def needed(program: Program) -> list[str]:
+    """What of an order's state (versions.STATE) `deserved` looks at under a program: most have no policies."""
+    kinds, taxed = _kinds(program)
+    beyond = [column for kind, column in _BEYOND.items() if kind in kinds]
+    return ["processed_at", "left", *beyond, *(_TAXES if taxed else ())]
+
+
 def deserved(found: pl.DataFrame, program: Program) -> pl.DataFrame:
     """Of orders that count (COUNTED) and have a customer: `customer`, processed_at, net and `total`, the points that
     each deserves now. As `valued` has them, and no more of it than RFM values need."""
-    frame = _amounts(found, program).select("customer", "processed_at", "net")
+    frame = _priced(found, program).select("customer", "processed_at", net=_net(program))
     return frame.with_columns(total=points(frame["net"], frame["processed_at"], program))
 
 
 def _amounts(found: pl.DataFrame, program: Program) -> pl.DataFrame:
     """With `net`, and `gross` as the orders' tax leaves it."""
-    states = found.with_columns(_policies(program, found["processed_at"]))
-    beyond = (
-        pl.when(pl.col("refunds") == "goods")
-        .then(0)
-        .when(pl.col("refunds") == "money")
-        .then("money_beyond")
-        .otherwise("beyond")
-    )
-    return states.with_columns(priced=(pl.col("left") - beyond).clip(0, money.MAX_MINOR)).with_columns(
+    _, taxed = _kinds(program)
+    return _priced(found, program).with_columns(
         # A refunded order has none, whatever amounts it shows.
-        net=pl.when(pl.col("status") == "refunded").then(0).otherwise(pl.col("priced") - _tax_in("priced")),
-        gross=pl.col("gross") - pl.col("gross_tax") * pl.col("excluded"),
+        net=pl.when(pl.col("status") == "refunded").then(0).otherwise(_net(program)),
+        gross=pl.col("gross") - pl.col("gross_tax") * pl.col("excluded") if taxed else pl.col("gross"),
     )
 
 
-def _policies(program: Program, at: pl.Series) -> Sequence[pl.Series | pl.Expr]:
+def _priced(found: pl.DataFrame, program: Program) -> pl.DataFrame:
+    """With what the goods are worth after refunds, and the policies in force where there are any."""
+    kinds, _ = _kinds(program)
+    beyond: pl.Expr = pl.lit(0)
+    for kind, column in _BEYOND.items():
+        if kind in kinds:
+            beyond = pl.when(pl.col("refunds") == kind).then(column).otherwise(beyond)
+    states = found.with_columns(_policies(program, found["processed_at"])) if program.policies else found
+    return states.with_columns(priced=(pl.col("left") - beyond).clip(0, money.MAX_MINOR))
+
+
+def _net(program: Program) -> pl.Expr:
+    """Of an order that is not refunded as a whole."""
+    _, taxed = _kinds(program)
+    return pl.col("priced") - _tax_in("priced") if taxed else pl.col("priced")
+
+
+def _kinds(program: Program) -> tuple[set[str], bool]:
+    """What refunds may take off under some policy of a program's, and whether taxes may be excluded."""
+    policies = program.policies
+    return {policy.refunds for policy in policies}, any(policy.taxes == "excluded" for policy in policies)
+
+
+def _policies(program: Program, at: pl.Series) -> Sequence[pl.Series]:
     """For an order of each instant: `refunds`, what one takes off, and whether tax is `excluded`."""
-    if not program.policies:
-        return [pl.lit("goods").alias("refunds"), pl.lit(value=False).alias("excluded")]
     starts, refunds, excluded = [_SINCE_EVER], ["goods"], [False]
     # Of two of one instant the last holds, as the program lists them.
     for policy in program.policies:

@@ -165,16 +165,21 @@ def slices(
 
 def every(layers: Sequence[Path], wanted: pl.Expr, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
     """Some columns of the versions that are `wanted`, of whatever instants, in frames of SLICE of them or fewer."""
+    return (rows.collect() for rows in scans(layers, wanted, columns))
+
+
+def scans(layers: Sequence[Path], wanted: pl.Expr, columns: Sequence[str]) -> Iterator[pl.LazyFrame]:
+    """As `every`, to be read: what is made of them part by part is never held as a whole."""
     for at, layer in enumerate(layers):
         newer = _orders(layers[at + 1 :])
         for first in range(0, pl.scan_parquet(layer).select(pl.len()).collect().item(), SLICE):
             rows = pl.scan_parquet(layer).slice(first, SLICE).filter(wanted)
             if newer is None:
-                yield rows.select(columns).collect()
+                yield rows.select(columns)
             else:
                 # A set made once for all these rows: half of what an anti join of Polars' costs.
                 found = rows.select({"order_id", *columns}).collect()
-                yield found.filter(~found["order_id"].is_in(newer)).select(columns)
+                yield found.filter(~found["order_id"].is_in(newer)).select(columns).lazy()
 
 
 def _orders(layers: Sequence[Path]) -> pl.Series | None:

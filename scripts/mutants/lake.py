@@ -176,8 +176,8 @@ MUTANTS = [
     Mutant(
         "an order of tomorrow counts today",
         "lake/past.py",
-        'versions.slices(files.layers, at, MINE & (pl.col("processed_at") <= at), NEEDED)',
-        "versions.slices(files.layers, at, MINE, NEEDED)",
+        'wanted = versions.holding(at) & MINE & (pl.col("processed_at") <= at)',
+        "wanted = versions.holding(at) & MINE",
         (ORACLE,),
     ),
     Mutant(
@@ -197,8 +197,8 @@ MUTANTS = [
     Mutant(
         "a row is held against orders of after its own time",
         "lake/past.py",
-        '            .filter(pl.col("processed_at") <= pl.col("now")),\n',
-        ",\n",
+        '            .filter(pl.col("processed_at") <= pl.col("now"))\n',
+        "",
         (PUBLISHING,),
     ),
     Mutant(

@@ -7,12 +7,14 @@ import json
 from itertools import permutations
 from typing import Any
 
+import polars as pl
 import pytest
 
 from batch import orders as batch_orders
 from batch.history import History
 from events import envelopes, topics
 from events.programs import Policies, Program
+from lake import valuing
 from tables import orders
 from tests import oracle
 
@@ -93,6 +95,12 @@ def worth(sent: list[Json], refunds: str, taxes: str) -> tuple[int, int]:
     (row,) = batch_orders.worth(history, program).to_dicts()
     known = oracle.oracle(sent, {SHOP: plain})[SHOP].orders["1"]
     assert found == {(row["net"], row["gross"])} == {(known.net, known.gross)}
+    if row["counted"]:  # the same of the columns that this policy needs
+        told_of = (
+            batch_orders.states(history).with_columns(customer=pl.lit(5)).select("customer", *valuing.needed(program))
+        )
+        (deserved,) = valuing.deserved(told_of, program).to_dicts()
+        assert (deserved["net"], deserved["total"]) == (row["net"], row["total"])
     return found.pop()
 
 

@@ -1,8 +1,11 @@
 """The dashboard in a real browser: who may come in, and that every figure is the API's."""
 
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -12,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from books import sessions
 from events import topics
 from tests.browsers import page_of, started
+from tests.e2e.up import Up, up
 from tests.integration.api_world import NOW, OTHER, SHOP, World, customer_row, opened, prospect
 from tests.integration.test_api_live import listening, until
 from tests.receivers import receiving
@@ -402,3 +406,38 @@ def test_a_system_is_told_and_tried(database: str, browser: Browser) -> None:
             page.once("dialog", lambda dialog: dialog.accept())
             page.get_by_role("button", name="Remove").click()
             expect(page.get_by_text("Nobody is told yet.")).to_be_visible()
+
+
+def test_an_order_of_a_real_store_moves_the_page(browser: Browser) -> None:
+    """Everything embedded: a store is played, its figures stand on the page, and one more order moves them."""
+    parent = Path(tempfile.mkdtemp(prefix="loyalnest-"))  # not under pytest's own: the server's user must enter it
+    try:
+        with up(parent / "data") as stack:
+            _play(stack, parent, *((number, number % 7, 10 + number) for number in range(40)))
+            link = stack.run("sign-in", "nest").strip()
+            address = link.partition("/sign-in")[0]
+            with page_of(browser, address) as page:
+                page.goto(link)
+                page.wait_for_url("**/shops/nest.myshopify.com")
+                customers, points = page.locator("[data-live=customers]"), page.locator("[data-live=points]")
+                expect(customers).to_have_attribute("data-value", "7")
+                expect(points).to_have_attribute("data-value", str(sum(10 + number for number in range(40))))
+                told = page.request.get("/v1/shops/nest.myshopify.com/segments").json()
+                for each in told["segments"]:
+                    shown = page.locator(f"[data-segment='{each['segment']}']").first
+                    expect(shown).to_have_attribute("data-value", str(each["customers"]))
+                _play(stack, parent, (99, 8, 1000))
+                expect(customers).to_have_attribute("data-value", "8")
+                expect(points).to_have_attribute("data-value", str(1000 + sum(10 + number for number in range(40))))
+                expect(customers).to_have_class("moved")
+    finally:
+        shutil.rmtree(parent, ignore_errors=True)
+
+
+def _play(stack: Up, folder: Path, *orders: tuple[int, int, int]) -> None:
+    """Orders of (number, customer, dollars) of yesterday, posted as webhooks."""
+    when = datetime.now(UTC) - timedelta(days=1)
+    file = folder / "orders.csv"
+    rows = [f"{number},{customer + 1},{when.isoformat()},{dollars}.00" for number, customer, dollars in orders]
+    file.write_text("\n".join(["order_id,customer_id,processed_at,amount", *rows, ""]))
+    stack.run("play", str(file), "--shop", "nest")

@@ -323,13 +323,18 @@ class CustomerChunk(_Base, Forwarding):
         turned = (
             0 if guest else after[contributions.COUNTED] - (before[contributions.COUNTED] if before is not None else 0)
         )
+        near = contributions.neighbours(state["tree"], after) if turned else None
         lone: windows.Window | None = None
         # From the longest window to the shortest: whose order is alone in a window is alone in those inside it. (An
         # hour need not lie inside a day: there are zones half an hour apart.)
         for window in reversed(windows.windows(filed.home, self._zone(ident[0]))):
             if turned and not (lone and lone.start <= window.start and window.end <= lone.end):
-                counted = contributions.sums(nodes, state["tree"], window.start, window.end).counted
-                lone = window if counted == max(turned, 0) else None
+                if near is not None:
+                    alone = near[0] < window.start and window.end <= near[1]
+                else:
+                    counted = contributions.sums(nodes, state["tree"], window.start, window.end).counted
+                    alone = counted == max(turned, 0)
+                lone = window if alone else None
             change[windows.CUSTOMERS] = turned if lone else 0
             self._changes.append((ident[0], window, tuple(change)))
 

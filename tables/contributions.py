@@ -131,7 +131,7 @@ def _place(nodes: Nodes, node: Node, entry: Entry) -> list[Node]:
     """Puts the entry below the node; gives the node, or the two it has become."""
     if "e" in node:
         entries = node["e"]
-        at = bisect_left(entries, entry[:2], key=_key)
+        at = bisect_left(entries, entry[:2])
         same = at < len(entries) and entries[at][:2] == entry[:2]
         entries[at : at + same] = [entry]
         return _halves(node)
@@ -163,8 +163,26 @@ def find(nodes: Reads, node: Node, processed_at: int, order_id: str) -> Entry | 
         lines = node["c"]
         node = nodes.get(lines[max(bisect_right(lines, key, key=_key) - 1, 0)][_NODE])
     entries = node["e"]
-    at = bisect_left(entries, key, key=_key)
+    at = bisect_left(entries, key)
     return entries[at] if at < len(entries) and entries[at][:2] == key else None
+
+
+def neighbours(node: Node, entry: Entry) -> tuple[int, int] | None:
+    """When the counted orders next to an entry's were processed: the one before it and the one after, -1 and beyond all
+    time where there is none. None where the entries are not in one node."""
+    if "e" not in node:
+        return None
+    entries = node["e"]
+    at = bisect_left(entries, entry[:2])
+    before, after = at - 1, at + 1
+    while before >= 0 and not entries[before][COUNTED]:
+        before -= 1
+    while after < len(entries) and not entries[after][COUNTED]:
+        after += 1
+    return (
+        entries[before][PROCESSED] if before >= 0 else -1,
+        entries[after][PROCESSED] if after < len(entries) else _FOR_EVER,
+    )
 
 
 def sums(nodes: Reads, node: Node, start: int, end: int) -> Sums:

@@ -331,6 +331,20 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
         (WINDOWS,),
     ),
     Mutant(
+        "who ordered in the window before is not alone in this one",
+        "tables/chunks.py",
+        "near[0] < window.start and",
+        "near[0] < 0 and",
+        (WINDOWS,),
+    ),
+    Mutant(
+        "an order that counts nothing is company",
+        "tables/contributions.py",
+        "and not entries[after][COUNTED]",
+        "and False",
+        (WINDOWS,),
+    ),
+    Mutant(
         "a customer is counted once an order",
         "tables/chunks.py",
         "change[windows.CUSTOMERS] = turned if lone else 0",

@@ -6,9 +6,10 @@ against the total stored so far; the difference, if any, is the ledger's entry.
 
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from events.records import PointsRecord
+from tables.ids import name_id
 
 #: The namespace of the entries' ids. Never to be changed: a replay would write every entry anew.
 NAMESPACE: Final = UUID("5d0f7e0a-6f0c-5b0e-9a55-2f6c1c1b7a10")
@@ -30,7 +31,7 @@ class Entry(NamedTuple):
     """One row of points_transactions: points above 0 are earned, below 0 reversed. Instants as in the record."""
 
     posted_at: str
-    id: UUID
+    id: str
     shop: str
     customer_id: str
     source: str
@@ -47,10 +48,10 @@ def key_of(record: PointsRecord) -> Key:
     return record["shop"], record["source"], record["source_id"], record["customer_id"], record["via"] or ""
 
 
-def entry_id(key: Key, kind: str, revision: str) -> UUID:
-    """The id of a ledger entry: the same whenever the same change is posted again."""
+def entry_id(key: Key, kind: str, revision: str) -> str:
+    """The id of a ledger entry, a uuid5: the same whenever the same change is posted again."""
     *whose, via = key
-    return uuid5(NAMESPACE, "\n".join((*whose, *([via] if via else []), kind, revision)))
+    return name_id(NAMESPACE, "\n".join((*whose, *([via] if via else []), kind, revision)))
 
 
 def post(stored: Mapping[Key, Total], records: Iterable[PointsRecord]) -> tuple[list[Entry], dict[Key, Total]]:
@@ -69,15 +70,15 @@ def post(stored: Mapping[Key, Total], records: Iterable[PointsRecord]) -> tuple[
         totals[key] = Total(record["revision"], record["total"], record["processed_at"])
         delta = record["total"] - (before.total if before is not None else 0)
         if delta:
-            entries.append(_entry(record, delta))
+            entries.append(_entry(record, key, delta))
     return entries, totals
 
 
-def _entry(record: PointsRecord, delta: int) -> Entry:
+def _entry(record: PointsRecord, key: Key, delta: int) -> Entry:
     kind = "earned" if delta > 0 else "reversed"
     return Entry(
         record["changed_at"],
-        entry_id(key_of(record), kind, record["revision"]),
+        entry_id(key, kind, record["revision"]),
         record["shop"],
         record["customer_id"],
         record["source"],

@@ -311,3 +311,22 @@ def test_the_rebuilt_windows_of_a_store_are_the_running_ones(seed: int) -> None:
             assert open_rows(again) == open_rows(partial)
             seen += len(open_rows(again))
     assert seen
+
+
+@thorough(200)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 12), st.sampled_from("abc"), st.booleans()),
+        min_size=1,
+        max_size=contributions.LEAF,
+        unique_by=lambda each: each[:2],
+    )
+)
+def test_an_entrys_neighbours_are_the_next_counted_ones(found: list[tuple[int, str, bool]]) -> None:
+    entries: list[list[Any]] = [[at, order, "r", 1, 0, 0, int(counts), 1] for at, order, counts in sorted(found)]
+    for at, entry in enumerate(entries):
+        before = [each[0] for each in entries[:at] if each[contributions.COUNTED]]
+        after = [each[0] for each in entries[at + 1 :] if each[contributions.COUNTED]]
+        near = contributions.neighbours({"e": entries}, entry)
+        assert near == (before[-1] if before else -1, after[0] if after else 1 << 62)
+    assert contributions.neighbours({"c": [], "h": 0}, entries[0]) is None

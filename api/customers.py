@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, HTTPException, Path, Query
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -227,6 +227,12 @@ async def find_by_address(caller: ReadAccess, asked: Address) -> FoundCustomer:
     if found is None:
         raise ProblemError(404, "no-customer", "Nobody of the shop's was seen with this address.")
     return FoundCustomer(customer_id=found)
+
+
+@router.get("/find", include_in_schema=False)
+async def find_by_get(caller: ReadAccess) -> None:
+    """A 405: without this, `find` would be read as somebody's id."""
+    raise HTTPException(405)
 
 
 async def _whose(services: Services, shop: str, email: str) -> str | None:

@@ -104,10 +104,12 @@ def _problem(error: Exception) -> ProblemError:
 
 
 def _methods(app: FastAPI, path: str) -> list[str]:
-    """All methods that a path takes: the router names those of the first route alone."""
+    """All methods that a path takes: the router names those of the first route alone. A path that has a name of its own
+    (`customers/find`) is not also one with an id in that place."""
     operations = app.openapi()["paths"].items()
-    matching = [each for template, each in operations if compile_path(template)[0].match(path)]
-    return sorted(method.upper() for each in matching for method in each)
+    matching = [(template.count("{"), each) for template, each in operations if compile_path(template)[0].match(path)]
+    fewest = min((parameters for parameters, _ in matching), default=0)
+    return sorted(method.upper() for parameters, each in matching if parameters == fewest for method in each)
 
 
 def install(app: FastAPI, page: Callable[[Request, ProblemError], Response | None]) -> None:

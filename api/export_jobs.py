@@ -9,6 +9,7 @@ let go is removed.
 import asyncio
 import logging
 import os
+from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from pathlib import Path as File
@@ -17,12 +18,13 @@ from uuid import UUID
 
 import psycopg
 from fastapi import APIRouter, Path, Request
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from psycopg_pool import PoolTimeout
 from pydantic import Field, ValidationError
 
 from api.context import AdminAccess, Caller, ExportAccess, Services, services_of
 from api.exports import MEDIA_TYPE, Asker, Tally, asker_of, headers, of, prepared, written
+from api.live.hub import CHANNEL
 from api.models import Answer, Time
 from api.problems import ProblemError, ProblemModel
 from api.questions import Question
@@ -163,6 +165,7 @@ class Exporter:
             job = await book.claim(connection)
             if job is None:
                 return False
+            await book.tell(connection, job, CHANNEL)
             part = self.path(job).with_suffix(".part")
             try:
                 await self._make(connection, job, part)
@@ -180,6 +183,7 @@ class Exporter:
                 await book.end(connection, job, "failed", detail="something unexpected went wrong; it has been logged")
             finally:
                 part.unlink(missing_ok=True)
+            await book.tell(connection, job, CHANNEL)
         return True
 
     async def _end(self, connection: psycopg.AsyncConnection[Any], job: book.Export, status: int, detail: str) -> None:
@@ -211,6 +215,7 @@ class Exporter:
                         noted = loop.time()
                         if not await book.move(connection, job, customers, tally.done, tally.rows, tally.size):
                             raise _LostError
+                        await book.tell(connection, job, CHANNEL)
             file.flush()
             await asyncio.to_thread(os.fsync, file.fileno())
         # Before the book says that it is there. If it is not to be, who sweeps removes it.
@@ -262,6 +267,45 @@ async def _job(caller: Caller, ident: UUID) -> book.Export:
 async def get_export(caller: ExportAccess, export_id: ExportPath) -> ExportModel:
     """Of one that was asked for by POST: `done` of `customers`."""
     return ExportModel.of(await _job(caller, export_id))
+
+
+async def _events(caller: Caller, ident: UUID) -> AsyncIterator[bytes]:
+    async def read() -> bytes:
+        return ExportModel.of(await _job(caller, ident)).model_dump_json().encode()
+
+    yield b"retry: 2000\n\n"
+    watching = caller.services.live.watch(str(ident), read, caller.credentials, caller.still_allowed)
+    async with aclosing(watching) as told:
+        async for data in told:
+            yield b": heartbeat\n\n" if data is None else b"event: export\ndata: " + data + b"\n\n"
+            if data is not None and ExportModel.model_validate_json(data).status not in ("waiting", "running"):
+                return
+
+
+@router.get(
+    "/{export_id}/events",
+    summary="How far an export is, as it goes on",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Server-sent events of the type `export`; a comment every 15 s when nothing changes",
+            "model": ExportModel,
+            "content": {
+                "text/event-stream": {
+                    "schema": {"type": "string"},
+                    "example": 'event: export\ndata: {"status": "running", "done": 5000, "customers": 20000, ...}\n\n',
+                }
+            },
+        }
+    },
+)
+async def get_events(caller: ExportAccess, export_id: ExportPath) -> StreamingResponse:
+    """The export at once, and again whenever it has moved on (twice a second at most); the stream ends with it. Each
+    event is whole: who comes back has missed nothing.
+    """
+    await _job(caller, export_id)
+    told = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_events(caller, export_id), media_type="text/event-stream", headers=told)
 
 
 @router.get(

@@ -13,6 +13,8 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row, tuple_row
 from psycopg.types.json import Jsonb
 
+from events import codec
+
 Way = Literal["stream", "job", "shell"]
 Status = Literal["waiting", "running", "done", "failed", "broken off"]
 
@@ -175,6 +177,12 @@ async def end(
 async def again(connection: AsyncConnection[Any], export: Export, detail: str) -> None:
     """Something kept a job from being made: it waits again, unless that was so too often."""
     await connection.execute(_AGAIN, {"id": export.id, "started_at": export.started_at, "detail": detail})
+
+
+async def tell(connection: AsyncConnection[Any], export: Export, channel: str) -> None:
+    """Lets whoever watches the export know that it has moved."""
+    told = codec.dumps({"shop": str(export.id)}).decode()
+    await connection.execute("SELECT pg_notify(%s, %s)", (channel, told))
 
 
 async def find(connection: AsyncConnection[Any], ident: UUID, shop: str) -> Export | None:

@@ -1,5 +1,6 @@
 """Exports made aside: the same bytes, through restarts; and the list of who exported what."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -183,6 +184,35 @@ def test_progress_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None
         world.sql("INSERT INTO go VALUES (1)")
         until_true(lambda: not world.sql("SELECT 1 FROM go"))
     assert until(world, ident, headers, "done")["rows"] == 10
+
+
+def test_progress_is_told_as_it_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "_FIRST_CHUNK", 3)
+    monkeypatch.setattr(exports, "_CHUNK", 3)
+    monkeypatch.setattr(export_jobs, "NOTE", 0.0)
+    lines = exports._rows
+
+    def slowly(*asked: Any) -> Any:
+        time.sleep(0.3)
+        return lines(*asked)
+
+    monkeypatch.setattr(exports, "_rows", slowly)
+    headers = world.key("export")
+    ident = ask(world, headers)["id"]
+    path = f"/v1/shops/{SHOP}/exports/{ident}/events"
+    told = []
+    with world.client.stream("GET", path, headers=headers) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        for line in answer.iter_lines():  # it ends by itself
+            if line.startswith("data: "):
+                told.append(json.loads(line.removeprefix("data: ")))
+    assert told[-1] == until(world, ident, headers, "done")
+    assert [each["done"] for each in told] == sorted(each["done"] for each in told)
+    assert {each["done"] for each in told} & {3, 6, 9}
+    with world.client.stream("GET", path, headers=headers) as answer:  # of one that is over: that, and the end
+        assert [line for line in answer.iter_lines() if line.startswith("event")] == ["event: export"]
+    assert world.get(f"/exports/{uuid4()}/events", headers).status_code == 404
+    assert world.get(f"/exports/{ident}/events", world.key("read")).status_code == 403
 
 
 def test_a_restart_ends_none(database: str, tmp_path: Path) -> None:

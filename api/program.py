@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import uuid4
 
-from fastapi import APIRouter, Body, Header, Response
+from fastapi import APIRouter, Body, Header, Query, Response
+from psycopg import sql
 
 from api import models
 from api.context import AdminAccess, Caller, ReadAccess, Row
@@ -49,6 +50,38 @@ async def get_program(caller: ReadAccess, response: Response) -> Program:
     found = await caller.program()
     response.headers["ETag"] = etag(found)
     return found
+
+
+class ProgramVersion(Answer):
+    """The shop's program as it was from an announcement on."""
+
+    announced_at: Time
+    program: Program
+
+
+class ProgramVersions(Answer):
+    """What the program was, the newest first."""
+
+    shop: str
+    versions: list[ProgramVersion]
+
+
+_VERSIONS = sql.SQL("""
+SELECT announced_at, program FROM program_versions WHERE shop = %(shop)s
+ORDER BY announced_at DESC, tag DESC LIMIT %(limit)s
+""")
+
+
+@router.get("/versions", summary="What the program was")
+async def program_versions(
+    caller: ReadAccess, limit: Annotated[int, Query(ge=1, le=200, description="versions at most")] = 50
+) -> ProgramVersions:
+    """Each announcement, as it was joined to what was there before: the newest first."""
+    rows = await caller.services.rows(_VERSIONS, {"shop": caller.shop, "limit": limit})
+    versions = [
+        ProgramVersion(announced_at=row["announced_at"], program=Program.model_validate(row["program"])) for row in rows
+    ]
+    return ProgramVersions(shop=caller.shop, versions=versions)
 
 
 @router.put(

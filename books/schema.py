@@ -53,6 +53,7 @@ TABLES: Final = (
         personal="inside",
     ),
     Table("programs", _names("shop program updated_at"), _names("judged_to"), sink=True),
+    Table("program_versions", _names("shop announced_at tag program"), sink=True),
     Table("announcements", _names("shop announced_at program")),
     Table("cut_points", _names("shop version as_of customers recency frequency monetary"), sink=True),
     # What the stream made of it

@@ -328,9 +328,20 @@ async def program_page(visitor: Visit) -> Response:
         "program.html",
         current=current.model_dump(mode="json"),
         etag=program_routes.etag(current),
+        versions=_changes((await program_routes.program_versions(visitor.caller, _PAGE)).versions),
         zones=sorted(available_timezones()),
         weekdays=get_args(Weekday),
     )
+
+
+def _changes(versions: list[program_routes.ProgramVersion]) -> list[tuple[datetime, dict[str, Any]]]:
+    """When each version was announced, and what it says that the one before did not; of the oldest all it says."""
+    said = [each.program.model_dump(mode="json", exclude={"announced_at", "id", "shop"}) for each in versions]
+    before: list[dict[str, Any]] = [*said[1:], {}][: len(said)]
+    return [
+        (each.announced_at, {name: now[name] for name in now if name not in then or then[name] != now[name]})
+        for each, now, then in zip(versions, said, before, strict=True)
+    ]
 
 
 @router.get("/shops/{shop}/start")

@@ -252,6 +252,11 @@ ON CONFLICT (shop) DO UPDATE SET program = excluded.program, updated_at = exclud
 """
 
 
+_VERSION: Final = """
+INSERT INTO program_versions (shop, announced_at, tag, program) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING
+"""
+
+
 def _join_programs(cursor: psycopg.Cursor[Any], rows: Rows) -> None:
     """Join what was announced to the stored programs; what may not be joined becomes a dead letter."""
     by_shop: dict[str, list[tuple[Received, Program]]] = {}
@@ -263,6 +268,8 @@ def _join_programs(cursor: psycopg.Cursor[Any], rows: Rows) -> None:
         for received, announced in several:
             try:
                 known = announcements.accept(known, announced)
+                said = known.model_dump_json()
+                cursor.execute(_VERSION, [shop, announced.announced_at, announcements.tag(announced), said])
             except BadEvent as error:
                 rows.refuse(received, error)
         assert known is not None, "the first program is accepted"

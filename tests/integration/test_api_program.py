@@ -309,3 +309,15 @@ def test_a_get_shows_what_the_stream_goes_by(world: World) -> None:
     assert "other_currency" in letter
     assert (get(world).json()["currency"], get(world).json()["zone"]) == ("JPY", "UTC")
     assert put(world).status_code == 409
+
+
+def test_what_the_program_was_can_be_read(world: World) -> None:
+    put(world)
+    put(world, look_back_days=90)
+    put(world, look_back_days=30, rules=rules(timedelta(hours=1)))
+    sink(world)
+    sink(world)  # a replay finds each as it is
+    told = world.client.get(f"{PATH}/versions", headers=world.key("read")).json()["versions"]
+    assert [each["program"]["look_back_days"] for each in told] == [30, 90, 365]
+    assert [len(each["program"]["rules"]) for each in told] == [2, 1, 1]
+    assert told[0]["announced_at"] > told[1]["announced_at"] > told[2]["announced_at"]

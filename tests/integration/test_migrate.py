@@ -15,7 +15,7 @@ TABLES = {table.name for table in schema.TABLES if table.hypertable}
 
 #: What nothing brings back: a rebuild must leave it alone.
 KEPT = {
-    *("raw_events", "programs", "announcements", "cut_points", "dead_letters"),
+    *("raw_events", "programs", "program_versions", "announcements", "cut_points", "dead_letters"),
     *("batch_runs", "batch_segments", "segment_sizes", "product_rfm"),
     *("api_keys", "customer_keys", "sink_positions", "imports", "exports", "dashboard_sessions", "sign_in_links"),
     *("notice_endpoints", "notices", "notice_marks"),

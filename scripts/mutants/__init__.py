@@ -8,7 +8,7 @@ then fail. First those tests run on the unbroken copy, where they must pass. The
 break, a file a list.
 """
 
-from scripts.mutants import analytics, api, batch, exports, imports, lake, money, persons, streams, tables
+from scripts.mutants import analytics, api, batch, exports, imports, lake, money, notices, persons, streams, tables
 
 MUTANTS = [
     *money.MUTANTS,
@@ -21,4 +21,5 @@ MUTANTS = [
     *analytics.MUTANTS,
     *batch.MUTANTS,
     *api.MUTANTS,
+    *notices.MUTANTS,
 ]

@@ -70,7 +70,7 @@ def test_a_webhook_that_cannot_be_made_durable_in_time_is_refused(
 def test_a_question_that_the_database_does_not_answer_in_time_is_a_503(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.context.READ_SECONDS", 0.5)
+    monkeypatch.setattr("api.reading.READ_SECONDS", 0.5)
     headers = world.key("read")
     with psycopg.connect(world.url) as locking:
         locking.execute("LOCK TABLE programs")
@@ -129,6 +129,11 @@ def test_options_and_405_name_every_method_of_a_path(world: World) -> None:
         assert (answer.status_code, answer.headers["allow"]) == (405, "GET, PUT")
     assert world.client.delete(f"/v1/shops/{SHOP}/segments").headers["allow"] == "GET"
     assert world.client.get("/webhooks/shopify").headers["allow"] == "POST"
+    # Where an id might stand too, the path's own.
+    assert world.client.delete(f"/v1/shops/{SHOP}/customers/find").headers["allow"] == "POST"
+    wrong = world.get("/customers/find", world.key("read"))
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+    assert world.client.delete(f"/v1/shops/{SHOP}/customers/7").headers["allow"] == "GET"
 
 
 def test_a_broken_body_is_answered_as_the_document_says(world: World) -> None:

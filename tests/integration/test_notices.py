@@ -473,6 +473,22 @@ def test_after_three_days_it_is_dead_and_can_be_replayed(world: World, receiver:
     assert len(receiver.got) == 3
 
 
+def test_a_replay_is_tried_for_three_days_more(world: World, receiver: Receiver) -> None:
+    made = create(world, receiver.url())
+    receiver.answer = failing(3)
+    Store(world.url).post("1")
+    path, admin = f"/v1/shops/{SHOP}/webhooks/{made['id']}", world.key("admin")
+    world.sql("UPDATE notices SET status = 'dead', since = now() - interval '4 days', finished_at = now()")
+    (dead,) = world.client.get(f"{path}/deliveries", headers=admin).json()["items"]
+    assert world.client.post(f"{path}/deliveries/{dead['id']}/replay", headers=admin).status_code == 202
+    with sending(world):
+        for attempts in (1, 2, 3):
+            wait(lambda: bool(world.sql("SELECT 1 FROM notices WHERE attempts = %s", attempts)))  # noqa: B023
+            assert statuses(world) == ["waiting"]
+            now_due(world)
+        wait(lambda: statuses(world) == ["done"])
+
+
 def test_what_waited_while_nobody_sent_is_not_dead(world: World, receiver: Receiver) -> None:
     create(world, receiver.url())
     store = Store(world.url)

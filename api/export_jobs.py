@@ -21,6 +21,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import FileResponse, StreamingResponse
 from psycopg_pool import PoolTimeout
 from pydantic import Field, ValidationError
+from starlette.types import Receive, Scope, Send
 
 from api.context import AdminAccess, Caller, ExportAccess, Services, services_of
 from api.exports import MEDIA_TYPE, Asker, Tally, asker_of, headers, of, prepared, written
@@ -229,6 +230,15 @@ class Exporter:
 
 # --- the routes --------------------------------------------------------------------------------------------------
 
+
+class _Whole(FileResponse):
+    """A file, never a part of it: what is wrong with a range would be answered as no problem of ours is."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        told = [(name, value) for name, value in scope["headers"] if name not in (b"range", b"if-range")]
+        await super().__call__({**scope, "headers": told}, receive, send)
+
+
 ExportPath = Annotated[UUID, Path(description="as the POST answered it")]
 
 
@@ -317,9 +327,7 @@ async def get_events(caller: ExportAccess, export_id: ExportPath) -> StreamingRe
             "description": "the bytes that `segments.csv` would have answered as the export was made",
             "content": {"text/csv": {"schema": {"type": "string"}}},
         },
-        206: {"description": "the part that was asked for", "content": {"text/csv": {"schema": {"type": "string"}}}},
         409: {"model": ProblemModel, "description": "it is not done (yet)"},
-        416: {"description": "no part of it"},
     },
 )
 async def get_file(caller: ExportAccess, export_id: ExportPath) -> FileResponse:
@@ -336,7 +344,8 @@ async def get_file(caller: ExportAccess, export_id: ExportPath) -> FileResponse:
     if job.kept_until is None or job.kept_until <= datetime.now(UTC) or not path.exists():
         raise ProblemError(404, "no-file", job.detail or "The file is not kept here.")
     question = Question.model_validate(job.question)
-    return FileResponse(path, media_type=MEDIA_TYPE, headers=headers(caller.shop, question))
+    told = {**headers(caller.shop, question), "Accept-Ranges": "none"}
+    return _Whole(path, media_type=MEDIA_TYPE, headers=told)
 
 
 async def forget(request: Request) -> None:

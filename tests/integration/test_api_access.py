@@ -197,6 +197,7 @@ def test_openapi_describes_every_route_with_problems_and_examples(world: World) 
         ("GET", "/v1/shops/{shop}/exports"),
         ("POST", "/v1/shops/{shop}/exports"),
         ("GET", "/v1/shops/{shop}/exports/{export_id}"),
+        ("GET", "/v1/shops/{shop}/exports/{export_id}/events"),
         ("GET", "/v1/shops/{shop}/exports/{export_id}/file"),
         ("GET", "/v1/shops/{shop}/program"),
         ("PUT", "/v1/shops/{shop}/program"),

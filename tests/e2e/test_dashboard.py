@@ -254,7 +254,8 @@ def test_a_phone_shows_it_without_scrolling_sideways(history: World, browser: Br
 def test_by_keyboard_alone(world: World, page: Page) -> None:
     key = world.key("read")["Authorization"].removeprefix("Bearer ")
     page.goto("/")
-    page.keyboard.type(key)  # the field has the focus
+    expect(page.get_by_label("API key")).to_be_focused()
+    page.keyboard.type(key)
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/shops/{SHOP}")
     page.keyboard.press("Tab")

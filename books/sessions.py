@@ -58,6 +58,7 @@ async def begin(
     key_id: str | None = None,
 ) -> str:
     """A new session's cookie."""
+    await connection.execute("DELETE FROM dashboard_sessions WHERE expires_at < %s", (now,))
     session_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     await connection.execute(
         "INSERT INTO dashboard_sessions (id, hash, shops, scopes, key_id, way, created_at, seen_at, expires_at)"
@@ -77,7 +78,8 @@ async def check(connection: AsyncConnection[Any], cookie: str, now: datetime) ->
         "SELECT s.hash, s.shops, s.scopes, s.seen_at, s.way,"
         " k.id IS NOT NULL, k.scopes, array_prepend(k.shop, k.more_shops)"
         " FROM dashboard_sessions s LEFT JOIN api_keys k ON k.id = s.key_id"
-        " WHERE s.id = %s AND s.revoked_at IS NULL AND k.revoked_at IS NULL AND s.expires_at > %s AND s.seen_at > %s",
+        " WHERE s.id = %s AND s.revoked_at IS NULL AND s.expires_at > %s AND s.seen_at > %s"
+        " AND (s.key_id IS NULL OR (k.id IS NOT NULL AND k.revoked_at IS NULL))",
         (session_id, now, now - IDLE),
     )
     row = await cursor.fetchone()

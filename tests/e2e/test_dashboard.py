@@ -179,6 +179,19 @@ def test_a_session_ends_with_its_key(world: World, page: Page) -> None:
     expect(page.get_by_label("API key")).to_be_visible()
 
 
+def test_a_session_of_a_key_that_is_gone_opens_nothing(world: World, page: Page) -> None:
+    sign_in(world, page)
+    world.sql("DELETE FROM api_keys")
+    assert page.request.get(f"/v1/shops/{SHOP}/segments").status == 401
+
+
+def test_what_is_over_is_removed_when_somebody_signs_in(world: World, page: Page) -> None:
+    sign_in(world, page)
+    world.sql("UPDATE dashboard_sessions SET expires_at = %s", datetime.now(UTC) - timedelta(seconds=1))
+    sign_in(world, page)
+    assert len(world.sql("SELECT id FROM dashboard_sessions")) == 1
+
+
 def test_an_idle_session_ends(world: World, page: Page) -> None:
     sign_in(world, page)
     world.sql("UPDATE dashboard_sessions SET seen_at = %s", datetime.now(UTC) - sessions.IDLE - timedelta(seconds=1))

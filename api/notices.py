@@ -3,9 +3,8 @@
 They are sent by a process of their own (notices/); here they are set, listed, replayed and tried.
 """
 
-import base64
 from datetime import UTC, datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Path, Query
@@ -22,11 +21,8 @@ router = APIRouter(prefix="/v1/shops/{shop}/webhooks", tags=["notices"])
 
 Event = Literal["segment.changed", "points.posted", "batch.done"]
 
-#: Above every id.
-_FIRST: Final = 2**63 - 1
-
 EndpointPath = Annotated[UUID, Path(description="an endpoint's id, as the list has it")]
-DeliveryPath = Annotated[int, Path(ge=1, le=_FIRST, description="a delivery's id, as the list has it")]
+DeliveryPath = Annotated[int, Path(ge=1, le=notices.NEWEST, description="a delivery's id, as the list has it")]
 
 
 class NewEndpoint(BaseModel):
@@ -150,7 +146,7 @@ async def create(caller: AdminAccess, wanted: NewEndpoint) -> CreatedEndpoint:
     async with caller.services.pool.connection() as connection:
         if not await notices.create(connection, endpoint, caller.shop, wanted.url, events, now):
             raise ProblemError(409, "too-many-endpoints", f"The shop has {notices.MOST} endpoints: remove one first.")
-    text = f"whsec_{base64.b64encode(secret).decode()}"
+    text = notices.secret_text(secret)
     return CreatedEndpoint(id=endpoint, url=wanted.url, events=events, created_at=now, secret=text)
 
 
@@ -171,7 +167,7 @@ async def deliveries(
     limit: Annotated[int, Query(ge=1, le=200, description="rows at most in one page")] = 50,
 ) -> Deliveries:
     """The newest first. Kept for 35 days."""
-    before = _FIRST if cursor is None else min(cursors.read(cursor, int)[0], _FIRST)
+    before = notices.NEWEST if cursor is None else min(cursors.read(cursor, int)[0], notices.NEWEST)
     await _check(caller, endpoint)
     async with caller.services.pool.connection() as connection:
         found = await notices.deliveries(connection, endpoint, status, before, limit + 1)

@@ -5,6 +5,7 @@ Its id is that row's, and one endpoint is told one id once. Who sends claims an 
 comes of each message is committed before the next is sent. docs/decisions/0030-notices.md says why it is so.
 """
 
+import base64
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from ipaddress import ip_address
@@ -35,6 +36,9 @@ TRIED: Final = timedelta(days=3)
 MOST: Final = 10
 
 LONGEST_URL: Final = 2000
+
+#: Above every message's number: a list from there on begins with the newest.
+NEWEST: Final = 2**63 - 1
 
 #: Changes of one instant are stored a microsecond apart (streams/sink/standings.py: NEAR), and a rebuild may
 #: see more of them than were told.
@@ -127,6 +131,11 @@ def batch_done(connection: psycopg.Connection[Any], run_id: UUID) -> None:
 
 
 # --- endpoints ---------------------------------------------------------------------------------------------------
+
+
+def secret_text(secret: bytes) -> str:
+    """A secret as Standard Webhooks writes it."""
+    return f"whsec_{base64.b64encode(secret).decode()}"
 
 
 class Endpoint(NamedTuple):
@@ -407,21 +416,24 @@ async def note_failed(
     error: str,
     wait: timedelta,
     rest: Callable[[int], timedelta | None],
+    asked_for: timedelta | None = None,
 ) -> Failed:
     """A message has not arrived: it is due again after `wait`, unless it has been tried for TRIED.
 
-    `rest` says how long the endpoint rests after so many failures in a row.
+    `rest` says how long the endpoint rests after so many failures in a row; it rests at least as long as its receiver
+    has `asked_for`.
     """
     async with connection.transaction():
         await connection.execute(_FAILED, {"id": notice_id, "code": code, "error": error, "wait": wait})
         cursor = await connection.execute(_UNWELL, (lease, held.id, me))
         row = await cursor.fetchone()
-        how_long = None if row is None else rest(row[0])
-        if how_long is not None:
-            await connection.execute(_REST, (how_long, held.id))
-        cursor = await connection.execute(_DEAD, (held.id, TRIED, how_long is not None))
+        broken = None if row is None else rest(row[0])
+        rests = [each for each in (broken, None if row is None else asked_for) if each is not None]
+        if rests:
+            await connection.execute(_REST, (max(rests), held.id))
+        cursor = await connection.execute(_DEAD, (held.id, TRIED, broken is not None))
         dead = [event for (event,) in await cursor.fetchall()]
-    return Failed(row is not None, how_long, dead)
+    return Failed(row is not None, max(rests, default=None), dead)
 
 
 async def release(connection: AsyncConnection[Any], me: UUID, held: Held) -> None:

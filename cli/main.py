@@ -63,13 +63,16 @@ def command(word: str | None = None) -> typer.Typer:
 
         app.command(rich_help_panel=_RUN)(up.up)
         app.command(rich_help_panel=_RUN)(up.rebuild)
-    if wanted & {"worker", "sink", "api", "notices", "migrate", "topics"}:
+    if "notices" in wanted:
+        from cli.commands import notices
+
+        app.add_typer(notices.notices_app, name="notices", rich_help_panel=_RUN)
+    if wanted & {"worker", "sink", "api", "migrate", "topics"}:
         from cli.commands import processes
 
         app.command(rich_help_panel=_RUN)(processes.worker)
         app.command(rich_help_panel=_RUN)(processes.sink)
         app.command(rich_help_panel=_RUN)(processes.api)
-        app.command(rich_help_panel=_RUN)(processes.notices)
         app.command("migrate", rich_help_panel=_RUN)(processes.migrate_database)
         app.add_typer(processes.topics_app, name="topics", rich_help_panel=_RUN)
     if "import" in wanted:

@@ -164,9 +164,9 @@ class Notifier:
 
     async def _failed(self, connection: psycopg.AsyncConnection, held: Held, due: Due, outcome: Outcome) -> bool:
         assert outcome.error is not None
-        wait = patience.before_retry(due.attempts + 1, random.random())  # noqa: S311
+        wait = max(patience.before_retry(due.attempts + 1, random.random()), outcome.after or timedelta())  # noqa: S311
         failed = await notices.note_failed(
-            connection, self._me, LEASE, held, due.id, outcome.code, outcome.error, wait, patience.rest
+            connection, self._me, LEASE, held, due.id, outcome.code, outcome.error, wait, patience.rest, outcome.after
         )
         for event in failed.dead:
             metrics.NOTICES.labels(event, "dead").inc()

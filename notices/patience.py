@@ -1,6 +1,7 @@
 """How long is waited: before a message is tried again, and while an endpoint rests. Pure functions."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 #: After so many failures in a row an endpoint rests.
@@ -33,3 +34,18 @@ def rest(failures: int) -> timedelta | None:
         return None
     times: int = 2 ** min(failures - FAILURES, _MANY)
     return min(_LONGEST_REST, _REST * times)
+
+
+def asked_for(retry_after: str, now: datetime) -> timedelta | None:
+    """How long a receiver wants to be left alone (Retry-After: seconds, or a date), at most 6 h; None if it says
+    neither."""
+    said = retry_after.strip()
+    if said.isascii() and said.isdigit():
+        return min(timedelta(seconds=int(said[:9])), _LONGEST) or None
+    try:
+        until = parsedate_to_datetime(said)
+    except ValueError:
+        return None
+    if until.tzinfo is None:  # "-0000": of no zone that is told
+        until = until.replace(tzinfo=UTC)
+    return min(until - now, _LONGEST) if until > now else None

@@ -7,13 +7,14 @@ address and then another.
 import errno
 import socket
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import aiohttp
 from standardwebhooks import Webhook
 
+from notices import patience
 from runtime.addresses import is_public
 
 #: A whole attempt, and in it the connection (seconds).
@@ -26,11 +27,19 @@ _BODY: Final = 16 * 1024
 _REFUSED: Final = "not a public address"
 
 
+#: Who answers so may say when to come again.
+_BUSY: Final = frozenset({429, 503})
+
+
 class Outcome(NamedTuple):
-    """What came of an attempt: the answer's `code`, and `error`: None when the message was taken, else a word."""
+    """What came of an attempt: the answer's `code`, and `error`: None when the message was taken, else a word.
+
+    `after`: for how long the receiver wants to be left alone.
+    """
 
     code: int | None
     error: str | None
+    after: timedelta | None = None
 
 
 def _socket(found: Sequence[Any]) -> socket.socket:
@@ -72,14 +81,15 @@ class Sender:
         try:
             async with self._session.post(url, data=body.encode(), headers=headers, allow_redirects=False) as answer:
                 await answer.content.read(_BODY)
-                code = answer.status
+                code, again = answer.status, answer.headers.get("Retry-After", "")
         except TimeoutError:
             return Outcome(None, "timeout")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Outcome(None, "refused_address" if _REFUSED in str(error) else _word(error))
         if 200 <= code < 300:
             return Outcome(code, None)
-        return Outcome(code, "redirect" if 300 <= code < 400 else "status")
+        after = patience.asked_for(again, now) if code in _BUSY else None
+        return Outcome(code, "redirect" if 300 <= code < 400 else "status", after)
 
 
 def _word(error: Exception) -> str:

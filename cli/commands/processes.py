@@ -31,7 +31,7 @@ _REACHED: Final = 5.0
 topics_app = typer.Typer(no_args_is_help=True, help="Kafka's topics.")
 
 
-def _process(settings: Settings, *, kafka: bool = True) -> Settings:
+def of_its_own(settings: Settings, *, kafka: bool = True) -> Settings:
     """Settings of a process that runs until it is told to end. It needs real servers, or `up` around it."""
     die_with_parent()
     logs.set_up(settings.log_level)
@@ -47,7 +47,7 @@ def _process(settings: Settings, *, kafka: bool = True) -> Settings:
 
 def worker(kafka_servers: RealKafka = None, database: RealDatabase = None) -> None:
     """Run one worker: it folds orders and customers into points and RFM. Start several to share the load."""
-    settings = _process(common.read_settings(kafka=kafka_servers, database=database))
+    settings = of_its_own(common.read_settings(kafka=kafka_servers, database=database))
     from streams.worker import main as program
 
     raise typer.Exit(program.main(settings))
@@ -55,7 +55,7 @@ def worker(kafka_servers: RealKafka = None, database: RealDatabase = None) -> No
 
 def sink(kafka_servers: RealKafka = None, database: RealDatabase = None) -> None:
     """Run the history sink: every topic into the database, each record once."""
-    settings = _process(common.read_settings(kafka=kafka_servers, database=database))
+    settings = of_its_own(common.read_settings(kafka=kafka_servers, database=database))
     from streams.sink import main as program
 
     raise typer.Exit(program.main(settings))
@@ -68,7 +68,7 @@ def api(
     port: Port = None,
 ) -> None:
     """Run the API: webhooks in, results out, the docs at /docs."""
-    settings = _process(common.read_settings(kafka=kafka_servers, database=database, api_host=host, api_port=port))
+    settings = of_its_own(common.read_settings(kafka=kafka_servers, database=database, api_host=host, api_port=port))
     from api import server
 
     raise typer.Exit(server.main(settings, common.new_publisher(settings)))
@@ -76,18 +76,10 @@ def api(
 
 def schedule(kafka_servers: RealKafka = None, database: RealDatabase = None) -> None:
     """Run every shop's batch once a day, at its program's local time."""
-    settings = _process(common.read_settings(kafka=kafka_servers, database=database))
+    settings = of_its_own(common.read_settings(kafka=kafka_servers, database=database))
     from batch import schedule as program
 
     raise typer.Exit(program.main(settings, common.new_publisher(settings)))
-
-
-def notices(database: RealDatabase = None) -> None:
-    """Send notices: what happened in a shop, to the endpoints that its integrators have set. Several share the work."""
-    settings = _process(common.read_settings(database=database), kafka=False)
-    from notices import main as program
-
-    raise typer.Exit(program.main(settings))
 
 
 def migrate_database(database: Database = None, data: Data = None) -> None:

@@ -27,7 +27,7 @@ from tables.chunks import Received
 from tests import killed
 from tests.integration.api_world import OTHER, PROGRAM, SHOP, World, opened
 from tests.processes import Forked
-from tests.receivers import Got, Receiver, receiving
+from tests.receivers import Got, Receiver, receiving, well
 from tests.sinks import customer, key, points, standing, wait
 
 
@@ -445,6 +445,26 @@ def test_an_endpoint_that_keeps_failing_rests_and_comes_back(world: World, recei
         wait(lambda: set(statuses(world)) == {"done"})
         assert (shown()["failures"], shown()["rests_until"], shown()["id"]) == (0, None, made["id"])
     assert len(set(receiver.ids)) == 8
+
+
+@pytest.mark.parametrize(("status", "said"), [(429, "3600"), (503, "Wed, 01 Jan 2200 00:00:00 GMT")])
+def test_who_asks_to_be_left_alone_is(world: World, receiver: Receiver, status: int, said: str) -> None:
+    create(world, receiver.url())
+    store = Store(world.url)
+    for number in range(3):
+        store.post(str(number), changed_at=ago())
+    receiver.answer = lambda _: (status, {"Retry-After": said}, b"")
+    with sending(world):
+        wait(lambda: bool(world.sql("SELECT 1 FROM notice_endpoints WHERE rests_until IS NOT NULL")))
+        (rests,) = world.sql("SELECT failures, rests_until - now() AS left FROM notice_endpoints")
+        longest = timedelta(hours=1 if status == 429 else 6)
+        assert rests["failures"] == 1
+        assert longest - timedelta(minutes=1) < rests["left"] <= longest
+        assert len(receiver.got) == 1, "nothing else is sent meanwhile"
+        assert statuses(world) == ["waiting"] * 3
+        receiver.answer = well
+        now_due(world)
+        wait(lambda: set(statuses(world)) == {"done"})
 
 
 def test_after_three_days_it_is_dead_and_can_be_replayed(world: World, receiver: Receiver) -> None:

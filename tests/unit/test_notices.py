@@ -1,6 +1,6 @@
 """Notices' pure parts: which addresses are public, which URLs are taken, and how long is waited."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -87,6 +87,20 @@ def test_waits_grow_and_three_days_hold_some_twenty_attempts() -> None:
 
 def test_what_failed_together_does_not_come_together_again() -> None:
     assert patience.before_retry(1, 0) < patience.before_retry(1, 0.5) < patience.before_retry(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        *((" 120 ", 120), ("0", None), ("9" * 400, 21_600), ("-5", None), ("1.5", None), ("٣", None)),
+        *(("Sat, 21 Nov 2026 09:31:00 GMT", 60), ("Sat, 21 Nov 2026 09:31:00 -0000", 60)),
+        *(("Sat, 21 Nov 2026 09:29:00 GMT", None), ("Fri, 31 Dec 9999 23:59:59 GMT", 21_600)),
+        *(("soon", None), ("", None), ("Sat, 99 Nov 2026 09:31:00 GMT", None)),
+    ],
+)
+def test_how_long_a_receiver_wants_to_be_left_alone(said: str, seconds: int | None) -> None:
+    now = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
+    assert patience.asked_for(said, now) == (None if seconds is None else timedelta(seconds=seconds))
 
 
 def test_an_endpoint_rests_longer_each_time() -> None:

@@ -31,6 +31,15 @@ _SEGMENTS: Final = ("Champions", "Loyal", "Active", "Needs attention", "At risk"
 _PAUSE: Final = 0.05
 
 
+class Listed(NamedTuple):
+    """A list of people for somebody's system, of the same shop: rows, seconds, CPU seconds as of an export."""
+
+    rows: int
+    seconds: float
+    cpu: float
+    database_cpu: float
+
+
 class Exported(NamedTuple):
     """One export: seconds until its first byte and its last, CPU seconds of the API's processes and of PostgreSQL.
 
@@ -46,6 +55,7 @@ class Exported(NamedTuple):
     database_cpu: float
     memory: int
     waited: list[float]
+    listed: Listed
 
 
 def _customers(number: int) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...] | None]]:
@@ -111,7 +121,15 @@ def export(world: World, number: int) -> Exported:
         if rows != 1 + number - (number + 49) // 100:
             raise BenchError(f"{rows} lines are not everybody")
         used = world.server_cpu()[1] - before
-        return Exported(number, told, size, first, seconds, _cpu(api) - own, used, watch.grown, watch.waited)
+        cost = size, first, seconds, _cpu(api) - own, used, watch.grown, watch.waited
+        return Exported(number, told, *cost, _listed(world, api, port, key))
+
+
+def _listed(world: World, api: Process, port: int, key: str) -> Listed:
+    """Everybody who agreed, for Google."""
+    own, before = _cpu(api), world.server_cpu()[1]
+    _, rows, _, seconds = _read(port, key, "?preset=google")
+    return Listed(rows - 1, seconds, _cpu(api) - own, world.server_cpu()[1] - before)
 
 
 def _read(port: int, key: str, query: str) -> tuple[int, int, float, float]:

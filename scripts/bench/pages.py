@@ -1,16 +1,20 @@
-"""The dashboard of a large shop: what its overview asks for, and pages that are open while numbers move."""
+"""The dashboard of the demo store and of a large shop: what the overview asks for, how soon a browser can use it, and
+pages that are open while numbers move."""
 
 import asyncio
 import json
+import shutil
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 import aiohttp
 import psycopg
+from playwright.sync_api import BrowserContext, sync_playwright
 
+from scripts import demo
 from scripts.bench import data, exporting, web
 from scripts.bench.world import World
 
@@ -23,6 +27,16 @@ CALLS: Final = {
     "a segment's page, by value": "/shops/{shop}/segments/Loyal",
     "`customers?sort=-monetary`": "/v1/shops/{shop}/customers?sort=-monetary&limit=50",
 }
+
+#: What comes when the page stands, from the lake: of the demo store, which has one.
+LATER: Final = {
+    "`segments/movement`, since yesterday": "/v1/shops/{shop}/segments/movement?from={yesterday}",
+    "who moved, made on the server": "/shops/{shop}/parts/movement?since={from_day}",
+    "`cohorts`": "/v1/shops/{shop}/cohorts",
+}
+
+#: Each time by a browser that has nothing of it yet.
+_LOADS: Final = 20
 
 #: How often each is asked, one after another; open pages; and changes while they are open, so far apart (seconds).
 _TIMES: Final = 100
@@ -58,12 +72,24 @@ SELECT pg_notify('loyalnest_live', json_build_object('shop', shop)::text) FROM c
 
 
 class Pages(NamedTuple):
-    """Seconds of each answer by what was asked; until each open page knew of a change; and of answers meanwhile."""
+    """Seconds of each answer by what was asked; until each open page knew of a change; and of answers meanwhile.
+
+    `usable`: seconds from a navigation to the overview until it is drawn and works; none without a browser.
+    """
 
     customers: int
     asked: dict[str, list[float]]
     moved: list[float]
     meanwhile: list[float]
+    usable: list[float]
+
+
+class Store(NamedTuple):
+    """The same of the demo store, where nothing else is measured."""
+
+    customers: int
+    asked: dict[str, list[float]]
+    usable: list[float]
 
 
 def pages(world: World, number: int) -> Pages:
@@ -75,19 +101,70 @@ def pages(world: World, number: int) -> Pages:
         run.database.execute("VACUUM ANALYZE")
         _, port = web.api(run)
         key = asyncio.run(exporting.key_of(run))
-        return asyncio.run(_pages(f"http://127.0.0.1:{port}", key, number, run.settings.database_url()))
+        address = f"http://127.0.0.1:{port}"
+        usable = _usable(address, key, data.SHOP)
+        return asyncio.run(_pages(address, key, number, run.settings.database_url(), usable))
 
 
-async def _pages(address: str, key: str, number: int, url: str) -> Pages:
+def store(customers: int) -> Store:
+    """The demo store of so many customers, while an order comes every second or two."""
+    with demo.serving("--customers", str(customers), "--webhooks", str(customers * 10)) as found:
+        usable = _usable(found.api, found.key, demo.SHOP)
+        asked = asyncio.run(_store(found))
+    return Store(customers, asked, usable)
+
+
+async def _store(found: demo.Demo) -> dict[str, list[float]]:
+    headers = {"Authorization": f"Bearer {found.key}"}
+    async with aiohttp.ClientSession(found.api, headers=headers) as client:
+        return {name: await _asked(client, path, _TIMES) for name, path in _calls(demo.SHOP, CALLS | LATER).items()}
+
+
+def _calls(shop: str, calls: Mapping[str, str]) -> dict[str, str]:
+    today = datetime.now(UTC).date()
+    yesterday = today - timedelta(days=1)
+    words = {"shop": shop, "from_": today - timedelta(days=89), "to": today}
+    words |= {"yesterday": f"{yesterday}T00:00:00Z", "from_day": yesterday}
+    return {name: path.format(**words) for name, path in calls.items()}
+
+
+def _usable(address: str, key: str, shop: str) -> list[float]:
+    """Seconds of each load of the overview in Chromium; none where there is no Chromium."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        return []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        signed_in = browser.new_context(base_url=address)
+        page = signed_in.new_page()
+        page.goto("/sign-in")
+        page.fill("#key", key)
+        page.press("#key", "Enter")
+        page.wait_for_url(f"**/shops/{shop}")
+        state = signed_in.storage_state()
+        signed_in.close()
+        found = [_load(browser.new_context(base_url=address, storage_state=state), shop) for _ in range(_LOADS)]
+        browser.close()
+    return found
+
+
+def _load(context: BrowserContext, shop: str) -> float:
+    page = context.new_page()
+    page.goto(f"/shops/{shop}", wait_until="commit")
+    page.wait_for_function("performance.getEntriesByName('usable').length > 0")
+    seconds = float(page.evaluate("performance.getEntriesByName('usable')[0].startTime")) / 1000
+    context.close()
+    return seconds
+
+
+async def _pages(address: str, key: str, number: int, url: str, usable: list[float]) -> Pages:
     headers = {"Authorization": f"Bearer {key}"}
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=None, sock_read=60)
     async with aiohttp.ClientSession(address, headers=headers, connector=connector, timeout=timeout) as client:
-        today = datetime.now(UTC).date()
-        words = {"shop": data.SHOP, "from_": today - timedelta(days=89), "to": today}
-        asked = {name: await _asked(client, path.format(**words), _TIMES) for name, path in CALLS.items()}
+        asked = {name: await _asked(client, path, _TIMES) for name, path in _calls(data.SHOP, CALLS).items()}
         moved, meanwhile = await _moved(client, url)
-    return Pages(number, asked, moved, meanwhile)
+    return Pages(number, asked, moved, meanwhile, usable)
 
 
 async def _asked(client: aiohttp.ClientSession, path: str, times: int) -> list[float]:

@@ -18,6 +18,8 @@ from api import (
     exports,
     health,
     imports,
+    lag,
+    movement,
     notices,
     points,
     problems,
@@ -76,7 +78,7 @@ _TAGS = [
     {"name": "live", "description": "For dashboards: changes as they happen."},
     {"name": "webhooks", "description": "For integrators: the way in."},
     {"name": "notices", "description": "For integrators: be told of what happens, by signed webhooks."},
-    {"name": "health", "description": "For operators."},
+    {"name": "health", "description": "For operators: is it there, and does it keep up?"},
 ]
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -164,8 +166,8 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     app.state.services = services
     problems.install(app, site.problem)
     app.include_router(webhooks.router, responses=_WEBHOOK_ERRORS)
-    results = (segments, cohorts, customers, products, points, exports, export_jobs, program)
-    for module in (*results, imports, batches, dead_letters, live, notices):
+    results = (segments, movement, cohorts, customers, products, points, exports, export_jobs, program)
+    for module in (*results, imports, batches, dead_letters, lag, live, notices):
         app.include_router(module.router, responses=_ERRORS)
     app.include_router(health.router)
     site.install(app)

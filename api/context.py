@@ -150,11 +150,32 @@ ShopPath = Annotated[
 ]
 
 
+async def caller_of(request: Request, shop: str, scope: str) -> Caller | None:
+    """Who asks for a shop of theirs, with this scope; None without valid credentials.
+
+    A problem (403) without the scope, or for a session that another site makes use of; another shop than theirs is a
+    404, whether it exists or not; 429 for who asks too often.
+    """
+    services = services_of(request)
+    credentials = Credentials.of(request)
+    granted = None if credentials is None else await services.granted(credentials)
+    if credentials is None or granted is None:
+        return None
+    count(request, services.key_quota, granted)
+    if credentials.cookie and request.method not in _SAFE and not same_origin(request):
+        raise ProblemError(403, "cross-site", "A session is only taken from our own pages: send an API key.")
+    whose = "sign-in" if credentials.cookie else "API key"
+    if shop.lower() not in granted.shops:
+        raise ProblemError(404, "no-shop", f"There is no such shop for this {whose}.")
+    if scope not in granted.scopes:
+        raise ProblemError(403, "no-scope", f"This {whose} lacks the scope '{scope}'.")
+    return Caller(services, shop.lower(), granted, credentials)
+
+
 def allowed(scope: str) -> Callable[..., Awaitable[Caller]]:
     """The dependency that lets in whoever has a key of the shop with this scope.
 
-    401 without a valid key, 403 without the scope; another shop than the key's is a 404, whether it exists or not.
-    429 for a key that asks too often. 422 for a parameter that the route does not know.
+    401 without a valid key, and as `caller_of`. 422 for a parameter that the route does not know.
     """
 
     async def check(
@@ -162,22 +183,13 @@ def allowed(scope: str) -> Callable[..., Awaitable[Caller]]:
         shop: ShopPath,
         _given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],  # for the OpenAPI document
     ) -> Caller:
-        services = services_of(request)
-        credentials = Credentials.of(request)
-        granted = None if credentials is None else await services.granted(credentials)
-        if credentials is None or granted is None:
+        caller = await caller_of(request, shop, scope)
+        if caller is None:
             raise ProblemError(
                 401, "no-key", "Send a valid API key: Authorization: Bearer ln_...", {"WWW-Authenticate": "Bearer"}
             )
-        count(request, services.key_quota, granted)
-        if credentials.cookie and request.method not in _SAFE and not same_origin(request):
-            raise ProblemError(403, "cross-site", "A session is only taken from our own pages: send an API key.")
-        if shop.lower() not in granted.shops:
-            raise ProblemError(404, "no-shop", "There is no such shop for this API key.")
-        if scope not in granted.scopes:
-            raise ProblemError(403, "no-scope", f"This API key lacks the scope '{scope}'.")
         _refuse_unknown(request)
-        return Caller(services, shop.lower(), granted, credentials)
+        return caller
 
     return check
 

@@ -114,6 +114,9 @@ class Customers(Answer):
 class CustomerWithWhy(Customer):
     """A customer, and why they are where they are."""
 
+    merged_from: list[str] = Field(
+        description="whose orders and points came to them, by way of others too; `mail-...`: known by an address alone"
+    )
     why: why.Why
 
 
@@ -260,7 +263,14 @@ async def customer(caller: ReadAccess, customer_id: CustomerPath) -> CustomerWit
     row = await find(caller, customer_id)
     program = await caller.program()
     used = await cut_points_by_version(caller, row["cut_points_version"], row["currency"])
-    return CustomerWithWhy(**Customer.fields_of(row), why=why.explain(row, used, program))
+    merged = await within(READ_SECONDS, _merged_into(caller, customer_id))
+    return CustomerWithWhy(**Customer.fields_of(row), merged_from=merged, why=why.explain(row, used, program))
+
+
+async def _merged_into(caller: Caller, customer_id: str) -> list[str]:
+    """Everybody who is this customer now."""
+    async with caller.services.pool.connection() as connection:
+        return sorted(await persons.led(connection, caller.shop, [customer_id], ("customer_id", "merged_into")))
 
 
 _HISTORY = cursors.newest_first("rfm_score_history", "at")

@@ -23,35 +23,27 @@ class Preset(NamedTuple):
     clear: bool = False
 
 
+#: What a mail system is told of a person, by the names of its fields.
+_LOYALTY: Final = {
+    "Loyalty Segment": "segment",
+    "Loyalty Points": "points_balance",
+    "RFM Score": "score",
+    "Orders": "frequency",
+    "Total Spent": "monetary",
+    "Currency": "currency",
+    "Last Order": "last_order_day",
+}
+
 #: No customer ids where nobody needs them: who imports the file knows people by their address, and takes long digits
 #: for numbers.
 PRESETS: Final[Mapping[Name, Preset]] = {
     "klaviyo": Preset(
-        {
-            "Email": "email",
-            "Email Marketing Consent": "klaviyo_consent",
-            "Loyalty Segment": "segment",
-            "Loyalty Points": "points_balance",
-            "RFM Score": "score",
-            "Orders": "frequency",
-            "Total Spent": "monetary",
-            "Currency": "currency",
-            "Last Order": "last_order_day",
-        },
+        {"Email": "email", "Email Marketing Consent": "klaviyo_consent", **_LOYALTY},
         addresses.plain,
         clear=True,
     ),
     "mailchimp": Preset(
-        {
-            "Email Address": "email",
-            "Loyalty Segment": "segment",
-            "Loyalty Points": "points_balance",
-            "RFM Score": "score",
-            "Orders": "frequency",
-            "Total Spent": "monetary",
-            "Currency": "currency",
-            "Last Order": "last_order_day",
-        },
+        {"Email Address": "email", **_LOYALTY},
         addresses.plain,
         clear=True,
     ),

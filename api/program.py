@@ -26,6 +26,7 @@ _EXAMPLE = {
     "shop": "demo.myshopify.com",
     "currency": "USD",
     "zone": "America/New_York",
+    "locale": "en-US",
     "look_back_days": 365,
     "batch_at": "01:00",
     "rules": [
@@ -104,8 +105,8 @@ async def put_program(
 
     Rules and policies are append-only: send all of those there are, and new ones that take effect in 15 minutes or
     later. Without the field `policies` those stay as they are, and a first program begins with `goods_and_adjustments`
-    and `as_priced`. The currency cannot change. The zone takes effect at once, look-back and grid with a customer's
-    next event or batch.
+    and `as_priced`. The currency cannot change. Zone and locale take effect at once, look-back and grid with a
+    customer's next event or batch.
     `announced_at` and `id` are made here, whatever is sent.
     """
     if newer.shop != caller.shop:

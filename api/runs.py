@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg import sql
 
 from api.context import Caller
-from api.models import CutPointsModel, time_text
+from api.models import Answer, CutPointsModel, Time, time_text
 from api.problems import ProblemError
 from api.reading import Reading, Row
 from events.programs import DEFAULT, CutPoints, Program, default_cut_points
@@ -55,6 +55,18 @@ class Run(NamedTuple):
     id: UUID
     as_of: datetime
     version: str
+
+
+class RunModel(Answer):
+    """The batch run that an answer about the past comes from."""
+
+    id: UUID
+    as_of: Time
+
+    @classmethod
+    def of(cls, run: Run) -> "RunModel":
+        """A run as the batch has noted it."""
+        return cls(id=run.id, as_of=run.as_of)
 
 
 async def newest_run(caller: Asking, as_of: datetime) -> Run | None:

@@ -1,26 +1,23 @@
-"""Segments: their sizes, share, revenue and mean values, day by day, and who moved from where to where."""
+"""Segments: their sizes, share, revenue and mean values, now, as of a past instant, and day by day."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
 from operator import itemgetter
 from typing import Annotated, Any, Final
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
-import polars as pl
 from fastapi import APIRouter, Query
-from psycopg import Connection, sql
+from psycopg import sql
 from pydantic import Field
 
 from api import models
-from api.context import Caller, ReadAccess, Row
-from api.models import Answer, AsOf, AsOfQuery, CutPointsModel, Money, Time, time_text
+from api.context import ReadAccess, Row
+from api.models import Answer, AsOfQuery, CutPointsModel, Money, Time
 from api.problems import ProblemError
-from api.runs import Run, Side, Source, cut_points_by_version, newest_cut_points, newest_run, side
+from api.runs import RunModel, Source, cut_points_by_version, newest_cut_points, side
 from events import instants
 from events.programs import DEFAULT, PROSPECTS, Program, local_midnight
-from runtime import columns
 
 router = APIRouter(prefix="/v1/shops/{shop}/segments", tags=["segments"])
 
@@ -36,19 +33,6 @@ _PAST = sql.SQL("""
 SELECT segment, count(*) AS customers, sum(monetary) AS monetary, avg(recency_days) AS recency,
        avg(frequency) AS frequency, avg(monetary) AS mean_monetary, sum(balance) AS balance, NULL AS newest
 FROM batch_segments WHERE run_id = %(run)s AND shop = %(shop)s GROUP BY segment
-""")
-
-_EVERYBODY = {
-    "live": sql.SQL("SELECT customer_id, segment, monetary FROM customers WHERE shop = {shop} AND merged_into IS NULL"),
-    "run": sql.SQL("SELECT customer_id, segment, monetary FROM batch_segments WHERE run_id = {run} AND shop = {shop}"),
-}
-_STANDING: Final = {"customer_id": pl.String, "segment": pl.String, "monetary": pl.Int64}
-
-_MOVEMENT = sql.SQL("""
-SELECT before.segment AS previous, now.segment AS current, count(*) AS customers,
-       coalesce(sum(before.monetary), 0) AS revenue_before, coalesce(sum(now.monetary), 0) AS revenue_after
-FROM ({previous}) AS before FULL JOIN ({current}) AS now USING (customer_id)
-GROUP BY 1, 2
 """)
 
 # Of a day the last instant that a run was of, and of several of one instant the run that was noted last.
@@ -88,18 +72,6 @@ class Freshness(Answer):
     age_seconds: float | None
 
 
-class RunModel(Answer):
-    """The batch run that an answer about the past comes from."""
-
-    id: UUID
-    as_of: Time
-
-    @classmethod
-    def of(cls, run: Run) -> "RunModel":
-        """A run as the batch has noted it."""
-        return cls(id=run.id, as_of=run.as_of)
-
-
 class Segments(Answer):
     """All segments of a shop, now or as of a past time."""
 
@@ -114,31 +86,6 @@ class Segments(Answer):
     cut_points: CutPointsModel | None = Field(
         description="in use now: a customer was scored with the version in their own row. For a past time: of then"
     )
-
-
-class Move(Answer):
-    """Those who went from one segment to another, or stayed: how many, and what they were worth, before and after."""
-
-    previous: str | None = Field(description="null: not known to the shop then")
-    current: str | None = Field(description="null: not known to the shop any more")
-    customers: int
-    revenue_before: Money = Field(description="their summed monetary value then: net over the look-back")
-    revenue_after: Money
-
-
-class Movement(Answer):
-    """The matrix previous × current; pairs without customers are left out."""
-
-    shop: str
-    from_: Time = Field(serialization_alias="from")
-    from_source: Source = Field(description="`lake`, or a `run`: see `segments`")
-    from_run: RunModel | None = Field(description="the batch run that `from_source` means")
-    to: Time
-    to_source: Source = Field(description="`live`, `lake`, or a `run`")
-    to_run: RunModel | None
-    segments: list[str] = Field(description="the order of the rows and columns, best first")
-    moves: list[Move]
-    moved: int = Field(description="customers known on both sides whose segment changed")
 
 
 class DaySegment(Answer):
@@ -247,88 +194,6 @@ async def segments(caller: ReadAccess, as_of: AsOfQuery = None) -> Segments:
     used = await newest_cut_points(caller, program, now)
     fresh = _freshness(rows, now)
     return _answer(caller.shop, program, rows, as_of=now, source="live", run=None, freshness=fresh, cut_points=used)
-
-
-@router.get("/movement", summary="Who moved from which segment to which, and what they are worth")
-async def movement(
-    caller: ReadAccess,
-    from_: Annotated[
-        AsOf | None, Query(alias="from", description="an instant; the newest batch run not after `to` without")
-    ] = None,
-    to: Annotated[AsOf | None, Query(description="likewise; live without")] = None,
-) -> Movement:
-    """The matrix of previous × current segments between any two instants, or between one and now."""
-    program = await caller.program()
-    now = datetime.now(UTC)
-    before = await (_last_run(caller, to or now) if from_ is None else side(caller, program, from_))
-    after = None if to is None else await side(caller, program, to)
-    rows = await _moves(caller, before, after)
-    rank = order_of(program)
-    named = {name for row in rows for name in (row["previous"], row["current"]) if name is not None}
-    names = sorted({*rank, *named}, key=lambda name: (rank.get(name, len(rank)), name))
-    place = {name: at for at, name in enumerate([*names, None])}
-    rows.sort(key=lambda row: (place[row["previous"]], place[row["current"]]))
-    return Movement(
-        shop=caller.shop,
-        from_=before.at,
-        from_source=before.source,
-        from_run=None if before.run is None else RunModel.of(before.run),
-        to=now if after is None else after.at,
-        to_source="live" if after is None else after.source,
-        to_run=None if after is None or after.run is None else RunModel.of(after.run),
-        segments=names,
-        moves=[_move(row, program.currency) for row in rows],
-        moved=sum(
-            row["customers"] for row in rows if row["previous"] and row["current"] and row["previous"] != row["current"]
-        ),
-    )
-
-
-def _move(row: Row, currency: str) -> Move:
-    revenue = {name: models.amount(row[name], currency) for name in ("revenue_before", "revenue_after")}
-    return Move(previous=row["previous"], current=row["current"], customers=row["customers"], **revenue)
-
-
-async def _last_run(caller: Caller, until: datetime) -> Side:
-    run = await newest_run(caller, until)
-    if run is None:
-        text = time_text(until.astimezone(UTC))
-        detail = f"No batch has run for this shop as of {text} or before: say `from`."
-        raise ProblemError(404, "no-batch-run", detail)
-    return Side(run.as_of, run=run)
-
-
-async def _moves(caller: Caller, before: Side, after: Side | None) -> list[Row]:
-    """By the database where it has both sides; else beside the event loop."""
-    queries = [_everybody(caller.shop, before), _everybody(caller.shop, after)]
-    if None not in queries:
-        return await caller.services.rows(_MOVEMENT.format(previous=queries[0], current=queries[1]), {})
-    past = caller.services.past
-    return await past.work(lambda: past.connected(_joined, list(zip((before, after), queries, strict=True))))
-
-
-def _everybody(shop: str, whose: Side | None) -> sql.Composed | None:
-    """SQL: customer_id, segment and monetary of everybody; None where the lake has them."""
-    if whose is None:
-        return _EVERYBODY["live"].format(shop=sql.Literal(shop))
-    if whose.run is None:
-        return None
-    return _EVERYBODY["run"].format(shop=sql.Literal(shop), run=sql.Literal(whose.run.id))
-
-
-def _joined(connection: Connection[Any], sides: list[tuple[Side | None, sql.Composed | None]]) -> list[Row]:
-    """As _MOVEMENT has it."""
-    frames = []
-    for whose, query in sides:
-        if query is not None:
-            frames.append(columns.fetch(connection, query.as_string(connection), (), _STANDING))
-        else:
-            assert whose is not None
-            assert whose.standings is not None
-            frames.append(whose.standings.read(*_STANDING))
-    both = frames[0].join(frames[1], on="customer_id", how="full", suffix="_after")
-    sums = {"revenue_before": pl.col("monetary").sum(), "revenue_after": pl.col("monetary_after").sum()}
-    return both.group_by(previous="segment", current="segment_after").agg(customers=pl.len(), **sums).to_dicts()
 
 
 @router.get("/history", summary="The segments' sizes day by day")

@@ -187,6 +187,7 @@ TABLES: Final = (
     ),
     Table("notice_marks", _names("shop customer_id at"), personal="customer"),
     Table("sink_positions", _names("incarnation topic partition next_offset")),
+    Table("stream_lag", _names("noted_at waiting worker worker_read_to sink sink_read_to"), _names("singular")),
 )
 
 BY_NAME: Final = {table.name: table for table in TABLES}

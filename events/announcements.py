@@ -1,9 +1,9 @@
 """How a shop's program comes about: its announcements, joined in whatever order they are read.
 
 Rules and policies are unions by identity, so that none is lost whoever announced at the same time; the rest (zone,
-look-back, grid, translations, batch) is that of the announcement with the greatest (announced_at, id). What may be
-joined is judged where it is read, by the worker, the history sink and whoever announces, by these same functions: they
-read one order of records with the same timestamps, and so come to the same program, also in a replay.
+look-back, grid, translations, locale, batch) is that of the announcement with the greatest (announced_at, id). What may
+be joined is judged where it is read, by the worker, the history sink and whoever announces, by these same functions:
+they read one order of records with the same timestamps, and so come to the same program, also in a replay.
 """
 
 from functools import reduce
@@ -64,7 +64,9 @@ def _model(model: Any, value: bytes | None) -> Any:
 
 def tag(program: Program) -> str:
     """A short name of exactly what the program says: equal ones have equal tags."""
-    return codec.digest(program.model_dump(mode="json"))[:32]
+    # What came later and is not said has no part in it: what was announced before keeps its name.
+    unsaid = {"locale"} if program.locale is None else set()
+    return codec.digest(program.model_dump(mode="json", exclude=unsaid))[:32]
 
 
 def join(one: Program, other: Program) -> Program:

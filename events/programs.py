@@ -142,6 +142,15 @@ class Program(BaseModel):
     shop: Shop
     currency: Annotated[str, Field(pattern="^[A-Z]{3}$", examples=["USD"])]
     zone: Annotated[str, Field(max_length=64, description="IANA time zone, for the day windows and the batch")] = "UTC"
+    locale: Annotated[
+        str | None,
+        Field(
+            max_length=12,
+            pattern="^[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?$",
+            description="language tag: how numbers, money and dates are written; null: as the reader's browser asks",
+            examples=["de-DE"],
+        ),
+    ] = None
     look_back_days: Annotated[int | None, Field(ge=1, le=36_500)] = 365
     batch_at: Annotated[str | None, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "01:00"
     batch_weekday: Annotated[

@@ -42,7 +42,7 @@ COLUMNS: Final = (
 )
 
 #: What of a program says nothing of a standing.
-_ASIDE: Final = {"announced_at", "id", "translations"}
+_ASIDE: Final = {"announced_at", "id", "translations", "locale"}
 
 #: What a customer's orders sum to.
 VALUES: Final = ("balance", "frequency", "monetary", "last_order_at")

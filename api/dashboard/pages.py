@@ -16,6 +16,7 @@ from api import (
     dead_letters,
     export_jobs,
     imports,
+    lag,
     notices,
     points,
     presets,
@@ -23,13 +24,13 @@ from api import (
     questions,
     segments,
 )
+from api import movement as moving
 from api import program as program_routes
-from api.context import Caller, Credentials, ShopPath, services_of
+from api.context import Caller, Credentials, ShopPath, caller_of, services_of
 from api.dashboard import charts, grid, rendering, signing_in
 from api.dashboard.looks import Looks
 from api.limits import READ_SECONDS, within
 from api.problems import ProblemError
-from api.rates import count
 from books import sessions
 from events import instants
 from events.programs import PROSPECTS, Program, Weekday, local_midnight
@@ -42,6 +43,12 @@ _PAGE: Final = 50
 
 #: Deliveries of each endpoint that its page shows.
 _SENT: Final = 20
+
+#: A side of the movement: a segment's name; empty for those who were not known; none for any.
+_Side = Annotated[str | None, Query(max_length=100, pattern=r"^[^\x00]*$")]
+
+#: Customers that one was merged from, as far as the page names them.
+_MERGED: Final = 20
 
 _LAST_RUNS: Final = sql.SQL("""
 SELECT as_of, finished_at, status, published FROM batch_runs WHERE shop = %(shop)s ORDER BY started_at DESC LIMIT 1
@@ -82,6 +89,7 @@ class Visitor(NamedTuple):
             self.request,
             template,
             zone=self.program.zone,
+            locale=self.program.locale,
             ancestors=ancestors,
             shop=self.shop,
             base=f"/shops/{self.shop}",
@@ -98,17 +106,9 @@ def visiting(scope: str = "read") -> Callable[..., Awaitable[Visitor]]:
     """The dependency of a shop's page: SignInError for who is not signed in; problems as the API has them."""
 
     async def visit(request: Request, shop: ShopPath) -> Visitor:
-        services = services_of(request)
-        credentials = Credentials.of(request)
-        granted = None if credentials is None else await services.granted(credentials)
-        if credentials is None or granted is None:
+        caller = await caller_of(request, shop, scope)
+        if caller is None:
             raise SignInError
-        count(request, services.key_quota, granted)
-        if shop not in granted.shops:
-            raise ProblemError(404, "no-shop", "There is no such shop for this sign-in.")
-        if scope not in granted.scopes:
-            raise ProblemError(403, "no-scope", f"This sign-in lacks the scope '{scope}'.")
-        caller = Caller(services, shop, granted, credentials)
         return Visitor(request, caller, await caller.program())
 
     return visit
@@ -157,6 +157,12 @@ async def overview(visitor: Visit) -> Response:
     )
 
 
+def _beginning(visitor: Visitor, day: date | None) -> datetime | None:
+    """The instant at which a day begins in the shop's zone."""
+    zone = ZoneInfo(visitor.program.zone)
+    return None if day is None else instants.to_datetime(local_midnight(day, zone))
+
+
 @router.get("/shops/{shop}/parts/movement")
 async def movement(
     visitor: Visit,
@@ -164,10 +170,8 @@ async def movement(
     segment: Annotated[str | None, Query(max_length=100)] = None,
 ) -> Response:
     """The part of the overview that tells who moved; of a segment's page, who came and went."""
-    zone = ZoneInfo(visitor.program.zone)
-    start = None if since is None else instants.to_datetime(local_midnight(since, zone))
     try:
-        told = await segments.movement(visitor.caller, from_=start)
+        told = await moving.movement(visitor.caller, from_=_beginning(visitor, since))
     except ProblemError as problem:
         if problem.status not in (404, 503):
             raise
@@ -175,13 +179,26 @@ async def movement(
     if segment is not None:
         came = [each for each in told.moves if each.current == segment != each.previous]
         went = [each for each in told.moves if each.previous == segment != each.current]
-        return visitor.page("parts/came_and_went.html", told=told, came=came, went=went)
+        return visitor.page("parts/came_and_went.html", told=told, came=came, went=went, since=since)
     pairs = {(each.previous, each.current): each for each in told.moves}
     moved = sorted(
         (each for each in told.moves if each.previous != each.current),
         key=lambda each: -each.customers,
     )
-    return visitor.page("parts/movement.html", told=told, pairs=pairs, moved=moved)
+    return visitor.page("parts/movement.html", told=told, pairs=pairs, moved=moved, since=since)
+
+
+@router.get("/shops/{shop}/movement")
+async def movers(
+    visitor: Visit,
+    previous: _Side = None,
+    current: _Side = None,
+    since: Annotated[date | None, Query()] = None,
+    cursor: Annotated[str | None, Query(max_length=1000)] = None,
+) -> Response:
+    """Who stands behind a number of the movement: the people of a segment then and of one now."""
+    told = await moving.movers(visitor.caller, _beginning(visitor, since), None, previous, current, cursor, _PAGE)
+    return visitor.page("movers.html", told=told, previous=previous, current=current, since=since)
 
 
 @router.get("/shops/{shop}/parts/cohorts")
@@ -232,7 +249,6 @@ def _yesterday(program: Program) -> date:
 @router.post("/shops/{shop}/customers")
 async def find_customer(visitor: Visit, asked: Annotated[str, Form(alias="who", max_length=320)] = "") -> Response:
     """To a customer, by id or exact address; a form's body, because addresses in a URL end in logs."""
-    signing_in.refuse_others(visitor.request)
     wanted = asked.strip().lstrip("'#")
     if "@" in wanted:
         found = await customers.find_by_address(visitor.caller, customers.Address(email=wanted))
@@ -250,7 +266,7 @@ async def customer(visitor: Visit, customer_id: customers.CustomerPath) -> Respo
     found = await customers.customer(visitor.caller, customer_id)
     ledger = await points.ledger(visitor.caller, customer_id, None, _PAGE)
     history = await customers.history(visitor.caller, customer_id, None, _PAGE)
-    return visitor.page("customer.html", found=found, ledger=ledger, history=history)
+    return visitor.page("customer.html", found=found, ledger=ledger, history=history, merged_shown=_MERGED)
 
 
 @router.get("/shops/{shop}/products")
@@ -291,14 +307,16 @@ async def notices_page(visitor: Annotated[Visitor, Depends(visiting("admin"))]) 
 
 @router.get("/shops/{shop}/system")
 async def system(visitor: Visit) -> Response:
-    """Batch runs with their gates."""
+    """How far the stream is behind, batch runs with their gates, and for who may what went wrong and who is here."""
     told = await batches.batch_runs(visitor.caller, 20)
+    behind = await lag.lag(visitor.caller)
     may_replay = "admin" in visitor.caller.key.scopes
     letters = (await dead_letters.all_letters(visitor.caller, False, _PAGE)).letters if may_replay else []
     brought = (await imports.get_imports(visitor.caller)).imports if may_replay else []
     signed_in = await within(READ_SECONDS, _signed_in(visitor)) if may_replay else []
     own = visitor.caller.key.id
-    return visitor.page("system.html", told=told, letters=letters, imports=brought, signed_in=signed_in, own=own)
+    many = {"letters": letters, "imports": brought, "signed_in": signed_in}
+    return visitor.page("system.html", told=told, behind=behind, own=own, **many)
 
 
 async def _signed_in(visitor: Visitor) -> list[sessions.Session]:
@@ -309,7 +327,6 @@ async def _signed_in(visitor: Visitor) -> list[sessions.Session]:
 @router.post("/shops/{shop}/sessions/{session}/end")
 async def end_session(visitor: Annotated[Visitor, Depends(visiting("admin"))], session: str) -> Response:
     """Signs somebody out, from their next request on."""
-    signing_in.refuse_others(visitor.request)
 
     async def end() -> bool:
         async with visitor.caller.services.pool.connection() as connection:
@@ -330,6 +347,7 @@ async def program_page(visitor: Visit) -> Response:
         etag=program_routes.etag(current),
         versions=_changes((await program_routes.program_versions(visitor.caller, _PAGE)).versions),
         zones=sorted(available_timezones()),
+        locales=rendering.locale_tags(),
         weekdays=get_args(Weekday),
     )
 

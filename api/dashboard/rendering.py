@@ -1,14 +1,16 @@
 """Pages from templates: a language's words, numbers and times as it writes them, and headers that keep a page safe."""
 
 import io
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from babel import Locale, dates, negotiate_locale, numbers
+from babel import Locale, UnknownLocaleError, dates, negotiate_locale, numbers
+from babel.localedata import locale_identifiers
 from babel.messages import mofile, pofile
 from babel.support import Translations
 from fastapi import Request
@@ -59,27 +61,65 @@ def _translations(language: str) -> Translations:
 
 @lru_cache(maxsize=64)
 def _locale(name: str) -> Locale:
-    return Locale.parse(name)
+    found = Locale.parse(name)
+    for symbols in found.number_symbols.values():
+        # Swiss thousands: Babel takes this apostrophe for a quote of its patterns, and drops it.
+        if symbols.get("group") == "'":
+            symbols["group"] = "’"
+    return found
 
 
-def locale_of(request: Request) -> Locale:
-    """Who chose a language gets it; else the first one that the browser asks for and we have."""
+def _of_shop(tag: str | None) -> Locale | None:
+    """A program's locale; of a country that Babel does not know, that of the language; None if it knows neither."""
+    for name in () if tag is None else (tag.replace("-", "_"), tag.partition("-")[0]):
+        try:
+            return _locale(name)
+        except (UnknownLocaleError, ValueError):
+            continue
+    return None
+
+
+class Locales(NamedTuple):
+    """In which language a page's words are, and as where its numbers, money and dates are written."""
+
+    words: Locale
+    figures: Locale
+
+
+def locales_of(request: Request, shop: str | None = None) -> Locales:
+    """Figures are the shop's, where its program names a locale. Words are in the language that somebody chose, else in
+    the shop's, if we have it, else in the first that the browser asks for and we have; and so are figures without a
+    shop's.
+    """
+    named = _of_shop(shop)
     chosen = request.cookies.get(LANGUAGE_COOKIE)
     if chosen in LANGUAGES:
-        return _locale(chosen)
-    asked = [each.split(";")[0].strip() for each in request.headers.get("accept-language", "")[:200].split(",")]
-    found = negotiate_locale([each.replace("-", "_") for each in asked if each], _LOCALES, sep="_")
-    return _locale(found or LANGUAGES[0])
+        words = _locale(chosen)
+    elif named is not None and named.language in LANGUAGES:
+        words = named
+    else:
+        asked = [each.split(";")[0].strip() for each in request.headers.get("accept-language", "")[:200].split(",")]
+        found = negotiate_locale([each.replace("-", "_") for each in asked if each], _LOCALES, sep="_")
+        words = _locale(found or LANGUAGES[0])
+    return Locales(words, named or words)
+
+
+@cache
+def locale_tags() -> list[str]:
+    """The locales of countries that numbers can be written as, as a program names them."""
+    return sorted(each.replace("_", "-") for each in locale_identifiers() if re.fullmatch("[a-z]{2,3}_[A-Z]{2}", each))
 
 
 class Writing:
     """How a page writes words, numbers, money and times."""
 
-    def __init__(self, locale: Locale, zone: str = "UTC") -> None:
-        self.locale = locale
-        self.language = locale.language
+    def __init__(self, locales: Locales, zone: str = "UTC") -> None:
+        self.tag, self.figures_tag = (str(each).replace("_", "-") for each in locales)
+        self.locale = locales.figures
+        self.language = locales.words.language
         self.zone = ZoneInfo(zone)
-        self._words = _translations(locale.language)
+        self._spoken = locales.words
+        self._words = _translations(self.language)
 
     def gettext(self, text: str, **values: object) -> str:
         """The text in the page's language."""
@@ -116,15 +156,8 @@ class Writing:
         value = Decimal(amount.amount)
         if not whole:
             return str(numbers.format_currency(value, amount.currency, locale=self.locale))
-        return str(
-            numbers.format_currency(
-                value,
-                amount.currency,
-                "¤#,##0" if self.language == "en" else "#,##0\xa0¤",
-                locale=self.locale,
-                currency_digits=False,
-            )
-        )
+        pattern = re.sub(r"\.0+", "", self.locale.currency_formats["standard"].pattern)
+        return str(numbers.format_currency(value, amount.currency, pattern, locale=self.locale, currency_digits=False))
 
     def moment(self, when: datetime | None, form: str = "medium") -> str:
         """Date and time in the shop's zone."""
@@ -141,7 +174,7 @@ class Writing:
         if when is None:
             return "–"
         passed = datetime.now(UTC) - when
-        return str(dates.format_timedelta(-passed, add_direction=True, locale=self.locale, threshold=1.2))
+        return str(dates.format_timedelta(-passed, add_direction=True, locale=self._spoken, threshold=1.2))
 
 
 @cache
@@ -161,11 +194,12 @@ def page(
     *,
     status: int = 200,
     zone: str = "UTC",
+    locale: str | None = None,
     ancestors: str = "'none'",
     **values: Any,
 ) -> HTMLResponse:
-    """A page of a template, as whoever asks reads it."""
-    writing = Writing(locale_of(request), zone)
+    """A page of a template, as whoever asks reads it; `zone` and `locale` are the shop's."""
+    writing = Writing(locales_of(request, locale), zone)
     html = (
         _environment()
         .get_template(template)

@@ -28,7 +28,7 @@ def problem(request: Request, found: ProblemError) -> Response | None:
     """A problem as a page, where a page was asked for; None elsewhere."""
     if not _is_page(request):
         return None
-    writing = rendering.Writing(rendering.locale_of(request))
+    writing = rendering.Writing(rendering.locales_of(request))
     titles = {
         401: writing.gettext("Please sign in"),
         403: writing.gettext("Not allowed"),

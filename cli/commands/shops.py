@@ -26,6 +26,12 @@ programs_app = typer.Typer(no_args_is_help=True, help="A shop's program: point r
 keys_app = typer.Typer(no_args_is_help=True, help="API keys, each for one shop or several.")
 
 
+Locale = Annotated[
+    str | None,
+    typer.Option("--locale", help="How its numbers, money and dates are written, such as de-DE.", show_default=False),
+]
+
+
 class _Refunds(StrEnum):
     """How a refund counts."""
 
@@ -103,6 +109,7 @@ def add(
         str, typer.Option("--currency", help="The shop's currency, ISO 4217. It cannot change.")
     ] = "USD",
     zone: Annotated[str, typer.Option("--zone", help="IANA time zone of its days and of its nightly batch.")] = "UTC",
+    locale: Locale = None,
     points_per_unit: Annotated[str, typer.Option("--points-per-unit", help="Points per 1.00 of the currency.")] = "1",
     look_back_days: Annotated[
         int, typer.Option("--look-back-days", min=0, max=36_500, help="Days that RFM looks back; 0: a whole life.")
@@ -125,6 +132,7 @@ def add(
             "shop": common.shop_name(shop),
             "currency": currency.upper(),
             "zone": zone,
+            "locale": locale,
             "look_back_days": look_back_days or None,
             "batch_at": None if no_batch else batch_at,
             "rules": [{"points_per_unit": points_per_unit}],
@@ -232,6 +240,7 @@ def set_program(
         _Taxes | None, typer.Option("--taxes", help="Append a policy: whether tax that the prices hold counts.")
     ] = None,
     zone: Annotated[str | None, typer.Option("--zone", help="IANA time zone.")] = None,
+    locale: Locale = None,
     look_back_days: Annotated[
         int | None, typer.Option("--look-back-days", min=0, max=36_500, help="Days; 0: a whole life.")
     ] = None,
@@ -248,7 +257,7 @@ def set_program(
     data: Data = None,
 ) -> None:
     """Change a shop's program: from a file, or by options. Rules and policies are only ever appended."""
-    changes: dict[str, Any] = {"zone": zone, "batch_at": batch_at}
+    changes: dict[str, Any] = {"zone": zone, "locale": locale, "batch_at": batch_at}
     changes = {name: value for name, value in changes.items() if value is not None}
     if look_back_days is not None:
         changes["look_back_days"] = look_back_days or None

@@ -33,6 +33,7 @@ from runtime.settings import Settings
 from runtime.supervised import health_listener
 from streams import unreadable
 from streams.sink import store as sink_store
+from streams.sink.lag import Watch
 from streams.sink.refusals import MAX_REFUSED, REFUSED_WITHIN, meaning
 from streams.sink.rows import Rows
 from streams.sink.store import Fenced, Place
@@ -392,6 +393,7 @@ def main(settings: Settings) -> int:
         listener = health_listener(settings.worker_host, settings.worker_port)
         if listener is not None:
             health.serve(listener, sink.pulse, [sink.kafka_away])
+        Watch(settings, stop).start()
         sink.run(stop)
     except (kafka.TopicError, Fenced, SinkError, KafkaException, psycopg.Error) as error:
         log.error("the sink stopped: %s", error)

@@ -1,13 +1,12 @@
 """The dashboard in a real browser: who may come in, and that every figure is the API's."""
 
+import html
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import uuid4
 
+import jwt
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
@@ -15,8 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from books import sessions
 from events import topics
 from tests.browsers import page_of, started
-from tests.e2e.up import Up, up
-from tests.integration.api_world import NOW, OTHER, SHOP, World, customer_row, opened, prospect
+from tests.integration.api_world import NOW, OTHER, SECRETS, SHOP, World, customer_row, opened, prospect
 from tests.integration.test_api_live import listening, until
 from tests.receivers import receiving
 
@@ -25,6 +23,7 @@ pytestmark = [pytest.mark.slow]
 PAGES = (
     "",
     "/segments/Champions",
+    "/movement?current=Champions",
     "/customers/1",
     "/products",
     "/exports",
@@ -408,36 +407,77 @@ def test_a_system_is_told_and_tried(database: str, browser: Browser) -> None:
             expect(page.get_by_text("Nobody is told yet.")).to_be_visible()
 
 
-def test_an_order_of_a_real_store_moves_the_page(browser: Browser) -> None:
-    """Everything embedded: a store is played, its figures stand on the page, and one more order moves them."""
-    parent = Path(tempfile.mkdtemp(prefix="loyalnest-"))  # not under pytest's own: the server's user must enter it
-    try:
-        with up(parent / "data") as stack:
-            _play(stack, parent, *((number, number % 7, 10 + number) for number in range(40)))
-            link = stack.run("sign-in", "nest").strip()
-            address = link.partition("/sign-in")[0]
-            with page_of(browser, address) as page:
-                page.goto(link)
-                page.wait_for_url("**/shops/nest.myshopify.com")
-                customers, points = page.locator("[data-live=customers]"), page.locator("[data-live=points]")
-                expect(customers).to_have_attribute("data-value", "7")
-                expect(points).to_have_attribute("data-value", str(sum(10 + number for number in range(40))))
-                told = page.request.get("/v1/shops/nest.myshopify.com/segments").json()
-                for each in told["segments"]:
-                    shown = page.locator(f"[data-segment='{each['segment']}']").first
-                    expect(shown).to_have_attribute("data-value", str(each["customers"]))
-                _play(stack, parent, (99, 8, 1000))
-                expect(customers).to_have_attribute("data-value", "8")
-                expect(points).to_have_attribute("data-value", str(1000 + sum(10 + number for number in range(40))))
-                expect(customers).to_have_class("moved")
-    finally:
-        shutil.rmtree(parent, ignore_errors=True)
+def test_whose_customers_were_merged_and_who_moved(history: World, page: Page) -> None:
+    history.customer("77", merged_into="1", **prospect())
+    sign_in(history, page)
+    page.goto(f"/shops/{SHOP}/customers/1")
+    page.get_by_text("Merged from").get_by_role("link", name="77").click()
+    expect(page.get_by_text("Merged into")).to_contain_text("all that was theirs counts there")
+    page.get_by_text("Merged into").get_by_role("link", name="1", exact=True).click()
+    page.wait_for_url("**/customers/1")
+    page.goto(f"/shops/{SHOP}/parts/movement")
+    page.locator(".matrix td.went").get_by_role("link", name="1", exact=True).first.click()
+    expect(page.get_by_role("row")).to_have_count(2)
+    page.get_by_role("main").get_by_role("row").get_by_role("link").click()
+    page.wait_for_url("**/customers/*")
 
 
-def _play(stack: Up, folder: Path, *orders: tuple[int, int, int]) -> None:
-    """Orders of (number, customer, dollars) of yesterday, posted as webhooks."""
-    when = datetime.now(UTC) - timedelta(days=1)
-    file = folder / "orders.csv"
-    rows = [f"{number},{customer + 1},{when.isoformat()},{dollars}.00" for number, customer, dollars in orders]
-    file.write_text("\n".join(["order_id,customer_id,processed_at,amount", *rows, ""]))
-    stack.run("play", str(file), "--shop", "nest")
+#: Shopify's admin, as its merchants open it; a shop's own address of it; and whoever else may try.
+ADMIN = "https://admin.shopify.com"
+
+
+def session_token() -> str:
+    """As App Bridge has it of Shopify, for the shop's admin."""
+    now = int(datetime.now(UTC).timestamp())
+    about = {"iss": f"https://{SHOP}/admin", "dest": f"https://{SHOP}", "aud": "app", "sub": "42"}
+    return jwt.encode({**about, "nbf": now, "iat": now, "exp": now + 60}, SECRETS[0], "HS256")
+
+
+@pytest.mark.parametrize(
+    ("origin", "shown"),
+    [
+        (ADMIN, True),
+        (f"https://{SHOP}", True),
+        (f"https://{OTHER}", False),
+        ("https://evil.example", False),
+        ("https://admin.shopify.com.evil.example", False),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
+def test_shopifys_admin_shows_its_shop_in_a_frame_and_nobody_else_does(
+    database: str, browser: Browser, origin: str, shown: bool
+) -> None:
+    with opened(database, shopify_client_id="app") as world:
+        world.program()
+        world.customer("1", segment="Champions")
+        base = str(world.client.base_url)
+        app = f"{base}/?embedded=1&id_token={session_token()}&shop={SHOP}"
+        body = f'<!doctype html><iframe name="app" src="{html.escape(app)}" width="1000" height="800"></iframe>'
+        context = browser.new_context()
+        page = context.new_page()
+        refused: list[str | None] = []
+        page.on("requestfailed", lambda request: refused.append(request.failure))
+        page.route(f"{origin}/**", lambda route: route.fulfill(content_type="text/html", body=body))
+        page.goto(f"{origin}/store/nest/apps/loyalnest")
+        frame = page.frame_locator("iframe")
+        if shown:
+            expect(frame.locator("[data-live=customers]")).to_have_text("1")
+            # What its modules ask for has the session too, a third party's as it is here.
+            listening(world)
+            world.customer("2", segment="Champions")
+            until(lambda: SHOP in world.services.live._shops)
+            world.sql("SELECT pg_notify('loyalnest_live', json_build_object('shop', %s::text)::text)", SHOP)
+            expect(frame.locator("[data-live=customers]")).to_have_text("2")
+            frame.get_by_role("link", name="Program").click()
+            expect(frame.get_by_role("heading", name="Program")).to_be_visible()
+        else:
+            until(lambda: page.title() == "" and bool(refused))  # events are heard while something is asked
+            assert refused == ["net::ERR_BLOCKED_BY_RESPONSE"], "by frame-ancestors"
+        context.close()
+
+
+def test_a_page_that_is_not_embedded_is_framed_by_nobody(world: World, page: Page) -> None:
+    sign_in(world, page)
+    for path in (f"/shops/{SHOP}", "/sign-in", "/docs"):
+        policy = page.request.get(path).headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in policy, path

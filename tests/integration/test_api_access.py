@@ -12,6 +12,7 @@ READ = [
     "/segments",
     "/segments?as_of=2026-11-21T00:00:00Z",
     "/segments/movement",
+    "/segments/movement/customers",
     "/segments/history?from=2026-11-01&to=2026-11-21",
     "/cohorts",
     "/customers",
@@ -22,6 +23,7 @@ READ = [
     "/points/windows",
     "/program",
     "/program/versions",
+    "/lag",
     "/live",
 ]
 ENDPOINTS = [("GET", path, "read") for path in READ] + [
@@ -183,6 +185,7 @@ def test_openapi_describes_every_route_with_problems_and_examples(world: World) 
         ("POST", "/webhooks/shopify"),
         ("GET", "/v1/shops/{shop}/segments"),
         ("GET", "/v1/shops/{shop}/segments/movement"),
+        ("GET", "/v1/shops/{shop}/segments/movement/customers"),
         ("GET", "/v1/shops/{shop}/segments/history"),
         ("GET", "/v1/shops/{shop}/cohorts"),
         ("GET", "/v1/shops/{shop}/customers"),
@@ -210,6 +213,7 @@ def test_openapi_describes_every_route_with_problems_and_examples(world: World) 
         ("GET", "/v1/shops/{shop}/imports/{import_id}"),
         ("GET", "/v1/shops/{shop}/batches"),
         ("GET", "/v1/shops/{shop}/batches/{run}/report"),
+        ("GET", "/v1/shops/{shop}/lag"),
         ("GET", "/v1/shops/{shop}/live"),
         ("GET", "/v1/shops/{shop}/webhooks"),
         ("POST", "/v1/shops/{shop}/webhooks"),

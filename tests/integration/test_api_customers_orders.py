@@ -2,32 +2,17 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
-import psycopg
-import pytest
 from psycopg import Connection
 
 from events import instants
 from lake import filling, orders
 from tests import oracle, stores
-from tests.integration.api_world import World, opened
+from tests.integration.api_world import World
 from tests.integration.test_api_past import PROGRAM, get, said, told
 from tests.integration.test_batch import add_program, add_raw
-
-
-@pytest.fixture
-def connection(database: str) -> Iterator[Connection[Any]]:
-    with psycopg.connect(database, autocommit=True, options="-c timezone=UTC") as opened_:
-        yield opened_
-
-
-@pytest.fixture
-def world(database: str) -> Iterator[World]:
-    with opened(database) as running:
-        yield running
 
 
 def sums(found: pl.DataFrame) -> tuple[int, ...]:

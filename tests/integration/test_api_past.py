@@ -5,13 +5,11 @@ import io
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
-import psycopg
 import pytest
 from psycopg import Connection
 
@@ -20,24 +18,12 @@ from events import instants
 from lake import filling, past, reading
 from lake.manifest import Lake
 from tests import oracle, stores
-from tests.integration.api_world import World, opened
+from tests.integration.api_world import World
 from tests.integration.test_batch import add_program, add_raw
 
 Json = dict[str, Any]
 OTHER = "other.myshopify.com"
 PROGRAM: Json = {**stores.program(3), "look_back_days": 365}
-
-
-@pytest.fixture
-def connection(database: str) -> Iterator[Connection[Any]]:
-    with psycopg.connect(database, autocommit=True, options="-c timezone=UTC") as opened_:
-        yield opened_
-
-
-@pytest.fixture
-def world(database: str) -> Iterator[World]:
-    with opened(database) as running:
-        yield running
 
 
 @pytest.fixture
@@ -54,7 +40,7 @@ def said(envelopes: list[Json], at: datetime, shop: str = stores.SHOP, program: 
     return {each: customer for each, customer in customers.items() if customer.merged_into is None}
 
 
-def get(world: World, path: str, headers: dict[str, str], shop: str = stores.SHOP, **asked: object) -> Any:
+def get(world: World, path: str, headers: dict[str, str], shop: str = stores.SHOP, **asked: Any) -> Any:
     texts = {name.rstrip("_"): str(said) for name, said in asked.items()}
     return world.client.get(f"/v1/shops/{shop}{path}", headers=headers, params=texts)
 
@@ -250,8 +236,27 @@ def test_movement_between_any_two_instants_has_people_and_money(
         assert each["revenue_before"]["amount"] == f"{money[move, 0] // 100}.{money[move, 0] % 100:02d}"
         assert each["revenue_after"]["amount"] == f"{money[move, 1] // 100}.{money[move, 1] % 100:02d}"
     assert (answer["from"], answer["from_source"], answer["to_source"]) == (text(first), "lake", "lake")
+    for move in answer["moves"]:
+        cell = {side: move[side] or "" for side in ("previous", "current")}
+        asked = {"from_": text(first), "to": text(second), **cell}
+        found = get(world, "/segments/movement/customers", headers, limit=1000, **asked).json()
+        should = {each for each in before.keys() | after.keys() if _moved(before, after, each) == tuple(cell.values())}
+        assert [each["customer_id"] for each in found["items"]] == sorted(should)
+        assert (found["from_source"], found["next"]) == ("lake", None)
+    both = {"from_": text(first), "to": text(second)}
+    page = get(world, "/segments/movement/customers", headers, limit=10, **both).json()
+    following = get(world, "/segments/movement/customers", headers, limit=10, cursor=page["next"], **both).json()
+    ids = [each["customer_id"] for each in page["items"] + following["items"]]
+    assert ids == sorted(before.keys() | after.keys())[:20]
+    gone = get(world, "/segments/movement/customers", headers, from_=text(first), current="", limit=1000).json()
+    assert [each["customer_id"] for each in gone["items"]] == sorted(before)
     live = get(world, "/segments/movement", headers, from_=text(first)).json()
     assert (live["to_source"], {each["current"] for each in live["moves"]}) == ("live", {None})
+
+
+def _moved(before: dict[str, Any], after: dict[str, Any], customer: str) -> tuple[str, str]:
+    one, other = before.get(customer), after.get(customer)
+    return one.segment if one else "", other.segment if other else ""
 
 
 def test_a_lake_behind_is_said_and_a_run_answers(

@@ -19,12 +19,6 @@ PATH = f"/v1/shops/{SHOP}/program"
 
 
 @pytest.fixture
-def world(database: str) -> Iterator[World]:
-    with opened(database) as running:
-        yield running
-
-
-@pytest.fixture
 def worlds(database: str) -> Iterator[tuple[World, World]]:
     """Two servers over one database, as two processes are: they share nothing else."""
     with opened(database) as one, opened(database) as other:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from lake import reading
-from tests.integration.api_world import NOW, OTHER, SHOP, World, opened, prospect
+from tests.integration.api_world import NOW, OTHER, SHOP, World, customer_row, opened, prospect
 
 DAY = timedelta(days=1)
 
@@ -131,6 +132,34 @@ def test_movement_between_two_runs_and_from_one_until_now(
     assert moves == {("Champions", "Dormant"): 1, ("Loyal", None): 2, ("New", None): 1}
 
 
+def test_the_people_behind_each_number_of_the_movement(
+    world: World, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MOST", -1)
+    names = ("Champions", "Loyal", "At risk")
+    world.batch(NOW - DAY, {str(number): names[number % 3] for number in range(30)})
+    for number in range(10, 40):
+        world.insert("customers", **customer_row(str(number), segment=names[number % 4 % 3], monetary=number))
+    matrix = world.get("/segments/movement", headers).json()
+    assert sum(each["customers"] for each in matrix["moves"]) == 40
+    everybody = pages(world, headers, "/segments/movement/customers", limit=7)
+    assert [each["customer_id"] for each in everybody] == sorted(str(number) for number in range(40))
+    for move in matrix["moves"]:
+        cell = {side: move[side] or "" for side in ("previous", "current")}
+        found = pages(world, headers, "/segments/movement/customers", limit=2, **cell)
+        assert len(found) == move["customers"]
+        assert {(each["previous"], each["current"]) for each in found} == {(move["previous"], move["current"])}
+        worth = sum(Decimal(each["revenue_after"]["amount"]) for each in found)
+        assert worth == Decimal(move["revenue_after"]["amount"])
+        of_row = pages(world, headers, "/segments/movement/customers", previous=cell["previous"])
+        in_row = [each["customers"] for each in matrix["moves"] if each["previous"] == move["previous"]]
+        assert len(of_row) == sum(in_row)
+    first = world.get("/segments/movement/customers", headers, limit=1).json()
+    world.batch(NOW - DAY / 2, {"1": "Loyal"})
+    beyond = world.get("/segments/movement/customers", headers, cursor=first["next"])
+    assert (beyond.status_code, beyond.json()["type"]) == (400, "urn:loyalnest:problem:bad-cursor")
+
+
 def test_a_shop_without_a_program(database: str) -> None:
     with opened(database) as world:
         answer = world.get("/segments", world.key("read"))
@@ -204,6 +233,20 @@ def test_customers_by_segment(world: World, headers: dict[str, str]) -> None:
         "stored_at": found["stored_at"],
     }
     assert pages(world, headers, "/customers", segment="No such") == []
+
+
+def test_whose_customers_were_merged_into_whom(world: World, headers: dict[str, str]) -> None:
+    world.customer("1")
+    claimed = f"mail-{'a' * 32}"
+    for name, into in (("2", "1"), ("3", "2"), (claimed, "1"), ("4", "9"), ("5", None)):
+        world.customer(name, merged_into=into)
+    world.customer("6", shop=OTHER, merged_into="1")
+    found = {name: world.get(f"/customers/{name}", headers).json() for name in ("1", "2", "5")}
+    assert {name: (each["merged_into"], each["merged_from"]) for name, each in found.items()} == {
+        "1": (None, ["2", "3", claimed]),
+        "2": ("1", ["3"]),
+        "5": (None, []),
+    }
 
 
 def test_a_cursor_of_another_sort_is_refused(world: World, headers: dict[str, str]) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from books.sealed import MasterKeys
 from books.vault import Vault
 from events import keys, topics
-from tests.integration.api_world import MASTER, OTHER, SECRETS, SHOP, World, opened, sign
+from tests.integration.api_world import MASTER, OTHER, SECRETS, SHOP, World, sign
 from tests.support import DATA
 
 ORDER: dict[str, Any] = {
@@ -36,12 +35,6 @@ CUSTOMER: dict[str, Any] = {
     "default_address": {"address1": "Chestnut Street 92"},
     "contact": "bob.norman@example.com",
 }
-
-
-@pytest.fixture
-def world(database: str) -> Iterator[World]:
-    with opened(database) as running:
-        yield running
 
 
 def only(world: World, topic: str) -> dict[str, Any]:

@@ -35,12 +35,6 @@ PARTITIONS = 4
 SHORT = Patience(rounds=2, stall=0.2, poll=0.01)
 
 
-@pytest.fixture
-def connection(database: str) -> Iterator[Connection[Any]]:
-    with psycopg.connect(database, autocommit=True, options="-c timezone=UTC") as opened:
-        yield opened
-
-
 def add_program(connection: Connection[Any], shop: str, **changes: Any) -> Program:
     program = Program.model_validate({"shop": shop, "currency": "USD", "batch_at": None} | changes)
     connection.execute(

@@ -3,7 +3,6 @@
 import json
 import random
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,6 @@ from tests.support import cdnow_envelopes
 
 Json = dict[str, Any]
 OTHER = "other.myshopify.com"
-
-
-@pytest.fixture
-def connection(database: str) -> Iterator[Connection[Any]]:
-    with psycopg.connect(database, autocommit=True, options="-c timezone=UTC") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 from moto.backends import get_backend
 from moto.core.models import DEFAULT_ACCOUNT_ID
@@ -53,12 +52,6 @@ def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     httpx.post(f"{server}/moto-api/reset").raise_for_status()
     httpx.put(f"{server}/nest").raise_for_status()
-
-
-@pytest.fixture
-def connection(database: str) -> Iterator[Connection[Any]]:
-    with psycopg.connect(database, autocommit=True, options="-c timezone=UTC") as opened:
-        yield opened
 
 
 @pytest.fixture

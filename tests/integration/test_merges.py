@@ -1,11 +1,9 @@
 """Customers who are one, in a real database: the batch, which knows no forwarding, finds what the stream made."""
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from psycopg import Connection
 
@@ -16,12 +14,6 @@ from lake.manifest import Lake
 from tests import harness, stores
 from tests.golden.test_cases import store
 from tests.harness import Stream
-
-
-@pytest.fixture
-def connection(database: str) -> Iterator[Connection[Any]]:
-    with psycopg.connect(database, autocommit=True, options="-c timezone=UTC") as opened:
-        yield opened
 
 
 def stored(url: str, connection: Connection[Any], seed: int) -> Stream:

@@ -17,7 +17,16 @@ TABLES = {table.name for table in schema.TABLES if table.hypertable}
 KEPT = {
     *("raw_events", "programs", "program_versions", "announcements", "cut_points", "dead_letters"),
     *("batch_runs", "batch_segments", "segment_sizes", "product_rfm"),
-    *("api_keys", "customer_keys", "sink_positions", "imports", "exports", "dashboard_sessions", "sign_in_links"),
+    *(
+        "api_keys",
+        "customer_keys",
+        "sink_positions",
+        "stream_lag",
+        "imports",
+        "exports",
+        "dashboard_sessions",
+        "sign_in_links",
+    ),
     *("notice_endpoints", "notices", "notice_marks"),
 }
 

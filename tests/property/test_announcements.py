@@ -40,6 +40,7 @@ PROGRAMS = st.builds(
     zone=st.sampled_from(["UTC", "Europe/Berlin"]),
     look_back_days=st.sampled_from([None, 30, 365]),
     translations=st.sampled_from([{}, {"de": {"Loyal": "Treu"}, "fr": {}}, {"fr": {}, "de": {"Loyal": "Treu"}}]),
+    locale=st.sampled_from([None, "de-DE"]),
     rules=st.lists(RULES.filter(lambda rule: rule.effective_from is not None), max_size=4).flatmap(
         lambda later: st.sampled_from(["1", "3"]).map(lambda rate: (Rule(points_per_unit=rate), *later))
     ),

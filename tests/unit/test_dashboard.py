@@ -1,13 +1,13 @@
 """What the dashboard is made of: words, the map's rectangles, who is sent where, and Shopify's session tokens."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
 import pytest
-from babel import Locale
 from babel.messages import pofile
+from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -33,9 +33,51 @@ def test_every_word_has_its_translation(language: str) -> None:
         assert sorted(re.findall(r"%\(\w+\)s", str(text))) == sorted(re.findall(r"%\(\w+\)s", str(translated))), text
 
 
+def locales(words: str, figures: str | None = None) -> rendering.Locales:
+    return rendering.Locales(rendering._locale(words), rendering._locale(figures or words))
+
+
+def asking(accept: str = "", chosen: str = "") -> Request:
+    headers = [(b"accept-language", accept.encode()), (b"cookie", f"{rendering.LANGUAGE_COOKIE}={chosen}".encode())]
+    return Request({"type": "http", "headers": headers})
+
+
+@pytest.mark.parametrize(
+    ("shop", "browser", "chosen", "words", "figures"),
+    [
+        (None, "de-AT,en;q=0.5", "", "de_AT", "de_AT"),
+        (None, "fr", "", "en", "en"),
+        (None, "fr", "de", "de", "de"),
+        ("de-CH", "en-US", "", "de_CH", "de_CH"),
+        ("de-CH", "en-US", "en", "en", "de_CH"),
+        ("fr-FR", "de-DE", "", "de_DE", "fr_FR"),
+        ("fr-FR", "it", "", "en", "fr_FR"),
+        ("zh-Hant-TW", "de-DE", "", "de_DE", "zh_Hant_TW"),
+        ("de-ZZ", "en-US", "", "de_DE", "de_DE"),
+        ("xx-YY", "en-GB", "", "en_GB", "en_GB"),
+    ],
+)
+def test_figures_are_the_shops_and_words_somebodys(
+    shop: str | None, browser: str, chosen: str, words: str, figures: str
+) -> None:
+    found = rendering.locales_of(asking(browser, chosen), shop)
+    assert (str(found.words), str(found.figures)) == (words, figures)
+
+
+def test_words_of_one_language_and_figures_of_another() -> None:
+    swiss = rendering.Writing(locales("en", "de_CH"), "Europe/Zurich")
+    amount = Money(amount="1234567.50", currency="CHF")
+    assert (swiss.money(amount), swiss.money(amount, whole=True)) == ("CHF\xa01’234’567.50", "CHF\xa01’234’568")
+    assert (swiss.number(1234567), swiss.tag, swiss.figures_tag) == ("1’234’567", "en", "de-CH")
+    assert "21.11.2026" in swiss.moment(datetime(2026, 11, 21, 3, 0, tzinfo=UTC))
+    assert swiss.ago(datetime.now(UTC) - timedelta(hours=5)) == "5 hours ago"
+    yen = Money(amount="1234567", currency="JPY")
+    assert rendering.Writing(locales("de_DE", "ja_JP")).money(yen, whole=True) == "¥1,234,567".replace("¥", "￥")
+
+
 def test_numbers_money_and_times_are_as_the_language_writes_them() -> None:
-    english = rendering.Writing(Locale.parse("en_US"), "America/New_York")
-    german = rendering.Writing(Locale.parse("de_DE"), "Europe/Berlin")
+    english = rendering.Writing(locales("en_US"), "America/New_York")
+    german = rendering.Writing(locales("de_DE"), "Europe/Berlin")
     amount = Money(amount="1234567.50", currency="EUR")
     assert [english.money(amount), english.money(amount, whole=True)] == ["€1,234,567.50", "€1,234,568"]
     assert [german.money(amount), german.money(amount, whole=True)] == ["1.234.567,50\xa0€", "1.234.568\xa0€"]

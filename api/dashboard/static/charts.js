@@ -21,6 +21,12 @@ const colourOf = (segment) => {
   return known ? getComputedStyle(known).getPropertyValue("--seg").trim() : "#555555";
 };
 
+// The decimal sign and that of thousands, as Plotly wants them.
+const separators = () => {
+  const parts = new Intl.NumberFormat(document.getElementById("main").dataset.locale).formatToParts(12345.6);
+  return ["decimal", "group"].map((kind) => parts.find((each) => each.type === kind)?.value ?? " ").join("");
+};
+
 const layout = (title, more = {}) => ({
   title: { text: title, font: { size: 13 }, x: 0, xanchor: "left", pad: { l: 4 } },
   margin: { l: 48, r: 8, t: 28, b: 32 },
@@ -28,6 +34,7 @@ const layout = (title, more = {}) => ({
   font: { family: style("font-family") || "system-ui, sans-serif", size: 12, color: resolved("--quiet") },
   xaxis: { gridcolor: resolved("--line"), fixedrange: true },
   yaxis: { gridcolor: resolved("--line"), rangemode: "tozero", fixedrange: true },
+  separators: separators(),
   bargap: 0.15, showlegend: false, hovermode: "x unified", ...more,
 });
 const options = { displayModeBar: false, responsive: true };

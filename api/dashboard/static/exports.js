@@ -1,8 +1,8 @@
 // The form of an export becomes the API's own address: what is empty is left out, a day is its first moment in UTC.
 const form = document.querySelector("[data-export]");
-const { shop } = document.getElementById("main").dataset;
+const { shop, locale } = document.getElementById("main").dataset;
 const problem = document.querySelector("[data-problem]");
-const whole = new Intl.NumberFormat(document.documentElement.lang);
+const whole = new Intl.NumberFormat(locale);
 const days = new Set(["last_order_after", "last_order_before", "changed_since", "as_of"]);
 
 const address = () => {

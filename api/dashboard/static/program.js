@@ -1,13 +1,12 @@
 // The program's form: a preview of what would change, and its announcement, held against the program that was shown.
 const form = document.querySelector("[data-program]");
-const { shop, currency } = document.getElementById("main").dataset;
-const language = document.documentElement.lang;
+const { shop, currency, locale } = document.getElementById("main").dataset;
 const current = JSON.parse(form.dataset.current);
 const problem = document.querySelector("[data-problem]");
 const saved = document.querySelector("[data-saved]");
 const previewed = document.querySelector("[data-previewed]");
-const whole = new Intl.NumberFormat(language);
-const money = new Intl.NumberFormat(language, { style: "currency", currency });
+const whole = new Intl.NumberFormat(locale);
+const money = new Intl.NumberFormat(locale, { style: "currency", currency });
 
 const number = (name) => (form.elements[name].value === "" ? null : Number(form.elements[name].value));
 const instant = (name) => (form.elements[name].value ? new Date(form.elements[name].value).toISOString() : null);
@@ -18,6 +17,7 @@ const wanted = () => {
     ...current,
     look_back_days: number("look_back_days"),
     zone: form.elements.zone.value,
+    locale: form.elements.locale.value.trim() || null,
     batch_at: form.elements.batch_at.value || null,
     batch_weekday: form.elements.batch_weekday.value || null,
     batch_every: number("batch_every"),

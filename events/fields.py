@@ -50,6 +50,9 @@ Instant = Annotated[
     ),
 ]
 
+#: An instant where nobody but ourselves reads it.
+Micros = Annotated[int, Field(ge=0, le=instants.LATEST, description="microseconds since 1970, UTC")]
+
 #: What a bigint holds, an integer column, and a count in one.
 Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]

@@ -21,7 +21,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 #: Short of the calendar's end, so that a zone's offset, a window's end or a retention never leaves it.
-_LATEST = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+LATEST = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND - 1
 
 
 def from_datetime(when: datetime) -> int:
@@ -61,7 +61,7 @@ def _parse(text: str) -> int:
     us = _since(when)
     if us < 0:
         raise BadEvent("bad_time", "a time before 1970")
-    if us >= _LATEST:
+    if us > LATEST:
         raise BadEvent("bad_time", "a time after 9998")
     return us
 
@@ -89,7 +89,7 @@ _MINUTES = tuple(f"{at // 60:02d}:{at % 60:02d}" for at in range(24 * 60))
 
 def of_kafka(milliseconds: int) -> int:
     """The instant of a record's timestamp, kept within the calendar: a producer may have written any 64 bits."""
-    return min(max(milliseconds, 0) * 1000, _LATEST - 1)
+    return min(max(milliseconds, 0) * 1000, LATEST)
 
 
 def believed(received_at: int, timestamp: int) -> int:

@@ -38,7 +38,7 @@ class Terms(TypedDict):
 class Snapshot(Terms):
     """One order as one webhook described it, with its place among all that did."""
 
-    key: list[Any]  # [updated_at, triggered_at, webhook_id, sha256's first 16 hex digits]: a total order
+    key: list[Any]  # [updated_at, triggered_at, webhook_id, digest of the terms]: a total order
 
 
 class Line(NamedTuple):
@@ -282,17 +282,9 @@ def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refun
     """The order's snapshot and the refunds it carries; BadEvent for what cannot be an order of this shop."""
     payload = webhook.payload
     found, refunds = terms(webhook.topic, payload, currency)
-    # One delivery that came twice was sealed twice, each time to other bytes: it is the same all the same.
-    unsealed = {**payload}
-    unsealed.pop("contact", None)
-    unsealed.pop("consent", None)
-    key = [
-        instants.parse(payload["updated_at" if payload.get("updated_at") is not None else "created_at"]),
-        webhook.triggered_at,
-        webhook.webhook_id,
-        codec.digest(unsealed)[:16],
-    ]
-    return {"key": key, **found}, refunds
+    updated_at = instants.parse(payload["updated_at" if payload.get("updated_at") is not None else "created_at"])
+    key = [updated_at, webhook.triggered_at, webhook.webhook_id, codec.digest(list(found.values()))]
+    return {**found, "key": key}, refunds
 
 
 def terms(topic: str, payload: dict[str, Any], currency: str) -> tuple[Terms, dict[str, Refund]]:

@@ -1,7 +1,7 @@
 """The records on LoyalNest's own topics, each a TypedDict with its description: the models of docs/topics.
 
-Instants are RFC 3339 UTC, amounts integer minor units of `currency`, ids text. `read` checks a message against its
-model in one pass and gives back a plain dict.
+Instants are RFC 3339 UTC, or microseconds where only our own worker reads them, amounts integer minor units of
+`currency`, ids text. `read` checks a message against its model in one pass and gives back a plain dict.
 
 Every value is bounded here, in length, in characters and in size: whatever is of its model can be stored, for it ends
 in a column, an index or a key. events.fields has the bounds.
@@ -25,6 +25,7 @@ from events.fields import (
     CustomerId,
     Instant,
     Int64,
+    Micros,
     Name,
     Partition,
     Rank,
@@ -58,8 +59,8 @@ class OrderContact(TypedDict):
     """An address that an order told of this customer, sealed with the customer's own key."""
 
     sealed: Sealed
-    placed_at: Annotated[Instant, Field(description="when the order was placed")]
-    updated_at: Annotated[Instant, Field(description="of the snapshot that told it")]
+    placed_at: Annotated[Micros, Field(description="when the order was placed")]
+    updated_at: Annotated[Micros, Field(description="of the snapshot that told it")]
 
 
 @with_config(_STRICT)
@@ -67,7 +68,7 @@ class OrderConsent(TypedDict):
     """That the order's buyer agreed to marketing, sealed likewise."""
 
     sealed: Sealed
-    placed_at: Annotated[Instant, Field(description="when the order was placed")]
+    placed_at: Annotated[Micros, Field(description="when the order was placed")]
 
 
 @with_config(_STRICT)
@@ -83,10 +84,9 @@ class OrderFact(TypedDict):
     order_id: ResourceId
     customer_id: CustomerId
     revision: Annotated[Revision, Field(description="sorts by code point; a function of the order's state")]
-    now: Annotated[Instant, Field(description="the greatest event time of the order's webhooks")]
-    changed_at: Annotated[Instant, Field(description="when the state came about; a function of the revision")]
-    processed_at: Instant
-    homes: Annotated[list[Instant], Field(description="every processed_at the order ever had")]
+    now: Annotated[Micros, Field(description="the greatest event time of the order's webhooks")]
+    processed_at: Micros
+    homes: Annotated[list[Micros], Field(description="every processed_at the order ever had")]
     currency: Currency
     counted: bool
     paid: Annotated[bool, Field(description="was paid once, so that it earned points, given back or not")]
@@ -116,7 +116,7 @@ class CustomerLink(TypedDict):
     customer_id: CustomerId
     into: CustomerId
     rank: Rank
-    now: Annotated[Instant, Field(description="the event time of what said so; 1970 for a claim")]
+    now: Annotated[Micros, Field(description="the event time of what said so; 0 for a claim")]
 
 
 #: A step of a way from one customer to another: [the link's rank, whom it leads to ("": nobody any more)].
@@ -137,7 +137,7 @@ class CustomerForward(TypedDict):
     origin: CustomerId
     hops: Annotated[list[Hop], Field(min_length=1, max_length=MAX_HOPS)]
     gone: bool
-    now: Instant
+    now: Micros
     order_id: ResourceId | None
     revision: Revision | None
     entries: Annotated[

@@ -13,7 +13,7 @@ from events import codec, envelopes, instants, keys, letters, payloads, records,
 from events.errors import BadEvent, UnusedTopic
 from events.messages import Message
 from events.webhook_topics import Kind
-from tables import contributions, customers, merging, windows
+from tables import contributions, customers, merging, packing, windows
 from tables import orders as order_fold
 from tables.forwarding import Forwarding
 from tables.reference import Reference, ShopReference
@@ -102,7 +102,7 @@ class OrderChunk(_Base):
         state = self._states.get(key)
         if state is None:
             kept = self._table.get(key)
-            state = order_fold.initial() if kept is None else {**order_fold.initial(), **codec.loads(kept)}
+            state = order_fold.initial() if kept is None else order_fold.unpacked(kept)
         currency = shop.program.currency
         self._states[key] = state = order_fold.apply(state, webhook, currency)
         for fact in order_fold.facts(webhook.shop, order_id, currency, state, shop.policies):
@@ -110,7 +110,7 @@ class OrderChunk(_Base):
 
     def finish(self) -> Writes:
         """The states of the orders that were touched."""
-        return {key: codec.dumps(state) for key, state in self._states.items()}
+        return {key: order_fold.packed(state) for key, state in self._states.items()}
 
 
 class _Nodes:
@@ -127,7 +127,7 @@ class _Nodes:
     def get(self, number: int) -> contributions.Node:
         node = self._nodes.get(number)
         if node is None:
-            node = self._nodes[number] = codec.loads(self._table[f"{self._key}#{number}"])
+            node = self._nodes[number] = contributions.unpacked(self._table[f"{self._key}#{number}"])
         return node
 
     def put(self, number: int, node: contributions.Node) -> int:
@@ -149,7 +149,7 @@ class _Nodes:
 
     def below_the_root(self) -> Writes:
         """New nodes: nothing that is kept names them yet, so their order does not matter."""
-        return {f"{self._key}#{number}": codec.dumps(self._nodes[number]) for number in sorted(self._new)}
+        return {f"{self._key}#{number}": contributions.packed(self._nodes[number]) for number in sorted(self._new)}
 
     def removed(self) -> Writes:
         return {f"{self._key}#{number}": None for number in self._dropped if f"{self._key}#{number}" in self._table}
@@ -271,7 +271,7 @@ class CustomerChunk(_Base, Forwarding):
         found = self._runs.get(shop)
         if found is None:
             kept = self._table.get(_run_key(shop))
-            found = self._runs[shop] = 0 if kept is None else codec.loads(kept)
+            found = self._runs[shop] = 0 if kept is None else packing.unpack(kept)[0]
         return found
 
     def _state(self, ident: tuple[str, str]) -> tuple[customers.CustomerState, _Nodes]:
@@ -279,7 +279,7 @@ class CustomerChunk(_Base, Forwarding):
         if found is None:
             key = keys.join(*ident)
             kept = self._table.get(key)
-            state = customers.initial() if kept is None else customers.completed(codec.loads(kept))
+            state = customers.initial() if kept is None else customers.unpacked(kept)
             found = self._open[ident] = (state, _Nodes(self._table, key, state))
         return found
 
@@ -342,20 +342,20 @@ class CustomerChunk(_Base, Forwarding):
         """Closes the chunk: rows and windows join the outputs; the tables' new values in their order."""
         # First the zones: an entry that is kept must not be without the zone under which it was counted.
         writes: Writes = {
-            windows.zone_key(shop): codec.dumps(zone.key)
+            windows.zone_key(shop): windows.packed_zone(zone)
             for shop, zone in self._zones.items()
             if windows.zone_key(shop) not in self._table
         }
         writes |= {
-            _run_key(shop): codec.dumps(as_of)
+            _run_key(shop): packing.pack([as_of])
             for shop, as_of in self._runs.items()
-            if as_of and self._table.get(_run_key(shop)) != codec.dumps(as_of)
+            if as_of and self._table.get(_run_key(shop)) != packing.pack([as_of])
         }
         removed: Writes = {}
         for ident, (state, nodes) in self._open.items():
             self._partial.advance(ident[0], state["now"])
             writes.update(nodes.below_the_root())
-            writes[keys.join(*ident)] = codec.dumps(state)
+            writes[keys.join(*ident)] = customers.packed(state)
             removed.update(nodes.removed())
             self._emit_row(ident)
         self._finish_windows()

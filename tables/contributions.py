@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, NotRequired, Protocol
 
 from typing_extensions import TypedDict
 
+from tables import packing
+
 LEAF = 32
 FAN = 32
 
@@ -72,6 +74,27 @@ class Nodes(Reads, Protocol):
 def empty() -> Node:
     """A tree of nothing."""
     return {"e": []}
+
+
+def listed(node: Node) -> list[Any]:
+    """A node as it is kept: its height, 0 of entries, and what is in it."""
+    return [0, node["e"]] if "e" in node else [node["h"], node["c"]]
+
+
+def of_list(kept: list[Any]) -> Node:
+    """The node that was `listed`."""
+    height, items = kept
+    return {"c": items, "h": height} if height else {"e": items}
+
+
+def packed(node: Node) -> bytes:
+    """A node below the root as the table keeps it."""
+    return packing.pack(listed(node))
+
+
+def unpacked(data: bytes) -> Node:
+    """The node that `packed` made; BadEvent for what another version did."""
+    return of_list(packing.unpack(data))
 
 
 def _sum_lines(found: Sequence[Sequence[int]]) -> Sums:

@@ -7,7 +7,7 @@ cut-point version).
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from typing_extensions import TypedDict
 
@@ -15,7 +15,7 @@ from events import contacts, instants, keys, links
 from events.envelopes import Webhook
 from events.records import CustomerForward, CustomerRow, OrderFact, PointsRecord, RfmUpdated, Standing
 from events.webhook_topics import ARCHIVED, NAMING, TELLING, Kind
-from tables import contributions, merging, rfm
+from tables import contributions, merging, packing, rfm
 from tables.ids import change_id
 from tables.reference import ShopReference
 
@@ -78,12 +78,27 @@ def initial() -> CustomerState:
     }
 
 
-_FIELDS = tuple(initial())
+_STANDING: Final[dict[str, Any]] = dict.fromkeys(Standing.__annotations__)
 
 
-def completed(kept: CustomerState) -> CustomerState:
-    """A state as it was kept, with what an older version had not."""
-    return kept if tuple(kept) == _FIELDS else {**initial(), **kept}
+def packed(state: CustomerState) -> bytes:
+    """The state as the table keeps it: values in the order of CustomerState's fields, and of Standing's."""
+    standing = state["standing"]
+    kept: dict[str, Any] = {
+        **state,
+        "standing": None if standing is None else list(standing.values()),
+        "tree": contributions.listed(state["tree"]),
+    }
+    return packing.pack(kept.values())
+
+
+def unpacked(data: bytes) -> CustomerState:
+    """The state that `packed` made; BadEvent for what another version did."""
+    kept = packing.named(cast("dict[str, Any]", initial()), packing.unpack(data))
+    standing = kept["standing"]
+    kept["standing"] = None if standing is None else packing.named(_STANDING, standing)
+    kept["tree"] = contributions.of_list(kept["tree"])
+    return cast("CustomerState", kept)
 
 
 def file(state: CustomerState, nodes: contributions.Nodes, fact: OrderFact, shop: ShopReference) -> Iterator[Filed]:
@@ -91,13 +106,12 @@ def file(state: CustomerState, nodes: contributions.Nodes, fact: OrderFact, shop
 
     The order stands at its processed_at; at every other home it ever had stands nothing.
     """
-    now, processed_at = instants.parse(fact["now"]), instants.parse(fact["processed_at"])
-    homes = sorted({*map(instants.parse, fact["homes"]), processed_at})
-    state["now"] = max(state["now"], now)
+    processed_at = fact["processed_at"]
+    state["now"] = max(state["now"], fact["now"])
     state["known"] = state["known"] or not keys.is_guest(fact["customer_id"])
     _take_order(state, fact)
     link = decided(state)
-    for home in homes:
+    for home in sorted({*fact["homes"], processed_at}):
         before = contributions.find(nodes, state["tree"], home, fact["order_id"])
         if before is not None and merging.own_revision(before) >= fact["revision"]:
             yield Filed(home, before, before)
@@ -112,7 +126,7 @@ def file_forward(
     state: CustomerState, nodes: contributions.Nodes, customer_id: str, forward: CustomerForward
 ) -> Iterator[Filed]:
     """As `file`, what came from somebody who is this customer now. What came round to where it has been is let fall."""
-    state["now"] = max(state["now"], instants.parse(forward["now"]))
+    state["now"] = max(state["now"], forward["now"])
     state["known"] = True
     order_id, revision = forward["order_id"], forward["revision"]
     named = {forward["origin"], *(into for _, into in forward["hops"][:-1])}
@@ -208,12 +222,10 @@ def _take_order(state: CustomerState, fact: OrderFact) -> None:
     """What an order told of the customer's address and consent."""
     contact, consent = fact.get("contact"), fact.get("consent")
     if contact is not None:
-        key = [instants.parse(contact["placed_at"]), instants.parse(contact["updated_at"]), contact["sealed"]]
+        key = [contact["placed_at"], contact["updated_at"], contact["sealed"]]
         state["order_contact"] = max(state["order_contact"] or [], key)
     if consent is not None:
-        state["order_consent"] = max(
-            state["order_consent"] or [], [instants.parse(consent["placed_at"]), consent["sealed"]]
-        )
+        state["order_consent"] = max(state["order_consent"] or [], [consent["placed_at"], consent["sealed"]])
     _forget(state)
 
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from events import envelopes, instants, keys, links, records, topics
+from events import envelopes, keys, links, records, topics
 from tables import contributions, customers, merging
 
 
@@ -41,7 +41,7 @@ class Forwarding(ABC):
     def _take_link(self, ident: tuple[str, str], link: records.CustomerLink) -> None:
         state, _ = self._state(ident)
         now, was, known = state["now"], customers.decided(state), state["links"]
-        state["now"] = max(now, instants.parse(link["now"]))
+        state["now"] = max(now, link["now"])
         state["links"] = merging.added(known, link["into"], link["rank"])
         if customers.decided(state) != was:
             self._stand(ident)
@@ -72,7 +72,7 @@ class Forwarding(ABC):
             "customer_id": of,
             "into": ident[1],
             "rank": rank,
-            "now": instants.text(now),
+            "now": now,
         }
         self._emit(topics.ORDER_FACTS, keys.join(ident[0], of), link)
 
@@ -130,7 +130,7 @@ class Forwarding(ABC):
             "shop": ident[0],
             "customer_id": of.into,
             **{name: getattr(of, name) for name in ("origin", "hops", "gone", "order_id", "revision", "entries")},
-            "now": instants.text(now),
+            "now": now,
         }
         self._emit(topics.ORDER_FACTS, keys.join(ident[0], of.into), record)
 

@@ -7,15 +7,16 @@ Each part only grows (the newest by a total order, a union, a maximum), so mergi
 idempotent. What leaves is a function of the state alone: one fact for each customer the order ever had.
 """
 
-from typing import Any
+from typing import Any, Final, cast
 
 from typing_extensions import TypedDict
 
-from events import contacts, instants, keys, money, orders
+from events import contacts, keys, money, orders
 from events.envelopes import Webhook
 from events.programs import Policies, Policy
 from events.records import OrderFact
 from events.webhook_topics import Kind
+from tables import packing
 
 #: Of one order with one customer; it has one, or two when somebody mended it.
 MAX_ADDRESSES = 100
@@ -50,6 +51,23 @@ def initial() -> OrderState:
         "consents": {},
         "now": 0,
     }
+
+
+_SNAPSHOT: Final[dict[str, Any]] = dict.fromkeys(orders.Snapshot.__annotations__)
+
+
+def packed(state: OrderState) -> bytes:
+    """The state as the table keeps it: values in the order of OrderState's fields, and of Snapshot's."""
+    snapshot = state["snapshot"]
+    told = None if snapshot is None else list(snapshot.values())
+    return packing.pack([told, *list(state.values())[1:]])
+
+
+def unpacked(data: bytes) -> OrderState:
+    """The state that `packed` made; BadEvent for what another version did."""
+    told, *rest = packing.unpack(data)
+    snapshot = None if told is None else packing.named(_SNAPSHOT, told)
+    return cast("OrderState", packing.named(cast("dict[str, Any]", initial()), [snapshot, *rest]))
 
 
 def apply(state: OrderState, webhook: Webhook, currency: str) -> OrderState:
@@ -171,21 +189,28 @@ def changed_at(state: OrderState, snapshot: orders.Snapshot) -> int:
 def revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     """The state as text that sorts by code point as the state grows.
 
-    Every part only grows with a join, and the first that differs decides. The parts are parted by a space, which
-    sorts before anything a webhook id may hold, so that one id being another's beginning does no harm.
+    Every part only grows with a join while those before it stay, and the first that differs decides. A webhook id is
+    followed by a space, which sorts before anything it may hold, so that one being another's beginning does no harm.
     """
     updated_at, triggered_at, webhook_id, digest = snapshot["key"]
     # With their number, all that a join can change of refunds: each part only grows.
     refunds = sum(map(sum, state["refunds"].values()))
     return (
-        f"{updated_at:015x}{triggered_at:015x} {webhook_id} {digest}{len(state['refunds']):04x}{refunds:016x}"
-        f"{state['cancelled']:d}{state['deleted_at'] > 0:d}{changed_at(state, snapshot):015x}"
+        f"{updated_at:015x}{_ordered(changed_at(state, snapshot) - updated_at)}{triggered_at:015x}{webhook_id} {digest}"
+        f"{_ordered(len(state['refunds']))}{_ordered(refunds)}{state['cancelled']:d}{state['deleted_at'] > 0:d}"
     )
 
 
+def _ordered(number: int) -> str:
+    """A number of up to 25 hex digits as text that sorts as numbers do: how many digits, as a letter, then they."""
+    digits = f"{number:x}"
+    return f"{chr(ord('a') + len(digits))}{digits}"
+
+
 def changed_at_of(revision: str) -> int:
-    """`changed_at` as a revision ends with it (microseconds)."""
-    return int(revision[-15:], 16)
+    """`changed_at` as a revision tells it (microseconds)."""
+    end = 16 + ord(revision[15]) - ord("a")
+    return int(revision[:15], 16) + int(revision[16:end], 16)
 
 
 def facts(shop: str, order_id: str, currency: str, state: OrderState, policies: Policies) -> list[OrderFact]:
@@ -205,10 +230,9 @@ def facts(shop: str, order_id: str, currency: str, state: OrderState, policies: 
         "order_id": order_id,
         "customer_id": owner,
         "revision": revision(state, snapshot),
-        "now": instants.text(state["now"]),
-        "changed_at": instants.text(changed_at(state, snapshot)),
-        "processed_at": instants.text(snapshot["processed_at"]),
-        "homes": [instants.text(home) for home in state["homes"]],
+        "now": state["now"],
+        "processed_at": snapshot["processed_at"],
+        "homes": state["homes"],
         "currency": currency,
         "counted": counted,
         "paid": paid,
@@ -232,12 +256,8 @@ def _reaching(fact: OrderFact, state: OrderState) -> OrderFact:
         fact["addresses"] = addresses
     if owner in state["contacts"]:
         placed_at, updated_at, sealed = state["contacts"][owner]
-        fact["contact"] = {
-            "sealed": sealed,
-            "placed_at": instants.text(placed_at),
-            "updated_at": instants.text(updated_at),
-        }
+        fact["contact"] = {"sealed": sealed, "placed_at": placed_at, "updated_at": updated_at}
     if owner in state["consents"]:
         placed_at, sealed = state["consents"][owner]
-        fact["consent"] = {"sealed": sealed, "placed_at": instants.text(placed_at)}
+        fact["consent"] = {"sealed": sealed, "placed_at": placed_at}
     return fact

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from events import codec, keys, topics
 from events.messages import Message
-from tables import contributions, windows
+from tables import contributions, customers, windows
 from tables.state import Writes
 from tables.windows import Partial, Sums, Window
 
@@ -30,8 +30,7 @@ class Stored:
 
     def get(self, number: int) -> contributions.Node:
         """The node of this number, as it is kept."""
-        node: contributions.Node = codec.loads(self._table[f"{self._key}#{number}"])
-        return node
+        return contributions.unpacked(self._table[f"{self._key}#{number}"])
 
 
 def rebuilding(table: Mapping[str, bytes], partial: Partial) -> Iterator[None]:
@@ -41,7 +40,7 @@ def rebuilding(table: Mapping[str, bytes], partial: Partial) -> Iterator[None]:
             partial.hear_of(shop)  # perhaps of a zone alone: a crash may have kept nothing more
         value = None if "#" in key else table.get(key)
         if value is not None:
-            state = codec.loads(value)
+            state = customers.unpacked(value)
             shop, customer_id = keys.split(key)
             partial.advance(shop, state["now"])
             zone = windows.standing_zone(table, shop)
@@ -106,7 +105,7 @@ class Restatement:
             value = self._table.get(key) if key.startswith(prefix) and "#" not in key else None
             if value is not None:
                 guest, seen = keys.is_guest(key.removeprefix(prefix)), set[Window]()
-                entries = contributions.entries(Stored(self._table, key), codec.loads(value)["tree"])
+                entries = contributions.entries(Stored(self._table, key), customers.unpacked(value)["tree"])
                 for at, entry in enumerate(entries, start=1):
                     window = windows.window("day", entry[contributions.PROCESSED], self._zone)
                     change = windows.contribution(entry, guest)
@@ -127,7 +126,7 @@ class Restatement:
 
     def writes(self) -> Writes:
         """What the table keeps once all outputs have left."""
-        return {windows.zone_key(self._shop): codec.dumps(self._zone.key)}
+        return {windows.zone_key(self._shop): windows.packed_zone(self._zone)}
 
     def apply(self, partial: Partial, now: int) -> None:
         """The days take the place of those under the zone before."""

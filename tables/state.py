@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from struct import Struct
 from typing import Any, Final
 
-from events import codec
 from events.errors import BadEvent
+from tables import packing
 
 #: A fold's changes to a table: the new value of each key, None for one that is gone, in the order to be kept.
 Writes = dict[str, bytes | None]
@@ -160,7 +160,7 @@ def _decoded(offset: int, key: bytes | None, value: bytes | None, headers: Any) 
             marks: Mapping[str, bytes] = dict(headers or ())
             return _text(key), _TOKEN.unpack(marks[FENCING])[0], None
         known = value[_TOKEN.size :]
-        codec.loads(known)
+        packing.check(known)
         return _text(key), _TOKEN.unpack_from(value)[0], known
     except (ValueError, KeyError, TypeError, AttributeError, BadEvent, OverflowError) as error:
         raise UnreadableChangelog(f"offset {offset}: {type(error).__name__}") from error

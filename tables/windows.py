@@ -13,9 +13,9 @@ from operator import add
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
-from events import codec, instants, programs
+from events import instants, programs
 from events.records import WindowRow
-from tables import contributions
+from tables import contributions, packing
 
 Size = Literal["minute", "hour", "day"]
 SIZES: tuple[Size, ...] = ("minute", "hour", "day")
@@ -119,6 +119,11 @@ def zone_key(shop: str) -> str:
     return f"{shop}{_ZONE}"
 
 
+def packed_zone(zone: ZoneInfo) -> bytes:
+    """The zone as the table keeps it."""
+    return packing.pack([zone.key])
+
+
 def shop_of_zone_key(key: str) -> str | None:
     """The shop whose zone a key of the customers' table stands for; None for another key."""
     return key.removesuffix(_ZONE) if key.endswith(_ZONE) else None
@@ -127,7 +132,7 @@ def shop_of_zone_key(key: str) -> str | None:
 def standing_zone(table: Mapping[str, bytes], shop: str) -> ZoneInfo | None:
     """The zone under which a shop's days stand in a partition's table; None while it has no entry."""
     kept = table.get(zone_key(shop))
-    return None if kept is None else _zone(codec.loads(kept))
+    return None if kept is None else _zone(packing.unpack(kept)[0])
 
 
 Sums = dict[Window, list[int]]

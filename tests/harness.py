@@ -30,7 +30,7 @@ from streams.sink.standings import Told
 from streams.worker.folding import Folder, Table
 from streams.worker.guard import Guard
 from streams.worker.sequence import Piece, Sequence
-from tables import chunks, contributions, customers, restating, windows
+from tables import chunks, contributions, customers, orders, restating, windows
 from tables.chunks import Received
 from tables.reference import Reference
 from tables.state import CLAIM, PartitionState, foreign
@@ -386,7 +386,7 @@ class Stream:
 
     def orders(self) -> dict[str, Any]:
         """Order states, by key."""
-        return {key: codec.loads(value) for key, value in self.table("orders").items()}
+        return {key: orders.unpacked(value) for key, value in self.table("orders").items()}
 
     def customers(self) -> dict[str, Any]:
         """Customer states by key, each with its entries in place of its tree."""
@@ -394,7 +394,7 @@ class Stream:
         found = {}
         for key, value in table.items():
             if "#" not in key:
-                state: customers.CustomerState = codec.loads(value)
+                state = customers.unpacked(value)
                 entries = list(contributions.entries(restating.Stored(table, key), state["tree"]))
                 kept = {name: each for name, each in state.items() if name not in ("tree", "next_node")}
                 found[key] = {**kept, "entries": entries}

@@ -254,11 +254,36 @@ def updated_at(snapshot: Json) -> datetime:
     return moment(snapshot.get("updated_at") or snapshot["created_at"])
 
 
-def snapshot_key(envelope: Json) -> tuple[datetime, datetime, str, str]:
-    payload = {name: value for name, value in envelope["payload"].items() if name not in ("contact", "consent")}
-    canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"), default=str)
-    digest = sha256(canonical.encode()).hexdigest()
-    return updated_at(payload), moment(envelope["triggered_at"]), envelope["webhook_id"], digest
+def snapshot_key(envelope: Json, currency: str) -> tuple[datetime, datetime, str, str]:
+    told_at, place = moment(envelope["triggered_at"]), envelope["webhook_id"]
+    return updated_at(envelope["payload"]), told_at, place, digest_of_values(envelope, currency)
+
+
+def digest_of_values(envelope: Json, currency: str) -> str:
+    """Of what is read of a snapshot, as decision 28 lists it."""
+    snapshot = envelope["payload"]
+    refunds = snapshot.get("refunds") or []
+    placed = money(snapshot, "subtotal_price", currency)
+    worth = money(snapshot, "current_subtotal_price", currency)
+    original = placed if placed is not None else worth or 0
+    current = worth if worth is not None else original - sum(refund_amount(refund, currency) for refund in refunds)
+    tax, tax_placed = tax_of_goods(snapshot, current, original, refunds, currency)
+    since = moment(snapshot.get("processed_at") or snapshot["created_at"]) - datetime(1970, 1, 1, tzinfo=UTC)
+    values = [
+        customer_of(snapshot),
+        (snapshot.get("financial_status") or "unknown").lower(),
+        bool(snapshot.get("test")),
+        envelope["topic"] == "orders/cancelled" or snapshot.get("cancelled_at") is not None,
+        since // timedelta(microseconds=1),
+        current,
+        gift_cards(snapshot, "current_quantity", currency),
+        tax,
+        original - gift_cards(snapshot, "quantity", currency),
+        tax_placed,
+        None if snapshot.get("refunds") is None else sorted(str(refund["id"]) for refund in refunds),
+    ]
+    text = json.dumps(values, separators=(",", ":"), ensure_ascii=False)
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 def order_of(envelopes: Sequence[Json], program: Json) -> Order:
@@ -283,7 +308,7 @@ def order_of(envelopes: Sequence[Json], program: Json) -> Order:
     )
     if not snapshots:
         return order
-    newest: Json = max(snapshots, key=snapshot_key)["payload"]
+    newest: Json = max(snapshots, key=lambda told: snapshot_key(told, currency))["payload"]
     if newest["currency"] != currency:
         raise ValueError(f"{newest['currency']} is not the shop's currency")
     order.customer = customer_of(newest)

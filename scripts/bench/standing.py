@@ -10,8 +10,9 @@ import random
 import time
 from collections.abc import Iterator
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from events import codec, instants, keys
+from events import instants, keys
 from scripts.bench import data
 from streams.worker.windows import in_slices
 from tables import customers, restating, windows
@@ -25,15 +26,15 @@ def table(count: int) -> dict[str, bytes]:
     chance = random.Random(7)
     now = 1_790_000_000 * instants.SECOND
     shop = data.program().shop
-    found = {windows.zone_key(shop): codec.dumps(data.program().zone)}
-    revision = "0065f63de862c000065f3ba2d76bff ab 5bde4e4b6b4badf90002000cb8cee11bd863"
+    found = {windows.zone_key(shop): windows.packed_zone(ZoneInfo(data.program().zone))}
+    revision = "0065c1b6d4f8a40b00065c1b6d4f8a40b1f5e5c8e-3d2a-4f6e-9b4c-8e7d6c5b4a39 5bde4e4b6b4badf9b0b000"
     for number in range(count):
         state: Any = customers.initial()
         state["now"] = now - chance.randrange(30 * instants.DAY)
         times = sorted((chance.randrange(365 * instants.DAY) for _ in range(ORDERS)), reverse=True)
         places = [(now - at, str(number * ORDERS + each)) for each, at in enumerate(times)]
-        state["tree"] = {"e": [[at, order, revision, 5000, 50, 0, 1] for at, order in places]}
-        found[keys.join(shop, str(number))] = codec.dumps(state)
+        state["tree"] = {"e": [[at, order, revision, 5000, 50, 0, 1, 1] for at, order in places]}
+        found[keys.join(shop, str(number))] = customers.packed(state)
     return found
 
 

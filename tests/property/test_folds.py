@@ -127,9 +127,8 @@ def test_only_the_owner_gets_something_and_all_that_ever_were_get_a_fact() -> No
     assert {customer: fact["net"] for customer, fact in found.items()} == {"7": 100, "8": 0, "guest-55": 0}
     assert len({fact["revision"] for fact in found.values()}) == 1
     assert found["7"]["homes"] is None
-    assert orders.facts(SHOP, "1", "USD", state, GOODS)[0]["homes"] == [
-        f"2026-01-0{day}T00:00:00Z" for day in (1, 2, 3)
-    ]
+    days = [instants.parse(f"2026-01-0{day}T00:00:00Z") for day in (1, 2, 3)]
+    assert orders.facts(SHOP, "1", "USD", state, GOODS)[0]["homes"] == days
 
 
 # Customers: a home has the entry of the highest revision, whatever came first.

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events import codec
 from tables import chunks, contributions, customers
 from tests.property.webhooks import thorough
 
@@ -27,10 +26,10 @@ class Kept:
     """A customer's row and chunks as a table keeps them, through bytes."""
 
     def __init__(self) -> None:
-        self.table: dict[str, bytes] = {KEY: codec.dumps(customers.initial())}
+        self.table: dict[str, bytes] = {KEY: customers.packed(customers.initial())}
 
     def open(self) -> tuple[customers.CustomerState, Any]:
-        state: customers.CustomerState = codec.loads(self.table[KEY])
+        state = customers.unpacked(self.table[KEY])
         return state, chunks._Nodes(self.table, KEY, state)
 
     def writes(self, entries: list[contributions.Entry]) -> list[tuple[str, bytes | None]]:
@@ -38,7 +37,7 @@ class Kept:
         state, nodes = self.open()
         for entry in entries:
             state["tree"] = contributions.put(nodes, state["tree"], list(entry))
-        return [*nodes.below_the_root().items(), (KEY, codec.dumps(state)), *nodes.removed().items()]
+        return [*nodes.below_the_root().items(), (KEY, customers.packed(state)), *nodes.removed().items()]
 
     def lay(self, writes: list[tuple[str, bytes | None]]) -> None:
         for key, value in writes:
@@ -160,7 +159,7 @@ def test_no_value_grows_with_history() -> None:
         state["tree"] = contributions.put(
             nodes, state["tree"], [at, str(10**18 + number), "r" * 120, 1000, 10, 0, 1, 1]
         )
-    kept.lay([*nodes.below_the_root().items(), (KEY, codec.dumps(state)), *nodes.removed().items()])
+    kept.lay([*nodes.below_the_root().items(), (KEY, customers.packed(state)), *nodes.removed().items()])
     assert max(map(len, kept.table.values())) < 8192
     state, nodes = kept.open()
     assert contributions.sums(nodes, state["tree"], 0, 1 << 60)[:3] == (20_000, 20_000, 20_000_000)

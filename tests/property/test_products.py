@@ -71,7 +71,7 @@ def test_products_are_what_the_orders_say(
     for ident in found.orders:
         theirs = [e for e in envelopes if e["topic"] in oracle.SNAPSHOTS and str(e["payload"]["id"]) == ident]
         if theirs:
-            newest[ident] = max(theirs, key=oracle.snapshot_key)["payload"]
+            newest[ident] = max(theirs, key=lambda told: oracle.snapshot_key(told, program["currency"]))["payload"]
     bought: dict[str, list[tuple[Any, str]]] = defaultdict(list)
     for ident, order in found.orders.items():
         at = order.processed_at

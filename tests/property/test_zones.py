@@ -21,7 +21,7 @@ from events import codec, instants, keys, topics, webhook_topics
 from events.messages import Message
 from streams.worker import windows as streams_windows
 from streams.worker.windows import PartialWindows
-from tables import chunks, restating, windows
+from tables import chunks, customers, restating, windows
 from tables.chunks import Received
 from tables.reference import Reference
 from tables.state import Values, Writes
@@ -222,7 +222,10 @@ class World:
 
     def now(self) -> int:
         values = [
-            codec.loads(value) for table in self.durable.values() for key, value in table.items() if "#" not in key
+            customers.unpacked(value)
+            for table in self.durable.values()
+            for key, value in table.items()
+            if "#" not in key
         ]
         return max((state["now"] for state in values), default=0)
 
@@ -346,7 +349,7 @@ def test_a_crash_may_keep_a_shops_zone_and_nothing_more() -> None:
     """The zone is written first; the entries that come again are those of the zone in force by then."""
     world = World(facts_of(ORDERS, PLAIN), [PLAIN], random.Random(0))
     for number in range(world.partitions):
-        world.durable[number][windows.zone_key(SHOP)] = codec.dumps("Asia/Kolkata")
+        world.durable[number][windows.zone_key(SHOP)] = windows.packed_zone(ZoneInfo("Asia/Kolkata"))
     world.workers = [Worker(world, worker.numbers) for worker in world.workers]  # all of them start again
     to_rest(world)
     check(world, ORDERS, PLAIN)

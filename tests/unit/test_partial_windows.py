@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -23,12 +24,12 @@ NOW = 1_790_000_000 * instants.SECOND
 
 def table(count: int, zone: str = "UTC") -> dict[str, bytes]:
     """A partition of customers with one order each."""
-    found = {windows.zone_key(SHOP): codec.dumps(zone)}
+    found = {windows.zone_key(SHOP): windows.packed_zone(ZoneInfo(zone))}
     for number in range(count):
         state = customers.initial()
         state["now"] = NOW
         state["tree"] = {"e": [[NOW - number * instants.MINUTE, str(number), "r", 100, 1, 0, 1]]}
-        found[keys.join(SHOP, str(number))] = codec.dumps(state)
+        found[keys.join(SHOP, str(number))] = customers.packed(state)
     return found
 
 
@@ -130,7 +131,7 @@ def test_a_customer_with_many_orders_is_many_steps() -> None:
     state = customers.initial()
     state["now"] = NOW
     state["tree"] = {"e": [[NOW - number, str(number), "r", 100, 1, 0, 1] for number in range(5_000, 0, -1)]}
-    values = {windows.zone_key(SHOP): codec.dumps("UTC"), keys.join(SHOP, "1"): codec.dumps(state)}
+    values = {**table(0), keys.join(SHOP, "1"): customers.packed(state)}
     assert sum(1 for _ in restating.rebuilding(values, windows.Partial())) > 20
     zone = harness.reference({SHOP: PROGRAM})[SHOP].zone
     assert sum(1 for _ in restating.Restatement(values, SHOP, zone).steps()) > 5
@@ -181,7 +182,7 @@ def test_nothing_is_stated_for_a_partition_that_is_ours_no_longer(
     made: PartialWindows, partitions: Partitions, walks: Walks
 ) -> None:
     """Its next owner states it; what we sent now would be laid over that."""
-    partitions.tables[0][windows.zone_key(SHOP)] = codec.dumps("Asia/Kolkata")
+    partitions.tables[0][windows.zone_key(SHOP)] = windows.packed_zone(ZoneInfo("Asia/Kolkata"))
     walks.at_step[10] = lambda: partitions.ours.discard(0)
     assert not asyncio.run(made.stand(0))
     assert (partitions.sent, partitions.tables[0][windows.zone_key(SHOP)]) == ([], b'"Asia/Kolkata"')

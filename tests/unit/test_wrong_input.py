@@ -15,7 +15,7 @@ import pytest
 from events import codec, keys, money, payloads, topics, webhook_topics
 from events.errors import BadEvent
 from events.webhook_topics import TOPICS, Kind, Spare
-from tables import chunks, windows
+from tables import chunks, customers, orders, windows
 from tables.chunks import Received
 from tables.state import Values
 from tests import harness
@@ -403,7 +403,7 @@ def test_a_float_in_a_refund_is_read_exactly() -> None:
     assert b"0.07" in data
     found = Outcome(topics.ORDERS, data)
     assert found.reason is None
-    assert codec.loads(found.writes[f"{SHOP}/1001"] or b"")["refunds"]["51"][1] == 21
+    assert orders.unpacked(found.writes[f"{SHOP}/1001"] or b"")["refunds"]["51"][1] == 21
     line = {"quantity": 1, "subtotal": 0.075}
     found = Outcome(topics.ORDERS, json.dumps(envelope("refunds/create", refund(refund_line_items=[line]))).encode())
     assert found.reason == "bad_amount"
@@ -532,7 +532,7 @@ def test_a_webhook_on_another_familys_topic(topic: str) -> None:
     assert found.reason == "wrong_topic"
     ident = payloads.resource_of(topic, PAYLOADS[topic])
     state = found.writes.get(keys.join(SHOP, str(ident)))
-    assert state is None or codec.loads(state)["now"] == 0
+    assert state is None or (customers if other == topics.CUSTOMERS else orders).unpacked(state)["now"] == 0
 
 
 @pytest.mark.parametrize("shop", ["", "wrong", "wrong.example.com", "a/b.myshopify.com", "-x.myshopify.com", "x" * 300])

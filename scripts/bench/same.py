@@ -1,10 +1,10 @@
 """Whether this tree's folds and sink make byte for byte what another commit's make: for what only speeds them up.
 
-`python -m scripts.bench.same [COMMIT] [--told]` (HEAD~1 where none is named) runs both trees, each in a process of its own, over
-the golden files, a demo store, CDNOW, generated stores and bodies that nobody would send. Each goes in as somebody
-else's producer writes it, and as our front door does. Compared are every record that leaves, in its order, every
-changelog record, and the rows that the sink makes of them. With `--told` only what others are told: neither what the
-worker keeps nor what it tells itself, and no revisions, whose form may change.
+`python -m scripts.bench.same [COMMIT] [--told]` (HEAD~1 where none is named) runs both trees, each in a process of its
+own, over the golden files, a demo store, CDNOW, generated stores and bodies that nobody would send. Each goes in as
+somebody else's producer writes it, and as our front door does. Compared are every record that leaves, in its order,
+every changelog record, and the rows that the sink makes of them. With `--told` only what others are told: neither
+what the worker keeps nor what it tells itself, and no revisions, whose form may change.
 """
 
 import hashlib

@@ -202,17 +202,17 @@ def test_an_hour_may_lie_in_two_days_of_the_shop() -> None:
 def test_a_late_change_is_told_and_carries_no_number() -> None:
     partition = Partition()
     partition.take([fact(1, T)])
-    partition.take([fact(2, T, now="2026-11-02T12:00:59.999999Z")])  # the minute ended at 12:01
+    partition.take([fact(2, T, now=instants.parse("2026-11-02T12:00:59.999999Z"))])  # the minute ended at 12:01
     assert not any(row["late"] for row in partition.windows())
     partition.outputs.clear()
-    partition.take([fact(3, T, now="2026-11-02T12:01:00Z")])
+    partition.take([fact(3, T, now=instants.parse("2026-11-02T12:01:00Z"))])
     found = {row["size"]: row for row in partition.windows()}
     assert {size: row["late"] for size, row in found.items()} == {"minute": True, "hour": False, "day": False}
     assert [found["minute"][name] for name in harness.Sums._fields] == [0] * 7
     assert (found["hour"]["orders"], found["hour"]["net"]) == (3, 3000)
     # A duplicate changes nothing, so that nothing is late.
     partition.outputs.clear()
-    partition.take([fact(3, T, now="2026-11-02T12:01:00Z")])
+    partition.take([fact(3, T, now=instants.parse("2026-11-02T12:01:00Z"))])
     assert {row["size"] for row in partition.windows()} == {"hour", "day"}
 
 

@@ -46,22 +46,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slow tests first, dealt to the workers of pytest-xdist, those of e2e/ before the others.
 
     To each worker `--dist worksteal` gives as long a piece of the list as to the next; who has done theirs takes from
-    the end of another's. A slow one among the last would be waited for by all.
+    the end of another's. A slow one among the last would be waited for by all. Those that want the browser are one
+    worker's: every other would start a Chromium too.
     """
     if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))) == 0:
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
     slow.sort(key=lambda item: "e2e" not in item.path.parts)
     quick = [item for item in items if not item.get_closest_marker("slow")]
+    browsing = [item for item in slow if "browser" in getattr(item, "fixturenames", ())]
+    others = [item for item in slow if item not in browsing]
+    dealing = max(workers - 1, 1)
+    shares = [others[worker::dealing] for worker in range(dealing)]
+    shares = [browsing, *shares] if workers > 1 else [browsing + others]
     left = len(items)
     items.clear()
-    for worker in range(workers):
-        first = slow[worker::workers]
+    for worker, share in enumerate(shares):
         size = left // (workers - worker)
-        more = quick[: max(size - len(first), 0)]
+        more = quick[: max(size - len(share), 0)]
         del quick[: len(more)]
-        left -= len(first) + len(more)
-        items += first + more
+        left -= len(share) + len(more)
+        items += share + more
 
 
 @pytest.fixture(autouse=True, scope="session")

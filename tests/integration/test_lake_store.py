@@ -12,9 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-from moto.backends import get_backend
-from moto.core.models import DEFAULT_ACCOUNT_ID
-from moto.server import ThreadedMotoServer
 from psycopg import Connection
 
 from batch import frames
@@ -33,6 +30,9 @@ URL = "s3://nest/lakes/one"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
+    # Here, not above: every process of the tests would load it.
+    from moto.server import ThreadedMotoServer
+
     made = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     made.start()
     host, port = made.get_host_and_port()
@@ -77,6 +77,9 @@ def files_of(lake: Lake) -> ShopFiles:
 
 
 def two_hours_pass() -> None:
+    from moto.backends import get_backend
+    from moto.core.models import DEFAULT_ACCOUNT_ID
+
     for key in get_backend("s3")[DEFAULT_ACCOUNT_ID]["global"].buckets["nest"].keys.values():
         key.last_modified -= timedelta(hours=2)
 

@@ -5,6 +5,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -37,7 +38,9 @@ def _ours(envelope: Json) -> bytes | None:
         return None
 
 
-def _sent() -> Iterator[bytes]:
+# Made when a test first asks, not above: each process of the tests reads this file, and one runs these tests.
+@cache
+def _sent() -> list[bytes]:
     """Envelopes of golden files, generated stores, a demo store, and one of each topic, as our door writes them."""
     found = [each for path in test_golden.FILES for each in test_golden.read(path)["envelopes"]]
     found += [each for seed in range(6) for each in stores.store(seed, 8, 40)]
@@ -47,15 +50,12 @@ def _sent() -> Iterator[bytes]:
         sealed = {"address": f"mail-{5:032x}", "contact": "v1.AAAA", "consent": "v1.BB-_=", "consent_at": AT}
         own = {name: each for name, each in sealed.items() if name in TOPICS[topic].fields}
         found += [{"topic": topic, **head, **times, "payload": {**each, **own}} for each in several[:40]]
-    return filter(None, map(_ours, found))
-
-
-SENT = list(_sent())
+    return list(filter(None, map(_ours, found)))
 
 
 def test_what_our_door_writes_is_plain() -> None:
     seen: Counter[tuple[str, bool]] = Counter()
-    for data in SENT:
+    for data in _sent():
         topic = codec.loads(data)["topic"]
         seen[topic, plain.look(data.decode(), TOPICS[topic].stream) is not None] += 1
     for topic in TOPICS:
@@ -95,9 +95,10 @@ def _changed(chance: random.Random, data: bytes) -> bytes:
 @pytest.mark.parametrize("seed", range(4))
 def test_what_is_plain_comes_out_of_the_careful_reading_byte_for_byte(seed: int) -> None:
     chance = random.Random(seed)
+    sent = _sent()
     found: Counter[bool] = Counter()
     for _ in range(5000):
-        data = _changed(chance, chance.choice(SENT))
+        data = _changed(chance, chance.choice(sent))
         stream = chance.choice((topics.ORDERS, topics.ORDERS, topics.CUSTOMERS, topics.SHOPS))
         said = envelopes._look(data, stream)
         found[said is not None] += 1
@@ -115,7 +116,7 @@ def test_what_is_plain_comes_out_of_the_careful_reading_byte_for_byte(seed: int)
 
 def test_a_cancelled_order_says_when() -> None:
     told = {"topic": "orders/cancelled", "payload": {"id": 1, "created_at": AT, "cancelled_at": AT}}
-    envelope = {**codec.loads(SENT[0]), **told}
+    envelope = {**codec.loads(_sent()[0]), **told}
     assert envelopes._look(codec.dumps(envelope), topics.ORDERS) is not None
     for at in ({}, {"cancelled_at": None}):
         data = codec.dumps({**envelope, "payload": {"id": 1, "created_at": AT, **at}})
@@ -127,7 +128,8 @@ def test_a_cancelled_order_says_when() -> None:
 @pytest.mark.parametrize("timestamp", [LATE, instants.parse(AT) // 1000])
 def test_what_is_kept_is_what_is_read(timestamp: int) -> None:
     """Whoever wrote it, and also where the broker's time moves `received_at`."""
-    for data in [*SENT, *(codec.dumps({**codec.loads(each), "more": 1}) for each in SENT[::7])]:
+    sent = _sent()
+    for data in [*sent, *(codec.dumps({**codec.loads(each), "more": 1}) for each in sent[::7])]:
         stream = TOPICS[codec.loads(data)["topic"]].stream
         try:
             wanted = envelopes.envelope(data, stream, timestamp)
@@ -162,12 +164,13 @@ def test_no_field_may_run_over_its_quote() -> None:
     assert ORDER["source_name"].matches('a"b')  # such a name is kept, read with care
     for name in ('a"b', "a\\b", "caf\u00e9", "a b"):
         data = codec.dumps(
-            {**codec.loads(SENT[0]), "topic": "orders/paid", "payload": {**payload, "source_name": name}}
+            {**codec.loads(_sent()[0]), "topic": "orders/paid", "payload": {**payload, "source_name": name}}
         )
         read = envelopes.read(data, topics.ORDERS)
         assert read.payload["source_name"] == name
 
 
+@cache
 def _records() -> dict[str, list[tuple[TypeAdapter[Any], bytes]]]:
     """What the folds make of two stores, by topic."""
     found: dict[str, list[tuple[TypeAdapter[Any], bytes]]] = {}
@@ -214,11 +217,10 @@ READERS: dict[str, TypeAdapter[Any]] = {
     topics.POINTS: records.POINTS_RECORD,
     topics.CUSTOMER_ROWS: records.CUSTOMER_ROW,
 }
-RECORDS = _records()
 
 
 def test_our_own_records_are_plain() -> None:
-    for topic, several in RECORDS.items():
+    for topic, several in _records().items():
         plainly = [records._matches(records._forms()[adapter], data) for adapter, data in several]
         # Forwards and links are not; nor is a webhook's id with a quote in it, or the 29th of February.
         assert sum(plainly) > (0.5 if topic == topics.ORDER_FACTS else 0.95) * len(several) > 100
@@ -228,9 +230,10 @@ def test_our_own_records_are_plain() -> None:
 def test_a_plain_record_is_one(topic: str) -> None:
     """Of its model, and read as the model reads it."""
     chance = random.Random(topic)
+    several = _records()[topic]
     found: Counter[bool] = Counter()
     for _ in range(6000):
-        adapter, data = chance.choice(RECORDS[topic])
+        adapter, data = chance.choice(several)
         value = codec.loads(data)
         name = chance.choice(list(value))
         match chance.randrange(5):

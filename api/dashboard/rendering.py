@@ -63,9 +63,9 @@ def _translations(language: str) -> Translations:
 def _locale(name: str) -> Locale:
     found = Locale.parse(name)
     for symbols in found.number_symbols.values():
-        # Swiss thousands: Babel takes this apostrophe for a quote of its patterns, and drops it.
+        # Swiss thousands: Babel takes one apostrophe for a quote of its patterns, and drops it; two are one.
         if symbols.get("group") == "'":
-            symbols["group"] = "’"
+            symbols["group"] = "''"
     return found
 
 
@@ -137,6 +137,10 @@ class Writing:
             return "–"
         pattern = "#,##0" + ("." + "0" * digits if digits else "")
         return str(numbers.format_decimal(value, pattern, locale=self.locale))
+
+    def decimal(self, value: Decimal | str) -> str:
+        """With as many decimals as it has, six at most."""
+        return str(numbers.format_decimal(Decimal(value), "#,##0.######", locale=self.locale))
 
     def signed(self, value: int) -> str:
         """With its sign."""

@@ -277,6 +277,31 @@ def test_german(history: World, browser: Browser) -> None:
         assert page.locator("html").get_attribute("lang") == "de-DE"
 
 
+def test_figures_are_written_as_the_shop_does_whoever_reads_them(database: str, browser: Browser) -> None:
+    with opened(database) as world:
+        world.program(locale="de-CH", currency="CHF", rules=[{"points_per_unit": "1.5"}])
+        world.customer("1", segment="Champions", monetary=123_456_789, currency="CHF", balance=1_234_567)
+        with page_of(browser, str(world.client.base_url), locale="en-US") as page:
+            sign_in_with(page, world.key("read"), "API key", "Sign in")
+            expect(page.get_by_role("heading", name="Kundinnen und Kunden").first).to_be_visible()
+            page.get_by_role("link", name="English").click()
+            points, revenue = page.locator("[data-live=points]"), page.locator("[data-live=revenue]")
+            expect(points).to_have_text("1'234'567")
+            expect(revenue).to_have_text("CHF 1'234'568")
+            expect(page.get_by_text("Points outstanding")).to_be_visible()
+            # A module writes it as the server does.
+            listening(world)
+            until(lambda: SHOP in world.services.live._shops)
+            world.customer("2", segment="Champions", monetary=100, currency="CHF", balance=1_000_000)
+            world.sql("SELECT pg_notify('loyalnest_live', json_build_object('shop', %s::text)::text)", SHOP)
+            expect(points).to_have_text("2'234'567")
+            expect(revenue).to_have_text("CHF 1'234'569")
+            page.goto(f"/shops/{SHOP}/customers/1")
+            expect(page.get_by_role("row", name="Value").get_by_role("cell").first).to_have_text("CHF 1'234'567.89")
+            page.goto(f"/shops/{SHOP}/program")
+            expect(page.get_by_role("cell", name="1.5", exact=True)).to_be_visible()
+
+
 def test_a_lost_connection_is_shown_and_recovers(world: World, page: Page) -> None:
     sign_in(world, page)
     expect(page.locator("[data-lost]")).to_be_hidden()

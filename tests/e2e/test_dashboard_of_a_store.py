@@ -188,8 +188,8 @@ def test_a_customer_and_their_orders(page: Page) -> None:
     show(page, f"/customers/{best}")
     told, ledger = api(page, f"/customers/{best}"), api(page, f"/customers/{best}/points?limit=50")
     assert number(page.locator(".tile p").first.inner_text()) == told["points_balance"] == ledger["points_balance"]
-    assert [(row[1], row[3]) for row in table(page, "why")] == [
-        (each["value"], str(each["digit"])) for each in told["why"]["metrics"]
+    assert [(number(row[1]), [*map(number, row[2].split("·"))], row[3]) for row in table(page, "why")] == [
+        (float(each["value"]), [*map(float, each["cut_points"])], str(each["digit"])) for each in told["why"]["metrics"]
     ]
     orders = api(page, f"/customers/{best}/orders?limit=50")["items"]
     assert [(row[0], number(row[3]), number(row[4])) for row in table(page, "orders")] == [

@@ -6,7 +6,7 @@ The worker reads by Faust; everything else by confluent-kafka, with the settings
 import logging
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from events import topics
@@ -109,6 +109,16 @@ def wanted(settings: Settings) -> list[NewTopic]:
         NewTopic(name, settings.partitions if keyed else 1, settings.replication, config=config)
         for name, keyed, config in asked
     ]
+
+
+def topic_id(settings: Settings, name: str) -> str:
+    """What Kafka calls a topic for ever: one made anew under its name has another. TopicError if it does not tell."""
+    admin = AdminClient(client_config(settings))
+    try:
+        described = admin.describe_topics(TopicCollection([name]), request_timeout=_TIMEOUT)[name].result(_TIMEOUT)
+    except KafkaException as error:
+        raise TopicError(f"{name} cannot be described: {error}") from error
+    return str(described.topic_id)
 
 
 def create_topics(settings: Settings, seconds: float = _TIMEOUT) -> list[str]:

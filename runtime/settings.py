@@ -2,7 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -64,6 +64,16 @@ class OperatorSettings(BaseSettings):
     session_timeout: Annotated[
         float, Field(ge=6, le=60, description="seconds until a dead worker's partitions move on")
     ] = 10.0
+    store: Annotated[
+        Literal["memory", "rocksdb"],
+        Field(
+            description="where a worker keeps its tables: in memory, or in files in its data folder, for more customers"
+            " than fit there and a restart that reads only what is new; embedded always in memory"
+        ),
+    ] = "memory"
+    store_cache_mib: Annotated[
+        int, Field(ge=16, le=1_000_000, description="MiB of memory that a worker's files are cached in")
+    ] = 256
     chunk_records: Annotated[int, Field(ge=1, description="records at most in one chunk of a partition")] = 2000
     sink_batch: Annotated[int, Field(ge=1, description="records at most in one transaction of the sink")] = 5000
     batch_runs: Annotated[
@@ -140,6 +150,11 @@ class OperatorSettings(BaseSettings):
     def lake(self) -> Path:
         """The lake's folder."""
         return self.data / "lake" if self.lake_dir is None else self.lake_dir.expanduser()
+
+    @cached_property
+    def tables(self) -> Path:
+        """Where a worker's tables are, if in files. Two workers of one machine have names, or folders, of their own."""
+        return self.data / "tables" / f"{self.topic_prefix}{self.group}" / (self.worker_id or "worker")
 
     def analytics_file(self, shop: str) -> Path:
         """A shop's analysts' file, which holds that shop alone."""

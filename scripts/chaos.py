@@ -189,6 +189,7 @@ class Process:
             "PARTITIONS": settings.partitions,
             "DATA_DIR": folder / name,
             "CHUNK_RECORDS": 100,
+            "STORE": settings.store,
             "SESSION_TIMEOUT": SESSION_SECONDS,
             **({"WORKER_ID": name} if lasting else {}),
         }
@@ -368,7 +369,7 @@ class Judge:
 
 
 @contextmanager
-def world(kafka_servers: str, database: str, partitions: int) -> Iterator[Settings]:
+def world(kafka_servers: str, database: str, partitions: int, store: str = "memory") -> Iterator[Settings]:
     """Topics and a database of this run alone; both are gone at its end."""
     name = f"chaos_{uuid4().hex[:10]}"
     parts = urlsplit(database)
@@ -381,6 +382,7 @@ def world(kafka_servers: str, database: str, partitions: int) -> Iterator[Settin
         topic_prefix=f"{name}-",
         partitions=partitions,
         session_timeout=SESSION_SECONDS,
+        store=store,
     )
     try:
         migrate(url)
@@ -451,6 +453,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=150.0, help="webhooks a second")
     parser.add_argument("--rest", type=float, default=REST_SECONDS, help="seconds until all must be at rest")
     parser.add_argument("--partitions", type=int, default=8)
+    parser.add_argument("--store", choices=["memory", "rocksdb"], default="memory", help="where workers keep tables")
     given = parser.parse_args()
     servers, database = (os.environ.get(f"LOYALNEST_TEST_{name}") for name in ("KAFKA", "DATABASE"))
     if not servers or not database:
@@ -459,7 +462,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="loyalnest-chaos-"))
     print(f"seed {given.seed}; logs in {folder}", flush=True)
     try:
-        with world(servers, database, given.partitions) as settings:
+        with world(servers, database, given.partitions, given.store) as settings:
             run(settings, folder, given.rebalances, given.seed, given.rate, given.rest)
     except Chaos as found:
         print(f"NOT HELD: {found}\nlogs in {folder}", file=sys.stderr)

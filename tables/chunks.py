@@ -17,7 +17,7 @@ from tables import contributions, customers, merging, packing, windows
 from tables import orders as order_fold
 from tables.forwarding import Forwarding
 from tables.reference import Reference, ShopReference
-from tables.state import Values, Writes
+from tables.state import Kept, Writes
 
 
 class Received(NamedTuple):
@@ -168,7 +168,7 @@ class CustomerChunk(_Base, Forwarding):
 
     def __init__(
         self,
-        table: Values,
+        table: Kept,
         reference: Reference,
         partition: int,
         partitions: int,
@@ -176,7 +176,7 @@ class CustomerChunk(_Base, Forwarding):
         fence: int = 0,
     ) -> None:
         super().__init__(table, reference, partition, partitions)
-        self._table: Values = table
+        self._table: Kept = table
         self._runs: dict[str, int] = {}
         self._partial = partial
         self._fence = fence

@@ -376,7 +376,7 @@ class Stream:
         """What the changelogs hold, by table and partition."""
         for place in list(self.changelogs):
             self._follow(self._standbys[place], place)
-        return {place: state.values for place, state in self._standbys.items()}
+        return {place: cast("dict[str, bytes]", state.values) for place, state in self._standbys.items()}
 
     def table(self, name: str) -> dict[str, bytes]:
         """A table's durable values, of all partitions. (Equal to the workers' own once everything has run.)"""

@@ -41,6 +41,8 @@ class WorkerProcess:
             "DATA_DIR": folder / name,
             "WORKER_ID": name,
             "READY_FILE": self._ready,
+            "STORE": settings.store,
+            "STORE_CACHE_MIB": 16,  # what is asked for is read from files
             "CHUNK_RECORDS": 50,  # many chunks in little data
             "SESSION_TIMEOUT": 6,
         }

@@ -21,14 +21,14 @@ from tables.reference import ShopReference
 ORDERS = 5
 
 
-def table(count: int) -> dict[str, bytes]:
-    """A partition of the customers' table."""
+def table(count: int, first: int = 0) -> dict[str, bytes]:
+    """A partition of the customers' table: so many of them, numbered from `first`."""
     chance = random.Random(7)
     now = 1_790_000_000 * instants.SECOND
     shop = data.program().shop
     found = {windows.zone_key(shop): windows.packed_zone(ZoneInfo(data.program().zone))}
     revision = "0065c1b6d4f8a40b00065c1b6d4f8a40b1f5e5c8e-3d2a-4f6e-9b4c-8e7d6c5b4a39 5bde4e4b6b4badf9b0b000"
-    for number in range(count):
+    for number in range(first, first + count):
         state: Any = customers.initial()
         state["now"] = now - chance.randrange(30 * instants.DAY)
         times = sorted((chance.randrange(365 * instants.DAY) for _ in range(ORDERS)), reverse=True)

@@ -6,6 +6,7 @@ EMISSION = "tests/unit/test_emission.py"
 GUARD = "tests/unit/test_guard.py"
 SEQUENCE = "tests/unit/test_sequence.py"
 STATE = "tests/unit/test_table_state.py"
+STORED = "tests/unit/test_stored.py"
 KEYS = "tests/unit/test_keys.py"
 STANDINGS = "tests/property/test_standings.py"
 REFUSALS = "tests/unit/test_refusals.py"
@@ -248,6 +249,35 @@ MUTANTS = [
         r"[^\x00-",
         r"[^\x01-",
         (BOUNDS,),
+    ),
+    # Tables in files
+    Mutant(
+        "files know what has not left",
+        "streams/worker/stored.py",
+        "        if self.token is not None:\n            super().apply(writes)\n        elif self._files",
+        "        if self._files",
+        (STORED,),
+    ),
+    Mutant(
+        "what waits is forgotten with what was delivered of its key",
+        "streams/worker/stored.py",
+        "            if waiting > 1:",
+        "            if waiting > 2:",
+        (STORED,),
+    ),
+    Mutant(
+        "nobody looks behind a gap again",
+        "streams/worker/stored.py",
+        "        if not self.suspect:",
+        "        if True:",
+        (STORED,),
+    ),
+    Mutant(
+        "another topic of that name is gone on with",
+        "streams/worker/stored.py",
+        "            if of == log:",
+        "            if of:",
+        (STORED,),
     ),
     # A batch run
     Mutant(

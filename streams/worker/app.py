@@ -22,10 +22,12 @@ from streams.worker.guard import Guard
 from streams.worker.recovery import Recovery
 from streams.worker.reference import ReferenceReader
 from streams.worker.sequence import Sequence
+from streams.worker.stored import Store
 from streams.worker.transport import EMBEDDED_SILENCE, PIECE, SILENCE, ChunkConsumer, ChunkTransport, Fetching
 from streams.worker.windows import Kept, PartialWindows
 from tables import chunks
 from tables.reference import Reference
+from tables.state import PartitionState, TableState
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,10 @@ class Worker:
         self.changelogs = ChangelogReader(settings, stop_now)
         self._ready_file = settings.ready_file
         self.app = self._new_app()
+        in_files = (
+            settings.store == "rocksdb" and not settings.journal
+        )  # an embedded broker's logs begin anew each time
+        self._store = Store(settings.tables, settings.store_cache_mib) if in_files else None
         self.orders = self._new_table("orders", self._order_chunk)
         self.customers = self._new_table("customers", self._customer_chunk)
         tables = (self.orders, self.customers)
@@ -107,7 +113,20 @@ class Worker:
         """A table. Faust knows it by name alone: whoever gets a partition gets that of its changelog as well."""
         known = faust.Table(self.app, name=name, partitions=self.settings.partitions, key_type=bytes)
         self.app.tables.add(known)
-        return Table(name, known.changelog_topic.get_topic_name(), make)
+        changelog = known.changelog_topic.get_topic_name()
+        return Table(name, changelog, make, TableState(self._new_state(name, changelog)))
+
+    def _new_state(self, table: str, changelog: str) -> Callable[[int], PartitionState]:
+        store = self._store
+        if store is None:
+            return lambda _: PartitionState()
+        log = kafka.topic_id(self.settings, changelog)
+        return lambda number: store.state(table, number, log)
+
+    def close(self) -> None:
+        """What the tables know stays in their files, if they have any."""
+        for table in (self.orders, self.customers):
+            table.state.keep_only(())
 
     def _order_chunk(self, partition: int) -> chunks.OrderChunk:
         values = self.orders.state.partition(partition).values

@@ -106,8 +106,8 @@ class Folder:
         state = table.state.partition(number)
         assert state.token is not None
 
-        def kept(offsets: list[int]) -> None:
-            gaps = state.delivered(offsets)
+        def kept(offsets: list[int], writes: Writes) -> None:
+            gaps = state.delivered(offsets, writes)
             if gaps:
                 table.on_gaps(number, gaps)
 
@@ -121,6 +121,7 @@ class Folder:
         log.warning("%s[%s]: records of a former owner under %s keys", table.changelog, number, len(keys))
         values: Writes = {key: state.values[key] for key in sorted(keys) if key in state.values}
         gone: Writes = {key: None for key in sorted(keys) if key not in state.values}
+        state.apply(values | gone)
         self.guard.submit(None, [], self.changelog(table, number), values | gone)
         state.strays -= keys
 

@@ -36,13 +36,13 @@ class DeliveryFailed(RuntimeError):
 class Changelog(NamedTuple):
     """Where a table's writes go: a partition of its changelog, under the owner's fencing token.
 
-    `kept` hears of the offsets at which a chunk's records came to stand, ascending.
+    `kept` hears of the offsets at which a chunk's records came to stand, ascending, and of its writes.
     """
 
     topic: str
     partition: int
     token: int
-    kept: Callable[[list[int]], None]
+    kept: Callable[[list[int], Writes], None]
 
 
 @dataclass
@@ -186,7 +186,7 @@ class Guard:
         while self._flights and self._flights[0].left and not self._flights[0].pending:
             done = self._flights.popleft()
             self._records -= done.records
-            done.changelog.kept(done.offsets)
+            done.changelog.kept(done.offsets, done.writes)
             if done.source is not None:
                 tp, offset = done.source
                 self.positions[tp] = offset

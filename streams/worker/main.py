@@ -48,7 +48,11 @@ def main(settings: Settings) -> int:
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = Worker(settings)
+    try:
+        worker = Worker(settings)
+    except kafka.TopicError as error:
+        log.error("the worker cannot start: %s", error)
+        return 1
     worker.reader.start()
     listener = health_listener(settings.worker_host, settings.worker_port)
     if listener is not None:
@@ -65,5 +69,6 @@ def main(settings: Settings) -> int:
     finally:
         worker.guard.stop()
         worker.changelogs.close()
+        worker.close()
         worker.reader.close()
     return 0

@@ -24,9 +24,17 @@ pytestmark = pytest.mark.slow  # a process takes its seconds to start
 OUTPUTS = (topics.CUSTOMER_ROWS, topics.POINTS, topics.RFM, topics.WINDOWS, topics.DEAD_LETTERS)
 
 
-@pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.server)])
+@pytest.fixture(
+    params=[
+        ("embedded", "memory"),
+        pytest.param(("real", "memory"), marks=pytest.mark.server),
+        pytest.param(("real", "rocksdb"), marks=pytest.mark.server),
+    ],
+    ids=" ".join,
+)
 def settings(request: pytest.FixtureRequest) -> Settings:
-    found: Settings = request.getfixturevalue(request.param)
+    name, store = request.param
+    found: Settings = request.getfixturevalue(name).model_copy(update={"store": store})
     kafka.create_topics(found)
     return found
 

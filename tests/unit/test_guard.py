@@ -89,11 +89,14 @@ class World:
         self.kept: list[list[int]] = []
         self.guard = Guard(self.producer, lambda name: f"test-{name}", self.failures.append)
 
+    def note(self, offsets: list[int], _: Writes) -> None:
+        self.kept.append(offsets)
+
     def submit(self, tp: TP, next_offset: int, outputs: int = 2, writes: int = 2) -> None:
         self.guard.submit(
             (tp, next_offset),
             [Message("out", f"k{number}", b"o") for number in range(outputs)],
-            Changelog(CHANGELOG, tp.partition, TOKEN, self.kept.append),
+            Changelog(CHANGELOG, tp.partition, TOKEN, self.note),
             {f"{next_offset}-{number}": b"w" for number in range(writes)},
         )
 
@@ -271,7 +274,7 @@ def test_only_so_many_records_are_on_their_way_however_few_chunks_they_are() -> 
 def test_what_a_table_gets_carries_the_token_of_its_owner() -> None:
     async def test(world: World) -> None:
         writes: Writes = {"a": b"1", "gone": None, "b": b"2"}
-        world.guard.submit((ONE, 10), [], Changelog(CHANGELOG, 0, TOKEN, world.kept.append), writes)
+        world.guard.submit((ONE, 10), [], Changelog(CHANGELOG, 0, TOKEN, world.note), writes)
         sent = world.producer.waiting(CHANGELOG)
         mark = token_bytes(TOKEN)
         assert [(each.key, each.value, each.headers) for each in sent] == [

@@ -24,7 +24,9 @@ from pydantic import Field, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from api.context import AdminAccess, Caller, ExportAccess, Services, services_of
-from api.exports import MEDIA_TYPE, Asker, Tally, asker_of, headers, of, prepared, written
+from api.export_queries import Asker, asker_of, of, prepared
+from api.export_streams import Tally, written
+from api.exports import MEDIA_TYPE, headers
 from api.live.hub import CHANNEL
 from api.models import Answer, Time
 from api.problems import ProblemError, ProblemModel

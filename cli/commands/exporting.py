@@ -106,7 +106,7 @@ def _wrong(error: Any) -> str:
 
 
 async def _exported(settings: Settings, shop: str, question: Any, key: str | None, file: IO[bytes]) -> int:
-    from api import exports, reading
+    from api import export_queries, export_streams, exports, reading
     from books import api_keys
     from books import exports as book
 
@@ -118,13 +118,13 @@ async def _exported(settings: Settings, shop: str, question: Any, key: str | Non
             if granted is None or shop not in granted.shops or "export" not in granted.scopes:
                 raise CommandError(f"that is no API key of {shop} with the scope export")
             scopes, who = granted.scopes, granted.id
-        export = await exports.prepared(exports.Asker(services, shop, scopes, who), question)
-        total, noted = await exports.of(export), await exports.Noted.begun(export, "shell")
+        export = await export_queries.prepared(export_queries.Asker(services, shop, scopes, who), question)
+        total, noted = await export_queries.of(export), await exports.Noted.begun(export, "shell")
         ended: book.Status = "broken off"
         try:
             with batch.bar() as progress:
                 task = progress.add_task(f"exporting {shop}", total=total)
-                stream = exports.written(export, noted.tally, lambda: None, noted.row.id)
+                stream = export_streams.written(export, noted.tally, lambda: None, noted.row.id)
                 async with aclosing(stream) as pieces:
                     async for piece in pieces:
                         file.write(piece)

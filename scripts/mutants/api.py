@@ -44,7 +44,7 @@ MUTANTS = [
     ),
     Mutant(
         "a CSV's first customers are all that is read",
-        "api/exports.py",
+        "api/export_streams.py",
         "        while chunk is not None:\n",
         "        if chunk is not None:\n",
         (EXPORTED,),

@@ -38,7 +38,7 @@ MUTANTS = [
     ),
     Mutant(
         "an address is asked for its consent in the list alone",
-        "api/exports.py",
+        "api/export_streams.py",
         "            await _hear(export.asker, connection, audience)\n",
         "            audience.conclude()\n",
         (f"{PRESETS}::test_who_has_the_address_elsewhere_in_the_shop_is_heard",),
@@ -101,7 +101,7 @@ MUTANTS = [
     ),
     Mutant(
         "a stream does not hold its lock",
-        "api/exports.py",
+        "api/export_streams.py",
         "            await connection.execute(book.LOCK, (ident,))\n",
         "            pass\n",
         (f"{JOBS}::test_one_that_runs_holds_its_lock",),

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from api import exports
+from api import export_streams, exports
 from api.context import EXPORTS, EXPORTS_OF_SHOP
 from books import contacts
 from books.sealed import MasterKeys, seal_bytes
@@ -298,7 +298,7 @@ def test_a_client_that_goes_away_ends_its_export(world: World) -> None:
 
 
 def test_an_export_whose_addresses_do_not_come_in_time_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(export_streams, "READ_SECONDS", 0.5)
     world.customer("1", contact=world.contact("1", "1@x.com"))
     headers = world.key("export")
     with psycopg.connect(world.url) as locking:
@@ -312,7 +312,7 @@ def test_an_export_whose_addresses_do_not_come_in_time_ends(world: World, monkey
 
 def test_many_are_opened_and_a_redaction_is_heard_meanwhile(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks large enough for other processes; the keys of the last are destroyed once the first has come."""
-    monkeypatch.setattr(exports, "_CHUNK", 1500)
+    monkeypatch.setattr(export_streams, "_CHUNK", 1500)
     fill(world, 6000)
     ids = [f"{number:08d}" for number in range(6000)]
     masters = MasterKeys([MASTER])

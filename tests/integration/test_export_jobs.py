@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 
-from api import export_jobs, exports
+from api import export_jobs, export_streams
 from books import exports as book
 from lake import reading
 from tests.integration.api_world import NOW, OTHER, SHOP, World, opened, prospect
@@ -160,11 +160,11 @@ def test_a_file_with_addresses_is_for_those_who_may_see_them(world: World) -> No
 
 
 def test_progress_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "_FIRST_CHUNK", 3)
-    monkeypatch.setattr(exports, "_CHUNK", 3)
+    monkeypatch.setattr(export_streams, "_FIRST_CHUNK", 3)
+    monkeypatch.setattr(export_streams, "_CHUNK", 3)
     monkeypatch.setattr(export_jobs, "NOTE", 0.0)
     headers = world.key("export")
-    lines = exports._rows
+    lines = export_streams.file_rows
     world.sql("CREATE TABLE go (at int)")
 
     def stopped(*asked: Any) -> Any:
@@ -173,7 +173,7 @@ def test_progress_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None
         world.sql("DELETE FROM go")
         return lines(*asked)
 
-    monkeypatch.setattr(exports, "_rows", stopped)
+    monkeypatch.setattr(export_streams, "file_rows", stopped)
     ident = ask(world, headers)["id"]
     assert until(world, ident, headers, "running")["done"] == 0
     assert file(world, ident, headers).status_code == 409
@@ -190,16 +190,16 @@ def test_progress_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_progress_is_told_as_it_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "_FIRST_CHUNK", 3)
-    monkeypatch.setattr(exports, "_CHUNK", 3)
+    monkeypatch.setattr(export_streams, "_FIRST_CHUNK", 3)
+    monkeypatch.setattr(export_streams, "_CHUNK", 3)
     monkeypatch.setattr(export_jobs, "NOTE", 0.0)
-    lines = exports._rows
+    lines = export_streams.file_rows
 
     def slowly(*asked: Any) -> Any:
         time.sleep(0.3)
         return lines(*asked)
 
-    monkeypatch.setattr(exports, "_rows", slowly)
+    monkeypatch.setattr(export_streams, "file_rows", slowly)
     headers = world.key("export")
     ident = ask(world, headers)["id"]
     path = f"/v1/shops/{SHOP}/exports/{ident}/events"
@@ -253,7 +253,7 @@ def test_what_ends_without_a_word_each_time_ends(world: World) -> None:
 
 def test_what_goes_wrong_for_a_while_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_jobs, "AGAIN", 0.1)
-    monkeypatch.setattr(exports, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(export_streams, "READ_SECONDS", 0.5)
     headers = world.key("export")
     with held_up(world):
         ident = ask(world, headers)["id"]
@@ -328,7 +328,7 @@ def test_no_file_outlives_a_redaction(
 
 def test_what_is_made_while_somebody_is_forgotten_is_made_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     headers = world.key("export", "pii")
-    lines, made = exports._rows, list[bytes]()
+    lines, made = export_streams.file_rows, list[bytes]()
     world.customer("71", contact=world.contact("71", EMAIL.format(1)))
 
     def forgotten_meanwhile(*asked: Any) -> Any:
@@ -338,7 +338,7 @@ def test_what_is_made_while_somebody_is_forgotten_is_made_anew(world: World, mon
             webhook(world, None)
         return found
 
-    monkeypatch.setattr(exports, "_rows", forgotten_meanwhile)
+    monkeypatch.setattr(export_streams, "file_rows", forgotten_meanwhile)
     ident = ask(world, headers)["id"]
     done = until(world, ident, headers, "done")
     assert EMAIL.format(1).encode() in made[0]

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api import exports, presets
+from api import export_streams, presets
 from events.payloads import Contact
 from lake import reading
 from tests.integration.api_world import NOW, OTHER, SHOP, World, opened, prospect
@@ -209,8 +209,8 @@ def test_a_past_list_has_todays_consent_and_each_person_once(world: World, monke
 
 
 def test_many_are_heard_and_listed_alike_in_chunks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "_CHUNK", 3)
-    monkeypatch.setattr(exports, "_FIRST_CHUNK", 1)
+    monkeypatch.setattr(export_streams, "_CHUNK", 3)
+    monkeypatch.setattr(export_streams, "_FIRST_CHUNK", 1)
     for number in range(20):
         person(world, f"{number:02}", f"{number % 7}@x.com", "subscribed", NOW)
     person(world, "90", "5@x.com", "unsubscribed", NOW + timedelta(days=1))

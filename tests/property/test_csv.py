@@ -11,7 +11,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api import exports
+from api import export_rows
 from api.questions import COLUMNS, Question
 from events import instants, money
 from events.payloads import Contact
@@ -82,8 +82,10 @@ def test_lines_are_as_a_plain_writer_has_them(
 ) -> None:
     rows = [{"customer_id": str(at), **row} for at, (row, _) in enumerate(customers)]
     contacts = {str(at): contact for at, (_, contact) in enumerate(customers) if contact is not None}
-    values = pl.DataFrame(rows, schema=exports._VALUES)
+    values = pl.DataFrame(rows, schema=export_rows.VALUES)
     export: Any = SimpleNamespace(question=Question(excel=excel))
     names = ["email" if addresses and name == "email_sha256" else name for name in COLUMNS]
     export.layout = dict(zip(names, names, strict=True))
-    assert exports._lines(export, exports._Chunk(values, contacts)) == _reference(rows, contacts, addresses, excel)
+    assert export_rows.lines(export, export_rows.Chunk(values, contacts)) == _reference(
+        rows, contacts, addresses, excel
+    )

@@ -1,0 +1,205 @@
+"""An export's file, piece by piece: read by a cursor or from the lake, opened, and written as it is read."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from itertools import chain, repeat
+from typing import Any, Final
+from uuid import UUID
+
+import polars as pl
+from psycopg import AsyncConnection, AsyncServerCursor, sql
+from psycopg.rows import tuple_row
+from psycopg.types.numeric import Int8BinaryLoader
+
+from api import csv_cells
+from api.audiences import Audience
+from api.export_queries import TOLD, Asker, Export
+from api.export_rows import Chunk, file_rows, of_lake, split
+from api.limits import READ_SECONDS
+from books import contacts
+from books import exports as book
+from runtime import database, metrics
+
+#: Customers of one read of the cursor, and of one read of the vault; and of the first, which is soon there.
+_CHUNK: Final = 5000
+_FIRST_CHUNK: Final = 200
+
+#: What a read may take to end that is broken off (seconds).
+_GOODBYE: Final = 1.0
+
+#: Should we ourselves hang, PostgreSQL lets go of the transaction.
+_STALLED: Final = "SET idle_in_transaction_session_timeout = '2min'"
+
+_IN_ORDER = sql.SQL("{} ORDER BY customer_id")
+
+# What those tell of whose standings the lake has.
+_TOLD_OF = sql.SQL(
+    "SELECT customer_id, {told} FROM customers AS c WHERE shop = %(shop)s AND customer_id = ANY(%(customers)s)"
+).format(told=TOLD)
+
+# Everybody who may have an address.
+_EVERYBODY = sql.SQL("""
+SELECT {told} FROM customers AS c WHERE shop = %(shop)s AND merged_into IS NULL AND NOT deleted AND NOT redacted
+""").format(told=sql.SQL(", ").join(sql.Identifier("c", name) for name in contacts.COLUMNS))
+
+
+class Tally:
+    """How far an export is: customers gone through, rows written, and bytes."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.rows = 0
+        self.size = 0
+
+
+async def _reader(
+    export: Export,
+    connection: AsyncConnection[Any],
+    cursor: AsyncServerCursor[tuple[Any, ...]],
+    audience: Audience | None,
+) -> Callable[[], Awaitable[Chunk | None]]:
+    """What reads the next rows; None at the end. What they tell is opened anew each time, on the same connection.
+
+    For an audience only who is reached by it.
+    """
+    asker = export.asker
+    sizes = chain([_FIRST_CHUNK], repeat(_CHUNK))
+
+    async def chunk(values: pl.DataFrame, told: list[contacts.Told]) -> Chunk:
+        if not export.tells:
+            return Chunk(values, {})
+        if audience is None:
+            return Chunk(values, await contacts.opened(asker.services.vault, connection, asker.shop, told))
+        accounts = await contacts.accounts(asker.services.vault, connection, asker.shop, told)
+        return Chunk(values, await asyncio.to_thread(audience.reached, values["customer_id"], accounts))
+
+    if export.query is not None:
+        await cursor.execute(_IN_ORDER.format(export.query), export.parameters, binary=True)
+
+        async def read() -> Chunk | None:
+            rows = await cursor.fetchmany(next(sizes))
+            return await chunk(*await asyncio.to_thread(split, rows)) if rows else None
+
+        return read
+    assert export.standings is not None
+    slices = export.standings.slices(_CHUNK, export.chosen)
+
+    async def read_lake() -> Chunk | None:
+        frame = await asyncio.to_thread(next, slices, None)
+        if frame is None:
+            return None
+        own = connection.cursor(row_factory=tuple_row)
+        await own.execute(_TOLD_OF, {"shop": asker.shop, "customers": frame["customer_id"].to_list()})
+        return await chunk(of_lake(frame, export.parameters), [*map(contacts.Told._make, await own.fetchall())])
+
+    return read_lake
+
+
+async def _hear(asker: Asker, connection: AsyncConnection[Any], audience: Audience) -> None:
+    """Tells the audience what everybody of the shop has told."""
+    async with connection.cursor("everybody", row_factory=tuple_row) as cursor:
+        await cursor.execute(_EVERYBODY, {"shop": asker.shop})
+        while True:
+            async with asyncio.timeout(READ_SECONDS):
+                rows = await cursor.fetchmany(_CHUNK)
+                if not rows:
+                    break
+                told = [*map(contacts.Told._make, rows)]
+                accounts = await contacts.accounts(asker.services.vault, connection, asker.shop, told)
+            await asyncio.to_thread(audience.hear, accounts.values())
+    await asyncio.to_thread(audience.conclude)
+
+
+#: Exports that are being closed: a task that nobody holds may be collected before it is done.
+_closing: set["asyncio.Task[None]"] = set()
+
+
+async def written(
+    export: Export, tally: Tally, over: Callable[[], None], ident: UUID | None = None
+) -> AsyncGenerator[bytes]:
+    """The file, piece by piece. Whoever takes it closes it; `over` is called once it holds nothing any more.
+
+    `ident`: by which name the book has it; its lock is held as long as this goes on.
+    """
+    url = export.asker.services.settings.database_url()
+    ahead: asyncio.Task[Chunk | None] | None = None
+    try:
+        connection = await database.connect_async(url, "loyalnest-export")
+    except BaseException:
+        over()
+        raise
+    connection.adapters.register_loader("timestamp", Int8BinaryLoader)
+    cursor = connection.cursor("export", row_factory=tuple_row)
+    try:
+        await connection.execute(_STALLED)
+        if ident is not None:
+            await connection.execute(book.LOCK, (ident,))
+        preset = export.question.system
+        audience = None if preset is None else Audience(preset, past=export.question.as_of is not None)
+        read = await _reader(export, connection, cursor, audience)
+
+        async def read_in_time() -> Chunk | None:
+            # Not `within`: it leaves a read behind that holds the connection, and closing the cursor waits for it.
+            async with asyncio.timeout(READ_SECONDS):
+                return await read()
+
+        header = ",".join(export.layout).encode() + b"\r\n"
+        header = csv_cells.MARK + header if export.question.for_excel else header
+        tally.size += len(header)
+        yield header
+        if audience is not None:
+            await _hear(export.asker, connection, audience)
+        chunk = await read_in_time()
+        while chunk is not None:
+            # One is read while the one before is written and sent.
+            ahead = asyncio.create_task(read_in_time())
+            lines, rows = await asyncio.to_thread(file_rows, export, chunk)
+            metrics.EXPORTED_ROWS.inc(rows)
+            tally.done += chunk.values.height
+            tally.rows += rows
+            tally.size += len(lines)
+            if rows:
+                yield lines
+            chunk = await ahead
+    finally:
+        if ahead is None or ahead.done():
+            _looked_at(ahead)
+            await _close(connection, cursor, over)
+        else:
+            # A task of its own: it waits for the read to end, and whoever is cancelled here may be so once more.
+            closing = asyncio.create_task(_break_off(ahead, connection, cursor, over))
+            _closing.add(closing)
+            closing.add_done_callback(_closing.discard)
+
+
+def _looked_at(reading: "asyncio.Task[Chunk | None] | None") -> None:
+    """What became of it no longer matters, and so is nothing to be logged."""
+    if reading is not None and reading.done() and not reading.cancelled():
+        reading.exception()
+
+
+async def _break_off(
+    reading: "asyncio.Task[Chunk | None]",
+    connection: AsyncConnection[Any],
+    cursor: AsyncServerCursor[tuple[Any, ...]],
+    over: Callable[[], None],
+) -> None:
+    """Ends a read that nobody needs any more (not waited for for long, should the server not answer), and closes."""
+    try:
+        reading.cancel()
+        await asyncio.wait({reading}, timeout=_GOODBYE)
+        _looked_at(reading)
+    finally:
+        await _close(connection, cursor, over)
+
+
+async def _close(
+    connection: AsyncConnection[Any], cursor: AsyncServerCursor[tuple[Any, ...]], over: Callable[[], None]
+) -> None:
+    try:
+        # The connection first: a cursor of a closed one asks nothing more of a server that may not answer. So nothing
+        # is waited for here, and whoever is cancelled once more meanwhile leaves nothing open.
+        await connection.close()
+        await cursor.close()
+    finally:
+        over()

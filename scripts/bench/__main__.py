@@ -55,6 +55,7 @@ class Options(NamedTuple):
     lake: int  # orders of the large shop
     exported: int  # customers of the CSV
     demo: int  # customers of the demo store
+    calls: int  # how often each of the dashboard's is asked
     usual: int  # orders that others work out as well; 0: not asked
     quix: bool
     output: Path | None
@@ -302,9 +303,9 @@ def csv_of_a_large_shop(place: World, options: Options) -> Section:
 
 def dashboard(place: World, options: Options) -> Section:
     say(f"the dashboard of a shop of {options.exported:,} customers")
-    found = pages.pages(place, options.exported)
+    found = pages.pages(place, options.exported, options.calls)
     say(f"the dashboard of the demo store, of {options.demo:,} customers")
-    store = pages.store(options.demo)
+    store = pages.store(options.demo, options.calls)
     rows = _asked(found.asked) + _loads(found.usable)
     moved, meanwhile = report.spread(found.moved), report.spread(found.meanwhile)
     rows.append([f"a change, until each of {pages.OPEN} open pages has it", *map(report.seconds, moved)])
@@ -527,10 +528,10 @@ def read_options(words: Sequence[str] | None = None) -> Options:
     peers_too = not found.without_peers
     only = tuple(found.only)
     if found.quick:
-        return Options(500, 1, 200, 100, 1.0, 1000, 2000, 3000, 60, 2000 * peers_too, peers_too, found.output, only)
+        return Options(500, 1, 200, 100, 1.0, 1000, 2000, 3000, 60, 10, 2000 * peers_too, peers_too, found.output, only)
     output = found.output or (None if only else ROOT / "docs" / "benchmarks.md")
     return Options(
-        *(found.orders, found.rounds, 50_000, 20_000, 30.0, found.past, found.lake, found.exported, 2000),
+        *(found.orders, found.rounds, 50_000, 20_000, 30.0, found.past, found.lake, found.exported, 2000, 100),
         *(1_000_000 * peers_too, peers_too, output, only),
     )
 

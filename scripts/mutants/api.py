@@ -43,6 +43,20 @@ MUTANTS = [
         (CURSORS,),
     ),
     Mutant(
+        "who was not known stands in every cell of the movement",
+        "api/movement.py",
+        'where = [_is(sql.Identifier(side_, "segment"), name) for side_, name in named if name is not None]',
+        'where = [_is(sql.Identifier(side_, "segment"), name) for side_, name in named if name]',
+        ("tests/integration/test_api_results.py::test_the_people_behind_each_number_of_the_movement",),
+    ),
+    Mutant(
+        "all has been read that had come when only some of it is",
+        "streams/sink/lag.py",
+        "while self._ends and all(",
+        "while self._ends and any(",
+        ("tests/integration/test_lag.py",),
+    ),
+    Mutant(
         "a CSV's first customers are all that is read",
         "api/export_streams.py",
         "        while chunk is not None:\n",

@@ -83,4 +83,11 @@ MUTANTS = [
         "if len(self._whole_at) > 2 * self._most:",
         (RATES,),
     ),
+    Mutant(
+        "who asks to be left alone is told on",
+        "books/notices.py",
+        "(broken, None if row is None else asked_for)",
+        "(broken,)",
+        (f"{TESTS}::test_who_asks_to_be_left_alone_is",),
+    ),
 ]

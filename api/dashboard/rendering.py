@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache, lru_cache
@@ -141,6 +142,10 @@ class Writing:
     def decimal(self, value: Decimal | str) -> str:
         """With as many decimals as it has, six at most."""
         return str(numbers.format_decimal(Decimal(value), "#,##0.######", locale=self.locale))
+
+    def weighted(self, parts: Iterable[tuple[str, int]]) -> str:
+        """A weighted sum, as 0.4×5 + 0.6×3."""
+        return " + ".join(f"{self.decimal(weight)}×{self.number(value)}" for weight, value in parts)
 
     def signed(self, value: int) -> str:
         """With its sign."""

@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 
-from api import export_jobs, export_streams
+from api import export_jobs, export_rows, export_streams
 from books import exports as book
 from lake import reading
 from tests.integration.api_world import NOW, OTHER, SHOP, World, opened, prospect
@@ -164,7 +164,7 @@ def test_progress_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(export_streams, "_CHUNK", 3)
     monkeypatch.setattr(export_jobs, "NOTE", 0.0)
     headers = world.key("export")
-    lines = export_streams.file_rows
+    lines = export_rows.file_rows
     world.sql("CREATE TABLE go (at int)")
 
     def stopped(*asked: Any) -> Any:
@@ -193,7 +193,7 @@ def test_progress_is_told_as_it_goes_on(world: World, monkeypatch: pytest.Monkey
     monkeypatch.setattr(export_streams, "_FIRST_CHUNK", 3)
     monkeypatch.setattr(export_streams, "_CHUNK", 3)
     monkeypatch.setattr(export_jobs, "NOTE", 0.0)
-    lines = export_streams.file_rows
+    lines = export_rows.file_rows
 
     def slowly(*asked: Any) -> Any:
         time.sleep(0.3)
@@ -328,7 +328,7 @@ def test_no_file_outlives_a_redaction(
 
 def test_what_is_made_while_somebody_is_forgotten_is_made_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     headers = world.key("export", "pii")
-    lines, made = export_streams.file_rows, list[bytes]()
+    lines, made = export_rows.file_rows, list[bytes]()
     world.customer("71", contact=world.contact("71", EMAIL.format(1)))
 
     def forgotten_meanwhile(*asked: Any) -> Any:

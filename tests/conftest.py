@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -163,13 +163,15 @@ _SMALL = 10 * 8192
 class _Databases:
     """Migrated databases of one server. One that a test gives back is emptied, and is another's: quicker than anew.
 
-    Where it differs from the template in more than rows, it is dropped.
+    Where it differs from the template in more than rows, it is dropped. To each one connection is kept, to empty it by:
+    one that is new has to learn of every table first.
     """
 
     def __init__(self, server: str, template: str) -> None:
         self._server = server
         self._template = template
         self._free: list[str] = []
+        self._kept: dict[str, psycopg.Connection[Any]] = {}
         with psycopg.connect(_named(server, template)) as connection:
             self._like = self._seen(connection)
             names = sorted({name for kind, name, what, _ in self._like[0] if (kind, what) == ("class", "r")})
@@ -191,34 +193,48 @@ class _Databases:
             if self._emptied(name):
                 self._free.append(name)
             else:
+                self._kept.pop(name).close()
                 _drop(self._server, name)
+
+    def close(self) -> None:
+        for connection in self._kept.values():
+            connection.close()
 
     def _emptied(self, name: str) -> bool:
         """Whether it is as if it were new."""
-        with psycopg.connect(_named(self._server, name), autocommit=True) as connection:
-            connection.execute(_OTHERS)
-            if self._seen(connection) != self._like:
-                return False
-            filled = connection.execute(self._filled).fetchall()
-            small = [sql.Identifier(table) for table, size in filled if size <= _SMALL]
-            large = [sql.Identifier(table) for table, size in filled if size > _SMALL]
-            with connection.transaction():
-                # TRUNCATE makes new files for a table and all its indexes. What refers to what is all emptied.
-                connection.execute("SET LOCAL session_replication_role = replica")
-                for table in small:
-                    connection.execute(sql.SQL("DELETE FROM {}").format(table))
-                if large:
-                    connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.SQL(", ").join(large)))
-                connection.execute(_RESTART)
-            return True
+        if name in self._kept:
+            with suppress(psycopg.OperationalError):  # a test may have ended every connection there was
+                return self._empty(self._kept[name])
+            self._kept.pop(name).close()
+        self._kept[name] = psycopg.connect(_named(self._server, name), autocommit=True)
+        return self._empty(self._kept[name])
+
+    def _empty(self, connection: psycopg.Connection[Any]) -> bool:
+        connection.execute(_OTHERS, prepare=True)
+        if self._seen(connection) != self._like:
+            return False
+        filled = connection.execute(self._filled, prepare=True).fetchall()
+        small = [sql.Identifier(table) for table, size in filled if size <= _SMALL]
+        large = [sql.Identifier(table) for table, size in filled if size > _SMALL]
+        with connection.transaction():
+            # TRUNCATE makes new files for a table and all its indexes. What refers to what is all emptied.
+            connection.execute("SET LOCAL session_replication_role = replica")
+            for table in small:
+                connection.execute(sql.SQL("DELETE FROM {}").format(table))
+            if large:
+                connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.SQL(", ").join(large)))
+            connection.execute(_RESTART, prepare=True)
+        return True
 
     def _seen(self, connection: psycopg.Connection[Any]) -> tuple[list[Any], list[Any]]:
-        return connection.execute(_SHAPE).fetchall(), connection.execute(_MIGRATIONS).fetchall()
+        seen = [connection.execute(query, prepare=True).fetchall() for query in (_SHAPE, _MIGRATIONS)]
+        return seen[0], seen[1]
 
 
 @pytest.fixture(scope="session")
-def _databases(postgres: str, _template: str) -> _Databases:
-    return _Databases(postgres, _template)
+def _databases(postgres: str, _template: str) -> Iterator[_Databases]:
+    with closing(_Databases(postgres, _template)) as databases:
+        yield databases
 
 
 @pytest.fixture

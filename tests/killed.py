@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import psycopg
 
-from lake import filling
+from lake import filling, manifest
 from lake.manifest import Lake
 from runtime.settings import Settings
 from tests.processes import Forked
@@ -27,13 +27,14 @@ def begun(folder: Path, work: Callable[..., None], *args: Any) -> Forked:
     return process
 
 
-def fill(url: str, folder: str) -> None:
-    """Fills the lake in a folder, once it has said that it begins."""
+def fill(url: str, folder: str, store: str | None = None) -> None:
+    """Fills the lake in a folder, or in a store with its copies there, once it has said that it begins."""
     for name, value in {"SLICE": 7, "SWAP": 20, "FEW": 1}.items():
         setattr(filling, name, value)
+    lake = manifest.of(Settings(lake_dir=Path(folder), lake_url=store, data_dir=Path(folder)))
     with psycopg.connect(url, autocommit=True) as connection:
         print("begins", flush=True)
-        filling.fill(connection, Lake(Path(folder)))
+        filling.fill(connection, lake)
 
 
 def make(url: str, folder: str, shop: str, path: str, until: int) -> None:

@@ -48,6 +48,7 @@ class Key:
         case.headers = {**(case.headers or {}), "Authorization": data}
 
 
+@pytest.mark.slow
 def test_every_answer_is_one_that_the_document_names(
     world: World, session: requests.Session, subtests: pytest.Subtests
 ) -> None:

@@ -1,9 +1,6 @@
 """A lake in an object store: a real S3 server on loopback, what it holds, and what stands in the folder of copies."""
 
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -21,7 +18,7 @@ from lake.errors import BehindError, StoreError
 from lake.manifest import Lake, ShopFiles
 from lake.objects import Objects
 from runtime.settings import Settings
-from tests import stores
+from tests import killed, stores
 from tests.integration.test_batch import add_program, add_raw
 from tests.integration.test_lake import rows, same, versions_are_the_history
 
@@ -176,45 +173,24 @@ def test_without_its_store_a_batch_reads_the_history_and_fills_nothing(
     assert filling.fill(connection, lake_at(tmp_path)).webhooks == len(store)
 
 
-_FILLING = """
-import sys
-from pathlib import Path
-import psycopg
-from lake import filling, manifest
-from runtime.settings import Settings
-filling.SLICE, filling.SWAP, filling.FEW = 7, 20, 1
-folder = Path(sys.argv[2])
-with psycopg.connect(sys.argv[1], autocommit=True) as connection:
-    print("begins", flush=True)
-    filling.fill(connection, manifest.of(Settings(lake_dir=folder, lake_url=sys.argv[3], data_dir=folder)))
-"""
-
-
 @pytest.mark.slow
 def test_killed_at_any_moment_another_machine_goes_on(
     connection: Connection[Any], database: str, store: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     """kill -9 later and later, each time another folder of copies, until one comes to its end."""
     add_raw(connection, store)
-    killed = 0
+    kills = 0
     for attempt in range(20):
-        process = subprocess.Popen(
-            [sys.executable, "-c", _FILLING, database, str(tmp_path / f"{attempt % 3}"), URL],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
+        process = killed.begun(tmp_path, killed.fill, database, str(tmp_path / f"{attempt % 3}"), URL)
         time.sleep(0.2 * 1.6**attempt)
         if process.poll() is None:
-            killed += 1
-            os.kill(process.pid, signal.SIGKILL)
-        ended = process.wait() == 0
-        process.stdout.close()
+            kills += 1
+            process.kill()
+        ended = process.wait(60) == 0
         if ended:
             break
     assert ended
-    assert killed
+    assert kills
     plain = Lake(tmp_path / "plain")
     filling.fill(connection, plain)
     assert rows(lake_at(tmp_path / "last")) == rows(plain)

@@ -46,19 +46,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slow tests first, dealt to the workers of pytest-xdist, those of e2e/ before the others.
 
     To each worker `--dist worksteal` gives as long a piece of the list as to the next; who has done theirs takes from
-    the end of another's. A slow one among the last would be waited for by all. Those that want the browser are one
-    worker's: every other would start a Chromium too.
+    the end of another's. A slow one among the last would be waited for by all. Those of a file that look at pages are
+    one worker's: every other would start a Chromium too, and what it looks at.
     """
     if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))) == 0:
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
     slow.sort(key=lambda item: "e2e" not in item.path.parts)
     quick = [item for item in items if not item.get_closest_marker("slow")]
-    browsing = [item for item in slow if "browser" in getattr(item, "fixturenames", ())]
-    others = [item for item in slow if item not in browsing]
-    dealing = max(workers - 1, 1)
-    shares = [others[worker::dealing] for worker in range(dealing)]
-    shares = [browsing, *shares] if workers > 1 else [browsing + others]
+    together: dict[object, list[pytest.Item]] = {}
+    for item in slow:
+        looks = {"browser", "page"} & {*getattr(item, "fixturenames", ())}
+        together.setdefault(item.path if looks else item, []).append(item)
+    shares: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for several in sorted(together.values(), key=len, reverse=True):
+        min(shares, key=len).extend(several)
     left = len(items)
     items.clear()
     for worker, share in enumerate(shares):

@@ -1,30 +1,36 @@
-"""What a table keeps, as bytes: a JSON list of a version and of values without names, in an order that never changes.
+"""What a table keeps, as bytes: a version, and a list of values without names in an order that never changes.
 
-A value that a newer version adds stands at the end, so that what was kept before is read with the value's beginning.
-Whatever cannot be read like that gets another version, and its reader here.
+MessagePack takes a quarter less than JSON, and is quicker to read. A value that a newer version adds stands at the
+list's end, so that what was kept before is read with the values' beginning. Whatever cannot be read like that gets
+another version, and its reader here.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from events import codec
+import msgspec
+
 from events.errors import BadEvent
 
 VERSION: Final = 1
 
-_BEGINS: Final = f"[{VERSION},".encode()
+_BEGINS: Final = bytes([VERSION])
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(list[Any]).decode
 
 
 def pack(values: Iterable[Any]) -> bytes:
     """The values as they are kept."""
-    return codec.dumps([VERSION, *values])
+    return _BEGINS + _encode(list(values))
 
 
 def unpack(data: bytes) -> list[Any]:
     """The values of what `pack` made. BadEvent for what another version did."""
     check(data)
-    values: list[Any] = codec.loads(data)
-    return values[1:]
+    try:
+        return _decode(memoryview(data)[1:])
+    except msgspec.MsgspecError:
+        raise BadEvent("bad_packing", "what is kept cannot be read") from None
 
 
 def check(data: bytes) -> None:

@@ -11,18 +11,19 @@ from tables.state import PartitionState, UnreadableChangelog, token_bytes
 
 AT = instants.parse("2026-11-21T09:30:00Z")
 
-#: Word for word as version 1 keeps them. Not to be changed: add a value at a list's end, or a version.
-ORDER = (
-    b'[1,["115","paid",false,false,1795253400000000,1000,100,50,1100,60,["51"],[1795253400000000,1795253401000000,"w-1",'
-    b'"0123456789abcdef"]],{"51":[1795253400000000,100,10,0,-1]},true,0,["115"],[["115","mail-0123"]],[1795253400000000],'
-    b'{"115":[1795253400000000,1795253400000000,"v1.sealed"]},{"115":[1795253400000000,"v1.yes"]},1795253401000000]'
+#: Byte for byte as version 1 keeps them. Not to be changed: add a value at a list's end, or a version.
+ORDER = bytes.fromhex(
+    "019a9ca3313135a470616964c2c2cf000660c601305600cd03e86432cd044c3c91a2353194cf000660c601305600cf000660c6013f98"
+    "40a3772d31b03031323334353637383961626364656681a2353195cf000660c601305600640a00ffc30091a33131359192a3313135a9"
+    "6d61696c2d3031323391cf000660c60130560081a331313593cf000660c601305600cf000660c601305600a976312e7365616c656481"
+    "a331313592cf000660c601305600a676312e796573cf000660c6013f9840"
 )
-CUSTOMER = (
-    b'[1,1795253401000000,true,false,false,"v1.sealed",[1795253400000000,1,"w-1"],true,[1,2,"v1.x"],null,null,'
-    b'[5,4,3,"4.3","seg_543","Loyal","default"],{"116":"00"},"",["mail-0123"],'
-    b'[0,[[1795253400000000,"1001","r",1000,100,0,1,1]]],0]'
+CUSTOMER = bytes.fromhex(
+    "01dc0010cf000660c6013f9840c3c2c2a976312e7365616c656493cf000660c60130560001a3772d31c3930102a476312e78c0c09705"
+    "0403a3342e33a77365675f353433a54c6f79616ca764656661756c7481a3313136a23030a091a96d61696c2d3031323392009198cf00"
+    "0660c601305600a431303031a172cd03e86400010100"
 )
-NODE = b'[1,1,[[1795253400000000,"1001",1795253400000000,7,1,1,1000,100,1795253400000000]]]'
+NODE = bytes.fromhex("0192019199cf000660c601305600a431303031cf000660c601305600070101cd03e864cf000660c601305600")
 
 
 def test_an_order_as_it_was_kept() -> None:
@@ -59,9 +60,15 @@ def test_what_was_not_kept_yet_is_as_at_first(kept: bytes, of: Any) -> None:
     assert of.unpacked(fewer) == {**of.unpacked(kept), last: of.initial()[last]}
 
 
-@pytest.mark.parametrize("kept", [b'{"now":1}', b"[2,3]", b"[12,3]", b"1", b"", b"[1]"])
+@pytest.mark.parametrize("kept", [b'{"now":1}', b"[1,3]", b"\x02\x90", b""])
 def test_another_versions_is_named(kept: bytes) -> None:
     with pytest.raises(BadEvent, match="another version"):
         packing.unpack(kept)
     with pytest.raises(UnreadableChangelog, match="offset 0"):
         PartitionState().read(0, b"shop/1", token_bytes(0) + kept, None)
+
+
+@pytest.mark.parametrize("kept", [b"\x01", b"\x01\x92\x01", b"\x01\x01", b"\x01\x91\x01\x01"])
+def test_what_is_cut_off_or_no_list_is_refused(kept: bytes) -> None:
+    with pytest.raises(BadEvent, match="cannot be read"):
+        packing.unpack(kept)

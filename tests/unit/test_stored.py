@@ -51,7 +51,7 @@ class Partition:
         ]
         some = self.chance.sample(keys, self.chance.randint(1, 4))
         writes: Writes = {
-            key: None if "#" in key and self.chance.random() < 0.3 else f"[1,{self.chance.random()}]".encode()
+            key: None if "#" in key and self.chance.random() < 0.3 else f"\x01{self.chance.random()}".encode()
             for key in some
         }
         self.state.apply(writes)
@@ -117,10 +117,10 @@ def test_another_topic_of_that_name_is_read_from_its_beginning(tmp_path: Path) -
     store = Store(tmp_path, 16)
     state = store.state("orders", 0, LOG)
     state.read(0, CLAIM.encode(), b"", None)
-    state.read(1, *record("shop/1", b"[1,1]", 0))
+    state.read(1, *record("shop/1", b"\x011", 0))
     state.close()
     again = store.state("orders", 0, LOG)
-    assert (again.offset, again.claim, held(again)) == (1, 0, {"shop/1": b"[1,1]"})
+    assert (again.offset, again.claim, held(again)) == (1, 0, {"shop/1": b"\x011"})
     again.close()
     other = store.state("orders", 0, "another")
     assert (other.offset, held(other)) == (-1, {})
@@ -131,7 +131,7 @@ def test_strays_are_known_after_a_restart(tmp_path: Path) -> None:
     store = Store(tmp_path, 16)
     state = store.state("orders", 0, LOG)
     for offset, each in enumerate(
-        [(CLAIM.encode(), b"", None), (CLAIM.encode(), b"", None), record("shop/1", b"[1,1]", 0)]
+        [(CLAIM.encode(), b"", None), (CLAIM.encode(), b"", None), record("shop/1", b"\x011", 0)]
     ):
         state.read(offset, *each)
     state.close()
@@ -146,13 +146,13 @@ def test_behind_a_gap_everything_is_read_again(tmp_path: Path) -> None:
     state = store.state("orders", 0, LOG)
     state.read(0, CLAIM.encode(), b"", None)
     state.token = 0
-    state.apply({"shop/1": b"[1,1]"})
-    assert state.delivered([1], {"shop/1": b"[1,1]"}) == []
-    state.apply({"shop/2": b"[1,2]"})
-    assert state.delivered([4], {"shop/2": b"[1,2]"}) == [range(2, 4)]
+    state.apply({"shop/1": b"\x011"})
+    assert state.delivered([1], {"shop/1": b"\x011"}) == []
+    state.apply({"shop/2": b"\x012"})
+    assert state.delivered([4], {"shop/2": b"\x012"}) == [range(2, 4)]
     state.close()
     again = store.state("orders", 0, LOG)
-    assert (again.offset, held(again)) == (1, {"shop/1": b"[1,1]", "shop/2": b"[1,2]"})
+    assert (again.offset, held(again)) == (1, {"shop/1": b"\x011", "shop/2": b"\x012"})
     again.close()
 
 

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -40,6 +40,9 @@ PATIENCE: Final = 600.0
 
 #: And whoever makes the same shop's file.
 HELD: Final = 10.0
+
+#: Columns of texts that hardly any two rows share: to look for what they do takes three times what writing them does.
+_HARDLY_TWICE: Final = frozenset({"order_id", "customer_id", "refund_id", "source_id"})
 
 #: What a stage is called, and how many of how many are done.
 OnProgress = Callable[[str, int, int], None]
@@ -157,13 +160,11 @@ def _stage(
     staging.of_database(into, folder)
     staging.of_program(program, into)
     staging.of_months(connection, lake, program, made_at, into, folder)
-    places = money.exponent(program.currency)
-    unit = f"0.{1:0{places}d}" if places else "1"
+    places, unit = money.exponent(program.currency), _unit(program.currency)
     zone = program.zone.replace("'", "''")
     # No hash of an address leaves the house: who is known by one alone has another id in each file.
     salt = secrets.token_hex(16)
     for macro in (
-        f"money(minor) AS (minor::DECIMAL(18, 0) * {unit})::DECIMAL(18, {places})",
         f"total(minor) AS (minor::DECIMAL(19, 0) * {unit})::DECIMAL(19, {places})",
         f"local(instant) AS timezone('{zone}', instant)",
         f"shown(id) AS CASE WHEN starts_with(id, 'mail-') THEN 'mail-' || left(md5('{salt}' || id), 16) ELSE id END",
@@ -185,6 +186,7 @@ def _fill(
         "shop": _text(program.shop),
         "currency": _text(program.currency),
         "decimals": str(money.exponent(program.currency)),
+        "unit": _unit(program.currency),
         "zone": _text(program.zone),
         "look_back_days": "NULL::INTEGER" if program.look_back_days is None else str(program.look_back_days),
         "look_back_from": (
@@ -201,11 +203,7 @@ def _fill(
     rows = {}
     for done, table in enumerate(tables):
         on_progress(table.name, done, len(tables))
-        query = table.query
-        for name, word in words.items():
-            query = query.replace(f"{{{name}}}", word)
-        columns = ", ".join(table.columns)
-        into.execute(f"CREATE {table.kind} {table.name} AS SELECT * FROM ({query}) AS found ({columns})")
+        _create(into, table, words)
         if table.kind == "TEMP TABLE":
             continue
         into.execute(f"COMMENT ON {table.kind} {table.name} IS {_text(table.means)}")
@@ -214,6 +212,36 @@ def _fill(
         if table.kind == "TABLE":
             (rows[table.name],) = into.execute(f"SELECT count(*) FROM {table.name}").fetchone() or (0,)
     return rows
+
+
+def _create(into: duckdb.DuckDBPyConnection, table: Table, words: Mapping[str, str]) -> None:
+    """With its rows."""
+    query = f"SELECT * FROM ({_said(table.query, words)}) AS found ({', '.join(table.stored)})"
+    if table.kind != "TABLE":
+        into.execute(f"CREATE {table.kind} {table.name} AS {query}")
+        return
+    types = {name: kind for name, kind, *_ in into.execute(f"DESCRIBE {query}").fetchall()}
+    columns = [
+        f"{name} GENERATED ALWAYS AS ({_said(table.derived[name], words)})"
+        if name in table.derived
+        else f"{name} {types[name]}{' USING COMPRESSION uncompressed' if name in _HARDLY_TWICE else ''}"
+        for name in table.columns
+    ]
+    into.execute(f"CREATE TABLE {table.name} ({', '.join(columns)})")
+    into.execute(f"INSERT INTO {table.name} {query}")
+
+
+def _said(query: str, words: Mapping[str, str]) -> str:
+    """The SQL with its words in their places."""
+    for name, word in words.items():
+        query = query.replace(f"{{{name}}}", word)
+    return query
+
+
+def _unit(currency: str) -> str:
+    """A minor unit in major ones, as SQL has it."""
+    places = money.exponent(currency)
+    return f"0.{1:0{places}d}" if places else "1"
 
 
 def _text(value: str) -> str:

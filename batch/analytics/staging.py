@@ -35,23 +35,23 @@ class _Source(NamedTuple):
 
 
 _METRICS: Final = [(metric, k) for metric in ("recency", "frequency", "monetary") for k in (1, 2, 3, 4)]
-_DIGITS: Final = "r:TINYINT f:TINYINT m:TINYINT score:VARCHAR segment_id:VARCHAR segment:VARCHAR"
+_DIGITS: Final = "r:TINYINT f:TINYINT m:TINYINT segment:VARCHAR"
 
 _SOURCES: Final = {
     "customers": _Source(
         "customer_id:VARCHAR now:TIMESTAMPTZ balance:BIGINT recency_days:INTEGER frequency:INTEGER monetary:BIGINT"
         f" {_DIGITS} cut_points_version:VARCHAR merged_into:VARCHAR deleted:BOOLEAN redacted:BOOLEAN",
-        "SELECT customer_id, now, balance, recency_days, frequency, monetary, r, f, m, score, segment_id,"
-        " segment, cut_points_version, merged_into, deleted, redacted FROM customers WHERE shop = %s",
+        "SELECT customer_id, now, balance, recency_days, frequency, monetary, r, f, m, segment, cut_points_version,"
+        " merged_into, deleted, redacted FROM customers WHERE shop = %s",
     ),
     "changes": _Source(
-        "id:VARCHAR changed:TIMESTAMPTZ customer_id:VARCHAR recency_days:INTEGER frequency:INTEGER monetary:BIGINT"
+        "id:UUID changed:TIMESTAMPTZ customer_id:VARCHAR recency_days:INTEGER frequency:INTEGER monetary:BIGINT"
         f" {_DIGITS} cut_points_version:VARCHAR cause:VARCHAR",
-        "SELECT id, at, customer_id, recency_days, frequency, monetary, r, f, m, score, segment_id, segment,"
-        " cut_points_version, cause FROM rfm_score_history WHERE shop = %s",
+        "SELECT id, at, customer_id, recency_days, frequency, monetary, r, f, m, segment, cut_points_version, cause"
+        " FROM rfm_score_history WHERE shop = %s",
     ),
     "ledger": _Source(
-        "id:VARCHAR customer_id:VARCHAR posted_at:TIMESTAMPTZ kind:VARCHAR points:BIGINT source:VARCHAR"
+        "id:UUID customer_id:VARCHAR posted_at:TIMESTAMPTZ kind:VARCHAR points:BIGINT source:VARCHAR"
         " source_id:VARCHAR processed_at:TIMESTAMPTZ via:VARCHAR",
         "SELECT id, customer_id, posted_at, kind, points, source, source_id, processed_at, via"
         " FROM points_transactions WHERE shop = %s",

@@ -1,19 +1,19 @@
 """The tables and views of the analysts' file: what each holds, and by which SQL it is filled.
 
 The SQL reads the relations that staging.py names (`staged_...`) and tables that stand before it in the list, with
-these macros: `money` and `total` (minor units as a decimal number of major units), `local` (an instant by the clocks of
-the shop) and `shown` (a customer's id, without any hash of an address). `{made_at}` is when the file was made,
-`{look_back_from}` where the look-back that ends there begins.
+these macros: `total` (minor units as a decimal number of major units), `local` (an instant by the clocks of the shop)
+and `shown` (a customer's id, without any hash of an address). `{made_at}` is when the file was made, `{look_back_from}`
+where the look-back that ends there begins.
 """
 
 from typing import Final
 
 from batch.analytics import products
-from batch.analytics.words import CUSTOMER, LOCAL, MINOR, MONEY, UTC, Table
+from batch.analytics.words import CUSTOMER, LOCAL, MINOR, MONEY, UTC, Table, local, money
 from events.orders import COUNTING
 
 #: Of the file's shape: it stands in `about`.
-VERSION: Final = 1
+VERSION: Final = 2
 
 _COUNTING: Final = ", ".join(f"'{status}'" for status in sorted(COUNTING))
 
@@ -24,6 +24,12 @@ _DIGITS: Final = {
     "f": "frequency's digit, 1 to 5, 5 best; null: a Prospect",
     "m": "monetary's digit, 1 to 5, 5 best; null: a Prospect",
     "score": "0.4 R + 0.3 F + 0.3 M; null: a Prospect",
+}
+
+#: What of a standing its digits say.
+_OF_DIGITS: Final = {
+    "segment_id": "CASE WHEN r IS NULL THEN 'seg_000' ELSE 'seg_' || r || f || m END",
+    "score": "((4 * r + 3 * f + 3 * m) * 0.1)::DECIMAL(2, 1)",
 }
 
 TABLES: Final = (
@@ -67,14 +73,14 @@ TABLES: Final = (
                CASE WHEN o.counted THEN NULL WHEN o.deleted THEN 'deleted' WHEN o.test THEN 'test'
                     WHEN o.cancelled THEN 'cancelled' WHEN o.status = 'refunded' THEN 'refunded'
                     WHEN o.status NOT IN ({_COUNTING}) THEN 'not paid' ELSE 'guest' END,
-               o.status, l.source, coalesce(l.discount_codes, []), money(o.net), o.net, money(o.gross), o.gross,
-               o.earned, o.reversed, o.nth
+               o.status, l.source, coalesce(l.discount_codes, []), o.net, o.gross, o.earned, o.reversed, o.nth
         FROM (
             SELECT *, CASE WHEN counted AND net > 0 THEN row_number() OVER (
                 PARTITION BY customer_id, counted AND net > 0 ORDER BY processed, order_id) END AS nth
             FROM staged_orders
         ) AS o LEFT JOIN (SELECT order_id, source, discount_codes FROM staged_lines) AS l USING (order_id)
         """,
+        derived={"net": money("net_minor"), "gross": money("gross_minor")},
     ),
     Table(
         "order_lines",
@@ -105,14 +111,17 @@ TABLES: Final = (
             FROM staged_lines
         ), valued AS (
             SELECT *, CASE WHEN quantity = 0 THEN 0 ELSE least(greatest(price::HUGEINT * pieces
-                       - (2 * discount::HUGEINT * pieces + quantity) // (2 * quantity), 0), {most}) END AS amount
+                       - CASE WHEN discount = 0 THEN 0
+                              ELSE (2 * discount::HUGEINT * pieces + quantity) // (2 * quantity) END, 0), {most})
+                   END AS amount
             FROM l
         )
         SELECT order_id, line, product_id, variant_id, sku,
                CASE WHEN NOT gift_card THEN coalesce(product_id, 'sku:' || sku) END, gift_card, quantity, pieces,
-               money(price), price, money(discount), discount, money(amount), amount::BIGINT
+               price, discount, amount::BIGINT
         FROM valued
         """,
+        derived={name: money(f"{name}_minor") for name in ("price", "discount", "amount")},
     ),
     Table(
         "refunds",
@@ -130,10 +139,12 @@ TABLES: Final = (
             "paid_minor": f"paid {MINOR}; null: not told",
         },
         """
-        SELECT order_id, refund_id, refunded, local(refunded), money(goods), goods, money(beyond), beyond,
-               money(nullif(paid, -1)), nullif(paid, -1)
-        FROM staged_refunds
+        SELECT order_id, refund_id, refunded, goods, beyond, nullif(paid, -1) FROM staged_refunds
         """,
+        derived={
+            "refunded_local": local("refunded_at"),
+            **{name: money(f"{name}_minor") for name in ("goods", "beyond", "paid")},
+        },
     ),
     Table(
         "customers",
@@ -160,16 +171,22 @@ TABLES: Final = (
             "redacted": "their personal data were erased",
         },
         """
-        SELECT shown(c.customer_id), c.segment, c.segment_id, c.r, c.f, c.m, c.score::DECIMAL(2, 1), c.recency_days,
-               c.frequency, total(c.monetary), c.monetary, c.balance, c.now, c.cut_points_version,
-               coalesce(o.orders, 0), total(coalesce(o.net, 0)), coalesce(o.net, 0), o.first, local(o.first), o.last,
-               local(o.last), shown(c.merged_into), c.deleted, c.redacted
+        SELECT shown(c.customer_id), c.segment, c.r, c.f, c.m, c.recency_days, c.frequency, c.monetary, c.balance,
+               c.now, c.cut_points_version, coalesce(o.orders, 0), coalesce(o.net, 0), o.first, o.last,
+               shown(c.merged_into), c.deleted, c.redacted
         FROM staged_customers AS c LEFT JOIN (
             SELECT customer_id, count(*) AS orders, sum(net)::BIGINT AS net, min(processed) AS first,
                    max(processed) AS last
             FROM staged_orders WHERE counted AND net > 0 AND processed <= {made_at} GROUP BY customer_id
         ) AS o USING (customer_id)
         """,
+        derived={
+            **_OF_DIGITS,
+            "monetary": money("monetary_minor", 19),
+            "net": money("net_minor", 19),
+            "first_order_local": local("first_order_at"),
+            "last_order_local": local("last_order_at"),
+        },
     ),
     Table(
         "rfm_changes",
@@ -189,17 +206,21 @@ TABLES: Final = (
             "cause": "what it came of: an order, or rescore (a batch)",
         },
         """
-        SELECT shown(customer_id), changed, local(changed), lead(changed) OVER theirs, lag(segment) OVER theirs,
-               segment, segment_id, r, f, m, score::DECIMAL(2, 1), recency_days, frequency, total(monetary), monetary,
-               cut_points_version, cause
+        SELECT shown(customer_id), changed, lead(changed) OVER theirs, lag(segment) OVER theirs, segment, r, f, m,
+               recency_days, frequency, monetary, cut_points_version, cause
         FROM staged_changes WINDOW theirs AS (PARTITION BY customer_id ORDER BY changed, id)
         """,
+        derived={
+            **_OF_DIGITS,
+            "changed_local": local("changed_at"),
+            "monetary": money("monetary_minor", 19),
+        },
     ),
     Table(
         "points_ledger",
         "Every change of the points of an order: what was given, and what was taken back.",
         {
-            "entry_id": "the entry's id",
+            "entry_id": "the entry's id, a UUID",
             "customer_id": f"whose points: {CUSTOMER}",
             "posted_at": f"when the order changed, {UTC}",
             "posted_local": f"the same {LOCAL}",
@@ -211,10 +232,10 @@ TABLES: Final = (
             "via": "by way of whom it came, who was merged into the customer; null: their own",
         },
         """
-        SELECT id, shown(customer_id), posted_at, local(posted_at), kind, points, source, source_id, processed_at,
-               shown(nullif(via, ''))
+        SELECT id, shown(customer_id), posted_at, kind, points, source, source_id, processed_at, shown(nullif(via, ''))
         FROM staged_ledger
         """,
+        derived={"posted_local": local("posted_at")},
     ),
     Table(
         "windows",
@@ -235,10 +256,14 @@ TABLES: Final = (
             "guest_net_minor": f"guest_net {MINOR}",
         },
         """
-        SELECT size, start, local(start), closed, orders, total(net), net, points_earned, points_reversed, customers,
-               guest_orders, total(guest_net), guest_net
+        SELECT size, start, closed, orders, net, points_earned, points_reversed, customers, guest_orders, guest_net
         FROM staged_windows
         """,
+        derived={
+            "starts_local": local("starts_at"),
+            "net": money("net_minor", 19),
+            "guest_net": money("guest_net_minor", 19),
+        },
     ),
     Table(
         "segments_by_day",
@@ -285,11 +310,11 @@ TABLES: Final = (
             "points_balance": "points that they had then",
         },
         """
-        SELECT local(make_timestamptz(as_of))::DATE, make_timestamptz(as_of), shown(customer_id), segment, segment_id,
-               r::TINYINT, f::TINYINT, m::TINYINT, score::DECIMAL(2, 1), recency_days::INTEGER, frequency::INTEGER,
-               total(monetary), monetary, balance
+        SELECT local(make_timestamptz(as_of))::DATE, make_timestamptz(as_of), shown(customer_id), segment,
+               r::TINYINT, f::TINYINT, m::TINYINT, recency_days::INTEGER, frequency::INTEGER, monetary, balance
         FROM staged_months
         """,
+        derived={**_OF_DIGITS, "monetary": money("monetary_minor", 19)},
     ),
     Table(
         "movement",

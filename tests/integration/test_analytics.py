@@ -137,6 +137,25 @@ def test_money_is_both_and_clocks_are_the_shops(file: duckdb.DuckDBPyConnection)
     assert one(file, "SELECT typeof(any_value(net)) FROM orders") == "DECIMAL(18,2)"
     ahead = one(file, "SELECT list(DISTINCT date_diff('hour', processed_local, processed_at::TIMESTAMP)) FROM orders")
     assert sorted(ahead) == [4, 5]
+    columns = set(file.execute("SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal").fetchall())
+    for table, column in columns:
+        minor, local = f"{column}_minor", column.replace("_at", "_local")
+        if (table, minor) in columns:
+            assert one(file, f"SELECT coalesce(sum({column} * 100 - {minor}), 0) FROM {table}") == 0
+        if column.endswith("_at") and (table, local) in columns:
+            off = f"{local} <> timezone('America/New_York', {column})"
+            assert one(file, f"SELECT count(*) FILTER ({off}) FROM {table}") == 0
+
+
+def test_scores_and_segment_ids_are_the_databases(played: Played, file: duckdb.DuckDBPyConnection) -> None:
+    asked = "SELECT id::text, score::text, segment_id FROM rfm_score_history ORDER BY 1"
+    with psycopg.connect(played.url) as connection:
+        changes = [each[1:] for each in connection.execute(asked).fetchall()]
+        ledger = connection.execute("SELECT id, points FROM points_transactions ORDER BY 1").fetchall()
+    found = file.execute("SELECT score::VARCHAR, segment_id FROM rfm_changes").fetchall()
+    assert sorted(found, key=str) == sorted(changes, key=str)
+    assert {digits for _, digits in found} >= {"seg_000"}
+    assert file.execute("SELECT entry_id, points FROM points_ledger ORDER BY 1").fetchall() == ledger
 
 
 def test_lines_are_those_of_the_newest_snapshot(played: Played, file: duckdb.DuckDBPyConnection) -> None:

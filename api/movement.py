@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import polars as pl
 from fastapi import APIRouter, Query
@@ -17,6 +17,7 @@ from api.problems import ProblemError
 from api.runs import RunModel, Side, Source, newest_run, side
 from api.segments import order_of
 from events.programs import Program
+from lake import movement as moving
 from runtime import columns
 
 router = APIRouter(prefix="/v1/shops/{shop}/segments/movement", tags=["segments"])
@@ -25,7 +26,6 @@ _EVERYBODY = {
     "live": sql.SQL("SELECT customer_id, segment, monetary FROM customers WHERE shop = {shop} AND merged_into IS NULL"),
     "run": sql.SQL("SELECT customer_id, segment, monetary FROM batch_segments WHERE run_id = {run} AND shop = {shop}"),
 }
-_STANDING: Final = {"customer_id": pl.String, "segment": pl.String, "monetary": pl.Int64}
 
 _MOVEMENT = sql.SQL("""
 SELECT before.segment AS previous, now.segment AS current, count(*) AS customers,
@@ -205,9 +205,8 @@ async def _moves(caller: Caller, before: Side, after: Side | None) -> list[Row]:
         return await caller.services.rows(_MOVEMENT.format(previous=queries[0], current=queries[1]), {})
 
     def counted(connection: Connection[Any]) -> list[Row]:
-        both = _joined(*(_frame(connection, *each) for each in zip((before, after), queries, strict=True)))
-        sums = {"revenue_before": pl.col("monetary").sum(), "revenue_after": pl.col("monetary_after").sum()}
-        return both.group_by(previous="segment", current="segment_after").agg(customers=pl.len(), **sums).to_dicts()
+        sides = [_frame(connection, *each) for each in zip((before, after), queries, strict=True)]
+        return moving.moves(*sides).to_dicts()
 
     past = caller.services.past
     return await past.work(lambda: past.connected(counted))
@@ -237,7 +236,9 @@ async def _people(caller: Caller, before: Side, after: Side | None, cell: Cell, 
             _frame(connection, whose, query).filter(pl.col("customer_id") > last, *_named(segment))
             for (whose, segment), query in zip(asked, queries, strict=True)
         ]
-        found = _joined(*frames).filter(*_wanted("segment", cell.previous), *_wanted("segment_after", cell.current))
+        found = moving.joined(*frames).filter(
+            *_wanted("segment", cell.previous), *_wanted("segment_after", cell.current)
+        )
         page = found.sort("customer_id").head(limit)
         revenue = {
             "revenue_before": pl.col("monetary").fill_null(0),
@@ -270,14 +271,10 @@ def _is(column: sql.Identifier, name: str) -> Statement:
 def _frame(connection: Connection[Any], whose: Side | None, query: sql.Composed | None) -> pl.DataFrame:
     """One side's customers, with their segment and monetary value."""
     if query is not None:
-        return columns.fetch(connection, query.as_string(connection), (), _STANDING)
+        return columns.fetch(connection, query.as_string(connection), (), moving.STANDING)
     assert whose is not None
     assert whose.standings is not None
-    return whose.standings.read(*_STANDING)
-
-
-def _joined(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
-    return before.join(after, on="customer_id", how="full", suffix="_after", coalesce=True)
+    return whose.standings.read(*moving.STANDING)
 
 
 def _named(segment: str | None) -> Sequence[pl.Expr]:

@@ -20,12 +20,14 @@ from rich.progress import (
 )
 
 from books import quality
-from cli.commands import common, processes, show
+from cli.commands import common, history, processes, show
 from cli.commands.common import AsJson, CommandError, Data, Database, Kafka
 from runtime.settings import Settings
 
 batch_app = typer.Typer(no_args_is_help=True, help="The batches over a shop's history.")
 batch_app.command("schedule")(processes.schedule)
+batch_app.command("movement")(history.movement)
+batch_app.command("cohorts")(history.cohorts)
 
 _STAGES = {
     "arriving": "waiting for the sink",

@@ -287,7 +287,7 @@ MUTANTS = [
     ),
     Mutant(
         "who left the shop keeps what they were worth in movement",
-        "api/movement.py",
+        "lake/movement.py",
         '"revenue_after": pl.col("monetary_after").sum()',
         '"revenue_after": pl.col("monetary").sum()',
         (f"{PAST}::test_movement_between_any_two_instants_has_people_and_money",),

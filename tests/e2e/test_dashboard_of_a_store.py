@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from cli.shop import store_maker
 from cli.shop.player import Player
@@ -50,9 +50,16 @@ def _day(ago: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def page(stack: Up) -> Iterator[Page]:
+def browser(stack: Up) -> Iterator[Browser]:
+    """After the store was played: beside Playwright's loop there is none in this thread."""
+    with started() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def page(stack: Up, browser: Browser) -> Iterator[Page]:
     link = stack.run("sign-in", "nest", *(word for scope in SCOPES for word in ("--scope", scope))).strip()
-    with started() as browser, page_of(browser, link.partition("/sign-in")[0], locale="en-US") as opened:
+    with page_of(browser, link.partition("/sign-in")[0], locale="en-US") as opened:
         opened.goto(link)
         opened.wait_for_url(f"**/shops/{SHOP}")
         yield opened

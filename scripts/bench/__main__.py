@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
@@ -505,12 +506,21 @@ SECTIONS: Final[dict[str, Callable[[World, Options], Section]]] = {
 
 
 def measure(options: Options) -> str:
+    """The document; with --only, the sections that were not asked for are those of the file, if one is written."""
     wanted = options.only or [name for name in SECTIONS if name != "usual" or options.usual]
+    kept = options.output.with_suffix(".json") if options.output is not None else None
+    found = report.read(kept) if kept is not None and options.only else {}
     with world() as place:
-        sections = [made(place, options) for name, made in SECTIONS.items() if name in wanted]
+        for name, made in SECTIONS.items():
+            if name in wanted:
+                section = made(place, options)
+                cells = [floor.cells() for floor in section.floors]
+                found[name] = report.Measured(section.title, f"{datetime.now(UTC):%Y-%m-%d}", section.text, cells)
         facts = machine(place)
-    floors = [floor for section in sections for floor in section.floors]
-    return report.document(facts, floors, [(section.title, section.text) for section in sections])
+    found = {name: found[name] for name in SECTIONS if name in found}
+    if kept is not None:
+        report.write(kept, found)
+    return report.document(facts, list(found.values()))
 
 
 def read_options(words: Sequence[str] | None = None) -> Options:
@@ -522,7 +532,13 @@ def read_options(words: Sequence[str] | None = None) -> Options:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant")
     parser.add_argument("--quick", action="store_true", help="everything small, to see that it works")
     parser.add_argument("--without-peers", action="store_true", help="leave out who is installed apart")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=[], help="these sections; no file is written")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=SECTIONS,
+        default=[],
+        help="these sections; no file is written without --output, where the others stay",
+    )
     parser.add_argument("--output", type=Path, help="the file to write; docs/benchmarks.md, and none with --quick")
     found = parser.parse_args(words)
     peers_too = not found.without_peers

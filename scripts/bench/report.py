@@ -1,6 +1,7 @@
 """The figures as Markdown: each beside its floor, and whether it holds."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
@@ -9,9 +10,9 @@ TRIED = Path(__file__).resolve().parent / "tried.md"
 
 
 _PREFACE = (
-    "Every figure here is from one run of `make bench`, which writes this file. All of it ran on one machine: clients,"
-    " Kafka, PostgreSQL and whatever else the machine was doing. Compare the figures with one another rather than with"
-    " those of other machines."
+    "`make bench` writes this file. Each section is of one run, on the day beneath its title, and all of it ran on one"
+    " machine: clients, Kafka, PostgreSQL and whatever else the machine was doing. Compare the figures of a section"
+    " with one another, rather than with those of other days or machines."
 )
 
 
@@ -60,15 +61,37 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
     return median(values), parts[94], parts[98]
 
 
-def document(facts: Sequence[tuple[str, str]], floors: Sequence[Floor], sections: Sequence[tuple[str, str]]) -> str:
+class Measured(NamedTuple):
+    """A section as it was measured on a day; a floor is its line's cells."""
+
+    title: str
+    day: str
+    text: str
+    floors: Sequence[Sequence[str]]
+
+
+def document(facts: Sequence[tuple[str, str]], sections: Sequence[Measured]) -> str:
     """The whole of docs/benchmarks.md."""
     parts = [
         "# Benchmarks",
         _PREFACE,
         table(("", ""), facts).replace("---:", "---"),
         "## Floors",
-        table(("what", "figure", "floor", ""), [floor.cells() for floor in floors]),
+        table(("what", "figure", "floor", ""), [cells for each in sections for cells in each.floors]),
     ]
-    for title, text in sections:
-        parts += [f"## {title}", text]
+    for each in sections:
+        parts += [f"## {each.title}", f"*{each.day}*", each.text]
     return "\n\n".join(parts) + "\n"
+
+
+def read(path: Path) -> dict[str, Measured]:
+    """The sections that a file holds, by name; none if it is not there."""
+    if not path.exists():
+        return {}
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return {name: Measured(*each) for name, each in kept.items()}
+
+
+def write(path: Path, sections: Mapping[str, Measured]) -> None:
+    """Keeps the sections, for a run that measures some of them anew."""
+    path.write_text(json.dumps(sections, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -11,10 +11,11 @@ BIN := .venv/bin
 # What runtime and dev packages stand in .venv: a stamp each, so that `make demo` does not wait for the test tools.
 RUNTIME := .venv/.runtime-stamp
 DEV := .venv/.dev-stamp
-# Much of the tests' time is waiting for servers and processes of their own, so there are three workers a core.
+# Much of the tests' time is waiting for servers and processes of their own, so there are two workers a core. (With three
+# the first minute, in which the slow tests start their stacks, is so crowded that some wait in vain.)
 # ARGS="-n 0" runs them in one process, for a debugger.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-PYTEST := $(BIN)/python -m pytest -n $(shell expr 3 \* $(CORES)) --dist worksteal
+PYTEST := $(BIN)/python -m pytest -n $(shell expr 2 \* $(CORES)) --dist worksteal
 
 ##@ Try it
 .PHONY: help

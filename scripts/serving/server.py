@@ -120,6 +120,10 @@ class Server:
         nothing = subprocess.DEVNULL
         with self.log.open("ab") as out:
             process = subprocess.Popen(command, stdin=nothing, stdout=out, stderr=out, start_new_session=True)
+        # Everybody waits for a server; but Linux may give each session the same share of the cores (autogroup), be it a
+        # server's or a single test's process.
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{process.pid}/autogroup").write_text("-10")
         # Died at once: no birth, and a pid file that matches no process.
         self.pid_file.write_text(f"{process.pid} {birth(process.pid) or '-'}")
 

@@ -205,7 +205,7 @@ def test_the_pages(world: World, page: Page) -> None:
     sign_in(world, page)
     page.locator(".cell", has_text="Champions").click()
     expect(page.get_by_role("heading", name="Champions")).to_be_visible()
-    page.get_by_role("link", name="1", exact=True).click()
+    page.get_by_role("group", name="Table").get_by_role("link", name="1", exact=True).click()
     expect(page.get_by_role("heading", name="Customer 1")).to_be_visible()
     page.get_by_role("link", name="Products").click()
     expect(page.get_by_role("heading", name="Products")).to_be_visible()

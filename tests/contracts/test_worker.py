@@ -24,14 +24,11 @@ pytestmark = pytest.mark.slow  # a process takes its seconds to start
 OUTPUTS = (topics.CUSTOMER_ROWS, topics.POINTS, topics.RFM, topics.WINDOWS, topics.DEAD_LETTERS)
 
 
-@pytest.fixture(
-    params=[
-        ("embedded", "memory"),
-        pytest.param(("real", "memory"), marks=pytest.mark.server),
-        pytest.param(("real", "rocksdb"), marks=pytest.mark.server),
-    ],
-    ids=" ".join,
-)
+EMBEDDED = pytest.param(("embedded", "memory"), id="embedded")
+REAL = [pytest.param(("real", store), id=f"real, {store}", marks=pytest.mark.server) for store in ("memory", "rocksdb")]
+
+
+@pytest.fixture(params=[EMBEDDED, *REAL])
 def settings(request: pytest.FixtureRequest) -> Settings:
     name, store = request.param
     found: Settings = request.getfixturevalue(name).model_copy(update={"store": store})
@@ -230,7 +227,7 @@ def test_a_worker_keeps_its_partitions_while_it_makes_windows(
 
 
 # Embedded there is one worker, and when it dies everything starts again.
-@pytest.mark.parametrize("settings", [pytest.param("real", marks=pytest.mark.server)], indirect=True)
+@pytest.mark.parametrize("settings", REAL, indirect=True)
 def test_two_workers_share_and_take_over(
     settings: Settings, feeder: Feeder, reader: Reader, worker: WorkerProcess, tmp_path: Path
 ) -> None:
@@ -341,7 +338,7 @@ def test_batches_that_cannot_be_read_are_named_and_passed(
 
 
 # Embedded, since Apache Kafka refuses such a batch.
-@pytest.mark.parametrize("settings", ["embedded"], indirect=True)
+@pytest.mark.parametrize("settings", [EMBEDDED], indirect=True)
 def test_too_many_batches_that_cannot_be_read_stop_the_worker(
     settings: Settings, feeder: Feeder, worker: WorkerProcess
 ) -> None:

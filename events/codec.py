@@ -13,6 +13,8 @@ import orjson
 
 from events.errors import BadEvent
 
+_SORTED = orjson.OPT_SORT_KEYS
+
 
 def dumps(value: Any) -> bytes:
     """JSON as it goes on a topic, in UTF-8. TypeError for what JSON has no form for."""
@@ -50,5 +52,5 @@ def loads_exact(data: bytes) -> Any:
 
 
 def digest(value: Any) -> str:
-    """The first 64 bits, in hex, of the SHA-256 of the value's JSON. (Of lists: an object's order is nobody's.)"""
-    return sha256(orjson.dumps(value)).hexdigest()[:16]
+    """SHA-256, hex, of the value's canonical JSON (sorted keys, no spaces)."""
+    return sha256(orjson.dumps(value, option=_SORTED)).hexdigest()

@@ -38,7 +38,7 @@ class Terms(TypedDict):
 class Snapshot(Terms):
     """One order as one webhook described it, with its place among all that did."""
 
-    key: list[Any]  # [updated_at, triggered_at, webhook_id, digest of the terms]: a total order
+    key: list[Any]  # [updated_at, triggered_at, webhook_id, first 16 hex digits of the terms' digest]: a total order
 
 
 class Line(NamedTuple):
@@ -283,7 +283,7 @@ def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refun
     payload = webhook.payload
     found, refunds = terms(webhook.topic, payload, currency)
     updated_at = instants.parse(payload["updated_at" if payload.get("updated_at") is not None else "created_at"])
-    key = [updated_at, webhook.triggered_at, webhook.webhook_id, codec.digest(list(found.values()))]
+    key = [updated_at, webhook.triggered_at, webhook.webhook_id, codec.digest(list(found.values()))[:16]]
     return {**found, "key": key}, refunds
 
 

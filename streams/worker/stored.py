@@ -147,10 +147,6 @@ class StoredValues(Kept):
         _, waiting = self._waiting.get(key, (None, 0))
         self._waiting[key] = value, waiting + 1
 
-    def clear(self) -> None:
-        """Not one by one: StoredState begins new files."""
-        raise NotImplementedError
-
     def read(self, writes: Writes) -> int:
         """Takes in what stands on the changelog already; how many keys wait to be put into the files now."""
         self._read.update(writes)

@@ -7,6 +7,8 @@ import psycopg
 import pytest
 from psycopg import Connection
 
+from runtime import kafka
+from runtime.settings import Settings
 from tests.integration.api_world import World, opened
 
 
@@ -21,3 +23,12 @@ def world(database: str) -> Iterator[World]:
     """The API over a database that holds nothing yet. A test that wants more in it has its own."""
     with opened(database) as running:
         yield running
+
+
+@pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.server)])
+def settings(request: pytest.FixtureRequest) -> Settings:
+    """Either broker, with its topics. A test that wants something else of it has its own."""
+    found: Settings = request.getfixturevalue(request.param)
+    if request.param == "real":
+        kafka.create_topics(found)
+    return found

@@ -18,14 +18,6 @@ from tests import sinks
 from tests.integration.api_world import SHOP
 
 
-@pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.server)])
-def settings(request: pytest.FixtureRequest) -> Settings:
-    found: Settings = request.getfixturevalue(request.param)
-    if request.param == "real":
-        kafka.create_topics(found)
-    return found
-
-
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(pacing, "STALL", 0.6)

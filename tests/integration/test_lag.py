@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
-import pytest
 from confluent_kafka import Consumer, TopicPartition
 from psycopg.rows import dict_row
 
@@ -44,14 +43,6 @@ def test_what_nobody_reads_is_not_remembered_without_end() -> None:
         trail.looked(later(number), {("orders", 0): number + 1})
     assert len(trail._ends) < 1000
     assert trail.read_to({("orders", 0): 10_000}) is not None
-
-
-@pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.server)])
-def settings(request: pytest.FixtureRequest) -> Settings:
-    found: Settings = request.getfixturevalue(request.param)
-    if request.param == "real":
-        kafka.create_topics(found)
-    return found
 
 
 def noted(settings: Settings) -> dict[str, Any]:

@@ -196,6 +196,14 @@ def test_a_new_shop_takes_goodwill_back_and_an_older_one_keeps_goods() -> None:
     assert completed(program(), unsaid).policies == ()
 
 
+def test_a_tag_is_of_what_a_program_says_in_whatever_order() -> None:
+    """PostgreSQL keeps an object's names in an order of its own."""
+    said = {"de": {"Loyal": "Treu", "Champions": "Beste"}, "fr": {}}
+    turned = {"fr": {}, "de": {"Champions": "Beste", "Loyal": "Treu"}}
+    assert tag(program(translations=said)) == tag(program(translations=turned))
+    assert len(tag(program())) == 32
+
+
 def test_the_policy_of_an_order_holds_from_its_very_microsecond() -> None:
     later = [policy(60, "goods_and_adjustments", "excluded"), policy(60), policy(60, "goods", "excluded")]
     found = Policies(Program.model_validate(program(policies=tuple(later)).model_dump()))

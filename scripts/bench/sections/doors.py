@@ -1,0 +1,95 @@
+"""The doors: webhooks, what is seen of them and when, and a past that is brought in."""
+
+from scripts.bench import embedded, past, report, web
+from scripts.bench.report import Floor, number, table
+from scripts.bench.sections.section import Options, Section, say
+from scripts.bench.world import World
+
+#: Floors of docs and issues, a second or in seconds; a figure may be better, and says so itself.
+WEBHOOKS, DELAY = 500, 1.0
+TRIED, BROUGHT_IN = 50_000, 5_000
+
+#: Orders a second.
+RATE = 100.0
+
+
+def webhooks(place: World, options: Options) -> Section:
+    say("webhooks a second")
+    found = web.accepted(place, options.webhooks)
+    rate = found.number / found.seconds
+    middle, late, latest = map(report.seconds, report.spread(found.took))
+    return Section(
+        "Webhooks a second",
+        f"One API process with the Kafka publisher takes {found.number:,} signed `orders/paid` webhooks (requests of"
+        f" {found.size:,.0f} bytes) over 32 keep-alive connections, each sent when the last one was answered 200, that"
+        f" is, when Kafka had it: **{number(rate)} a second**; answered in {middle} (median), {late} (95 %), {latest}"
+        f" (99 %). The API process used {found.api_cpu / found.seconds:.0%} of a core, the client"
+        f" {found.client_cpu / found.seconds:.0%}: it is not the client that is measured.",
+        [Floor("webhooks/s accepted by one API process", rate, WEBHOOKS, "/s")],
+    )
+
+
+def delays(place: World, options: Options) -> Section:
+    say("delay from accepted to visible")
+    found = web.delay(place, RATE, options.seconds)
+    seen, asked = report.spread(found.seen), report.spread(found.asked)
+    rows = [
+        ["the customer's row is there", f"{len(found.seen):,}", *map(report.seconds, seen)],
+        ["`GET customers/{id}` shows it", f"{len(found.asked):,}", *map(report.seconds, asked)],
+    ]
+    return Section(
+        "From accepted to visible",
+        f"{RATE:.0f} orders a second for {options.seconds:.0f} s, sent on schedule, each by a new customer, through"
+        " API, Kafka, worker and sink. The clock runs from the 200 to the moment when the customer's row can be read:"
+        " every row is looked up on the notice that the sink's commit gives (LISTEN), and every 20th customer is asked"
+        " for through the API every 10 ms from the 200 on.\n\n"
+        + table(["until", "orders", "median", "95 %", "99 %"], rows),
+        [Floor("delay from accepted to visible, 95 %", max(seen[1], asked[1]), DELAY, "s", ceiling=True, digits=2)],
+    )
+
+
+def first_try(place: World, options: Options) -> Section:
+    say("a lone order, embedded")
+    found = embedded.lone_orders(place.folder, max(int(options.seconds), 3))
+    spread = report.spread(found)
+    rows = [["the customer's row is there", f"{len(found)}", *map(report.seconds, spread)]]
+    return Section(
+        "Embedded: one order on an idle machine",
+        "`loyalnest up` without any server, and orders that come singly, each after a silence.\n\n"
+        + table(["until", "orders", "median", "95 %", "99 %"], rows),
+        [Floor("delay of a lone order, embedded, 95 %", spread[1], DELAY, "s", ceiling=True, digits=2)],
+    )
+
+
+def store_with_a_past(place: World, options: Options) -> Section:
+    say("a store with a past")
+    file = place.folder / "past.jsonl"
+    past.write(file, options.past)
+    lines, seconds = past.tried(file)
+    rows, found = [], {}
+    for where, journal in (("Kafka", False), ("the raw history (embedded)", True)):
+        say(f"bringing it in to {where}")
+        each = found[where] = past.brought_in(place, file, journal=journal)
+        cpu = f"{each.cpu / each.orders * 1e6:,.0f}"
+        rows.append([f"durable in {where}", number(each.orders / each.seconds), cpu])
+    say("delay from accepted to visible, while it is brought in")
+    late = report.spread(web.delay(place, RATE, options.seconds, file).seen)
+    return Section(
+        "A store with a past",
+        f"A bulk operation's file of {options.past:,} orders ({lines:,} lines, {file.stat().st_size / 2**20:,.0f} MiB)."
+        f" The **dry run** reads {number(lines / seconds)} lines a second. Brought in with nothing else running"
+        " (`--at-once`), e-mail sealed with each customer's key:\n\n"
+        + table(["until it is", "orders/s", "CPU of the import, µs an order"], rows)
+        + f"\n\nBrought in beside {RATE:.0f} live webhooks a second through API, Kafka, worker and sink, at the pace"
+        " that it takes then, a webhook's customer can be seen after"
+        f" {report.seconds(late[0])} (median), {report.seconds(late[1])} (95 %), {report.seconds(late[2])} (99 %).",
+        [
+            Floor("lines/s of a dry run", lines / seconds, TRIED, "/s"),
+            Floor("orders/s brought in until durable", _slowest(found), BROUGHT_IN, "/s"),
+            Floor("delay from accepted to visible while a past comes in, 95 %", late[1], DELAY, "s", True, 2),
+        ],
+    )
+
+
+def _slowest(found: dict[str, past.Brought]) -> float:
+    return min(each.orders / each.seconds for each in found.values())

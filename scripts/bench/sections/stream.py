@@ -1,0 +1,152 @@
+"""The stream: orders a second, the parts alone, and where the time goes."""
+
+from collections.abc import Sequence
+from statistics import median
+
+from scripts.bench import alone, data, folds, peers, report, through
+from scripts.bench.report import Floor, number, table
+from scripts.bench.sections.section import Options, Section, say
+from scripts.bench.world import World
+
+FAUST, QUIX, OURS = "plain Faust", "Quix Streams", "LoyalNest"
+
+#: Records a second.
+RECOVERY = 100_000
+
+_WHO = {
+    OURS: "both agents (order state, then points, RFM, windows), every record out delivered before its state,"
+    " and all of it stored in PostgreSQL by the sink",
+    FAUST: "`table[customer] += amount` in one agent, Faust's default settings, changelog to Kafka",
+    QUIX: "`state[customer] += amount`, Quix Streams' default settings, RocksDB and a changelog to Kafka",
+}
+
+
+def orders_a_second(place: World, options: Options) -> Section:
+    orders = list(data.orders(options.orders, options.orders // 5))
+    if options.rounds > 1:
+        say("warming up the servers")
+        through.through(place, orders[: options.orders // 5])
+    rates: dict[str, list[float]] = {OURS: [], FAUST: []}
+    ours: list[through.Through] = []
+    theirs: dict[str, list[peers.Peer]] = {FAUST: []}
+    if options.quix:
+        peers.python_with("peers")
+        rates[QUIX], theirs[QUIX] = [], []
+    for at in range(options.rounds):
+        say(f"orders a second, round {at + 1} of {options.rounds}: LoyalNest")
+        ours.append(through.through(place, orders))
+        rates[OURS].append(options.orders / ours[-1].stored)
+        for who in theirs:
+            say(f"orders a second, round {at + 1} of {options.rounds}: {who}")
+            theirs[who].append((peers.quix if who == QUIX else peers.plain_faust)(place, orders))
+            rates[who].append(options.orders / theirs[who][-1].seconds)
+    return Section(
+        "Orders a second, from the topic through both agents and the sink",
+        "\n\n".join([_intro(orders), _rates(rates, ours), _cpu(ours, theirs)]),
+        [
+            Floor("orders/s through all of it, beside plain Faust", _ratio(rates), 1.0, "times", digits=2),
+            Floor("the same, as it is aimed at", _ratio(rates), 2.0, "times", digits=2),
+        ],
+    )
+
+
+def _ratio(rates: dict[str, list[float]]) -> float:
+    return median(rates[OURS]) / median(rates[FAUST])
+
+
+def _intro(orders: Sequence[data.Order]) -> str:
+    size = sum(len(order.value) for order in orders) / len(orders)
+    customers = len({order.customer_id for order in orders})
+    return (
+        f"{len(orders):,} `orders/paid` of one day, as our front door writes them ({size:,.0f} bytes), by {customers:,}"
+        " customers, lie on a topic of 8 partitions before the clock starts. LoyalNest runs one worker and one sink;"
+        " its clock runs from the worker's being ready until every record is stored, and its sums are checked. The"
+        " peers read the same messages, keyed by customer; plain Faust's clock runs from its being ready to its last"
+        " changelog record, Quix Streams' from its first order to its last checkpoint. They take turns, each alone"
+        " with Kafka."
+    )
+
+
+def _rates(rates: dict[str, list[float]], ours: Sequence[through.Through]) -> str:
+    rows = []
+    for who, found in rates.items():
+        each = ", ".join(map(number, found))
+        rows.append([f"**{who}**: {_WHO[who]}", each, number(median(found)), f"{_beside(rates, who):.2f}"])
+    published = number(median(each.orders / each.published for each in ours))
+    rows[0][0] += f" (to the last points record on its topic: {published})"
+    return table(["who, and what it does", "each round", "median", "beside plain Faust"], rows)
+
+
+def _beside(rates: dict[str, list[float]], who: str) -> float:
+    return median(rates[who]) / median(rates[FAUST])
+
+
+def _cpu(ours: Sequence[through.Through], theirs: dict[str, list[peers.Peer]]) -> str:
+    names = ("worker", "sink", "Kafka", "PostgreSQL")
+    rows = [[OURS, *(_us(ours, name) for name in names), _us(ours, *names)]]
+    for who, found in theirs.items():
+        rows.append([who, _us(found, "itself"), "", _us(found, "Kafka"), "", _us(found, "itself", "Kafka")])
+    return "CPU time an order takes, in microseconds:\n\n" + table(["", "agents", *names[1:], "in all"], rows)
+
+
+def _us(runs: Sequence[through.Through] | Sequence[peers.Peer], *names: str) -> str:
+    return f"{median(sum(run.cpu[name] for name in names) / run.orders for run in runs) * 1e6:.0f}"
+
+
+def parts(place: World, options: Options) -> Section:
+    say("replay, recovery, state and the sink, each alone")
+    found = alone.alone(place, list(data.orders(options.orders, options.orders // 5)))
+    say(f"one customer with {options.history:,} orders")
+    one, state = alone.one_customer(place, options.history)
+    recovery = found.recovery.records / found.recovery.seconds
+    sink, replay = found.sink, found.replay
+    rows = [
+        [
+            f"**replay**: a worker alone, from nothing, on {replay.orders:,} orders",
+            f"{number(replay.orders / replay.seconds)} orders/s, {number(replay.records / replay.seconds)} records/s",
+        ],
+        [
+            f"**recovery**: a worker's tables from {found.recovery.records:,} changelog records",
+            f"{number(recovery)} records/s",
+        ],
+        [
+            f"**sink** alone: {sink.records:,} records into {sink.rows:,} rows",
+            f"{number(sink.rows / sink.seconds)} rows/s, {number(sink.records / sink.seconds)} records/s",
+        ],
+        [
+            f"**one customer** with {one.orders:,} orders, a worker alone",
+            f"{number(one.orders / one.seconds)} orders/s, largest value {state.largest:,} bytes",
+        ],
+    ]
+    return Section(
+        "The parts alone",
+        table(["what", ""], rows) + "\n\n" + _state(found),
+        [Floor("recovery of tables from their changelogs", recovery, RECOVERY, "records/s")],
+    )
+
+
+def _state(found: alone.Alone) -> str:
+    orders, customers = found.states["orders"], found.states["customers"]
+    each = (orders.size + customers.size) / found.customers
+    return (
+        f"**State**, as compaction leaves the changelogs (keys and values): {customers.size / found.customers:,.0f}"
+        f" bytes a customer in the customers' table, {orders.size / orders.keys:,.0f} bytes an order in the orders'"
+        f" table; in all {each:,.0f} bytes a customer, who has {orders.keys / found.customers:.1f} orders."
+    )
+
+
+def where(_: World, options: Options) -> Section:
+    say("where the folds' time goes")
+    orders = min(options.orders, 20_000)
+    found = folds.profile(list(data.orders(orders, orders // 5)))
+    rows = [[step, f"{share:.0%}"] for step, share in found.shares]
+    return Section(
+        "Where the time goes",
+        f"Most of the worker's time is the folds': {found.orders_us:.0f} µs an order in the order agent and"
+        f" {found.customers_us:.0f} µs in the customer agent, run in one process without Kafka. Their profile"
+        " (cProfile, which makes small functions look dearer than they are):\n\n"
+        + table(["step", "share"], rows)
+        + "\n\n"
+        + report.TRIED.read_text(encoding="utf-8").strip(),
+        [],
+    )

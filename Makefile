@@ -112,8 +112,10 @@ lock: ## Pin every package anew by hash, for Python 3.11 and newer (needs uv on 
 	@command -v uv >/dev/null || { echo "make lock needs uv on PATH (pip install uv)." >&2; exit 1; }
 	uv pip compile $(LOCK) --group build pyproject.toml -o requirements.txt
 	uv pip compile $(LOCK) --group build --group dev -c requirements.txt pyproject.toml -o requirements-dev.txt
-	uv pip compile $(LOCK) scripts/bench/requirements-peers.in -o scripts/bench/requirements-peers.txt
+	uv pip compile $(LOCK) scripts/bench/requirements-quix.in -o scripts/bench/requirements-quix.txt
 	uv pip compile $(LOCK) scripts/bench/requirements-usual.in -o scripts/bench/requirements-usual.txt
+	uv pip compile $(LOCK) scripts/bench/requirements-bytewax.in -o scripts/bench/requirements-bytewax.txt
+	uv pip compile $(LOCK) scripts/bench/requirements-picture.in -o scripts/bench/requirements-picture.txt
 # No header and no index or find-links line: they would name this machine.
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	--no-emit-find-links $(if $(filter-out 0,$(UPGRADE)),--upgrade)

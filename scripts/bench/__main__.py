@@ -52,7 +52,7 @@ def _quix_version() -> str:
     names = "('quixstreams', 'confluent-kafka')"
     ask = f"from importlib.metadata import version; print(' on confluent-kafka '.join(map(version, {names})))"
     try:
-        python = peers.HOME / "bench-peers" / "bin" / "python"
+        python = peers.HOME / "bench-quix" / "bin" / "python"
         return subprocess.check_output([str(python), "-c", ask], text=True).strip()
     except (OSError, subprocess.CalledProcessError):
         return "not measured"
@@ -61,6 +61,9 @@ def _quix_version() -> str:
 #: What is measured, in the document's order, by the names that --only takes.
 SECTIONS: Final[dict[str, Callable[[World, Options], Section]]] = {
     "orders": stream.orders_a_second,
+    "table": stream.one_table,
+    "workers": stream.two_workers,
+    "mixed": stream.store_of_all_topics,
     "webhooks": doors.webhooks,
     "delays": doors.delays,
     "embedded": doors.first_try,
@@ -113,10 +116,25 @@ def read_options(words: Sequence[str] | None = None) -> Options:
     peers_too = not found.without_peers
     only = tuple(found.only)
     if found.quick:
-        return Options(500, 1, 200, 100, 1.0, 1000, 2000, 3000, 60, 10, 2000 * peers_too, peers_too, found.output, only)
+        return Options(
+            500, 1, 200, 100, 1.0, 1.0, 300, 1000, 2000, 3000, 60, 10, 2000 * peers_too, peers_too, found.output, only
+        )
     output = found.output or (None if only else ROOT / "docs" / "benchmarks.md")
     return Options(
-        *(found.orders, found.rounds, 50_000, 20_000, 30.0, found.past, found.lake, found.exported, 2000, 100),
+        *(
+            found.orders,
+            found.rounds,
+            50_000,
+            20_000,
+            30.0,
+            60.0,
+            40_000,
+            found.past,
+            found.lake,
+            found.exported,
+            2000,
+            100,
+        ),
         *(1_000_000 * peers_too, peers_too, output, only),
     )
 

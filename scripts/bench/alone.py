@@ -99,13 +99,20 @@ def _replay(run: Run, orders: int) -> Replay:
 
 def weigh(run: Run, changelog: str) -> State:
     """What compaction would leave of a changelog."""
-    sizes: dict[bytes, int] = {}
+    kept = newest(run, changelog)
+    sizes = [len(value) for value in kept.values()]
+    return State(len(sizes), sum(map(len, kept)) + sum(sizes), max(sizes, default=0))
+
+
+def newest(run: Run, changelog: str) -> dict[bytes, bytes]:
+    """The newest value of each key that has one."""
+    kept: dict[bytes, bytes] = {}
     for key, value in _records(run, changelog):
         if value is None:
-            sizes.pop(key, None)
+            kept.pop(key, None)
         else:
-            sizes[key] = len(value)
-    return State(len(sizes), sum(map(len, sizes)) + sum(sizes.values()), max(sizes.values(), default=0))
+            kept[key] = value
+    return kept
 
 
 def _records(run: Run, topic: str) -> Iterator[tuple[bytes, bytes | None]]:

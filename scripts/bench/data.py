@@ -17,11 +17,12 @@ _DAY: Final = instants.parse("2026-11-20T00:00:00Z")
 
 
 class Order(NamedTuple):
-    """One paid order. `points` is what it earns at 1 point per 1.00; `value` the message."""
+    """One paid order of so many cents. `points` is what it earns at 1 point per 1.00; `value` the message."""
 
     order_id: str
     customer_id: str
     points: int
+    cents: int
     value: bytes
 
 
@@ -51,7 +52,7 @@ def order(number: int, customer: int, cents: int, moment: int) -> Order:
         "received_at": instants.text(moment + 7_400_000),
         "payload": payloads.minimise("orders/paid", payload),
     }
-    return Order(str(payload["id"]), str(payload["customer"]["id"]), cents // 100, codec.dumps(envelope))
+    return Order(str(payload["id"]), str(payload["customer"]["id"]), cents // 100, cents, codec.dumps(envelope))
 
 
 def by_order(found: Iterable[Order]) -> Iterator[tuple[str, bytes]]:

@@ -8,6 +8,9 @@ from runtime import kafka
 from scripts.bench import data
 from scripts.bench.world import BenchError, Run, World, wait
 
+#: Whose CPU time is told.
+NAMES = ("worker", "sink", "Kafka", "PostgreSQL")
+
 
 class Through(NamedTuple):
     """Seconds from the worker's being ready to the last points record, and to the last row; CPU seconds by process."""
@@ -33,8 +36,7 @@ def through(world: World, orders: list[data.Order]) -> Through:
         stored = time.perf_counter() - began
         ended = (worker.cpu(), sink.cpu(), *world.server_cpu())
         _check(run, orders)
-    names = ("worker", "sink", "Kafka", "PostgreSQL")
-    cpu = {name: after - before for name, before, after in zip(names, started, ended, strict=True)}
+    cpu = {name: after - before for name, before, after in zip(NAMES, started, ended, strict=True)}
     return Through(len(orders), published, stored, cpu)
 
 

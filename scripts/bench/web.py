@@ -57,12 +57,14 @@ class Delay(NamedTuple):
 # --- requests ----------------------------------------------------------------------------------------------------
 
 
-def requests(number: int, sample: int = 0) -> Iterator[Request]:
-    """Signed orders/paid webhooks as Shopify sends them, each of another customer, who has an address of their own."""
+def requests(number: int, sample: int = 0, customers: int | None = None) -> Iterator[Request]:
+    """Signed orders/paid webhooks as Shopify sends them, by so many customers, or each by another; each customer has an
+    address of their own.
+    """
     template = _template()
     for at in range(number):
         now = instants.from_datetime(datetime.now(UTC))
-        customer = 7_900_000_000_000 + at
+        customer = 7_900_000_000_000 + at % (customers or number)
         email = f"somebody.{customer}@example.com"
         payload = {
             **template,
@@ -72,7 +74,8 @@ def requests(number: int, sample: int = 0) -> Iterator[Request]:
             **dict.fromkeys(("created_at", "updated_at", "processed_at"), instants.text(now)),
         }
         path = f"/v1/shops/{data.SHOP}/customers/{customer}" if sample and at % sample == 0 else None
-        yield str(customer), _request(payload, at, now), path
+        names = f"b54557e4-bdd9-4b37-8a5f-{at:012d}", f"98880550-{at:012d}"
+        yield str(customer), request(Outgoing("orders/paid", now, *names, payload)), path
 
 
 def _template() -> dict[str, Any]:
@@ -80,8 +83,8 @@ def _template() -> dict[str, Any]:
     return next(each.payload for each in store if each.topic == "orders/paid" and each.payload.get("customer"))
 
 
-def _request(payload: dict[str, Any], at: int, now: int) -> bytes:
-    outgoing = Outgoing("orders/paid", now, f"b54557e4-bdd9-4b37-8a5f-{at:012d}", f"98880550-{at:012d}", payload)
+def request(outgoing: Outgoing) -> bytes:
+    """The signed request that brings it."""
     body = outgoing.body()
     headers = deliveries.headers(outgoing, data.SHOP, SECRET, body)
     lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
@@ -121,7 +124,7 @@ async def _touch(port: int) -> None:
     writer.close()
 
 
-def _load(run: Run, port: int, wanted: list[Request], rate: float, key: str = "") -> Process:
+def load(run: Run, port: int, wanted: list[Request], rate: float, key: str = "") -> Process:
     file = run.folder / "requests"
     file.write_bytes(pickle.dumps(wanted))
     script = Path(__file__).resolve().parent / "load.py"
@@ -129,12 +132,12 @@ def _load(run: Run, port: int, wanted: list[Request], rate: float, key: str = ""
     return run.spawn("load", words, dict(os.environ))
 
 
-def _outcome(load: Process, number: int) -> dict[str, Any]:
+def outcome(load: Process, number: int) -> dict[str, Any]:
     wait("the load", load.finished, seconds=300)
-    outcome: dict[str, Any] = json.loads(load.log.read_text())
-    if outcome["refused"] or outcome["sent"] != number:
-        raise BenchError(f"{outcome['refused']} of {outcome['sent']} webhooks were not answered 200")
-    return outcome
+    came: dict[str, Any] = json.loads(load.log.read_text())
+    if came["refused"] or came["sent"] != number:
+        raise BenchError(f"{came['refused']} of {came['sent']} webhooks were not answered 200")
+    return came
 
 
 # --- webhooks a second -------------------------------------------------------------------------------------------
@@ -146,10 +149,10 @@ def accepted(world: World, number: int) -> Accepted:
     with world.run("web") as run:
         served, port = api(run)
         before = served.cpu()
-        outcome = _outcome(_load(run, port, wanted, 0), number)
+        came = outcome(load(run, port, wanted, 0), number)
         used = served.cpu() - before
     size = sum(len(request) for _, request, _ in wanted) / number
-    return Accepted(number, size, outcome["seconds"], outcome["took"], used, outcome["cpu"])
+    return Accepted(number, size, came["seconds"], came["took"], used, came["cpu"])
 
 
 # --- delay -------------------------------------------------------------------------------------------------------
@@ -170,15 +173,15 @@ def delay(world: World, rate: float, seconds: float, past: Path | None = None) -
         if past is not None:
             _bring_in(run, past)
         wanted = list(requests(number, _SAMPLE))
-        load = _load(run, port, wanted, rate, key)
+        sending = load(run, port, wanted, rate, key)
         customers = {customer for customer, _, _ in wanted}
         seen = _watch(run, customers, [served, sink, worker], time.monotonic() + seconds + 120)
-        outcome = _outcome(load, number)
-    accepted_at = outcome["accepted"]
+        came = outcome(sending, number)
+    accepted_at = came["accepted"]
     return Delay(
         rate,
         [seen[customer] - at for customer, at in accepted_at.items()],
-        [at - accepted_at[customer] for customer, at in outcome["answered"].items()],
+        [at - accepted_at[customer] for customer, at in came["answered"].items()],
     )
 
 

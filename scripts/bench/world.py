@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import psutil
 import psycopg
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import ConsumerGroupState, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from psycopg import sql
 from pydantic import SecretStr
@@ -128,7 +128,7 @@ class Run:
         return self.spawn(name, words, home.environment(home.changed(self.settings, **changes)))
 
     def spawn(self, name: str, words: list[str], environment: dict[str, str]) -> Process:
-        made = Process(words, environment, self.folder / f"{name}.log")
+        made = Process(words, environment, self.folder / f"{name}-{len(self._processes)}.log")
         self._processes.append(made)
         return made
 
@@ -140,6 +140,30 @@ class Run:
         worker = self.spawn("worker", words, home.environment(home.changed(self.settings, ready_file=ready)))
         wait("the worker", lambda: worker.check() and ready.exists(), pause=0.01, seconds=60)
         return worker
+
+    def workers(self, number: int) -> list[Process]:
+        """So many workers that share the partitions and are about to read."""
+        ready = [self.folder / f"ready-{at}" for at in range(number)]
+        started = [
+            self.start("worker", ready_file=file, data_dir=self.folder / f"worker-{at}")
+            for at, file in enumerate(ready)
+        ]
+        wait(
+            "the workers",
+            lambda: (
+                all(each.check() for each in started) and all(file.exists() for file in ready) and self._shared(number)
+            ),
+            pause=0.1,
+            seconds=120,
+        )
+        return started
+
+    def _shared(self, number: int) -> bool:
+        """Whether the group is at rest with so many members, each of which has partitions."""
+        group = f"{self.settings.topic_prefix}{self.settings.group}"
+        found = self.admin.describe_consumer_groups([group], request_timeout=15)[group].result(15)
+        shares = [len(each.assignment.topic_partitions) for each in found.members]
+        return found.state == ConsumerGroupState.STABLE and len(shares) == number and all(shares)
 
     def sink(self) -> Process:
         """A sink that has taken its positions and waits, stopped, until it is told to go on."""
@@ -215,7 +239,7 @@ class World:
     def server_cpu(self) -> tuple[float, float]:
         """CPU seconds so far of Kafka and of PostgreSQL, ended backends included."""
         times = self.broker.cpu_times()
-        return float(times.user + times.system), _family(self.postmaster)
+        return float(times.user + times.system), family_cpu(self.postmaster)
 
     @contextmanager
     def run(self, name: str, **changes: Any) -> Iterator[Run]:
@@ -273,7 +297,16 @@ def _sibling(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
-def _family(process: psutil.Process) -> float:
+def memory(process: psutil.Process) -> int:
+    """Bytes of a process and its children; what several share (PostgreSQL's backends, most of theirs) counts once."""
+    total = 0
+    for each in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            total += each.memory_full_info().pss
+    return total
+
+
+def family_cpu(process: psutil.Process) -> float:
     """CPU seconds of a process, its children, and those it has buried."""
     total = 0.0
     for each in (process, *process.children(recursive=True)):

@@ -1,6 +1,6 @@
 """The doors: webhooks, what is seen of them and when, and a past that is brought in."""
 
-from scripts.bench import embedded, past, report, web
+from scripts.bench import embedded, past, report, steady, web
 from scripts.bench.report import Floor, number, table
 from scripts.bench.sections.section import Options, Section, say
 from scripts.bench.world import World
@@ -10,7 +10,11 @@ WEBHOOKS, DELAY = 500, 1.0
 TRIED, BROUGHT_IN = 50_000, 5_000
 
 #: Orders a second.
-RATE = 100.0
+RATE, BUSY = 100.0, 500.0
+#: What a machine of two cores holds with everything on it.
+STEADY = 200.0
+#: Milliseconds.
+BUSY_DELAY = 500
 
 
 def webhooks(place: World, options: Options) -> Section:
@@ -30,21 +34,69 @@ def webhooks(place: World, options: Options) -> Section:
 
 
 def delays(place: World, options: Options) -> Section:
-    say("delay from accepted to visible")
-    found = web.delay(place, RATE, options.seconds)
-    seen, asked = report.spread(found.seen), report.spread(found.asked)
-    rows = [
-        ["the customer's row is there", f"{len(found.seen):,}", *map(report.seconds, seen)],
-        ["`GET customers/{id}` shows it", f"{len(found.asked):,}", *map(report.seconds, asked)],
-    ]
+    rows, floors = [], []
+    for rate, seconds in ((RATE, options.seconds), (BUSY, options.busy)):
+        say(f"delay from accepted to visible, at {rate:.0f} orders a second")
+        found = web.delay(place, rate, seconds)
+        seen, asked = report.spread(found.seen), report.spread(found.asked)
+        at = f"at {rate:.0f} a second for {seconds:.0f} s"
+        rows += [
+            [f"{at}: the customer's row is there", f"{len(found.seen):,}", *map(report.seconds, seen)],
+            [f"{at}: `GET customers/{{id}}` shows it", f"{len(found.asked):,}", *map(report.seconds, asked)],
+        ]
+        floors.append((seen, asked))
+    (seen, asked), (busy, busy_asked) = floors
     return Section(
         "From accepted to visible",
-        f"{RATE:.0f} orders a second for {options.seconds:.0f} s, sent on schedule, each by a new customer, through"
-        " API, Kafka, worker and sink. The clock runs from the 200 to the moment when the customer's row can be read:"
-        " every row is looked up on the notice that the sink's commit gives (LISTEN), and every 20th customer is asked"
-        " for through the API every 10 ms from the 200 on.\n\n"
+        "Orders sent on schedule, each by a new customer, through API, Kafka, worker and sink. The clock runs from the"
+        " 200 to the moment when the customer's row can be read: every row is looked up on the notice that the sink's"
+        " commit gives (LISTEN), and every 20th customer is asked for through the API every 10 ms from the 200 on.\n\n"
         + table(["until", "orders", "median", "95 %", "99 %"], rows),
-        [Floor("delay from accepted to visible, 95 %", max(seen[1], asked[1]), DELAY, "s", ceiling=True, digits=2)],
+        [
+            Floor("delay from accepted to visible, 95 %", max(seen[1], asked[1]), DELAY, "s", ceiling=True, digits=2),
+            Floor(
+                f"the same at {BUSY:.0f} orders a second, 99 %",
+                max(busy[2], busy_asked[2]) * 1000,
+                BUSY_DELAY,
+                "ms",
+                ceiling=True,
+            ),
+        ],
+    )
+
+
+def steady_load(place: World, options: Options) -> Section:
+    say(f"a steady {STEADY:.0f} orders a second for {options.steady:.0f} s")
+    found = steady.steady(place, STEADY, options.steady)
+    picture = ""
+    if options.quix and options.output is not None:
+        file = options.output.parent / "pictures" / "steady.svg"
+        steady.draw(found, file)
+        picture = f"![Rate, lag and memory over time]({file.relative_to(options.output.parent)})\n\n"
+    # The first tenth is everybody's start.
+    looks = found.looks[len(found.looks) // 10 :]
+    first, last = looks[0], looks[-1]
+    spent = last.at - first.at
+    rows = [
+        [
+            name,
+            *(f"{look.memory[name] / 2**20:,.0f}" for look in (first, looks[len(looks) // 2], last)),
+            f"{(last.cpu[name] - first.cpu[name]) / spent:.0%}",
+        ]
+        for name in first.memory
+    ]
+    behind = sorted(look.behind for look in looks)
+    late = report.spread(found.took)
+    return Section(
+        "Ten minutes at a steady rate",
+        f"{STEADY:.0f} orders a second for {options.steady:.0f} s by {steady.CUSTOMERS:,} customers who buy again and"
+        f" again, through API, Kafka, worker, sink and PostgreSQL. {(last.stored - first.stored) / spent:,.0f} records a"
+        f" second were stored; {behind[len(behind) // 2]:,} were not yet (median; {behind[-1]:,} at most); webhooks were"
+        f" answered in {report.seconds(late[0])} (median), {report.seconds(late[2])} (99 %). What grows is the worker's"
+        " state (each order is kept) and PostgreSQL's pages of the history, until its buffers are full.\n\n"
+        + picture
+        + table(["memory, MiB", "after the start", "half-way", "at the end", "CPU, of a core"], rows),
+        [],
     )
 
 

@@ -14,6 +14,9 @@ class Options(NamedTuple):
     history: int  # orders of the one customer
     webhooks: int
     seconds: float  # at RATE orders a second
+    busy: float  # seconds at BUSY orders a second
+    steady: float  # seconds at STEADY orders a second
+    mixed: int  # webhooks of a store's topics
     past: int  # orders of the file that is brought in
     lake: int  # orders of the large shop
     exported: int  # customers of the CSV

@@ -1,14 +1,15 @@
 """The stream: orders a second, the parts alone, and where the time goes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 
-from scripts.bench import alone, data, folds, peers, report, through
+from scripts.bench import abreast, alone, data, folds, mixed, peers, report, through
 from scripts.bench.report import Floor, number, table
 from scripts.bench.sections.section import Options, Section, say
 from scripts.bench.world import World
 
-FAUST, QUIX, OURS = "plain Faust", "Quix Streams", "LoyalNest"
+FAUST, QUIX, BYTEWAX, OURS = "plain Faust", "Quix Streams", "Bytewax", "LoyalNest"
+PARTS = "LoyalNest's parts"
 
 #: Records a second.
 RECOVERY = 100_000
@@ -18,6 +19,12 @@ _WHO = {
     " and all of it stored in PostgreSQL by the sink",
     FAUST: "`table[customer] += amount` in one agent, Faust's default settings, changelog to Kafka",
     QUIX: "`state[customer] += amount`, Quix Streams' default settings, RocksDB and a changelog to Kafka",
+}
+
+_JOBS = {
+    PARTS: "our transport, guard and table, a changelog in Kafka",
+    QUIX: "Quix Streams' default settings, RocksDB and a changelog to Kafka",
+    BYTEWAX: "Bytewax's default settings, snapshots in SQLite",
 }
 
 
@@ -30,7 +37,7 @@ def orders_a_second(place: World, options: Options) -> Section:
     ours: list[through.Through] = []
     theirs: dict[str, list[peers.Peer]] = {FAUST: []}
     if options.quix:
-        peers.python_with("peers")
+        peers.python_with("quix")
         rates[QUIX], theirs[QUIX] = [], []
     for at in range(options.rounds):
         say(f"orders a second, round {at + 1} of {options.rounds}: LoyalNest")
@@ -91,6 +98,98 @@ def _cpu(ours: Sequence[through.Through], theirs: dict[str, list[peers.Peer]]) -
 
 def _us(runs: Sequence[through.Through] | Sequence[peers.Peer], *names: str) -> str:
     return f"{median(sum(run.cpu[name] for name in names) / run.orders for run in runs) * 1e6:.0f}"
+
+
+def one_table(place: World, options: Options) -> Section:
+    """The peers' job by our own parts."""
+    orders = list(data.orders(options.orders, options.orders // 5))
+    doing: dict[str, Callable[[World, list[data.Order]], peers.Peer]] = {PARTS: peers.one_table}
+    if options.quix:
+        for name in ("quix", "bytewax"):
+            peers.python_with(name)
+        doing |= {QUIX: peers.quix, BYTEWAX: peers.bytewax}
+    found: dict[str, list[peers.Peer]] = {who: [] for who in doing}
+    for at in range(options.rounds):
+        for who, does in doing.items():
+            say(f"the one-table job, round {at + 1} of {options.rounds}: {who}")
+            found[who].append(does(place, orders))
+    rates = {who: [each.orders / each.seconds for each in runs] for who, runs in found.items()}
+    ours = median(rates[PARTS])
+    rows = [
+        [
+            f"**{who}**: {_JOBS[who]}",
+            ", ".join(map(number, rates[who])),
+            number(median(rates[who])),
+            *(_us(runs, name) for name in ("itself", "Kafka")),
+            f"{ours / median(rates[who]):.2f}",
+        ]
+        for who, runs in found.items()
+    ]
+    head = [
+        "who, and what it does",
+        "orders/s, each round",
+        "median",
+        "CPU, µs an order",
+        "Kafka, µs",
+        "ours beside it",
+    ]
+    return Section(
+        "The one-table job",
+        f"`table[customer] += amount` over the same {len(orders):,} orders, keyed by customer: what the peers were made"
+        " for. Ours runs from its being ready until every sum is on the changelog, and the sums are checked; the peers"
+        " run from their first order until they have ended by themselves, their last checkpoint done.\n\n"
+        + table(head, rows),
+        [
+            Floor(f"the one-table job, beside {who}", ours / median(rates[who]), 2.0, "times", digits=2)
+            for who in found
+            if who != PARTS
+        ],
+    )
+
+
+def two_workers(place: World, options: Options) -> Section:
+    orders = list(data.orders(options.orders, options.orders // 5))
+    found: dict[int, list[abreast.Abreast]] = {1: [], 2: []}
+    for at in range(options.rounds):
+        for workers, runs in found.items():
+            say(f"workers side by side, round {at + 1} of {options.rounds}: {workers}")
+            runs.append(abreast.abreast(place, orders, workers))
+    rates = {workers: [each.orders / each.seconds for each in runs] for workers, runs in found.items()}
+    rows = [
+        [
+            str(workers),
+            ", ".join(map(number, rates[workers])),
+            number(median(rates[workers])),
+            f"{median(each.cpu / each.orders for each in runs) * 1e6:.0f}",
+        ]
+        for workers, runs in found.items()
+    ]
+    ratio = median(rates[2]) / median(rates[1])
+    return Section(
+        "Two workers beside one",
+        f"{len(orders):,} orders are sent to workers that share the 8 partitions and wait; from the first order sent to"
+        " the last points record. No sink runs; who sends, and Kafka, share the cores with the workers.\n\n"
+        + table(["workers", "orders/s, each round", "median", "CPU of the workers, µs an order"], rows),
+        [Floor("two workers beside one", ratio, 1.5, "times", digits=2)],
+    )
+
+
+def store_of_all_topics(place: World, options: Options) -> Section:
+    say("a store's topics as they come")
+    found = mixed.mixed(place, options.mixed // 10, options.mixed)
+    names = [f"{count:,} `{name}`" for name, count in found.came.most_common()]
+    rows = [
+        [each, *(f"{found.cpu[name] / count * 1e6:.0f}" for name in through.NAMES)]
+        for each, count in (("a webhook", found.webhooks), ("an order", found.orders))
+    ]
+    return Section(
+        "A store's topics as they come",
+        f"A generated store's {found.webhooks:,} webhooks ({', '.join(names)}; some of them twice) of"
+        f" {found.orders:,} orders, sealed and written by the front door, lie on the topics before the clock starts;"
+        f" then one worker and one sink take **{number(found.webhooks / found.seconds)} webhooks a second** until the"
+        " last row is stored. CPU time in microseconds:\n\n" + table(["", "agents", *through.NAMES[1:]], rows),
+        [],
+    )
 
 
 def parts(place: World, options: Options) -> Section:

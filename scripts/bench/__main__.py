@@ -58,6 +58,39 @@ def _quix_version() -> str:
         return "not measured"
 
 
+#: Everything small, to see that it works; and as it is measured.
+QUICK: Final = Options(
+    orders=500,
+    rounds=1,
+    history=200,
+    webhooks=100,
+    seconds=1.0,
+    busy=1.0,
+    steady=8.0,
+    mixed=300,
+    past=1000,
+    lake=2000,
+    exported=3000,
+    demo=60,
+    calls=10,
+)
+WHOLE: Final = Options(
+    orders=100_000,
+    rounds=3,
+    history=50_000,
+    webhooks=20_000,
+    seconds=30.0,
+    busy=60.0,
+    steady=600.0,
+    mixed=40_000,
+    past=100_000,
+    lake=10_000_000,
+    exported=1_000_000,
+    demo=2000,
+    calls=100,
+)
+
+
 #: What is measured, in the document's order, by the names that --only takes.
 SECTIONS: Final[dict[str, Callable[[World, Options], Section]]] = {
     "orders": stream.orders_a_second,
@@ -66,6 +99,7 @@ SECTIONS: Final[dict[str, Callable[[World, Options], Section]]] = {
     "mixed": stream.store_of_all_topics,
     "webhooks": doors.webhooks,
     "delays": doors.delays,
+    "steady": doors.steady_load,
     "embedded": doors.first_try,
     "past": doors.store_with_a_past,
     "lake": large.large_shop,
@@ -97,11 +131,11 @@ def measure(options: Options) -> str:
 
 def read_options(words: Sequence[str] | None = None) -> Options:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--orders", type=int, default=100_000, help="orders of each run through it all")
-    parser.add_argument("--past", type=int, default=100_000, help="orders of the file that is brought in")
-    parser.add_argument("--lake", type=int, default=10_000_000, help="orders of the large shop in the lake")
-    parser.add_argument("--exported", type=int, default=1_000_000, help="customers of the large shop's CSV")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant")
+    parser.add_argument("--orders", type=int, default=WHOLE.orders, help="orders of each run through it all")
+    parser.add_argument("--past", type=int, default=WHOLE.past, help="orders of the file that is brought in")
+    parser.add_argument("--lake", type=int, default=WHOLE.lake, help="orders of the large shop in the lake")
+    parser.add_argument("--exported", type=int, default=WHOLE.exported, help="customers of the large shop's CSV")
+    parser.add_argument("--rounds", type=int, default=WHOLE.rounds, help="turns of each contestant")
     parser.add_argument("--quick", action="store_true", help="everything small, to see that it works")
     parser.add_argument("--without-peers", action="store_true", help="leave out who is installed apart")
     parser.add_argument(
@@ -115,28 +149,13 @@ def read_options(words: Sequence[str] | None = None) -> Options:
     found = parser.parse_args(words)
     peers_too = not found.without_peers
     only = tuple(found.only)
+    rest = {"quix": peers_too, "output": found.output, "only": only}
     if found.quick:
-        return Options(
-            500, 1, 200, 100, 1.0, 1.0, 300, 1000, 2000, 3000, 60, 10, 2000 * peers_too, peers_too, found.output, only
-        )
-    output = found.output or (None if only else ROOT / "docs" / "benchmarks.md")
-    return Options(
-        *(
-            found.orders,
-            found.rounds,
-            50_000,
-            20_000,
-            30.0,
-            60.0,
-            40_000,
-            found.past,
-            found.lake,
-            found.exported,
-            2000,
-            100,
-        ),
-        *(1_000_000 * peers_too, peers_too, output, only),
-    )
+        return QUICK._replace(usual=2000 * peers_too, **rest)
+    if not only and found.output is None:
+        rest["output"] = ROOT / "docs" / "benchmarks.md"
+    given = {name: getattr(found, name) for name in ("orders", "rounds", "past", "lake", "exported")}
+    return WHOLE._replace(usual=1_000_000 * peers_too, **given, **rest)
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Draws what steady.py saw: rate, lag and memory over time. Run by the Python that has matplotlib; imports nothing else.
+"""Draws what steady.py saw: rate, lag, memory over time. Run by the Python that has matplotlib; imports nothing else.
 
 python draw_steady.py FILE.svg < looks.json
 """
@@ -6,6 +6,7 @@ python draw_steady.py FILE.svg < looks.json
 # mypy: disable-error-code="import-not-found"
 import json
 import sys
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -18,7 +19,7 @@ def main() -> None:
     figure = Figure(figsize=(9, 7), layout="constrained")
     rate, lag, memory = figure.subplots(3, sharex=True)
     minutes = [look["at"] / 60 for look in looks]
-    pairs = list(zip(looks, looks[1:], strict=False))
+    pairs = list(pairwise(looks))
     rate.plot(minutes[1:], [(b["stored"] - a["stored"]) / (b["at"] - a["at"]) for a, b in pairs], linewidth=0.8)
     rate.set_ylabel("records stored a second")
     lag.plot(minutes, [look["behind"] for look in looks], linewidth=0.8)

@@ -44,7 +44,7 @@ def mixed(world: World, customers: int, webhooks: int) -> Mixed:
         seconds = _until_stored(run, worker, sink) - began
         ended = (worker.cpu(), sink.cpu(), *world.server_cpu())
         _check(run)
-        orders = run.number("SELECT count(DISTINCT order_id) FROM points_totals")
+        orders = run.number("SELECT count(DISTINCT source_id) FROM points_totals")
     cpu = {name: after - before for name, before, after in zip(NAMES, started, ended, strict=True)}
     return Mixed(Counter(each.topic for each in store), orders, seconds, cpu)
 

@@ -90,10 +90,11 @@ def steady_load(place: World, options: Options) -> Section:
     return Section(
         "Ten minutes at a steady rate",
         f"{STEADY:.0f} orders a second for {options.steady:.0f} s by {steady.CUSTOMERS:,} customers who buy again and"
-        f" again, through API, Kafka, worker, sink and PostgreSQL. {(last.stored - first.stored) / spent:,.0f} records a"
-        f" second were stored; {behind[len(behind) // 2]:,} were not yet (median; {behind[-1]:,} at most); webhooks were"
-        f" answered in {report.seconds(late[0])} (median), {report.seconds(late[2])} (99 %). What grows is the worker's"
-        " state (each order is kept) and PostgreSQL's pages of the history, until its buffers are full.\n\n"
+        " again, through API, Kafka, worker, sink and PostgreSQL."
+        f" {(last.stored - first.stored) / spent:,.0f} records a second were stored; {behind[len(behind) // 2]:,} were"
+        f" not yet (median; {behind[-1]:,} at most); webhooks were answered in {report.seconds(late[0])} (median),"
+        f" {report.seconds(late[2])} (99 %). What grows is the worker's state (each order is kept) and PostgreSQL's"
+        " pages of the history, until its buffers are full.\n\n"
         + picture
         + table(["memory, MiB", "after the start", "half-way", "at the end", "CPU, of a core"], rows),
         [],

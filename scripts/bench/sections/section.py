@@ -22,9 +22,9 @@ class Options(NamedTuple):
     exported: int  # customers of the CSV
     demo: int  # customers of the demo store
     calls: int  # how often each of the dashboard's is asked
-    usual: int  # orders that others work out as well; 0: not asked
-    quix: bool
-    output: Path | None
+    usual: int = 0  # orders that others work out as well; 0: not asked
+    quix: bool = False  # and the others that are installed apart
+    output: Path | None = None
     only: Sequence[str] = ()  # names of SECTIONS; none: all of them
 
 

@@ -6,9 +6,10 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from api import models
-from api.context import ReadAccess
+from api.context import Caller, ReadAccess, now_us
 from api.models import Answer, AsOfQuery, Money, Time
 from events import instants
+from events.programs import Program
 from lake import cohorts
 
 router = APIRouter(prefix="/v1/shops/{shop}/cohorts", tags=["segments"])
@@ -49,14 +50,19 @@ async def all_cohorts(caller: ReadAccess, as_of: AsOfQuery = None) -> Cohorts:
     """
     program = await caller.program()
     when = as_of or datetime.now(UTC)
-    past, at = caller.services.past, instants.from_datetime(when)
-    found = await past.work(lambda: past.connected(cohorts.cohorts, past.lake, program, at))
-    return Cohorts(
-        shop=caller.shop,
-        as_of=when,
-        zone=program.zone,
-        cohorts=[_cohort(each, program.currency) for each in found],
-    )
+    return _told(program, when, await caller.services.past.cohorts(program, instants.from_datetime(when)))
+
+
+async def lately(caller: Caller) -> Cohorts:
+    """As of now, or of an instant not long ago, which the answer names: for a page that is opened again and again."""
+    program = await caller.program()
+    at, found = await caller.services.past.cohorts_lately(program, now_us())
+    return _told(program, instants.to_datetime(at), found)
+
+
+def _told(program: Program, when: datetime, found: list[cohorts.Cohort]) -> Cohorts:
+    told = [_cohort(each, program.currency) for each in found]
+    return Cohorts(shop=program.shop, as_of=when, zone=program.zone, cohorts=told)
 
 
 def _cohort(found: cohorts.Cohort, currency: str) -> Cohort:

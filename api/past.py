@@ -1,6 +1,7 @@
 """Past instants beside the event loop: one thread works them out from the lake, and whoever asks meanwhile waits."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -9,8 +10,10 @@ from typing import Final, TypeVar
 from api.limits import READ_SECONDS, within
 from api.problems import ProblemError
 from events import instants
+from events.instants import MINUTE
 from events.programs import Program
-from lake import manifest, past
+from lake import cohorts, manifest, past
+from lake.cohorts import Cohort
 from lake.past import Standings
 from runtime import database
 from runtime.settings import Settings
@@ -20,6 +23,11 @@ T = TypeVar("T")
 #: Who may wait for the one thread, and for how long (seconds): what takes longer is kept for whoever asks again.
 WAITING: Final = 8
 PATIENCE: Final = 30.0
+
+#: So long after its instant the cohorts of one shop may stand on a page that is opened again and again: their months
+#: move slowly, and those of a large shop take seconds to work out (microseconds). Of so many shops they are kept.
+LATELY: Final = 10 * MINUTE
+SHOPS: Final = 32
 
 _BUSY: Final = "Other past instants are being worked out: try again soon."
 
@@ -32,6 +40,7 @@ class Past:
         self._url = settings.database_url()
         self._thread = ThreadPoolExecutor(1, "past")
         self._waiting = 0
+        self._lately: OrderedDict[str, tuple[Program, int, list[Cohort]]] = OrderedDict()
 
     async def standings(self, program: Program, as_of: datetime) -> Standings:
         """Of the lake. BehindError where it cannot tell; a problem (503) while too many wait."""
@@ -40,6 +49,21 @@ class Past:
         if found is not None:
             return found
         return await self.work(lambda: self.connected(past.standings, self.lake, program, at))
+
+    async def cohorts(self, program: Program, at: int) -> list[Cohort]:
+        """The shop's cohorts as of `at` (microseconds). BehindError where the lake cannot tell; a problem (503)."""
+        return await self.work(lambda: self.connected(cohorts.cohorts, self.lake, program, at))
+
+    async def cohorts_lately(self, program: Program, now: int) -> tuple[int, list[Cohort]]:
+        """The cohorts of now, or as they were at most LATELY before; and as of when (microseconds)."""
+        kept = self._lately.get(program.shop)
+        if kept is None or kept[0] != program or now - kept[1] > LATELY:
+            kept = program, now, await self.cohorts(program, now)
+            self._lately[program.shop] = kept
+            self._lately.move_to_end(program.shop)
+            if len(self._lately) > SHOPS:
+                self._lately.popitem(last=False)
+        return kept[1:]
 
     def connected(self, step: Callable[..., T], *rest: object) -> T:
         """What `step` makes with a connection and `rest`. For a thread: it waits for the database."""

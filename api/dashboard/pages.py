@@ -205,7 +205,7 @@ async def movers(
 async def cohorts_part(visitor: Visit) -> Response:
     """The part of the overview that tells who came back."""
     try:
-        told = await cohorts.all_cohorts(visitor.caller)
+        told = await cohorts.lately(visitor.caller)
     except BehindError as error:
         return visitor.page("parts/nothing.html", why=f"{error}.")
     return visitor.page("parts/cohorts.html", told=told, shown=told.cohorts[-12:])

@@ -32,7 +32,7 @@ CALLS: Final = {
 LATER: Final = {
     "`segments/movement`, since yesterday": "/v1/shops/{shop}/segments/movement?from={yesterday}",
     "who moved, made on the server": "/shops/{shop}/parts/movement?since={from_day}",
-    "`cohorts`": "/v1/shops/{shop}/cohorts",
+    "who came back, made on the server": "/shops/{shop}/parts/cohorts",
 }
 
 #: When the page's module has marked that it can be used (milliseconds since the navigation).

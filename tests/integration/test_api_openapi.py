@@ -50,7 +50,7 @@ class Key:
 
 # In parts, each with a test's time of its own and a world of its own: all operations in one took a minute on a machine
 # that was idle, and ran out of time on one that was not.
-PARTS = 6
+PARTS = 10
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Any past instant through the API: what the oracle says of it, whoever asked before and whatever came late."""
 
+import asyncio
 import csv
 import io
 import random
@@ -10,11 +11,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
+import psycopg
 import pytest
 from psycopg import Connection
 
 from batch import frames, segments
 from events import instants
+from events.instants import MINUTE
 from lake import filling, past, reading
 from lake.manifest import Lake
 from tests import oracle, stores
@@ -441,3 +444,22 @@ def test_a_preview_is_what_everybody_would_be(world: World, connection: Connecti
     assert not list((lake.folder / "past").rglob("*.parquet")), "a preview is not kept"
     refused = world.client.post(f"{path}/preview", headers=headers, json=would | {"currency": "EUR"})
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:loyalnest:problem:not-a-successor")
+
+
+def test_a_pages_cohorts_stand_for_a_while_and_never_over_another_program(world: World, lake: Lake) -> None:
+    envelopes = stores.store(3)
+    with psycopg.connect(world.url, autocommit=True) as connection:
+        program = add_program(connection, stores.SHOP, **PROGRAM)
+        add_raw(connection, envelopes[: len(envelopes) // 2])
+        past_, now = world.services.past, instants.from_datetime(datetime(2027, 1, 1, tzinfo=UTC))
+        at, first = asyncio.run(past_.cohorts_lately(program, now))
+        assert at == now
+        assert first
+        add_raw(connection, envelopes[len(envelopes) // 2 :])
+        assert asyncio.run(past_.cohorts_lately(program, now + MINUTE)) == (now, first)
+        later = now + 10 * MINUTE + 1
+        at, then = asyncio.run(past_.cohorts_lately(program, later))
+        assert at == later
+        assert then != first
+        moved = program.model_copy(update={"zone": "Pacific/Auckland"})
+        assert asyncio.run(past_.cohorts_lately(moved, later + 1))[0] == later + 1

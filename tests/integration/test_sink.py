@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -323,7 +324,8 @@ def _kill(url: str) -> None:
     postmaster = int((folder / "postmaster.pid").read_text().split()[0])
     children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
     for pid in (postmaster, *map(int, children)):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # a child that has seen its postmaster's end goes by itself
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.slow
@@ -334,12 +336,11 @@ def test_a_killed_database_loses_and_doubles_nothing(mock_kafka: str, own_postgr
         send(settings, orders(0, 200))
         wait(lambda: bool(rows(settings, "SELECT FROM points_totals LIMIT 1")))
         for first in (200, 600):
-            holder = psycopg.connect(own_postgres.url)
-            holder.execute("LOCK TABLE points_totals IN ACCESS EXCLUSIVE MODE")
-            send(settings, orders(first, 400))
-            wait(lambda: bool(rows(settings, _IN_THE_MIDST)))
-            _kill(own_postgres.url)
-            holder.close()
+            with closing(psycopg.connect(own_postgres.url)) as holder:
+                holder.execute("LOCK TABLE points_totals IN ACCESS EXCLUSIVE MODE")
+                send(settings, orders(first, 400))
+                wait(lambda: bool(rows(settings, _IN_THE_MIDST)))
+                _kill(own_postgres.url)
             own_postgres.start()
         wait(sink.caught_up)
     assert sink.error is None

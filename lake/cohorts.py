@@ -39,7 +39,9 @@ def work_out(files: Files, program: Program, at: int) -> list[Cohort]:
     owners = past.owners_of(files, at)
     parts = [
         _monthly(past.owned(valuing.deserved(found, program), owners), program.zone)
-        for found in versions.slices(files.layers, at, past.MINE & (pl.col("processed_at") <= at), past.needed(program))
+        for found in versions.slices(
+            files.layers, files.until(at), past.MINE & (pl.col("processed_at") <= at), past.needed(program)
+        )
     ]
     if not parts:
         return []

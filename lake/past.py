@@ -142,7 +142,7 @@ def work_out(files: Files, program: Program, at: int) -> tuple[pl.DataFrame, Cut
 
     Orders are summed slice by slice: memory grows with customers, not with orders.
     """
-    wanted = versions.holding(at) & MINE & (pl.col("processed_at") <= at)
+    wanted = versions.holding(files.until(at)) & MINE & (pl.col("processed_at") <= at)
     parts = [
         _sums(_deserved(rows, program), program, pl.lit(at))
         for rows in versions.scans(files.layers, wanted, needed(program))
@@ -157,7 +157,7 @@ def work_out_all(files: Files, program: Program, times: Sequence[int]) -> Iterat
     for found in versions.every(files.layers, MINE & (pl.col("processed_at") <= max(times)), columns):
         worth = valuing.deserved(found, program).with_columns(found.select(_SPAN)).lazy()
         for at, sums in zip(times, parts, strict=True):
-            then = worth.filter(versions.holding(at) & (pl.col("processed_at") <= at))
+            then = worth.filter(versions.holding(files.until(at)) & (pl.col("processed_at") <= at))
             sums.append(_sums(then, program, pl.lit(at)))
     for at, sums in zip(times, parts, strict=True):
         yield _standing(files, program, at, sums)
@@ -235,7 +235,7 @@ def orders(files: Files, program: Program, at: int) -> Iterator[pl.DataFrame]:
     """Every order as of an instant, whether it counts or not, slice by slice: what `amounts` of lake/valuing.py says of
     it, with `customer`, by number, who its owner is in the end."""
     owners = owners_of(files, at)
-    for found in versions.slices(files.layers, at, pl.lit(value=True), _AMOUNTS):
+    for found in versions.slices(files.layers, files.until(at), pl.lit(value=True), _AMOUNTS):
         yield owned(valuing.amounts(found, program, "customer"), owners)
 
 

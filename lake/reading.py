@@ -34,7 +34,8 @@ class Files(NamedTuple):
     """Files that hold all that was told of a shop up to an instant, be there more in them: versions in layers, oldest
     first, customers and ties (people.py), and the rows by table that they are made of.
 
-    Of the raw history everything below the transaction `edge` is in them, but what is `refused` (a fingerprint).
+    Of the raw history everything below the transaction `edge` is in them, but what is `refused` (a fingerprint). No row
+    has a later `told_at` (microseconds) than `newest`.
     """
 
     layers: list[Path]
@@ -45,6 +46,12 @@ class Files(NamedTuple):
     unreadable: int
     edge: str
     refused: str
+    newest: int
+
+    def until(self, at: int) -> int | None:
+        """`at`, or None where nothing in the files was told after it: what holds then is what holds now, and that costs
+        less to look up."""
+        return None if at >= self.newest else at
 
 
 @contextmanager
@@ -82,7 +89,12 @@ def _told_until(connection: Connection[Any], lake: Lake, program: Program, until
         return
     whom, ties, *layers = lake.paths([files.customers, files.ties, *files.layers])
     rows = {name: lake.paths(parts) for name, parts in files.tables.items()}
-    yield Files(layers, whom, ties, rows, files.webhooks, files.unreadable, edge, refused.fingerprint)
+    yield Files(layers, whom, ties, rows, files.webhooks, files.unreadable, edge, refused.fingerprint, newest(files))
+
+
+def newest(files: ShopFiles) -> int:
+    """The greatest `told_at` (microseconds) in any of a shop's files; 0: they have none."""
+    return max((part.last for parts in files.tables.values() for part in parts), default=0)
 
 
 def _untold(files: ShopFiles) -> int:
@@ -128,9 +140,11 @@ def _with(
     rows.take((stream, value.encode()) for stream, key, value in newer if (stream, key, value) not in refused)
     told = {name: lake.paths(parts) for name, parts in files.untold().items()}
     everything = {name: lake.paths(parts) for name, parts in files.tables.items()}
+    last = newest(files)
     for name in TABLES:
         frame = rows.frame(name)
         if frame.height:
+            last = max(last, frame.select(pl.col("told_at").max()).item())
             path = folder / f"{name}.parquet"
             frame.write_parquet(path)
             told.setdefault(name, []).append(path)
@@ -144,4 +158,4 @@ def _with(
     versions.build(target, everything, told, whom)
     layers = [*lake.paths(files.layers), target]
     counts = files.webhooks + rows.webhooks, files.unreadable + rows.unreadable
-    return Files(layers, whom, ties, everything, *counts, edge, refused.fingerprint)
+    return Files(layers, whom, ties, everything, *counts, edge, refused.fingerprint, last)

@@ -46,6 +46,8 @@ def same(files: Files, before: Known, told: pl.Series | None) -> pl.DataFrame:
 
 def _later(files: Files, at: int) -> pl.Series:
     """The orders of which anything was told after `at`."""
+    if files.until(at) is None:
+        return pl.Series("order_id", dtype=pl.String)
     found = [
         versions.scan(files.rows[name]).filter(pl.col("told_at") > at).select("order_id")
         for name in versions.TELLING

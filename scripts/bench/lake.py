@@ -20,7 +20,7 @@ import polars as pl
 from batch import standing
 from batch.gates import measuring
 from events import instants
-from lake import past, people, since, versions
+from lake import past, people, reading, since, versions
 from lake.manifest import Lake, Root, ShopFiles
 from lake.reading import Files
 from lake.rows import TABLES
@@ -202,7 +202,7 @@ def _files(folder: Path) -> Files:
     assert files.ties is not None
     layers, whom, ties = [folder / layer.path for layer in files.layers], files.customers.path, files.ties.path
     rows = {name: [folder / part.path for part in parts] for name, parts in files.tables.items()}
-    return Files(layers, folder / whom, folder / ties, rows, 0, 0, "0", "")
+    return Files(layers, folder / whom, folder / ties, rows, 0, 0, "0", "", reading.newest(files))
 
 
 def _run(files: Files) -> int:

@@ -118,6 +118,13 @@ MUTANTS = [
         (INSTANTS,),
     ),
     Mutant(
+        "every instant is taken for now",
+        "lake/reading.py",
+        "return None if at >= self.newest else at",
+        "return None",
+        (ANSWERED,),
+    ),
+    Mutant(
         "an answer leaves out what the lake lacks",
         "lake/reading.py",
         "    if newer or files.told ",
@@ -176,15 +183,15 @@ MUTANTS = [
     Mutant(
         "an order of tomorrow counts today",
         "lake/past.py",
-        'wanted = versions.holding(at) & MINE & (pl.col("processed_at") <= at)',
-        "wanted = versions.holding(at) & MINE",
+        'wanted = versions.holding(files.until(at)) & MINE & (pl.col("processed_at") <= at)',
+        "wanted = versions.holding(files.until(at)) & MINE",
         (ORACLE,),
     ),
     Mutant(
         "an order of tomorrow counts today, where instants are asked for together",
         "lake/past.py",
-        'worth.filter(versions.holding(at) & (pl.col("processed_at") <= at))',
-        "worth.filter(versions.holding(at))",
+        'worth.filter(versions.holding(files.until(at)) & (pl.col("processed_at") <= at))',
+        "worth.filter(versions.holding(files.until(at)))",
         (TOGETHER,),
     ),
     Mutant(

@@ -99,7 +99,7 @@ class Worker:
             broker_commit_interval=1.0,
             stream_wait_empty=True,
         )
-        unreadable.read_on()
+        unreadable.read_on(settings.topic_prefix)
         transport = ChunkTransport(app.conf.broker_consumer, app)
         app.transport = transport
         ChunkConsumer.guard = self.guard

@@ -8,7 +8,7 @@ skipped because it is not what comes next (then the fetch goes back, streams/wor
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from faust.types import TP
 
@@ -140,16 +140,15 @@ class Folder:
         self.reference.missed.clear()
         return chunks.fold(lambda: table.make(tp.partition), batch, self._spend)
 
-    def _received(self, records: list[Any]) -> Iterator[chunks.Received]:
-        prefix = len(self._prefix)
+    def _received(self, records: list[chunks.Received | UnreadableBatch]) -> Iterator[chunks.Received]:
         for record in records:
-            place = record.topic[prefix:], record.partition
             if isinstance(record, UnreadableBatch):
-                if self._unreadable.exceeded():
-                    raise record.error
-                yield chunks.Received(*place, record.first, record.timestamp, None, None, record.error)
+                stands_for, error = record.received, record.received.error
+                if error is not None and self._unreadable.exceeded():
+                    raise error
+                yield stands_for
             else:
-                yield chunks.Received(*place, record.offset, record.timestamp, record.key, record.value)
+                yield record
 
     def _spend(self, received: chunks.Received, error: Exception) -> None:
         self._unexpected += 1

@@ -224,7 +224,7 @@ class ChunkConsumer(driver.Consumer):
             partition=tp.partition,
             offset=last.offset,
             timestamp=last.timestamp / 1000.0,
-            timestamp_type=last.timestamp_type,
+            timestamp_type=0,
             headers=None,
             key=None,
             value=piece,

@@ -31,10 +31,10 @@ def consent_key(webhook: Webhook) -> Key:
     return [instants.event_time(at, webhook.received_at), webhook.triggered_at, webhook.webhook_id]
 
 
-def placed_at(webhook: Webhook) -> int:
+def placed_at(webhook: Webhook, processed_at: int) -> int:
     """When an order's buyer told of themselves (microseconds): as it was placed, however often it is updated since."""
-    times = [webhook.payload.get(name) for name in ("created_at", "processed_at")]
-    return instants.event_time(min(instants.parse(at) for at in times if at is not None), webhook.received_at)
+    created_at = instants.parse(webhook.payload["created_at"])
+    return instants.event_time(min(created_at, processed_at), webhook.received_at)
 
 
 def _updated_at(webhook: Webhook) -> int:

@@ -145,10 +145,7 @@ def envelope(data: bytes | None, stream: str, timestamp: int | None = None) -> E
     raw history, where the sink has seen to it. Raises UnusedTopic for a topic that we have no use for, BadEvent for
     what is not an envelope that belongs there.
     """
-    if data is not None and _look(data, stream) is not None:
-        found: Envelope = codec.loads(data)
-    else:
-        found = _with_care(data, stream)
+    found = _envelope(data, stream)
     if timestamp is not None:
         said = instants.parse(found["received_at"])
         if (believed := instants.believed(said, timestamp)) != said:
@@ -156,23 +153,30 @@ def envelope(data: bytes | None, stream: str, timestamp: int | None = None) -> E
     return found
 
 
+def _envelope(data: bytes | None, stream: str) -> Envelope:
+    if data is not None and (text := _text(data)) is not None and plain.match(text, stream):
+        found: Envelope = codec.loads(data)
+        return found
+    return _with_care(data, stream)
+
+
 def kept(data: bytes | None, stream: str, timestamp: int) -> tuple[Plain, str]:
     """As `envelope`, as the raw history keeps it: what it says beside its payload, and its text.
 
     Our own envelopes are kept as they came; a third party's may hold what must not be stored.
     """
-    if data is not None and (said := _look(data, stream)) is not None:
+    if data is not None and (text := _text(data)) is not None and (said := plain.look(text, stream)) is not None:
         at = instants.parse(said.received_at)
         if instants.believed(at, timestamp) == at:
-            return said, data.decode()
+            return said, text
     found = envelope(data, stream, timestamp)
     head = found["topic"], found["shop"], found["webhook_id"], found["triggered_at"], found["received_at"]
     return Plain(*head, found["payload"].get("financial_status")), codec.dumps(found).decode()
 
 
-def _look(data: bytes, stream: str) -> Plain | None:
+def _text(data: bytes) -> str | None:
     try:
-        return plain.look(data.decode(), stream)
+        return data.decode()
     except UnicodeDecodeError:
         return None
 
@@ -194,12 +198,9 @@ def _with_care(data: bytes | None, stream: str) -> Envelope:
 
 def read(data: bytes | None, stream: str, timestamp: int | None = None) -> Webhook:
     """As `envelope`, with its instants read."""
-    found = envelope(data, stream, timestamp)
-    return Webhook(
-        found["topic"],
-        found["shop"],
-        found["webhook_id"],
-        instants.parse(found["triggered_at"]),
-        instants.parse(found["received_at"]),
-        found["payload"],
-    )
+    found = _envelope(data, stream)
+    received_at = instants.parse(found["received_at"])
+    if timestamp is not None:
+        received_at = instants.believed(received_at, timestamp)
+    triggered_at = instants.parse(found["triggered_at"])
+    return Webhook(found["topic"], found["shop"], found["webhook_id"], triggered_at, received_at, found["payload"])

@@ -30,8 +30,8 @@ def shop_domain(name: object) -> str:
 
 def resource_id(value: object) -> str:
     """A Shopify id as text. They are 64-bit integers, beyond what a double holds; GIDs are not ids."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
+    if type(value) is int and 0 <= value < 10**20:
+        return str(value)
     if isinstance(value, str) and _ID.fullmatch(value):
         return value
     raise BadEvent("bad_id", "not a Shopify id")

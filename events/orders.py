@@ -270,9 +270,9 @@ def owner(payload: dict[str, Any]) -> str | None:
     return address if keys.is_by_address(address) else None
 
 
-def claim(payload: dict[str, Any]) -> tuple[str, str] | None:
-    """(customer, address) where a payload of an order tells that the two are one."""
-    customer, address = owner(payload), str(payload.get("address"))
+def claim(customer: str | None, payload: dict[str, Any]) -> tuple[str, str] | None:
+    """(customer, address) where the payload of a customer's order tells that the two are one."""
+    address = str(payload.get("address"))
     if customer is None or not keys.is_by_address(address) or keys.is_by_address(customer):
         return None
     return customer, address

@@ -49,12 +49,17 @@ class Plain(NamedTuple):
 
 def look(text: str, stream: str) -> Plain | None:
     """What a plain envelope of the Kafka topic `stream` says; None for any other text."""
+    found = match(text, stream)
+    return None if found is None else Plain(*found.groups())
+
+
+def match(text: str, stream: str) -> re.Match[str] | None:
+    """Whether a text is a plain envelope of the Kafka topic `stream`."""
     topic = text[len(_BEGINS) : text.find('"', len(_BEGINS))]
     known = TOPICS.get(topic)
     if known is None or known.stream != stream or known.only is not None or "shop_domain" in known.fields:
         return None  # of some topics more is looked at than each field alone (payloads.check)
-    found = _form(topic).fullmatch(text)
-    return None if found is None else Plain(*found.groups())
+    return _form(topic).fullmatch(text)
 
 
 @cache

@@ -215,12 +215,15 @@ class CustomerChunk(_Base, Forwarding):
         found = self._noted(ident, customers.file(state, nodes, fact, shop))
         if keys.is_guest(ident[1]):
             return
+        linked = bool(state["links"])  # of nearly nobody: who has no links forwards nothing
         if all(merging.own_revision(entry) == fact["revision"] for entry in found):
             self._post(ident, found, {merging.OWN})
-            self._forward(ident, found, {merging.OWN})
+            if linked:
+                self._forward(ident, found, {merging.OWN})
         self._claim(ident, fact.get("addresses", ()))
         self._score(ident, f"order {fact['order_id']}")
-        self._tell_now(ident, was)
+        if linked:
+            self._tell_now(ident, was)
 
     def _take_webhook(self, received: Received, webhook: envelopes.Webhook) -> None:
         self._reference[webhook.shop]
@@ -318,8 +321,9 @@ class CustomerChunk(_Base, Forwarding):
         """What the filing changes in the three windows its home falls into, worked out while the tree is so."""
         before, after = filed.before, filed.after
         guest = keys.is_guest(ident[1])
-        sums = windows.contribution(before, guest), windows.contribution(after, guest)
-        change = [b - a for a, b in zip(*sums, strict=True)]
+        change = list(windows.contribution(after, guest))
+        if before is not None:
+            change = [new - old for new, old in zip(change, windows.contribution(before, guest), strict=True)]
         turned = (
             0 if guest else after[contributions.COUNTED] - (before[contributions.COUNTED] if before is not None else 0)
         )

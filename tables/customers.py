@@ -161,8 +161,9 @@ def restate(state: CustomerState, nodes: contributions.Nodes) -> Iterator[Filed]
 
 def claim(state: CustomerState, addresses: Iterable[str]) -> list[str]:
     """Those of the addresses that the customer has not claimed yet; from now on they have."""
-    newly = sorted(set(addresses) - set(state["claimed"]))
-    state["claimed"] = sorted({*state["claimed"], *newly})[:MOST_CLAIMED]
+    newly = sorted(set(addresses).difference(state["claimed"]))
+    if newly:
+        state["claimed"] = sorted([*state["claimed"], *newly])[:MOST_CLAIMED]
     return newly
 
 

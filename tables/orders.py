@@ -79,7 +79,7 @@ def apply(state: OrderState, webhook: Webhook, currency: str) -> OrderState:
         snapshot, refunds = orders.snapshot(webhook, currency)
         _join_refunds(newer, refunds)
         _join_contact(newer, snapshot, webhook)
-        claim = orders.claim(webhook.payload)
+        claim = orders.claim(snapshot["customer"], webhook.payload)
         if claim is not None:
             newer["claims"] = _added(state["claims"], list(claim))
         _join_snapshot(newer, snapshot, keys.resource_id(webhook.payload.get("id")))
@@ -117,7 +117,7 @@ def _join_contact(state: OrderState, snapshot: orders.Snapshot, webhook: Webhook
     owner = snapshot["customer"] or webhook.payload.get("address")
     if owner is None or not (contact or consent):
         return
-    placed_at = contacts.placed_at(webhook)
+    placed_at = contacts.placed_at(webhook, snapshot["processed_at"])
     if contact:
         state["contacts"] = _newer(state["contacts"], owner, [placed_at, snapshot["key"][0], contact])
     if consent:

@@ -94,7 +94,7 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     Mutant(
         "an order's consent is as new as its last update",
         "tables/orders.py",
-        "    placed_at = contacts.placed_at(webhook)",
+        '    placed_at = contacts.placed_at(webhook, snapshot["processed_at"])',
         '    placed_at = snapshot["key"][0]',
         (GOLDEN,),
     ),

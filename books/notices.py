@@ -56,7 +56,7 @@ def _news(column: str) -> str:
     return f"{column} >= greatest(e.created_at, now() - interval '{NEWS.days} days')"
 
 
-#: By table: what tells of the rows that a statement has added to it, `stored`. Rows staged beside have the digits.
+#: By table: what tells of the rows that a statement has added to it, `stored`. (The history comes before the deltas.)
 _TOLD: Final = {
     "points_transactions": f"""
         {_INSERT}
@@ -74,7 +74,8 @@ _TOLD: Final = {
             'type', 'segment.changed', 'timestamp', {_time("s.at")}, 'data', json_build_object(
                 'shop', s.shop, 'customer_id', s.customer_id, 'previous', s.previous_segment, 'segment', s.segment,
                 'segment_id', h.segment_id, 'r', h.r, 'f', h.f, 'm', h.m, 'cause', s.cause))
-        FROM stored s JOIN staged_rfm_score_history h ON (h.shop, h.id, h.at) = (s.shop, s.id, s.at)
+        FROM stored s
+        JOIN rfm_score_history h ON (h.shop, h.customer_id, h.at, h.id) = (s.shop, s.customer_id, s.at, s.id)
         JOIN notice_endpoints e ON e.shop = s.shop AND 'segment.changed' = ANY(e.events)
         WHERE {_news("s.at")} AND NOT EXISTS (
             SELECT FROM notice_marks m WHERE (m.shop, m.customer_id) = (s.shop, s.customer_id)

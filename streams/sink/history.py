@@ -7,6 +7,7 @@ import psycopg
 
 from events import instants
 from events.records import Standing
+from runtime.database import array
 from streams.sink import standings
 
 Row = tuple[Any, ...]
@@ -14,8 +15,10 @@ Row = tuple[Any, ...]
 _STANDING: Final = "r, f, m, score::text, segment_id, segment, cut_points_version"
 
 _STORED: Final = f"""
-SELECT shop, customer_id, fence, (extract(epoch FROM now) * 1000000)::bigint, {_STANDING}
-FROM customers JOIN unnest(%s::text[], %s::text[]) AS k (shop, customer_id) USING (shop, customer_id)
+SELECT c.shop, c.customer_id, fence, (extract(epoch FROM now) * 1000000)::bigint, {_STANDING}
+FROM unnest(%s::text[], %s::text[]) AS k (shop, customer_id) CROSS JOIN LATERAL (
+    SELECT * FROM customers c WHERE (c.shop, c.customer_id) = (k.shop, k.customer_id) OFFSET 0
+) AS c
 """.encode()  # noqa: S608
 
 # From an instant of each customer's on, and the one change before it.
@@ -32,8 +35,9 @@ ORDER BY at
 """.encode()  # noqa: S608
 
 _TAKE_BACK: Final = """
-DELETE FROM {table} t USING unnest(%s::text[], %s::uuid[], %s::timestamptz[]) AS r (shop, id, at)
-WHERE t.shop = r.shop AND t.id = r.id AND t.at = r.at
+DELETE FROM {table} t
+USING unnest(%s::text[], %s::text[], %s::timestamptz[], %s::uuid[]) AS r (shop, customer_id, at, id)
+WHERE (t.shop, t.customer_id, t.at, t.id) = (r.shop, r.customer_id, r.at, r.id)
 """
 
 
@@ -49,10 +53,10 @@ def changes(
     paths = _paths(cursor, told)
     history: list[Row] = []
     deltas: list[Row] = []
-    gone: list[tuple[str, str, str]] = []
+    gone: list[tuple[str, str, str, str]] = []
     for key, rows in told.items():
         added, removed = standings.follow(key, paths.get(key), rows)
-        gone += [(key[0], each.id, instants.text(each.at)) for each in removed]
+        gone += [(*key, instants.text(each.at), each.id) for each in removed]
         for each in added:
             history.append(_change_row(key, each))
             left = None if each.previous is None else each.previous["segment"]
@@ -81,7 +85,7 @@ def _paths(
     cursor: psycopg.Cursor[Any], told: Mapping[standings.Key, list[standings.Told]]
 ) -> dict[standings.Key, standings.Path]:
     """Where each of these customers' histories has come to; nothing for one who has no row yet."""
-    cursor.execute(_STORED, [list(column) for column in zip(*told, strict=True)])
+    cursor.execute(_STORED, [array(column) for column in zip(*told, strict=True)])
     paths: dict[standings.Key, standings.Path] = {}
     near: dict[standings.Key, int] = {}
     for shop, customer_id, fence, now, *found in cursor:

@@ -1,10 +1,9 @@
 """The sink's transaction: a batch's rows and the positions they bring the history to, all or nothing.
 
-Rows go by COPY into temporary tables and from there by one statement a table; keys are sorted, so that two sinks
-never wait for each other crosswise.
+Rows go by one statement a table, each column of all of them as one array; keys are sorted, so that two sinks never wait
+for each other crosswise. A batch is often small, so what any batch costs counts: statements are planned once.
 """
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
@@ -13,10 +12,10 @@ from typing import Any, Final, TypeVar
 import psycopg
 
 from books import exports, imports, notices, persons, vault
-from events import announcements, instants
+from events import announcements, codec, instants
 from events.errors import BadEvent
 from events.programs import Program
-from runtime.database import copy
+from runtime.database import array, copy
 from streams.sink import history as sink_history
 from streams.sink import ledger
 from streams.sink.rows import COLUMNS, Row, Rows
@@ -97,26 +96,53 @@ def _columns(pairs: Iterable[tuple[str, T]]) -> tuple[list[str], list[T]]:
 
 # --- rows --------------------------------------------------------------------------------------------------------
 
-#: Raw events go straight into their table: nothing of theirs can meet a row that is there. Programs are joined.
-_STAGED: Final = tuple(name for name in COLUMNS if name not in ("raw_events", "programs"))
+#: The columns that are no text, by type. A name is of one type in every table whose rows go as arrays.
+TYPES: Final = {
+    name: kind
+    for kind, names in {
+        "timestamp with time zone": "now last_order_at contact_at consent_at processed_at posted_at at start",
+        "bigint": "balance monetary fence total points orders net points_earned points_reversed customers guest_orders"
+        " guest_net offset",
+        "integer": "recency_days frequency partition",
+        "smallint": "r f m",
+        "numeric": "score",
+        "uuid": "id",
+        "boolean": "consent_by_order deleted redacted",
+    }.items()
+    for name in names.split()
+}
 
 _TOTALS_KEY: Final = "shop, source, source_id, customer_id, via"
-_TOTALS: Final = """
-SELECT t.shop, t.source, t.source_id, t.customer_id, t.via, t.revision, t.total, t.processed_at::text
-FROM points_totals t
-JOIN unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) AS k (shop, source, source_id, customer_id, via)
-    USING (shop, source, source_id, customer_id, via)
-"""
+# OFFSET 0: row by row, by the key. A join may be planned as a look through a whole table.
+_TOTALS: Final = f"""
+SELECT k.shop, k.source, k.source_id, k.customer_id, k.via, t.revision, t.total, t.processed_at::text
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) AS k ({_TOTALS_KEY})
+CROSS JOIN LATERAL (
+    SELECT * FROM points_totals t
+    WHERE (t.shop, t.source, t.source_id, t.customer_id, t.via) = (k.shop, k.source, k.source_id, k.customer_id, k.via)
+    OFFSET 0
+) AS t
+"""  # noqa: S608
 
 
 def _names(table: str, prefix: str = "") -> str:
     return ", ".join(f'{prefix}"{name}"' for name in COLUMNS[table])
 
 
+def _given(table: str) -> str:
+    """The rows that `_arrays` gives."""
+    arrays = ", ".join(f"%s::{TYPES.get(name, 'text')}[]" for name in COLUMNS[table])
+    return f"unnest({arrays}) AS s ({_names(table)})"
+
+
+def _arrays(rows: Iterable[Row]) -> list[str]:
+    return [array(column) for column in zip(*rows, strict=True)]
+
+
 def _insert(table: str, conflict: str, order: str, where: str = "") -> str:
     names = _names(table)
     return (
-        f"INSERT INTO {table} AS t ({names}) SELECT {names} FROM staged_{table} AS s {where}"  # noqa: S608
+        f"INSERT INTO {table} AS t ({names}) SELECT {names} FROM {_given(table)} {where}"  # noqa: S608
         f" ORDER BY {order} ON CONFLICT {conflict}"
     )
 
@@ -137,7 +163,9 @@ WITH stored AS (
     RETURNING t.shop, t.customer_id, t.segment, t.monetary, t.balance, t.frequency, t.recency_days, t.merged_into
 ), before AS (
     SELECT c.shop, c.segment, c.monetary, c.balance, c.frequency, c.recency_days
-    FROM customers c JOIN stored USING (shop, customer_id) WHERE c.merged_into IS NULL
+    FROM stored CROSS JOIN LATERAL (
+        SELECT * FROM customers c WHERE (c.shop, c.customer_id) = (stored.shop, stored.customer_id) OFFSET 0
+    ) AS c WHERE c.merged_into IS NULL
 ), after AS (
     SELECT shop, segment, monetary, balance, frequency, recency_days FROM stored WHERE merged_into IS NULL
 ), moved AS (
@@ -158,37 +186,39 @@ SET customers = t.customers + excluded.customers, monetary = t.monetary + exclud
     stored_at = excluded.stored_at
 """  # noqa: S608
 
-# A window that the batch closed is the batch's alone.
-_OPEN: Final = """
-WHERE NOT EXISTS (
-    SELECT FROM closed_windows c WHERE (c.shop, c.size, c.zone, c.start) = (s.shop, s.size, s.zone, s.start)
-)
-"""
+_CLOSED: Final = """EXISTS (
+    SELECT FROM closed_windows c WHERE (c.shop, c.size, c.zone, c.start) = (s.shop, s.size, s.zone, s.start) OFFSET 0
+)"""
 
 # A partition whose time is behind may still change a window that the batch has closed: the batch is told to look again.
-_REFUSED: Final = """
+_REFUSED: Final = f"""
 INSERT INTO late_windows (shop, size, zone, start)
-SELECT DISTINCT shop, size, zone, start FROM staged_points_windows JOIN closed_windows USING (shop, size, zone, start)
+SELECT DISTINCT shop, size, zone, start FROM {_given("points_windows")} WHERE {_CLOSED}
 ORDER BY shop, size, zone, start
 ON CONFLICT (shop, size, zone, start) DO UPDATE SET noted_at = clock_timestamp()
-"""
+"""  # noqa: S608
+
+_CUT_POINTS: Final = f"""
+INSERT INTO cut_points ({_names("cut_points")}) VALUES ({", ".join(["%s"] * len(COLUMNS["cut_points"]))})
+ON CONFLICT {_replace("cut_points", "shop, as_of, version")}
+"""  # noqa: S608
 
 _STATEMENTS: Final[dict[str, str]] = {
-    "cut_points": _insert("cut_points", _replace("cut_points", "shop, as_of, version"), "shop, as_of, version"),
     "points_totals": _insert(
         "points_totals",
         _replace("points_totals", _TOTALS_KEY) + " WHERE excluded.revision > t.revision",
         _TOTALS_KEY,
     ),
-    "points_transactions": _insert("points_transactions", "DO NOTHING", "posted_at, shop, id"),
+    "points_transactions": _insert("points_transactions", "DO NOTHING", "shop, customer_id, posted_at, id"),
     "customers": _CUSTOMERS,
-    "rfm_score_history": _insert("rfm_score_history", "DO NOTHING", "at, shop, id"),
-    "rfm_segment_deltas": _insert("rfm_segment_deltas", "DO NOTHING", "at, shop, id"),
+    "rfm_score_history": _insert("rfm_score_history", "DO NOTHING", "shop, customer_id, at, id"),
+    "rfm_segment_deltas": _insert("rfm_segment_deltas", "DO NOTHING", "shop, at, id"),
     "points_windows": _insert(
         "points_windows",
         _replace("points_windows", "shop, size, zone, start, partition") + " WHERE excluded.fence >= t.fence",
         "shop, size, zone, start, partition",
-        _OPEN,
+        # One that the batch closed is the batch's alone.
+        f"WHERE NOT {_CLOSED}",
     ),
     "late_windows": _insert(
         # Noted anew: the batch removes what was noted before it read, and no more.
@@ -201,12 +231,10 @@ _STATEMENTS: Final[dict[str, str]] = {
 
 
 def prepare(connection: psycopg.Connection[Any]) -> None:
-    """Make this session's temporary tables; they are emptied by every commit."""
-    for table in _STAGED:
-        connection.execute(
-            f"CREATE TEMPORARY TABLE staged_{table} ON COMMIT DELETE ROWS AS"  # noqa: S608
-            f" SELECT {_names(table)} FROM {table} WITH NO DATA".encode()
-        )
+    """Have this session plan each statement once. Its plans must do for tables of any size: they go by an index."""
+    connection.prepare_threshold = 1
+    connection.execute("SET enable_seqscan = off")
+    connection.execute("SET jit = off")
     connection.commit()
 
 
@@ -218,9 +246,11 @@ def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
     history, deltas = sink_history.changes(cursor, rows.told)
     if rows.raw_events:
         copy(cursor, "raw_events", COLUMNS["raw_events"], rows.raw_events)
-    counts = Counter({"raw_events": len(rows.raw_events), "programs": len(rows.programs)})
-    staged: dict[str, Collection[Row]] = {
-        "cut_points": rows.cut_points.values(),
+    if rows.cut_points:
+        cursor.executemany(_CUT_POINTS.encode(), [row for _, row in sorted(rows.cut_points.items())])
+    apart = {"raw_events": rows.raw_events, "programs": rows.programs, "cut_points": rows.cut_points}
+    counts = Counter({table: len(values) for table, values in apart.items()})
+    several: dict[str, Collection[Row]] = {
         "points_totals": [(*key, *total) for key, total in totals.items()],
         "points_transactions": entries,
         "rfm_score_history": history,
@@ -232,14 +262,13 @@ def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
         "customers": rows.customers.values(),
     }
     listened = (entries or deltas) and notices.somebody_listens(cursor, rows.shops)
-    for table, values in staged.items():
+    for table, values in several.items():
         if values:
-            copy(cursor, f"staged_{table}", COLUMNS[table], values)
-            statement = _STATEMENTS[table]
-            cursor.execute((notices.telling(table, statement) if listened else statement).encode())
+            statement, given = _STATEMENTS[table], _arrays(values)
+            cursor.execute((notices.telling(table, statement) if listened else statement).encode(), given)
+            if table == "points_windows":
+                cursor.execute(_REFUSED.encode(), given)
             counts[table] = len(values)
-    if rows.windows:
-        cursor.execute(_REFUSED.encode())
     _redact(cursor, rows)
     _notify(cursor, rows.shops)
     return counts
@@ -283,7 +312,7 @@ def _ledger(cursor: psycopg.Cursor[Any], rows: Rows) -> tuple[list[ledger.Entry]
     if not rows.points:
         return [], {}
     keys = {ledger.key_of(each) for each in rows.points}
-    cursor.execute(_TOTALS, [list(column) for column in zip(*keys, strict=True)])
+    cursor.execute(_TOTALS.encode(), _arrays(keys))
     stored = {(row[0], row[1], row[2], row[3], row[4]): ledger.Total(*row[5:]) for row in cursor}
     return ledger.post(stored, rows.points)
 
@@ -337,5 +366,5 @@ def _until(asked: str) -> datetime:
 def _notify(cursor: psycopg.Cursor[Any], shops: set[str]) -> None:
     if shops:
         at = instants.text(instants.from_datetime(datetime.now(UTC)))
-        told = [json.dumps({"shop": shop, "at": at}) for shop in sorted(shops)]
+        told = [codec.dumps({"shop": shop, "at": at}).decode() for shop in sorted(shops)]
         cursor.execute("SELECT pg_notify(%s, told) FROM unnest(%s::text[]) AS told", [CHANNEL, told])

@@ -7,9 +7,10 @@ import psycopg
 import pytest
 
 from events import codec, envelopes, instants, payloads, topics
+from runtime.database import array
 from runtime.settings import Settings
 from streams.sink import store as sink_store
-from streams.sink.rows import Rows
+from streams.sink.rows import COLUMNS, Rows
 from tables.chunks import Received
 from tests.sinks import SHOP, Sent, customer, envelope, key, points, rows, standing, window
 
@@ -568,3 +569,27 @@ def test_those_who_listen_hear_of_each_shop_once_a_batch(settings: Settings, fee
         heard = [codec.loads(each.payload.encode()) for each in connection.notifies(timeout=5, stop_after=2)]
     assert [each["shop"] for each in heard] == [SHOP, OTHER]
     assert all(each["at"].endswith("Z") for each in heard)
+
+
+# --- arrays ------------------------------------------------------------------------------------------------------
+
+
+def test_each_column_goes_as_an_array_of_its_own_type(settings: Settings) -> None:
+    query = "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = 'public'"
+    stored = {(table, column): kind for table, column, kind in rows(settings, query)}
+    for table in COLUMNS.keys() - {"raw_events", "programs", "program_versions", "cut_points"}:  # these go otherwise
+        sent = {name: sink_store.TYPES.get(name, "text") for name in COLUMNS[table]}
+        assert sent == {name: stored[table, name] for name in COLUMNS[table]}, table
+
+
+def test_an_array_holds_any_text(settings: Settings) -> None:
+    plain = ["", "a", "NULL", "null", None, "{}", "{a,b}", ",", " ", "\n\t", "Ä€\U0001f600"]
+    marked = ['"', "\\", 'a"b', '\\"', "\\n", '","', None]
+    for values in ([], [None], plain, marked, plain + marked):
+        with psycopg.connect(settings.database_url()) as connection:
+            assert connection.execute("SELECT %s::text[]", [array(values)]).fetchone() == (values,)
+    with psycopg.connect(settings.database_url()) as connection:
+        found = connection.execute(
+            "SELECT %s::bigint[], %s::boolean[]", [array([2**63 - 1, None]), array([True, False])]
+        )
+        assert found.fetchone() == ([2**63 - 1, None], [True, False])

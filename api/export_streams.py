@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from itertools import chain, repeat
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import polars as pl
@@ -52,47 +52,50 @@ class Tally:
         self.size = 0
 
 
+class _Rows(NamedTuple):
+    """Some of an export's rows: their values, and what they tell, sealed."""
+
+    values: pl.DataFrame
+    told: list[contacts.Told]
+
+
 async def _reader(
-    export: Export,
-    connection: AsyncConnection[Any],
-    cursor: AsyncServerCursor[tuple[Any, ...]],
-    audience: Audience | None,
-) -> Callable[[], Awaitable[Chunk | None]]:
-    """What reads the next rows; None at the end. What they tell is opened anew each time, on the same connection.
-
-    For an audience only who is reached by it.
-    """
-    asker = export.asker
+    export: Export, connection: AsyncConnection[Any], cursor: AsyncServerCursor[tuple[Any, ...]]
+) -> Callable[[], Awaitable[_Rows | None]]:
+    """What reads the next rows; None at the end."""
     sizes = chain([_FIRST_CHUNK], repeat(_CHUNK))
-
-    async def chunk(values: pl.DataFrame, told: list[contacts.Told]) -> Chunk:
-        if not export.tells:
-            return Chunk(values, {})
-        if audience is None:
-            return Chunk(values, await contacts.opened(asker.services.vault, connection, asker.shop, told))
-        accounts = await contacts.accounts(asker.services.vault, connection, asker.shop, told)
-        return Chunk(values, await asyncio.to_thread(audience.reached, values["customer_id"], accounts))
-
     if export.query is not None:
         await cursor.execute(_IN_ORDER.format(export.query), export.parameters, binary=True)
 
-        async def read() -> Chunk | None:
+        async def read() -> _Rows | None:
             rows = await cursor.fetchmany(next(sizes))
-            return await chunk(*await asyncio.to_thread(split, rows)) if rows else None
+            return _Rows(*await asyncio.to_thread(split, rows)) if rows else None
 
         return read
     assert export.standings is not None
     slices = export.standings.slices(_CHUNK, export.chosen)
 
-    async def read_lake() -> Chunk | None:
+    async def read_lake() -> _Rows | None:
         frame = await asyncio.to_thread(next, slices, None)
         if frame is None:
             return None
         own = connection.cursor(row_factory=tuple_row)
-        await own.execute(_TOLD_OF, {"shop": asker.shop, "customers": frame["customer_id"].to_list()})
-        return await chunk(of_lake(frame, export.parameters), [*map(contacts.Told._make, await own.fetchall())])
+        await own.execute(_TOLD_OF, {"shop": export.asker.shop, "customers": frame["customer_id"].to_list()})
+        return _Rows(of_lake(frame, export.parameters), [*map(contacts.Told._make, await own.fetchall())])
 
     return read_lake
+
+
+async def _opened(export: Export, connection: AsyncConnection[Any], audience: Audience | None, rows: _Rows) -> Chunk:
+    """The rows with what they tell, opened anew each time. For an audience only who is reached by it."""
+    values, told = rows
+    if not export.tells:
+        return Chunk(values, {})
+    shop, vault = export.asker.shop, export.asker.services.vault
+    if audience is None:
+        return Chunk(values, await contacts.opened(vault, connection, shop, told))
+    accounts = await contacts.accounts(vault, connection, shop, told)
+    return Chunk(values, await asyncio.to_thread(audience.reached, values["customer_id"], accounts))
 
 
 async def _hear(asker: Asker, connection: AsyncConnection[Any], audience: Audience) -> None:
@@ -110,6 +113,9 @@ async def _hear(asker: Asker, connection: AsyncConnection[Any], audience: Audien
     await asyncio.to_thread(audience.conclude)
 
 
+#: The opening of the next chunk, and the reading of the rows of the one after it.
+_Ahead = tuple["asyncio.Task[Chunk | None]", "asyncio.Task[_Rows | None]"]
+
 #: Exports that are being closed: a task that nobody holds may be collected before it is done.
 _closing: set["asyncio.Task[None]"] = set()
 
@@ -122,7 +128,7 @@ async def written(
     `ident`: by which name the book has it; its lock is held as long as this goes on.
     """
     url = export.asker.services.settings.database_url()
-    ahead: asyncio.Task[Chunk | None] | None = None
+    ahead: _Ahead | None = None
     try:
         connection = await database.connect_async(url, "loyalnest-export")
     except BaseException:
@@ -136,12 +142,23 @@ async def written(
             await connection.execute(book.LOCK, (ident,))
         preset = export.question.system
         audience = None if preset is None else Audience(preset, past=export.question.as_of is not None)
-        read = await _reader(export, connection, cursor, audience)
+        read = await _reader(export, connection, cursor)
 
-        async def read_in_time() -> Chunk | None:
-            # Not `within`: it leaves a read behind that holds the connection, and closing the cursor waits for it.
+        # Not `within`: it leaves a read behind that holds the connection, and closing the cursor waits for it.
+        async def rows() -> _Rows | None:
             async with asyncio.timeout(READ_SECONDS):
                 return await read()
+
+        async def rows_after(before: "asyncio.Task[_Rows | None]") -> _Rows | None:
+            return None if await before is None else await rows()
+
+        async def opened(of: "asyncio.Task[_Rows | None]") -> Chunk | None:
+            found = await of
+            async with asyncio.timeout(READ_SECONDS):
+                return None if found is None else await _opened(export, connection, audience, found)
+
+        def begun(reading: "asyncio.Task[_Rows | None]") -> "_Ahead":
+            return asyncio.create_task(opened(reading)), asyncio.create_task(rows_after(reading))
 
         header = ",".join(export.layout).encode() + b"\r\n"
         header = csv_cells.MARK + header if export.question.for_excel else header
@@ -149,20 +166,20 @@ async def written(
         yield header
         if audience is not None:
             await _hear(export.asker, connection, audience)
-        chunk = await read_in_time()
-        while chunk is not None:
-            # One is read while the one before is written and sent.
-            ahead = asyncio.create_task(read_in_time())
-            lines, rows = await asyncio.to_thread(file_rows, export, chunk)
-            metrics.EXPORTED_ROWS.inc(rows)
+        # While a chunk is written and sent, the next is opened, and the rows of the one after it are read.
+        ahead = begun(asyncio.create_task(rows()))
+        while (chunk := await ahead[0]) is not None:
+            ahead = begun(ahead[1])
+            lines, count = await asyncio.to_thread(file_rows, export, chunk)
+            metrics.EXPORTED_ROWS.inc(count)
             tally.done += chunk.values.height
-            tally.rows += rows
+            tally.rows += count
             tally.size += len(lines)
-            if rows:
+            if count:
                 yield lines
-            chunk = await ahead
+        await ahead[1]
     finally:
-        if ahead is None or ahead.done():
+        if ahead is None or all(each.done() for each in ahead):
             _looked_at(ahead)
             await _close(connection, cursor, over)
         else:
@@ -172,23 +189,25 @@ async def written(
             closing.add_done_callback(_closing.discard)
 
 
-def _looked_at(reading: "asyncio.Task[Chunk | None] | None") -> None:
-    """What became of it no longer matters, and so is nothing to be logged."""
-    if reading is not None and reading.done() and not reading.cancelled():
-        reading.exception()
+def _looked_at(ahead: "_Ahead | None") -> None:
+    """What became of them no longer matters, and so is nothing to be logged."""
+    for each in ahead or ():
+        if each.done() and not each.cancelled():
+            each.exception()
 
 
 async def _break_off(
-    reading: "asyncio.Task[Chunk | None]",
+    ahead: "_Ahead",
     connection: AsyncConnection[Any],
     cursor: AsyncServerCursor[tuple[Any, ...]],
     over: Callable[[], None],
 ) -> None:
-    """Ends a read that nobody needs any more (not waited for for long, should the server not answer), and closes."""
+    """Ends what nobody needs any more (not waited for for long, should the server not answer), and closes."""
     try:
-        reading.cancel()
-        await asyncio.wait({reading}, timeout=_GOODBYE)
-        _looked_at(reading)
+        for each in ahead:
+            each.cancel()
+        await asyncio.wait(ahead, timeout=_GOODBYE)
+        _looked_at(ahead)
     finally:
         await _close(connection, cursor, over)
 

@@ -24,6 +24,8 @@ _TABLES: Final = (
     *("points_windows", "customers"),
 )
 
+_SIZE: Final = "SELECT pg_database_size(current_database())"
+
 
 class Replay(NamedTuple):
     """A worker on a whole topic: orders, records that its two agents folded, and seconds from ready to the last."""
@@ -49,11 +51,13 @@ class State(NamedTuple):
 
 
 class Sink(NamedTuple):
-    """The sink alone: records stored, rows they became, and the seconds from its first transaction to its last."""
+    """The sink alone: records stored, rows they became, the seconds from its first transaction to its last, and the
+    bytes by which the database grew, indexes and all."""
 
     records: int
     rows: int
     seconds: float
+    size: int
 
 
 class Alone(NamedTuple):
@@ -162,6 +166,7 @@ def _between(process: Process, first: str, last: str) -> float:
 
 def _store(run: Run) -> Sink:
     records = run.records(*map(run.settings.topic, kafka.SINK_TOPICS))
+    before = run.number(_SIZE)
     sink = run.start("sink")
     wait("the sink", lambda: sink.check() and run.number("SELECT count(*) FROM sink_positions") > 0, pause=0.005)
     began = time.perf_counter()
@@ -169,4 +174,4 @@ def _store(run: Run) -> Sink:
     seconds = time.perf_counter() - began
     sink.end()
     rows = sum(run.number(f"SELECT count(*) FROM {table}") for table in _TABLES)
-    return Sink(records, rows, seconds)
+    return Sink(records, rows, seconds, run.number(_SIZE) - before)

@@ -210,7 +210,10 @@ def parts(place: World, options: Options) -> Section:
         ],
         [
             f"**sink** alone: {sink.records:,} records into {sink.rows:,} rows",
-            f"{number(sink.rows / sink.seconds)} rows/s, {number(sink.records / sink.seconds)} records/s",
+            (
+                f"{number(sink.rows / sink.seconds)} rows/s, {number(sink.records / sink.seconds)} records/s;"
+                f" {sink.size / replay.orders:,.0f} bytes an order in the database, indexes and all"
+            ),
         ],
         [
             f"**one customer** with {one.orders:,} orders, a worker alone",

@@ -17,7 +17,7 @@ import psutil
 import psycopg
 
 from scripts.bench import peers, report
-from scripts.bench.sections import doors, large, stream
+from scripts.bench.sections import doors, large, scale, stream
 from scripts.bench.sections.section import Options, Section, say
 from scripts.bench.world import ROOT, BenchError, World, world
 from scripts.serving.kafka import kafka_jars
@@ -110,23 +110,34 @@ SECTIONS: Final[dict[str, Callable[[World, Options], Section]]] = {
     "where": stream.where,
 }
 
+#: The section that is reckoned from others.
+SCALE: Final = "scale"
+
 
 def measure(options: Options) -> str:
-    """The document; with --only, the sections that were not asked for are those of the file, if one is written."""
+    """The document; with --only, the sections that were not asked for are those of the file, if one is written.
+
+    Each section is kept beside the file as soon as it is measured: who ends a long bench early goes on with --only.
+    """
     wanted = options.only or [name for name in SECTIONS if name != "usual" or options.usual]
     kept = options.output.with_suffix(".json") if options.output is not None else None
     found = report.read(kept) if kept is not None and options.only else {}
     with world() as place:
         for name, made in SECTIONS.items():
             if name in wanted:
-                section = made(place, options)
-                cells = [floor.cells() for floor in section.floors]
-                found[name] = report.Measured(section.title, f"{datetime.now(UTC):%Y-%m-%d}", section.text, cells)
+                found[name] = _measured(made(place, options), f"{datetime.now(UTC):%Y-%m-%d}")
+                if kept is not None:
+                    report.write(kept, found)
         facts = machine(place)
-    found = {name: found[name] for name in SECTIONS if name in found}
-    if kept is not None:
-        report.write(kept, found)
-    return report.document(facts, list(found.values()))
+    if all(name in found and found[name].figures for name in scale.OF):
+        figures = {name: value for of in scale.OF for name, value in found[of].figures.items()}
+        found[SCALE] = _measured(scale.reckoned(figures), min(found[of].day for of in scale.OF))
+    return report.document(facts, [found[name] for name in (*SECTIONS, SCALE) if name in found])
+
+
+def _measured(section: Section, day: str) -> report.Measured:
+    cells = [floor.cells() for floor in section.floors]
+    return report.Measured(section.title, day, section.text, cells, section.figures)
 
 
 def read_options(words: Sequence[str] | None = None) -> Options:

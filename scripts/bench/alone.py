@@ -24,7 +24,8 @@ _TABLES: Final = (
     *("points_windows", "customers"),
 )
 
-_SIZE: Final = "SELECT pg_database_size(current_database())"
+#: Bytes of a database.
+SIZE: Final = "SELECT pg_database_size(current_database())"
 
 
 class Replay(NamedTuple):
@@ -166,7 +167,7 @@ def _between(process: Process, first: str, last: str) -> float:
 
 def _store(run: Run) -> Sink:
     records = run.records(*map(run.settings.topic, kafka.SINK_TOPICS))
-    before = run.number(_SIZE)
+    before = run.number(SIZE)
     sink = run.start("sink")
     wait("the sink", lambda: sink.check() and run.number("SELECT count(*) FROM sink_positions") > 0, pause=0.005)
     began = time.perf_counter()
@@ -174,4 +175,4 @@ def _store(run: Run) -> Sink:
     seconds = time.perf_counter() - began
     sink.end()
     rows = sum(run.number(f"SELECT count(*) FROM {table}") for table in _TABLES)
-    return Sink(records, rows, seconds, run.number(_SIZE) - before)
+    return Sink(records, rows, seconds, run.number(SIZE) - before)

@@ -10,6 +10,7 @@ from cli.shop import store_maker
 from events import instants, topics
 from runtime import kafka
 from scripts.bench import web
+from scripts.bench.alone import SIZE
 from scripts.bench.through import NAMES
 from scripts.bench.world import BenchError, Process, Run, World, wait
 
@@ -18,12 +19,14 @@ _FOLDED: Final = (topics.ORDERS, topics.ORDER_FACTS, topics.CUSTOMERS, topics.RE
 
 
 class Mixed(NamedTuple):
-    """What came by webhook topic, of how many orders, seconds until all was stored, CPU seconds by process."""
+    """What came by webhook topic, of how many orders, seconds until all was stored, CPU seconds by process, and the
+    bytes by which the database grew."""
 
     came: Counter[str]
     orders: int
     seconds: float
     cpu: dict[str, float]
+    size: int
 
     @property
     def webhooks(self) -> int:
@@ -37,6 +40,7 @@ def mixed(world: World, customers: int, webhooks: int) -> Mixed:
         served, port = web.api(run)
         web.outcome(web.load(run, port, [("", web.request(each), None) for each in store], 0), len(store))
         served.end()
+        before = run.number(SIZE)
         sink = run.sink()
         worker = run.worker()
         began, started = time.perf_counter(), (worker.cpu(), sink.cpu(), *world.server_cpu())
@@ -44,9 +48,10 @@ def mixed(world: World, customers: int, webhooks: int) -> Mixed:
         seconds = _until_stored(run, worker, sink) - began
         ended = (worker.cpu(), sink.cpu(), *world.server_cpu())
         _check(run)
+        size = run.number(SIZE) - before
         orders = run.number("SELECT count(DISTINCT source_id) FROM points_totals")
     cpu = {name: after - before for name, before, after in zip(NAMES, started, ended, strict=True)}
-    return Mixed(Counter(each.topic for each in store), orders, seconds, cpu)
+    return Mixed(Counter(each.topic for each in store), orders, seconds, cpu, size)
 
 
 def _until_stored(run: Run, worker: Process, sink: Process) -> float:

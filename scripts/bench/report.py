@@ -62,12 +62,13 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 class Measured(NamedTuple):
-    """A section as it was measured on a day; a floor is its line's cells."""
+    """A section as it was measured on a day; a floor is its line's cells. `figures`: what others reckon with."""
 
     title: str
     day: str
     text: str
     floors: Sequence[Sequence[str]]
+    figures: Mapping[str, float] = {}
 
 
 def document(facts: Sequence[tuple[str, str]], sections: Sequence[Measured]) -> str:

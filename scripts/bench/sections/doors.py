@@ -30,6 +30,7 @@ def webhooks(place: World, options: Options) -> Section:
         f" (99 %). The API process used {found.api_cpu / found.seconds:.0%} of a core, the client"
         f" {found.client_cpu / found.seconds:.0%}: it is not the client that is measured.",
         [Floor("webhooks/s accepted by one API process", rate, WEBHOOKS, "/s")],
+        {"API": found.api_cpu / found.number},
     )
 
 

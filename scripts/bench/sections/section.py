@@ -1,7 +1,7 @@
 """What every section is asked with, and what it gives."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,9 +29,12 @@ class Options(NamedTuple):
 
 
 class Section(NamedTuple):
+    """What a section tells; `figures` are what others reckon with, by names of their own."""
+
     title: str
     text: str
     floors: list[Floor]
+    figures: Mapping[str, float] = {}
 
 
 def say(words: str) -> None:

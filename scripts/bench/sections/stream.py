@@ -189,6 +189,11 @@ def store_of_all_topics(place: World, options: Options) -> Section:
         f" then one worker and one sink take **{number(found.webhooks / found.seconds)} webhooks a second** until the"
         " last row is stored. CPU time in microseconds:\n\n" + table(["", "agents", *through.NAMES[1:]], rows),
         [],
+        {
+            **{name: found.cpu[name] / found.orders for name in through.NAMES},
+            "webhooks": found.webhooks / found.orders,
+            "database": found.size / found.orders,
+        },
     )
 
 
@@ -224,6 +229,11 @@ def parts(place: World, options: Options) -> Section:
         "The parts alone",
         table(["what", ""], rows) + "\n\n" + _state(found),
         [Floor("recovery of tables from their changelogs", recovery, RECOVERY, "records/s")],
+        {
+            "recovery": recovery,
+            "customer": found.states["customers"].size / found.customers,
+            "order": found.states["orders"].size / found.states["orders"].keys,
+        },
     )
 
 

@@ -4,6 +4,7 @@ import argparse
 import importlib.metadata
 import platform
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -171,6 +172,8 @@ def read_options(words: Sequence[str] | None = None) -> Options:
 
 def main() -> int:
     options = read_options()
+    # As by Ctrl-C: the processes, topics and databases of a run go with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     began = time.monotonic()
     try:
         text = measure(options)

@@ -1,5 +1,6 @@
 """The doors: webhooks, what is seen of them and when, and a past that is brought in."""
 
+from api.webhooks.front_door import DELIVERIES_REMEMBERED
 from scripts.bench import embedded, past, report, steady, web
 from scripts.bench.report import Floor, number, table
 from scripts.bench.sections.section import Options, Section, say
@@ -94,8 +95,8 @@ def steady_load(place: World, options: Options) -> Section:
         " again, through API, Kafka, worker, sink and PostgreSQL."
         f" {(last.stored - first.stored) / spent:,.0f} records a second were stored; {behind[len(behind) // 2]:,} were"
         f" not yet (median; {behind[-1]:,} at most); webhooks were answered in {report.seconds(late[0])} (median),"
-        f" {report.seconds(late[2])} (99 %). What grows is the worker's state (each order is kept) and PostgreSQL's"
-        " pages of the history, until its buffers are full.\n\n"
+        f" {report.seconds(late[2])} (99 %). What grows is the worker's state (each order is kept), and what"
+        f" the API remembers, until that is full: its last {DELIVERIES_REMEMBERED:,} deliveries.\n\n"
         + picture
         + table(["memory, MiB", "after the start", "half-way", "at the end", "CPU, of a core"], rows),
         [],

@@ -89,7 +89,7 @@ def _beside(rates: dict[str, list[float]], who: str) -> float:
 
 
 def _cpu(ours: Sequence[through.Through], theirs: dict[str, list[peers.Peer]]) -> str:
-    names = ("worker", "sink", "Kafka", "PostgreSQL")
+    names = through.NAMES
     rows = [[OURS, *(_us(ours, name) for name in names), _us(ours, *names)]]
     for who, found in theirs.items():
         rows.append([who, _us(found, "itself"), "", _us(found, "Kafka"), "", _us(found, "itself", "Kafka")])

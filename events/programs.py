@@ -8,18 +8,32 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from events import instants, money
-from events.fields import Count, Name, Shop, Version
+from events.errors import BadEvent
+from events.fields import Count, Name, ResourceId, Shop, Version
 
-#: Rules of one program at most, policies, and languages: what Shopify lets a shop publish. A program stays below 1 MB.
+#: Rules of one program at most, likewise policies, holds, lives and rewards; and languages: what Shopify lets a shop
+#: publish.
 MAX_RULES: Final = 1000
 MAX_LANGUAGES: Final = 20
+
+#: Bytes of a program as it goes on its topic: what every broker carries.
+MAX_PROGRAM: Final = 900_000
 
 #: With fewer customers than this who are not Prospects, the default cut points are used.
 MIN_CUSTOMERS: Final = 50
@@ -49,8 +63,14 @@ def _instant(when: datetime) -> datetime:
 Instant = Annotated[AwareDatetime, AfterValidator(_instant)]
 
 
+def _one_form(number: Decimal) -> Decimal:
+    """However it was written: `2`, `2.0` and `2E+0` are one."""
+    whole = number.to_integral_value()
+    return abs(whole.quantize(Decimal(1)) if number == whole else number.normalize())
+
+
 class _Since(BaseModel):
-    """Something that holds for the orders processed from an instant on; `effective_from` null is "since ever"."""
+    """Something that holds for what happens from an instant on; `effective_from` null is "since ever"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,23 +81,38 @@ class _Since(BaseModel):
         """When it takes effect (microseconds); below every instant for "since ever"."""
         return _SINCE_EVER if self.effective_from is None else instants.from_datetime(self.effective_from)
 
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """What it is sorted by: of two from one instant on the later by it holds."""
+        raise NotImplementedError
+
+
+S = TypeVar("S", bound=_Since)
+
+
+def ordered(entries: Iterable[S]) -> tuple[S, ...]:
+    """Each once, by when it takes effect; of two at one instant the one that holds comes last."""
+    return tuple(sorted(set(entries), key=lambda each: each.rank))
+
 
 class Rule(_Since):
     """How many points an order earns, from an instant on.
 
     `points_per_unit` is points per 1.00 of the currency, as a decimal string. `effective_from` null is "since ever":
-    version 0 of every program. A rule is what these two say: equal ones are one.
+    version 0 of every program. A rule is what these two say: equal ones are one. Of two at one instant the higher
+    holds.
     """
 
     points_per_unit: Annotated[
-        Decimal, Field(ge=0, le=10_000, max_digits=12, decimal_places=6, examples=["1", "1.5"])
+        Decimal,
+        Field(ge=0, le=10_000, max_digits=12, decimal_places=6, examples=["1", "1.5"]),
+        AfterValidator(_one_form),
     ] = Decimal(1)
 
-    @field_validator("points_per_unit")
-    @classmethod
-    def _one_form(cls, rate: Decimal) -> Decimal:
-        whole = rate.to_integral_value()
-        return abs(whole.quantize(Decimal(1)) if rate == whole else rate.normalize())
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """By when it takes effect, then by its rate."""
+        return self.since, self.points_per_unit
 
 
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
@@ -89,11 +124,17 @@ class Policy(_Since):
     """What an order's net is, from an instant on.
 
     A refund takes off the `goods` given back, `goods_and_adjustments` (goodwill beyond them too), or the `money` that
-    was paid back. Of prices that hold their tax net holds it too, `as_priced`, or not.
+    was paid back. Of prices that hold their tax net holds it too, `as_priced`, or not. Of two at one instant the last
+    by its words holds (`money`, `excluded`).
     """
 
     refunds: Refunds
     taxes: Taxes
+
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """By when it takes effect, then by its words."""
+        return self.since, self.refunds, self.taxes
 
 
 #: What holds before a program's first policy, and without any.
@@ -103,14 +144,137 @@ BEFORE_POLICIES: Final = Policy(refunds="goods", taxes="as_priced")
 FIRST_POLICY: Final = Policy(refunds="goods_and_adjustments", taxes="as_priced")
 
 
-def ordered_policies(policies: Iterable[Policy]) -> tuple[Policy, ...]:
-    """Each once, by when it takes effect; of two at one instant the last by its words holds (`money`, `excluded`)."""
-    return tuple(sorted(set(policies), key=lambda each: (each.since, each.refunds, each.taxes)))
+class Hold(_Since):
+    """How long points wait before they can be spent: of an order or award that earns them from an instant on.
+
+    Days of 24 hours from `processed_at` (an award's `at`). Of two at one instant the longer holds.
+    """
+
+    hold_days: Annotated[
+        int, Field(ge=0, le=365, description="days of 24 hours that points are pending", examples=[14])
+    ]
+
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """By when it takes effect, then by its length."""
+        return self.since, self.hold_days
 
 
-def ordered(rules: Iterable[Rule]) -> tuple[Rule, ...]:
-    """Each rule once, by when it takes effect; of two at one instant the higher rate comes last, and holds."""
-    return tuple(sorted(set(rules), key=lambda rule: (rule.since, rule.points_per_unit)))
+class Life(_Since):
+    """How long points can be spent: those that can be spent from an instant on.
+
+    They run out at the first local midnight after `life_days` of 24 hours (`day`), or at the first local new year after
+    them (`year`). Of two at one instant the longer holds, of these the one by the year.
+    """
+
+    life_days: Annotated[int | None, Field(ge=1, le=36_500, description="null: points do not run out", examples=[365])]
+    calendar: Literal["day", "year"] = "day"
+
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """By when it takes effect, then by its length."""
+        return self.since, self.life_days is None, self.life_days or 0, self.calendar
+
+
+Language = Annotated[str, Field(max_length=35, pattern="^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")]
+
+#: In the shop's currency, but for a percentage.
+Value = Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=3, examples=["10"]), AfterValidator(_one_form)]
+
+
+class Limit(BaseModel):
+    """How often a customer may have a reward: `count` times in any `days` days of 24 hours."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    days: Annotated[int, Field(ge=1, le=36_500)]
+
+
+class Reward(_Since):
+    """What points can be spent on, from an instant on; `until` null is without an end.
+
+    Later entries of one `reward_id` take its place, with another cost, say, or an `until` to end it. Of two at one
+    instant the one that ends sooner holds, then the dearer.
+    """
+
+    reward_id: Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$", examples=["ten-off"])]
+    until: Annotated[Instant | None, Field(description="it can be had before this instant")] = None
+    cost: Annotated[int, Field(ge=1, le=money.MAX_POINTS, description="points", examples=[500])]
+    kind: Literal["amount", "percent", "shipping", "product", "store_credit"]
+    value: Annotated[
+        Value | None, Field(description="of `amount` and `store_credit` money, of `percent` a percentage up to 100")
+    ] = None
+    product_id: Annotated[ResourceId | None, Field(description="the product, for kind `product`")] = None
+    min_order: Annotated[Value | None, Field(description="what an order must be worth to take it")] = None
+    limit: Annotated[Limit | None, Field(description="how often one customer may have it")] = None
+    valid_days: Annotated[
+        int | None, Field(ge=1, le=3_650, description="days that it can be used after it was redeemed; null: for ever")
+    ] = None
+    unused: Annotated[
+        Literal["forfeit", "return"], Field(description="what becomes of the points of one not used in time")
+    ] = "forfeit"
+    on_void: Annotated[
+        Literal["return", "keep"], Field(description="of one used for an order that is cancelled or refunded in full")
+    ] = "return"
+    name: Annotated[Name, Field(examples=["10 off your next order"])]
+    names: Annotated[
+        dict[Language, Name], Field(max_length=MAX_LANGUAGES, description="language tag -> name shown")
+    ] = {}
+
+    def __hash__(self) -> int:  # of what is no dict of it
+        return hash((self.reward_id, self.effective_from, self.until, self.cost, self.kind, self.name))
+
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """By when it takes effect and its id, then by its end and cost; all else only so that it is an order."""
+        end = 0 if self.until is None else -instants.from_datetime(self.until)
+        return self.since, self.reward_id, self.until is not None, end, self.cost, self.model_dump_json()
+
+    def ended(self, at: int) -> bool:
+        """Whether it can no longer be had at an instant (microseconds)."""
+        return self.until is not None and instants.from_datetime(self.until) <= at
+
+    @field_validator("names")
+    @classmethod
+    def _one_order(cls, names: dict[str, str]) -> dict[str, str]:
+        return dict(sorted(names.items()))
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        if self.effective_from is not None and self.until is not None and self.until < self.effective_from:
+            raise ValueError("until: a reward ends no sooner than its effective_from")
+        if self.kind in {"amount", "percent", "store_credit"} and not self.value:
+            raise ValueError(f"value: a reward of kind {self.kind} is worth more than nothing")
+        if self.kind == "percent" and self.value is not None and self.value > 100:
+            raise ValueError("value: a percentage is at most 100")
+        if (self.kind == "product") != (self.product_id is not None):
+            raise ValueError("product_id: a reward of kind product names its product, and no other does")
+        return self
+
+
+def _checked_amounts(reward: Reward, currency: str) -> None:
+    """ValueError unless what is money of a reward can be paid in the currency."""
+    amounts = {"min_order": reward.min_order, "value": None if reward.kind == "percent" else reward.value}
+    for field, amount in amounts.items():
+        if amount is None:
+            continue
+        try:
+            money.minor(amount, currency)
+        except BadEvent as error:
+            raise ValueError(f"{field} of {reward.reward_id}: {error.detail} ({currency})") from None
+
+
+def rewards_at(program: "Program", at: int) -> tuple[Reward, ...]:
+    """The catalogue at an instant (microseconds), cheapest first: of each reward what holds, without those ended."""
+    held = {reward.reward_id: reward for reward in program.rewards if reward.since <= at}
+    return tuple(sorted((each for each in held.values() if not each.ended(at)), key=lambda r: (r.cost, r.reward_id)))
+
+
+def reward_at(program: "Program", reward_id: str, at: int) -> Reward | None:
+    """A reward as it holds at an instant (microseconds); None before it begins, once it has ended, and if unknown."""
+    held = [reward for reward in program.rewards if reward.reward_id == reward_id and reward.since <= at]
+    return held[-1] if held and not held[-1].ended(at) else None
 
 
 class Bounds(BaseModel):
@@ -129,9 +293,11 @@ class Bounds(BaseModel):
 
 
 class Program(BaseModel):
-    """A shop's program. Its rules and policies are append-only; the rest takes effect at the next batch.
+    """A shop's program. Rules, policies, holds, expiry and rewards are append-only; the rest takes effect at once or
+    at the next batch.
 
-    Without a policy since ever, and before the first, refunds are `goods` and taxes `as_priced`.
+    Without a policy since ever, and before the first, refunds are `goods` and taxes `as_priced`; without a hold points
+    can be spent at once, without expiry they do not run out.
     `look_back_days` null is a customer's whole life. `batch_at` is the local time of the nightly batch, null for none;
     with `batch_weekday` it is weekly, with `batch_every` several times a day.
     `announced_at` and `id` are made when a program is announced; where a record lacks them its own time stands in.
@@ -161,15 +327,15 @@ class Program(BaseModel):
     ] = None
     rules: Annotated[tuple[Rule, ...], Field(min_length=1, max_length=MAX_RULES)] = (Rule(),)
     policies: Annotated[tuple[Policy, ...], Field(max_length=MAX_RULES)] = ()
+    holds: Annotated[tuple[Hold, ...], Field(max_length=MAX_RULES)] = ()
+    expiry: Annotated[tuple[Life, ...], Field(max_length=MAX_RULES)] = ()
+    rewards: Annotated[tuple[Reward, ...], Field(max_length=MAX_RULES)] = ()
     grid: Annotated[
         tuple[tuple[Name, Name, Name, Name, Name], ...],
         Field(min_length=5, max_length=5, description="segment names by R 5..1 (rows) and FM 5..1 (columns)"),
     ] = GRID
     translations: Annotated[
-        dict[
-            Annotated[str, Field(max_length=35, pattern="^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")],
-            Annotated[dict[Name, Name], Field(max_length=26)],
-        ],
+        dict[Language, Annotated[dict[Name, Name], Field(max_length=26)]],
         Field(max_length=MAX_LANGUAGES, description="language tag -> segment name -> name shown"),
     ] = {}
     bounds: Bounds = Bounds()
@@ -207,13 +373,20 @@ class Program(BaseModel):
             raise ValueError("exactly one rule must hold since ever (effective_from null)")
         return found
 
-    @field_validator("policies")
+    @field_validator("policies", "holds", "expiry")
     @classmethod
-    def _at_most_one_since_ever(cls, policies: tuple[Policy, ...]) -> tuple[Policy, ...]:
-        found = ordered_policies(policies)
-        if sum(policy.effective_from is None for policy in found) > 1:
-            raise ValueError("at most one policy holds since ever (effective_from null)")
+    def _at_most_one_since_ever(cls, entries: tuple[S, ...], info: ValidationInfo) -> tuple[S, ...]:
+        found = ordered(entries)
+        if sum(entry.effective_from is None for entry in found) > 1:
+            raise ValueError(f"at most one of {info.field_name} holds since ever (effective_from null)")
         return found
+
+    @field_validator("rewards")
+    @classmethod
+    def _payable(cls, rewards: tuple[Reward, ...], info: ValidationInfo) -> tuple[Reward, ...]:
+        for reward in rewards if "currency" in info.data else ():  # else it is told of the currency
+            _checked_amounts(reward, info.data["currency"])
+        return ordered(rewards)
 
 
 class Policies:

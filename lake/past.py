@@ -42,7 +42,7 @@ COLUMNS: Final = (
 )
 
 #: What of a program says nothing of a standing.
-_ASIDE: Final = {"announced_at", "id", "translations", "locale"}
+_ASIDE: Final = {"announced_at", "id", "translations", "locale", "rewards"}
 
 #: What a customer's orders sum to.
 VALUES: Final = ("balance", "frequency", "monetary", "last_order_at")

@@ -7,6 +7,7 @@ RULES = f"{FOLDS}::test_a_rule_holds_from_its_very_microsecond"
 ANNOUNCED = "tests/property/test_announcements.py"
 PROGRAM = f"{FOLDS}::test_a_program_that_is_none"
 POLICIES = "tests/unit/test_policies.py"
+REWARDS = "tests/unit/test_rewards.py"
 
 MUTANTS = [
     # What a refund takes off, and whose net it is
@@ -153,36 +154,29 @@ MUTANTS = [
     Mutant(
         "policies stand in no order",
         "events/programs.py",
-        "(each.since, each.refunds, each.taxes)",
-        "(-each.since, each.refunds, each.taxes)",
+        "return self.since, self.refunds, self.taxes",
+        "return -self.since, self.refunds, self.taxes",
         (ANNOUNCED,),
     ),
     Mutant(
         "the newest program overwrites: policies of two processes are lost",
         "events/announcements.py",
-        ', "policies": _union_of_policies(one, other)}',
-        "}",
+        "_APPENDED: Final = (_RULES, _POLICIES, ",
+        "_APPENDED: Final = (_RULES, ",
         (ANNOUNCED,),
     ),
     Mutant(
-        "a policy reaches back",
+        "what is appended since ever is rewritten",
         "events/announcements.py",
-        "if policy.since < at + NOTICE:",
-        "if policy.since < at - NOTICE:",
-        (ANNOUNCED,),
-    ),
-    Mutant(
-        "a policy since ever is rewritten",
-        "events/announcements.py",
-        "        if policy.effective_from is None:\n",
+        "        if entry.effective_from is None:\n",
         "        if False:\n",
         (ANNOUNCED,),
     ),
     Mutant(
         "a program that says nothing of policies begins anew",
         "events/announcements.py",
-        "if known is None else known.policies",
-        "if known is None else ()",
+        "getattr(known, field) for field in _KEPT}",
+        "() for field in _KEPT}",
         (ANNOUNCED,),
     ),
     Mutant(
@@ -191,6 +185,41 @@ MUTANTS = [
         'BEFORE_POLICIES: Final = Policy(refunds="goods"',
         'BEFORE_POLICIES: Final = Policy(refunds="goods_and_adjustments"',
         (ANNOUNCED,),
+    ),
+    Mutant(
+        "a shorter life of points is announced as late as a rule",
+        "events/announcements.py",
+        'a life of points (expiry)", EXPIRY_NOTICE,',
+        'a life of points (expiry)", NOTICE,',
+        (ANNOUNCED,),
+    ),
+    Mutant(
+        "a reward since ever loses all others",
+        "events/announcements.py",
+        "    if kind is _REWARDS:",
+        "    if False:",
+        (ANNOUNCED,),
+    ),
+    Mutant(
+        "a program without a catalogue has another name than before there were any",
+        "events/announcements.py",
+        '{field for field in ("holds", "expiry", "rewards")',
+        "{field for field in ()",
+        (ANNOUNCED,),
+    ),
+    Mutant(
+        "a reward that has ended is had again by its older entry",
+        "events/programs.py",
+        "    return held[-1] if held and not held[-1].ended(at) else None",
+        "    return next((each for each in held[::-1] if not each.ended(at)), None)",
+        (REWARDS,),
+    ),
+    Mutant(
+        "a reward of money that cannot be paid",
+        "events/programs.py",
+        "_checked_amounts(reward, info.data",
+        "str(info.data",
+        (REWARDS,),
     ),
     Mutant(
         "the batch forgets goodwill that a snapshot knows",
@@ -266,8 +295,8 @@ MUTANTS = [
     Mutant(
         "the newest program overwrites: rules of two processes are lost",
         "events/announcements.py",
-        '{"rules": _union(one, other), "policies"',
-        '{"policies"',
+        "_APPENDED: Final = (_RULES, _POLICIES, ",
+        "_APPENDED: Final = (_POLICIES, ",
         (ANNOUNCED,),
     ),
     Mutant(
@@ -287,8 +316,8 @@ MUTANTS = [
     Mutant(
         "a rule reaches back",
         "events/announcements.py",
-        "if rule.since < at + NOTICE:",
-        "if rule.since < at - NOTICE:",
+        "if entry.since < at + kind.notice:",
+        "if entry.since < at - kind.notice:",
         (ANNOUNCED,),
     ),
     Mutant(

@@ -15,7 +15,20 @@ from pydantic import ValidationError
 from events import instants
 from events.announcements import accept, completed, fold, join, read, read_cut_points, succeed, tag
 from events.errors import BadEvent
-from events.programs import FIRST_POLICY, MAX_RULES, Policies, Policy, Program, Rates, Rule, default_cut_points
+from events.programs import (
+    FIRST_POLICY,
+    MAX_PROGRAM,
+    MAX_RULES,
+    Hold,
+    Life,
+    Policies,
+    Policy,
+    Program,
+    Rates,
+    Reward,
+    Rule,
+    default_cut_points,
+)
 from tests.property.webhooks import thorough
 
 SHOP = "nest.myshopify.com"
@@ -33,6 +46,25 @@ POLICIES = st.builds(
     refunds=st.sampled_from(["goods", "goods_and_adjustments", "money"]),
     taxes=st.sampled_from(["as_priced", "excluded"]),
 )
+SINCE = st.none() | st.integers(0, 2).map(lambda days: T + timedelta(days=30 * days))
+HOLDS = st.builds(Hold, effective_from=SINCE, hold_days=st.integers(0, 2))
+LIVES = st.builds(
+    Life,
+    effective_from=SINCE,
+    life_days=st.none() | st.integers(1, 2),
+    calendar=st.sampled_from(["day", "year"]),
+)
+REWARDS = st.builds(
+    Reward,
+    reward_id=st.sampled_from(["ten-off", "mug"]),
+    effective_from=SINCE,
+    until=st.none() | st.integers(60, 61).map(lambda days: T + timedelta(days=days)),
+    cost=st.integers(1, 2),
+    kind=st.just("amount"),
+    value=st.sampled_from(["10", "10.00", "5.5"]),
+    name=st.just("Off"),
+    names=st.sampled_from([{}, {"de": "Ab", "fr": "Moins"}, {"fr": "Moins", "de": "Ab"}]),
+)
 PROGRAMS = st.builds(
     Program,
     shop=st.just(SHOP),
@@ -45,9 +77,15 @@ PROGRAMS = st.builds(
         lambda later: st.sampled_from(["1", "3"]).map(lambda rate: (Rule(points_per_unit=rate), *later))
     ),
     policies=st.lists(POLICIES, max_size=3, unique_by=lambda policy: policy.effective_from).map(tuple),
+    holds=st.lists(HOLDS, max_size=2, unique_by=lambda hold: hold.effective_from).map(tuple),
+    expiry=st.lists(LIVES, max_size=2, unique_by=lambda life: life.effective_from).map(tuple),
+    rewards=st.lists(REWARDS, max_size=2).map(tuple),
     announced_at=st.none() | st.integers(0, 2).map(lambda late: T + late * MINUTE),
     id=st.none() | st.integers(0, 2).map(lambda number: UUID(int=number)),
 )
+
+
+MONTH = 30 * 24 * 60
 
 
 def program(*later: Rule, at: datetime = T, **changes: Any) -> Program:
@@ -58,6 +96,21 @@ def program(*later: Rule, at: datetime = T, **changes: Any) -> Program:
 def policy(minutes: int | None, refunds: str = "money", taxes: str = "as_priced") -> Policy:
     at = None if minutes is None else T + minutes * MINUTE
     return Policy.model_validate({"effective_from": at, "refunds": refunds, "taxes": taxes})
+
+
+def hold(minutes: int | None, days: int = 14) -> Hold:
+    return Hold(effective_from=None if minutes is None else T + minutes * MINUTE, hold_days=days)
+
+
+def life(minutes: int | None, days: int | None = 365) -> Life:
+    return Life(effective_from=None if minutes is None else T + minutes * MINUTE, life_days=days)
+
+
+def reward(minutes: int | None, until: int | None = None, **changes: Any) -> Reward:
+    ends = {} if until is None else {"until": T + until * MINUTE}
+    since = None if minutes is None else T + minutes * MINUTE
+    said = {"reward_id": "ten-off", "cost": 500, "kind": "amount", "value": "10", "name": "10 off"}
+    return Reward.model_validate(said | ends | {"effective_from": since} | changes)
 
 
 def rule(minutes: int, rate: str = "2") -> Rule:
@@ -88,6 +141,11 @@ def test_what_is_joined_is_a_program_with_every_rule(several: list[Program], cha
     of_later = {found for each in several for found in each.policies} - of_ever
     most = sorted(of_ever, key=lambda found: (found.refunds, found.taxes))[-1:]
     assert set(joined.policies) == of_later | set(most)
+    assert set(joined.rewards) == {found for each in several for found in each.rewards}
+    for field in ("holds", "expiry"):
+        entries = {found for each in several for found in getattr(each, field)}
+        since_ever = sorted((each for each in entries if each.effective_from is None), key=lambda each: each.rank)
+        assert set(getattr(joined, field)) == entries - set(since_ever[:-1])
 
 
 def test_of_two_rules_at_one_instant_the_higher_holds() -> None:
@@ -128,6 +186,13 @@ def test_two_shops_or_two_currencies_cannot_be_joined() -> None:
         (program(rule(-60 * 24)), "rule_too_soon"),
         (program(policies=(policy(None),)), "rules_rewritten"),
         (program(policies=(policy(14),)), "rule_too_soon"),
+        (program(holds=(hold(None),)), "rules_rewritten"),
+        (program(holds=(hold(14),)), "rule_too_soon"),
+        (program(expiry=(life(None),)), "rules_rewritten"),
+        (program(expiry=(life(MONTH - 1),)), "rule_too_soon"),
+        (program(rewards=(reward(None),)), "rules_rewritten"),
+        (program(rewards=(reward(14),)), "rule_too_soon"),
+        (program(rewards=(reward(-60, until=-30),)), "rule_too_soon"),
     ],
 )
 def test_what_is_refused(newer: Program, reason: str) -> None:
@@ -215,6 +280,78 @@ def test_the_policy_of_an_order_holds_from_its_very_microsecond() -> None:
 def test_at_most_one_policy_holds_since_ever() -> None:
     with pytest.raises(ValidationError, match="at most one"):
         Program(shop=SHOP, currency="USD", policies=(policy(None), FIRST_POLICY))
+
+
+# Holds, expiry and rewards
+
+
+def test_what_is_announced_in_time_is_appended() -> None:
+    said: dict[str, Any] = {"holds": (hold(15),), "expiry": (life(MONTH),), "rewards": (reward(15),)}
+    found = accept(program(), program(**said))
+    assert {field: getattr(found, field) for field in said} == said
+    assert accept(found, program(at=T + MINUTE)) == found.model_copy(update={"announced_at": T + MINUTE})
+    for field in said:
+        with pytest.raises(BadEvent, match="append-only") as refused:
+            succeed(found, found.model_copy(update={field: ()}))
+        assert refused.value.reason == "rules_rewritten"
+        unsaid = completed(found, Program.model_validate({"shop": SHOP, "currency": "USD"}))
+        assert getattr(unsaid, field) == said[field]
+
+
+def test_a_first_program_may_say_anything_and_what_it_says_stays() -> None:
+    said: dict[str, Any] = {"holds": (hold(None),), "expiry": (life(None), life(5))}
+    said["rewards"] = (reward(None), reward(-60, until=5))
+    first = program(**said)
+    assert accept(None, first) == first
+    assert accept(first, program(at=T + MINUTE, **said)).rewards == said["rewards"]
+    for newer in (program(holds=(hold(None, 3),)), program(expiry=(life(None, None),))):
+        with pytest.raises(BadEvent, match="since ever"):
+            accept(first, newer)
+
+
+def test_an_end_or_another_cost_of_a_reward_is_one_more_entry() -> None:
+    dearer, ended = reward(15, cost=600), reward(30, until=30, cost=600)
+    first = program(rewards=(reward(None),))
+    found = accept(first, program(rewards=(ended, dearer)))
+    assert found.rewards == (reward(None), dearer, ended)
+    with pytest.raises(BadEvent, match="15 minutes"):
+        accept(first, program(rewards=(reward(14, until=30),)))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"holds": tuple(hold(number) for number in range(15, 16 + MAX_RULES))},
+        {"expiry": tuple(life(MONTH + number) for number in range(MAX_RULES + 1))},
+        {"rewards": tuple(reward(number) for number in range(15, 16 + MAX_RULES))},
+    ],
+)
+def test_no_more_of_them_than_a_program_may_have(said: dict[str, Any]) -> None:
+    with pytest.raises(BadEvent, match="too_many_rules"):
+        accept(program(), program(**said))
+
+
+def test_no_larger_than_its_way_carries() -> None:
+    names = {f"x{letter}": "\N{GRINNING FACE}" * 100 for letter in "abcdefghijklmnopqrst"}
+    large = program(rewards=tuple(reward(number, names=names) for number in range(15, 15 + MAX_PROGRAM // 8000)))
+    for known in (None, program()):
+        with pytest.raises(BadEvent, match="too_large"):
+            accept(known, large)
+
+
+def test_a_program_that_says_nothing_of_them_keeps_its_tag() -> None:
+    """As it was named before there were any: a merchant's If-Match, and the versions that are kept."""
+    assert tag(program()) == "db8390465e422aa1756e6194efb5ab7b"
+    others = [program(holds=(hold(60),)), program(expiry=(life(MONTH),)), program(rewards=(reward(60),))]
+    assert len({tag(each) for each in (program(), *others)}) == 4
+
+
+def test_however_a_reward_was_written_it_is_one() -> None:
+    said = reward(60, value="10.00", min_order="20.0", names={"fr": "Moins", "de": "Ab"})
+    again = reward(60, value="1E+1", min_order="20", names={"de": "Ab", "fr": "Moins"})
+    assert {said} == {again}
+    assert said.model_dump_json() == again.model_dump_json()
+    assert tag(program(rewards=(said,))) == tag(program(rewards=(again,)))
 
 
 # What is read

@@ -23,8 +23,8 @@ from events.programs import (
     MAX_RULES,
     CutPoints,
     Program,
-    ordered,
 )
+from events.since import ordered
 
 #: Rules are announced this long before they take effect, so that every worker knows them in time (microseconds).
 NOTICE: Final = 15 * instants.MINUTE

@@ -86,6 +86,10 @@ Zone = Annotated[str, text(64), AfterValidator(_zone), Field(examples=["America/
 #: A name that a merchant gives.
 Name = Annotated[str, text(100)]
 
+#: A language's tag, such as `de` or `pt-BR`; so many of them at most: what Shopify lets a shop publish.
+Language = Annotated[str, Field(max_length=35, pattern="^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")]
+MAX_LANGUAGES = 20
+
 #: A stable code: a metric's label.
 Code = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")]
 

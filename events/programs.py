@@ -4,17 +4,15 @@ Programs are joined, never overwritten: `events.announcements` tells how, and wh
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -24,21 +22,19 @@ from pydantic import (
 )
 
 from events import instants, money
-from events.errors import BadEvent
-from events.fields import Count, Name, ResourceId, Shop, Version
+from events.fields import MAX_LANGUAGES, Count, Language, Name, Shop, Version
+from events.rewards import Reward as Reward
+from events.rewards import check_amounts
+from events.since import Instant, S, Since, one_form, ordered
 
-#: Rules of one program at most, likewise policies, holds, lives and rewards; and languages: what Shopify lets a shop
-#: publish.
+#: Rules of one program at most, likewise policies, holds, lives of points and rewards.
 MAX_RULES: Final = 1000
-MAX_LANGUAGES: Final = 20
 
 #: Bytes of a program as it goes on its topic: what every broker carries.
 MAX_PROGRAM: Final = 900_000
 
 #: With fewer customers than this who are not Prospects, the default cut points are used.
 MIN_CUSTOMERS: Final = 50
-
-_SINCE_EVER: Final = -(1 << 62)
 
 DEFAULT: Final = "default"
 PROSPECTS: Final = "Prospects"
@@ -53,49 +49,7 @@ GRID: Final = (
 )
 
 
-def _instant(when: datetime) -> datetime:
-    if not 1970 <= when.year <= 9998:
-        raise ValueError("a time is of 1970 to 9998")
-    return when.astimezone(UTC)
-
-
-#: Between 1970 and 9998, in UTC.
-Instant = Annotated[AwareDatetime, AfterValidator(_instant)]
-
-
-def _one_form(number: Decimal) -> Decimal:
-    """However it was written: `2`, `2.0` and `2E+0` are one."""
-    whole = number.to_integral_value()
-    return abs(whole.quantize(Decimal(1)) if number == whole else number.normalize())
-
-
-class _Since(BaseModel):
-    """Something that holds for what happens from an instant on; `effective_from` null is "since ever"."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    effective_from: Instant | None = None
-
-    @property
-    def since(self) -> int:
-        """When it takes effect (microseconds); below every instant for "since ever"."""
-        return _SINCE_EVER if self.effective_from is None else instants.from_datetime(self.effective_from)
-
-    @property
-    def rank(self) -> tuple[Any, ...]:
-        """What it is sorted by: of two from one instant on the later by it holds."""
-        raise NotImplementedError
-
-
-S = TypeVar("S", bound=_Since)
-
-
-def ordered(entries: Iterable[S]) -> tuple[S, ...]:
-    """Each once, by when it takes effect; of two at one instant the one that holds comes last."""
-    return tuple(sorted(set(entries), key=lambda each: each.rank))
-
-
-class Rule(_Since):
+class Rule(Since):
     """How many points an order earns, from an instant on.
 
     `points_per_unit` is points per 1.00 of the currency, as a decimal string. `effective_from` null is "since ever":
@@ -106,7 +60,7 @@ class Rule(_Since):
     points_per_unit: Annotated[
         Decimal,
         Field(ge=0, le=10_000, max_digits=12, decimal_places=6, examples=["1", "1.5"]),
-        AfterValidator(_one_form),
+        AfterValidator(one_form),
     ] = Decimal(1)
 
     @property
@@ -120,7 +74,7 @@ Refunds = Literal["goods", "goods_and_adjustments", "money"]
 Taxes = Literal["as_priced", "excluded"]
 
 
-class Policy(_Since):
+class Policy(Since):
     """What an order's net is, from an instant on.
 
     A refund takes off the `goods` given back, `goods_and_adjustments` (goodwill beyond them too), or the `money` that
@@ -144,7 +98,7 @@ BEFORE_POLICIES: Final = Policy(refunds="goods", taxes="as_priced")
 FIRST_POLICY: Final = Policy(refunds="goods_and_adjustments", taxes="as_priced")
 
 
-class Hold(_Since):
+class Hold(Since):
     """How long points wait before they can be spent: of an order or award that earns them from an instant on.
 
     Days of 24 hours from `processed_at` (an award's `at`). Of two at one instant the longer holds.
@@ -160,7 +114,7 @@ class Hold(_Since):
         return self.since, self.hold_days
 
 
-class Life(_Since):
+class Life(Since):
     """How long points can be spent: those that can be spent from an instant on.
 
     They run out at the first local midnight after `life_days` of 24 hours (`day`), or at the first local new year after
@@ -174,95 +128,6 @@ class Life(_Since):
     def rank(self) -> tuple[Any, ...]:
         """By when it takes effect, then by its length."""
         return self.since, self.life_days is None, self.life_days or 0, self.calendar
-
-
-Language = Annotated[str, Field(max_length=35, pattern="^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")]
-
-#: In the shop's currency, but for a percentage.
-Value = Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=3, examples=["10"]), AfterValidator(_one_form)]
-
-
-class Limit(BaseModel):
-    """How often a customer may have a reward: `count` times in any `days` days of 24 hours."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    count: Annotated[int, Field(ge=1, le=2**31 - 1)]
-    days: Annotated[int, Field(ge=1, le=36_500)]
-
-
-class Reward(_Since):
-    """What points can be spent on, from an instant on; `until` null is without an end.
-
-    Later entries of one `reward_id` take its place, with another cost, say, or an `until` to end it. Of two at one
-    instant the one that ends sooner holds, then the dearer.
-    """
-
-    reward_id: Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$", examples=["ten-off"])]
-    until: Annotated[Instant | None, Field(description="it can be had before this instant")] = None
-    cost: Annotated[int, Field(ge=1, le=money.MAX_POINTS, description="points", examples=[500])]
-    kind: Literal["amount", "percent", "shipping", "product", "store_credit"]
-    value: Annotated[
-        Value | None, Field(description="of `amount` and `store_credit` money, of `percent` a percentage up to 100")
-    ] = None
-    product_id: Annotated[ResourceId | None, Field(description="the product, for kind `product`")] = None
-    min_order: Annotated[Value | None, Field(description="what an order must be worth to take it")] = None
-    limit: Annotated[Limit | None, Field(description="how often one customer may have it")] = None
-    valid_days: Annotated[
-        int | None, Field(ge=1, le=3_650, description="days that it can be used after it was redeemed; null: for ever")
-    ] = None
-    unused: Annotated[
-        Literal["forfeit", "return"], Field(description="what becomes of the points of one not used in time")
-    ] = "forfeit"
-    on_void: Annotated[
-        Literal["return", "keep"], Field(description="of one used for an order that is cancelled or refunded in full")
-    ] = "return"
-    name: Annotated[Name, Field(examples=["10 off your next order"])]
-    names: Annotated[
-        dict[Language, Name], Field(max_length=MAX_LANGUAGES, description="language tag -> name shown")
-    ] = {}
-
-    def __hash__(self) -> int:  # of what is no dict of it
-        return hash((self.reward_id, self.effective_from, self.until, self.cost, self.kind, self.name))
-
-    @property
-    def rank(self) -> tuple[Any, ...]:
-        """By when it takes effect and its id, then by its end and cost; all else only so that it is an order."""
-        end = 0 if self.until is None else -instants.from_datetime(self.until)
-        return self.since, self.reward_id, self.until is not None, end, self.cost, self.model_dump_json()
-
-    def ended(self, at: int) -> bool:
-        """Whether it can no longer be had at an instant (microseconds)."""
-        return self.until is not None and instants.from_datetime(self.until) <= at
-
-    @field_validator("names")
-    @classmethod
-    def _one_order(cls, names: dict[str, str]) -> dict[str, str]:
-        return dict(sorted(names.items()))
-
-    @model_validator(mode="after")
-    def _of_its_kind(self) -> Self:
-        if self.effective_from is not None and self.until is not None and self.until < self.effective_from:
-            raise ValueError("until: a reward ends no sooner than its effective_from")
-        if self.kind in {"amount", "percent", "store_credit"} and not self.value:
-            raise ValueError(f"value: a reward of kind {self.kind} is worth more than nothing")
-        if self.kind == "percent" and self.value is not None and self.value > 100:
-            raise ValueError("value: a percentage is at most 100")
-        if (self.kind == "product") != (self.product_id is not None):
-            raise ValueError("product_id: a reward of kind product names its product, and no other does")
-        return self
-
-
-def _checked_amounts(reward: Reward, currency: str) -> None:
-    """ValueError unless what is money of a reward can be paid in the currency."""
-    amounts = {"min_order": reward.min_order, "value": None if reward.kind == "percent" else reward.value}
-    for field, amount in amounts.items():
-        if amount is None:
-            continue
-        try:
-            money.minor(amount, currency)
-        except BadEvent as error:
-            raise ValueError(f"{field} of {reward.reward_id}: {error.detail} ({currency})") from None
 
 
 def rewards_at(program: "Program", at: int) -> tuple[Reward, ...]:
@@ -385,7 +250,7 @@ class Program(BaseModel):
     @classmethod
     def _payable(cls, rewards: tuple[Reward, ...], info: ValidationInfo) -> tuple[Reward, ...]:
         for reward in rewards if "currency" in info.data else ():  # else it is told of the currency
-            _checked_amounts(reward, info.data["currency"])
+            check_amounts(reward, info.data["currency"])
         return ordered(rewards)
 
 

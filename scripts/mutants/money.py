@@ -217,7 +217,7 @@ MUTANTS = [
     Mutant(
         "a reward of money that cannot be paid",
         "events/programs.py",
-        "_checked_amounts(reward, info.data",
+        "check_amounts(reward, info.data",
         "str(info.data",
         (REWARDS,),
     ),

@@ -181,3 +181,13 @@ def test_what_lasts_longer_comes_last_of_one_instant() -> None:
 def test_a_rewards_hash_is_of_what_it_says() -> None:
     one, other = (Reward.model_validate(said(names={"de": name})) for name in ("Ab", "Weg"))
     assert len({one, other, one.model_copy()}) == 2
+
+
+@pytest.mark.parametrize(
+    ("language", "name"),
+    [("de-AT", "Servus"), ("de-ch", "Ab"), ("DE", "Ab"), ("pt", "10 off"), ("pt-BR", "Menos"), ("", "10 off")],
+)
+def test_a_reward_is_called_by_its_nearest_name(language: str, name: str) -> None:
+    found = Reward.model_validate(said(names={"de": "Ab", "de-AT": "Servus", "pt-BR": "Menos"}))
+    assert found.called(language) == name
+    assert found.called(None) == "10 off"

@@ -25,6 +25,7 @@ from api import (
     problems,
     products,
     program,
+    rewards,
     segments,
 )
 from api.context import Services
@@ -68,7 +69,7 @@ _TAGS = [
     {"name": "products", "description": "For merchants: what sells, to whom, and who comes back for it."},
     {"name": "points", "description": "For merchants: the ledger, and points by minute, hour and day."},
     {"name": "exports", "description": "For marketers: segments as CSV."},
-    {"name": "program", "description": "For whoever runs the program: rules, look-back, grid, zone."},
+    {"name": "program", "description": "For whoever runs the program: rules, look-back, grid, zone, rewards."},
     {"name": "imports", "description": "For whoever brings a store's past in: files, and how far they are."},
     {"name": "batches", "description": "For whoever watches over a shop: runs, their gates, and a report of each."},
     {
@@ -166,7 +167,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     app.state.services = services
     problems.install(app, site.problem)
     app.include_router(webhooks.router, responses=_WEBHOOK_ERRORS)
-    results = (segments, movement, cohorts, customers, products, points, exports, export_jobs, program)
+    results = (segments, movement, cohorts, customers, products, points, exports, export_jobs, program, rewards)
     for module in (*results, imports, batches, dead_letters, lag, live, notices):
         app.include_router(module.router, responses=_ERRORS)
     app.include_router(health.router)

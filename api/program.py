@@ -34,6 +34,18 @@ _EXAMPLE = {
         {"effective_from": "2026-11-27T05:00:00Z", "points_per_unit": "2"},
     ],
     "policies": [{"effective_from": None, "refunds": "goods_and_adjustments", "taxes": "as_priced"}],
+    "holds": [{"effective_from": None, "hold_days": 14}],
+    "expiry": [{"effective_from": None, "life_days": 365}],
+    "rewards": [
+        {
+            "reward_id": "ten-off",
+            "effective_from": None,
+            "cost": 500,
+            "kind": "amount",
+            "value": "10",
+            "name": "10 off your next order",
+        }
+    ],
 }
 
 
@@ -47,7 +59,10 @@ _CONFLICTS: dict[int | str, dict[str, Any]] = {
 
 @router.get("", summary="The shop's program", responses={200: {"headers": _ETAG}})
 async def get_program(caller: ReadAccess, response: Response) -> Program:
-    """The program in force, with every rule and policy there ever was. Its ETag is what a PUT names in If-Match."""
+    """The program in force, with every rule, policy, hold, life of points and reward there ever was.
+
+    Its ETag is what a PUT names in If-Match.
+    """
     found = await caller.program()
     response.headers["ETag"] = etag(found)
     return found
@@ -103,10 +118,12 @@ async def put_program(
     To change a program, GET it, and name its ETag in If-Match: 412 says that somebody else has changed it since, 428
     that If-Match is missing. A shop's first program needs neither.
 
-    Rules and policies are append-only: send all of those there are, and new ones that take effect in 15 minutes or
-    later. Without the field `policies` those stay as they are, and a first program begins with `goods_and_adjustments`
-    and `as_priced`. The currency cannot change. Zone and locale take effect at once, look-back and grid with a
-    customer's next event or batch.
+    Rules, policies, holds, expiry and rewards are append-only: send all of those there are, and new ones that take
+    effect in 15 minutes or later, of expiry in 30 days or later. Without the field `policies`, `holds`, `expiry` or
+    `rewards` those stay as they are, and a first program begins with the policy `goods_and_adjustments` and
+    `as_priced`. Another entry of a `reward_id` takes the place of the one before; one whose `until` is its
+    `effective_from` ends it. The currency cannot change. Zone and locale take effect at once, look-back and grid with
+    a customer's next event or batch.
     `announced_at` and `id` are made here, whatever is sent.
     """
     if newer.shop != caller.shop:
@@ -149,7 +166,7 @@ class Preview(Answer):
 async def preview_program(caller: AdminAccess, newer: Annotated[Program, Body(examples=[_EXAMPLE])]) -> Preview:
     """How many customers would be where, and with how many points, had the program always been so. Changes nothing.
 
-    Worked out from the lake, as a batch would; rules and policies hold from when they say.
+    Worked out from the lake, as a batch would; what is appended holds from when it says.
     """
     before = await caller.program()
     if newer.shop != caller.shop:

@@ -23,6 +23,7 @@ READ = [
     "/points/windows",
     "/program",
     "/program/versions",
+    "/rewards",
     "/lag",
     "/live",
 ]
@@ -206,6 +207,7 @@ def test_openapi_describes_every_route_with_problems_and_examples(world: World) 
         ("PUT", "/v1/shops/{shop}/program"),
         ("POST", "/v1/shops/{shop}/program/preview"),
         ("GET", "/v1/shops/{shop}/program/versions"),
+        ("GET", "/v1/shops/{shop}/rewards"),
         ("GET", "/v1/shops/{shop}/dead-letters"),
         ("POST", "/v1/shops/{shop}/dead-letters/{letter}/replay"),
         ("GET", "/v1/shops/{shop}/imports"),

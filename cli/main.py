@@ -84,10 +84,10 @@ def command(word: str | None = None) -> typer.Typer:
 
         app.command(rich_help_panel=_USE)(exporting.export)
     if wanted & {"shops", "programs", "keys", "sign-in"}:
-        from cli.commands import shops
+        from cli.commands import catalogue, shops
 
         app.add_typer(shops.shops_app, name="shops", rich_help_panel=_USE)
-        app.add_typer(shops.programs_app, name="programs", rich_help_panel=_USE)
+        app.add_typer(catalogue.programs_app, name="programs", rich_help_panel=_USE)
         app.add_typer(shops.keys_app, name="keys", rich_help_panel=_USE)
         app.command("sign-in", rich_help_panel=_USE)(shops.sign_in)
     if "batch" in wanted:

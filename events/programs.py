@@ -142,6 +142,18 @@ def reward_at(program: "Program", reward_id: str, at: int) -> Reward | None:
     return held[-1] if held and not held[-1].ended(at) else None
 
 
+def endings(program: "Program", reward_id: str, at: datetime) -> tuple[Reward, ...]:
+    """What to append so that nobody can have a reward from an instant on; nothing if nobody could.
+
+    Entries that would have begun later end as they begin.
+    """
+    us = instants.from_datetime(at)
+    later = {each.since for each in program.rewards if each.reward_id == reward_id and each.since > us}
+    held = ((start, reward_at(program, reward_id, start)) for start in (us, *sorted(later)))
+    begins = [(instants.to_datetime(start), each) for start, each in held if each is not None]
+    return tuple(each.model_copy(update={"effective_from": start, "until": start}) for start, each in begins)
+
+
 class Bounds(BaseModel):
     """How far a batch may be from the one before, a day apart, and still publish; what it takes in may be how bad.
 

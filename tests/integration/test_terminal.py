@@ -73,6 +73,15 @@ def filled(database: str) -> str:
                 told = {"refunds": "goods_and_adjustments", "taxes": "excluded"}
                 later = {"effective_from": "9998-01-01T00:00:00Z", "refunds": "money", "taxes": "as_priced"}
                 program["policies"] = [{"effective_from": None, **told}, later]
+                reward = {
+                    "reward_id": "x" * 64,
+                    "cost": 10**13,
+                    "kind": "store_credit",
+                    "value": "10",
+                    "name": "10 off",
+                }
+                times = {"effective_from": "2026-11-21T09:30:00Z", "until": "9998-01-01T00:00:00Z"}
+                program["rewards"] = [reward | times, reward | {"effective_from": "9997-01-01T00:00:00Z"}]
             connection.execute("INSERT INTO programs VALUES (%s, %s, %s)", (shop, json.dumps(program), AT))
         for number, name in (("c076d4e64c5c", "the agency's weekly export of segments"), ("0123456789ab", "demo")):
             scopes = ["read", "export", "pii", "admin"]
@@ -103,6 +112,12 @@ def test_shops(terminal: Terminal, filled: str) -> None:
     check(lines, SHOP, LONG, ZONE)
     policies = [line.strip() for line in lines if line.strip().startswith(("refunds", "taxes"))]
     assert policies == ["refunds: goods", "taxes: as_priced", "refunds: goods_and_adjustments", "taxes: excluded"]
+
+
+def test_rewards(terminal: Terminal, filled: str) -> None:
+    lines = terminal.run("programs", "rewards", LONG, "--database", filled)
+    check(lines, "x" * 64, "10 off", "store_credit", "10,000,000,000,000", "10 USD", "9998-01-01 00:00:00Z")
+    check(lines, "from: 9997-01-01 00:00:00Z")
 
 
 def test_a_table_that_fits_is_one(monkeypatch: pytest.MonkeyPatch, filled: str) -> None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from events import instants
 from events.envelopes import explain
-from events.programs import MAX_RULES, Program, Reward, reward_at, rewards_at
+from events.programs import MAX_RULES, Program, Reward, endings, reward_at, rewards_at
 
 T = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 AT = instants.from_datetime(T)
@@ -191,3 +191,24 @@ def test_a_reward_is_called_by_its_nearest_name(language: str, name: str) -> Non
     found = Reward.model_validate(said(names={"de": "Ab", "de-AT": "Servus", "pt-BR": "Menos"}))
     assert found.called(language) == name
     assert found.called(None) == "10 off"
+
+
+def test_an_end_is_of_what_would_have_begun_later_too() -> None:
+    found = program(said(), said(2, cost=600), said(4, 4), said(2, reward_id="mug"))
+    ends = endings(found, "ten-off", T + timedelta(days=1))
+    assert [(each.effective_from, each.until, each.cost) for each in ends] == [
+        (T + timedelta(days=1), T + timedelta(days=1), 500),
+        (T + timedelta(days=2), T + timedelta(days=2), 600),
+    ]
+    ended = found.model_copy(
+        update={
+            "rewards": Program.model_validate(
+                found.model_dump() | {"rewards": [each.model_dump() for each in (*found.rewards, *ends)]}
+            ).rewards
+        }
+    )
+    days = [AT + day * instants.DAY for day in range(6)]
+    assert [cost(ended, at) for at in days] == [500, None, None, None, None, None]
+    assert cost(ended, days[2], "mug") == 500
+    assert endings(ended, "ten-off", T + timedelta(days=1)) == ()
+    assert endings(found, "unknown", T) == ()

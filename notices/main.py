@@ -24,9 +24,8 @@ from books.master_keys import master_keys
 from books.notices import Due, Held
 from books.sealed import VaultError
 from books.vault import Pool, Vault
-from notices import patience
 from notices.sending import SECONDS, Outcome, Sender
-from runtime import database, health, metrics
+from runtime import database, health, metrics, waits
 from runtime.settings import Settings
 from runtime.supervised import health_listener
 
@@ -164,9 +163,9 @@ class Notifier:
 
     async def _failed(self, connection: psycopg.AsyncConnection, held: Held, due: Due, outcome: Outcome) -> bool:
         assert outcome.error is not None
-        wait = max(patience.before_retry(due.attempts + 1, random.random()), outcome.after or timedelta())  # noqa: S311
+        wait = max(waits.before_retry(due.attempts + 1, random.random()), outcome.after or timedelta())  # noqa: S311
         failed = await notices.note_failed(
-            connection, self._me, LEASE, held, due.id, outcome.code, outcome.error, wait, patience.rest, outcome.after
+            connection, self._me, LEASE, held, due.id, outcome.code, outcome.error, wait, waits.rest, outcome.after
         )
         for event in failed.dead:
             metrics.NOTICES.labels(event, "dead").inc()

@@ -4,18 +4,15 @@ The address is looked at where the socket to it is made, after a name has been r
 address and then another.
 """
 
-import errno
-import socket
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import aiohttp
 from standardwebhooks import Webhook
 
-from notices import patience
-from runtime.addresses import is_public
+from runtime import waits
+from runtime.addresses import REFUSED, public_socket
 
 #: A whole attempt, and in it the connection (seconds).
 SECONDS: Final = 10.0
@@ -23,9 +20,6 @@ CONNECT_SECONDS: Final = 5.0
 
 #: So much of an answer's body is read, that its connection may serve again (bytes). Nobody is shown it.
 _BODY: Final = 16 * 1024
-
-_REFUSED: Final = "not a public address"
-
 
 #: Who answers so may say when to come again.
 _BUSY: Final = frozenset({429, 503})
@@ -42,13 +36,6 @@ class Outcome(NamedTuple):
     after: timedelta | None = None
 
 
-def _socket(found: Sequence[Any]) -> socket.socket:
-    family, kind, protocol, _, address = found
-    if not is_public(str(address[0])):
-        raise PermissionError(errno.EACCES, _REFUSED)
-    return socket.socket(family, kind, protocol)
-
-
 class Sender:
     """Sends, with connections kept open. `private`: to any address. Within a loop; `close` it."""
 
@@ -57,7 +44,7 @@ class Sender:
             limit=connections,
             limit_per_host=0,
             use_dns_cache=False,
-            socket_factory=None if private else _socket,
+            socket_factory=None if private else public_socket,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -85,10 +72,10 @@ class Sender:
         except TimeoutError:
             return Outcome(None, "timeout")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Outcome(None, "refused_address" if _REFUSED in str(error) else _word(error))
+            return Outcome(None, "refused_address" if REFUSED in str(error) else _word(error))
         if 200 <= code < 300:
             return Outcome(code, None)
-        after = patience.asked_for(again, now) if code in _BUSY else None
+        after = waits.asked_for(again, now) if code in _BUSY else None
         return Outcome(code, "redirect" if 300 <= code < 400 else "status", after)
 
 

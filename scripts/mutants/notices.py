@@ -8,7 +8,7 @@ RATES = "tests/unit/test_rates.py"
 MUTANTS = [
     Mutant(
         "a notice goes to any address",
-        "notices/sending.py",
+        "runtime/addresses.py",
         "    if not is_public(str(address[0])):\n",
         "    if not address:\n",
         (f"{TESTS}::test_nothing_goes_to_an_address_of_ours",),
@@ -50,7 +50,7 @@ MUTANTS = [
     ),
     Mutant(
         "an endpoint of notices never rests",
-        "notices/patience.py",
+        "runtime/waits.py",
         "    if failures < FAILURES:\n",
         "    if failures < 10 * FAILURES:\n",
         (f"{TESTS}::test_an_endpoint_that_keeps_failing_rests_and_comes_back",),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from books import notices
-from notices import patience
+from runtime import waits
 from runtime.addresses import is_public
 
 
@@ -76,17 +76,17 @@ def test_where_it_is_allowed_a_private_one_is_taken() -> None:
 
 
 def test_waits_grow_and_three_days_hold_some_twenty_attempts() -> None:
-    waits = [patience.before_retry(attempts, 0.5) for attempts in range(1, 40)]
-    assert waits[:3] == [timedelta(seconds=5), timedelta(seconds=15), timedelta(seconds=45)]
-    assert waits == sorted(waits)
-    assert waits[-1] == timedelta(hours=6)
-    within = [n for n in range(len(waits)) if sum(waits[:n], timedelta()) < notices.TRIED]
+    grown = [waits.before_retry(attempts, 0.5) for attempts in range(1, 40)]
+    assert grown[:3] == [timedelta(seconds=5), timedelta(seconds=15), timedelta(seconds=45)]
+    assert grown == sorted(grown)
+    assert grown[-1] == timedelta(hours=6)
+    within = [n for n in range(len(grown)) if sum(grown[:n], timedelta()) < notices.TRIED]
     assert 15 <= len(within) <= 25
-    assert patience.before_retry(10_000, 0) == timedelta(hours=4.5)
+    assert waits.before_retry(10_000, 0) == timedelta(hours=4.5)
 
 
 def test_what_failed_together_does_not_come_together_again() -> None:
-    assert patience.before_retry(1, 0) < patience.before_retry(1, 0.5) < patience.before_retry(1, 1)
+    assert waits.before_retry(1, 0) < waits.before_retry(1, 0.5) < waits.before_retry(1, 1)
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ def test_what_failed_together_does_not_come_together_again() -> None:
 )
 def test_how_long_a_receiver_wants_to_be_left_alone(said: str, seconds: int | None) -> None:
     now = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
-    assert patience.asked_for(said, now) == (None if seconds is None else timedelta(seconds=seconds))
+    assert waits.asked_for(said, now) == (None if seconds is None else timedelta(seconds=seconds))
 
 
 def test_an_endpoint_rests_longer_each_time() -> None:
-    assert patience.rest(patience.FAILURES - 1) is None
-    assert patience.rest(patience.FAILURES) == timedelta(minutes=1)
-    assert patience.rest(patience.FAILURES + 1) == timedelta(minutes=2)
-    assert patience.rest(10_000) == timedelta(hours=1)
+    assert waits.rest(waits.FAILURES - 1) is None
+    assert waits.rest(waits.FAILURES) == timedelta(minutes=1)
+    assert waits.rest(waits.FAILURES + 1) == timedelta(minutes=2)
+    assert waits.rest(10_000) == timedelta(hours=1)

@@ -1,10 +1,10 @@
-"""How long is waited: before a message is tried again, and while an endpoint rests. Pure functions."""
+"""How long is waited: before somebody else's server is tried again, and while it rests. Pure functions."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-#: After so many failures in a row an endpoint rests.
+#: After so many failures in a row a server rests.
 FAILURES: Final = 5
 
 _FIRST: Final = timedelta(seconds=5)
@@ -26,7 +26,7 @@ def before_retry(attempts: int, chance: float) -> timedelta:
 
 
 def rest(failures: int) -> timedelta | None:
-    """How long an endpoint rests after so many failures in a row: a minute, twice as long each time, at most an hour.
+    """How long a server rests after so many failures in a row: a minute, twice as long each time, at most an hour.
 
     None while it does not rest.
     """

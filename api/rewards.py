@@ -12,7 +12,7 @@ from api.context import ReadAccess
 from api.models import Answer, Money, Time
 from events import instants, money
 from events.fields import Language
-from events.programs import Program, Reward, rewards_at
+from events.programs import Program, Reward, rewards_from
 from events.rewards import Limit
 
 router = APIRouter(prefix="/v1/shops/{shop}/rewards", tags=["program"])
@@ -35,7 +35,7 @@ class RewardModel(Answer):
     unused: Literal["forfeit", "return"] = Field(description="what becomes of the points of one not used in time")
     on_void: Literal["return", "keep"] = Field(description="of one used for an order that is cancelled or refunded")
     since: Time | None = Field(description="from when on it is so; null: since ever")
-    until: Time | None = Field(description="when it ends")
+    until: Time | None = Field(description="when it ends, as far as that is announced")
 
 
 class Rewards(Answer):
@@ -58,12 +58,13 @@ async def catalogue(
     """
     program, now = await caller.program(), datetime.now(UTC)
     asked = locale or program.locale
-    found = rewards_at(program, instants.from_datetime(now))
-    told = [_told(reward, program, asked) for reward in found]
+    at = instants.from_datetime(now)
+    told = [told_of(reward, program, asked) for reward in rewards_from(program, at) if reward.since <= at]
     return Rewards(shop=caller.shop, as_of=now, locale=asked, rewards=told)
 
 
-def _told(reward: Reward, program: Program, language: str | None) -> RewardModel:
+def told_of(reward: Reward, program: Program, language: str | None) -> RewardModel:
+    """A reward of a program as answers tell it, by its name in a language (a tag)."""
     percent = reward.kind == "percent"
     return RewardModel(
         reward_id=reward.reward_id,

@@ -154,6 +154,26 @@ def endings(program: "Program", reward_id: str, at: datetime) -> tuple[Reward, .
     return tuple(each.model_copy(update={"effective_from": start, "until": start}) for start, each in begins)
 
 
+def rewards_from(program: "Program", at: int) -> tuple[Reward, ...]:
+    """The catalogue at an instant (microseconds), and after it what begins later; `until` as far as it is announced."""
+    later = [each for each in program.rewards if each.since > at and each == _held(program, each)]
+    found = (*rewards_at(program, at), *later)
+    return tuple(each.model_copy(update={"until": _announced_end(program, each)}) for each in found)
+
+
+def _held(program: "Program", reward: Reward) -> Reward | None:
+    return reward_at(program, reward.reward_id, reward.since)
+
+
+def _announced_end(program: "Program", reward: Reward) -> datetime | None:
+    """Its own `until`, or when the next entry begins if nothing can be had by that one, the earlier."""
+    following = (each for each in program.rewards if each.reward_id == reward.reward_id and each.since > reward.since)
+    after = next(following, None)
+    if after is None or _held(program, after) is not None:
+        return reward.until
+    return min(filter(None, (reward.until, after.effective_from)))
+
+
 class Bounds(BaseModel):
     """How far a batch may be from the one before, a day apart, and still publish; what it takes in may be how bad.
 

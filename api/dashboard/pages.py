@@ -22,6 +22,7 @@ from api import (
     presets,
     products,
     questions,
+    rewards,
     segments,
 )
 from api import movement as moving
@@ -33,7 +34,7 @@ from api.limits import READ_SECONDS, within
 from api.problems import ProblemError
 from books import sessions
 from events import instants
-from events.programs import PROSPECTS, Program, Weekday, local_midnight
+from events.programs import PROSPECTS, Program, Weekday, local_midnight, rewards_from
 from lake.errors import BehindError
 
 router = APIRouter(include_in_schema=False)
@@ -339,8 +340,10 @@ async def end_session(visitor: Annotated[Visitor, Depends(visiting("admin"))], s
 
 @router.get("/shops/{shop}/program")
 async def program_page(visitor: Visit) -> Response:
-    """Rules, look-back, grid and names, zone, schedule: as they are, and to be changed by who may."""
+    """Rules, rewards, look-back, grid and names, zone, schedule: as they are, and to be changed by who may."""
     current = await visitor.caller.program()
+    now = instants.from_datetime(datetime.now(UTC))
+    listed = rewards_from(current, now)
     return visitor.page(
         "program.html",
         current=current.model_dump(mode="json"),
@@ -349,6 +352,7 @@ async def program_page(visitor: Visit) -> Response:
         zones=sorted(available_timezones()),
         locales=rendering.locale_tags(),
         weekdays=get_args(Weekday),
+        rewards=[(each, rewards.told_of(each, current, None), each.since <= now) for each in listed],
     )
 
 

@@ -16,7 +16,7 @@ from cli.commands.programs import announce, say_when
 from cli.commands.programs import programs_app as programs_app
 from events import instants
 from events.announcements import EXPIRY_NOTICE, NOTICE
-from events.programs import Program, Reward, endings, reward_at, rewards_at
+from events.programs import Program, Reward, endings, reward_at, rewards_from
 
 From = Annotated[
     str | None,
@@ -214,8 +214,7 @@ def list_rewards(shop: Shop, as_json: AsJson = False, database: Database = None,
         program = programs.known(connection, name)
     if program is None:
         raise CommandError(f"there is no shop {name}; `loyalnest shops list` shows those there are")
-    now = instants.from_datetime(datetime.now(UTC))
-    found = (*rewards_at(program, now), *(each for each in program.rewards if each.since > now))
+    found = rewards_from(program, instants.from_datetime(datetime.now(UTC)))
     if as_json:
         sys.stdout.write(json.dumps([each.model_dump(mode="json") for each in found], indent=2) + "\n")
     elif found:

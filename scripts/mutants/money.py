@@ -215,6 +215,20 @@ MUTANTS = [
         (REWARDS,),
     ),
     Mutant(
+        "a reward that was ended begins again",
+        "events/programs.py",
+        "for start in (us, *sorted(later)))",
+        "for start in (us,))",
+        (REWARDS,),
+    ),
+    Mutant(
+        "an announced end is not shown",
+        "events/programs.py",
+        "    return min(filter(None, (reward.until, after.effective_from)))",
+        "    return reward.until",
+        (REWARDS,),
+    ),
+    Mutant(
         "a reward of money that cannot be paid",
         "events/programs.py",
         "check_amounts(reward, info.data",

@@ -98,18 +98,20 @@ def test_the_catalogue_is_what_holds_now(world: World) -> None:
         reward(HOUR, reward_id="later"),
         reward(-2 * DAY, reward_id="share", kind="percent", value="12.5", cost=100),
         reward(-DAY, reward_id="mug", kind="product", value=None, product_id="632910392", cost=50),
+        reward(HOUR, reward_id="mug", kind="product", value=None, product_id="632910392", until=since(HOUR + DAY)),
         reward(-DAY, reward_id="share", kind="percent", value="15", cost=600, until=since(DAY)),
     ]
     world.program(rewards=told)
     found = catalogue(world)
     assert [each["reward_id"] for each in found["rewards"]] == ["mug", "ten-off", "share"]
     mug, ten, share = found["rewards"]
-    assert (mug["product_id"], mug["value"], mug["percent"]) == ("632910392", None, None)
+    assert (mug["product_id"], mug["value"], mug["percent"], mug["until"]) == ("632910392", None, None, None)
     assert ten["value"] == {"amount": "10.00", "currency": "USD"}
     assert ten["min_order"] == {"amount": "50.00", "currency": "USD"}
     assert (ten["limit"], ten["valid_days"]) == ({"count": 1, "days": 30}, 90)
     assert (ten["unused"], ten["on_void"], ten["until"]) == ("forfeit", "return", None)
     assert (share["percent"], share["value"], share["cost"]) == ("15", None, 600)
+    assert datetime.fromisoformat(ten["since"]) == datetime.fromisoformat(told[0]["effective_from"])
     assert datetime.fromisoformat(share["until"]) == datetime.fromisoformat(told[-1]["until"])
 
 

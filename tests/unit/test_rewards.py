@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from events import instants
 from events.envelopes import explain
-from events.programs import MAX_RULES, Program, Reward, endings, reward_at, rewards_at
+from events.programs import MAX_RULES, Program, Reward, endings, reward_at, rewards_at, rewards_from
 
 T = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 AT = instants.from_datetime(T)
@@ -212,3 +212,26 @@ def test_an_end_is_of_what_would_have_begun_later_too() -> None:
     assert cost(ended, days[2], "mug") == 500
     assert endings(ended, "ten-off", T + timedelta(days=1)) == ()
     assert endings(found, "unknown", T) == ()
+
+
+def test_what_is_to_come_follows_the_catalogue_each_with_its_announced_end() -> None:
+    found = program(
+        said(),
+        said(2, cost=600),
+        said(4, 4),
+        said(4, cost=700),
+        said(0, 9, reward_id="mug", cost=7),
+        said(8, 8, reward_id="mug"),
+        said(3, 5, reward_id="bag"),
+        said(6, reward_id="bag"),
+        said(-9, -8, reward_id="gone"),
+    )
+    listed = rewards_from(found, AT)
+    ends = [None if each.until is None else (each.until - T).days for each in listed]
+    assert [(each.reward_id, each.cost, end) for each, end in zip(listed, ends, strict=True)] == [
+        ("mug", 7, 8),
+        ("ten-off", 500, None),
+        ("ten-off", 600, 4),
+        ("bag", 500, 5),
+        ("bag", 500, None),
+    ]

@@ -67,7 +67,7 @@ def read(key: bytes | None, value: bytes | None, timestamp: int) -> Program:
     said = arrived if program.announced_at is None else instants.from_datetime(program.announced_at)
     at = min(max(said, arrived - instants.CLOCK_SKEW), arrived + instants.CLOCK_SKEW)
     named = program.id or uuid5(NAMESPACE_URL, f"loyalnest:program:{tag(program)}")
-    return program.model_copy(update={"announced_at": instants.to_datetime(max(at, 0)), "id": named})
+    return _carried(program.model_copy(update={"announced_at": instants.to_datetime(max(at, 0)), "id": named}))
 
 
 def read_cut_points(value: bytes | None, timestamp: int) -> CutPoints:
@@ -129,7 +129,7 @@ def accept(known: Program | None, newer: Program) -> Program:
     rewards a program need not say anything.
     """
     if known is None:
-        return _carried(newer)
+        return newer
     if newer.currency != known.currency:
         raise BadEvent("other_currency", "a shop's currency cannot change: its amounts are kept in it")
     for kind in _APPENDED:
@@ -173,7 +173,7 @@ def succeed(known: Program | None, newer: Program) -> Program:
         if known is not None and not set(_entries(known, kind)) <= set(_entries(newer, kind)):
             said = f"{kind.all} are append-only: those announced before must stay as they are"
             raise BadEvent("rules_rewritten", said)
-    return accept(known, newer)
+    return accept(known, _carried(newer))
 
 
 def completed(known: Program | None, said: Program) -> Program:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from events.programs import Program
-from tests.integration.api_world import SHOP, World
+from tests.integration.api_world import PROGRAM, SHOP, World
 from tests.integration.test_api_program import HOUR, PATH, etag, get, put, sink
 
 Json = dict[str, Any]
@@ -141,3 +141,18 @@ def test_two_who_add_a_reward_at_once_lose_none(world: World) -> None:
     published = [Program.model_validate_json(each.value) for each in world.publisher.messages]
     assert {each.reward_id for each in published[-1].rewards} == {"mug", "ten-off"}
     assert published[-1].shop == SHOP
+
+
+def test_a_first_program_that_is_too_large_is_a_dead_letter_and_the_next_is_taken(world: World) -> None:
+    names = {f"x{letter}": "\N{GRINNING FACE}" * 100 for letter in "abcdefghijklmnopqrst"}
+    large = [reward(HOUR + number * DAY, names=names) for number in range(115)]
+    answer = put(world, {}, rewards=large)
+    assert answer.status_code == 409
+    assert "900,000 bytes" in answer.json()["detail"]
+    assert put(world, {}).status_code == 202
+    ours = world.publisher.messages.pop()
+    theirs = Program.model_validate(PROGRAM | {"rewards": large}).model_dump_json().encode()
+    world.publisher.messages += [ours._replace(value=theirs), ours]
+    (letter,) = sink(world).dead_letters
+    assert "too_large" in letter
+    assert get(world).status_code == 200

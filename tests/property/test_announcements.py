@@ -332,11 +332,17 @@ def test_no_more_of_them_than_a_program_may_have(said: dict[str, Any]) -> None:
 
 
 def test_no_larger_than_its_way_carries() -> None:
+    """Judged where a record is read, so that of a shop's programs the first that can be read is taken."""
     names = {f"x{letter}": "\N{GRINNING FACE}" * 100 for letter in "abcdefghijklmnopqrst"}
-    large = program(rewards=tuple(reward(number, names=names) for number in range(15, 15 + MAX_PROGRAM // 8000)))
-    for known in (None, program()):
-        with pytest.raises(BadEvent, match="too_large"):
-            accept(known, large)
+    rewards = tuple(reward(number, names=names) for number in range(15, 15 + MAX_PROGRAM // 8000))
+    large, half, others = (program(rewards=each) for each in (rewards, rewards[::2], rewards[1::2]))
+    with pytest.raises(BadEvent, match="too_large"):
+        record(large, T)
+    with pytest.raises(BadEvent, match="too_large"):
+        succeed(None, large)
+    with pytest.raises(BadEvent, match="too_large"):
+        accept(half, others)
+    assert accept(None, record(half, T)).rewards == half.rewards
 
 
 def test_a_program_that_says_nothing_of_them_keeps_its_tag() -> None:

@@ -303,7 +303,7 @@ class DeadLetter(TypedDict):
 ORDER_FACT = TypeAdapter(OrderFact)
 CUSTOMER_LINK = TypeAdapter(CustomerLink)
 CUSTOMER_FORWARD = TypeAdapter(CustomerForward)
-#: What stands on loyalnest.order-facts.
+#: What stands on loyalnest.account-facts.
 ACCOUNT_RECORD: TypeAdapter[OrderFact | CustomerLink | CustomerForward] = TypeAdapter(
     Annotated[OrderFact | CustomerLink | CustomerForward, Field(discriminator="type")]
 )

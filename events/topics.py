@@ -7,7 +7,7 @@ DAY_MS = 86_400_000
 ORDERS = "shopify.orders"
 CUSTOMERS = "shopify.customers"
 SHOPS = "shopify.shops"
-ORDER_FACTS = "loyalnest.order-facts"
+ACCOUNT_FACTS = "loyalnest.account-facts"
 POINTS = "loyalnest.points"
 CUSTOMER_ROWS = "loyalnest.customers"
 RFM = "loyalnest.rfm"
@@ -49,7 +49,7 @@ ALL = (
     Topic(ORDERS, True, False, 30 * DAY_MS, "envelopes of order and refund webhooks"),
     Topic(CUSTOMERS, True, False, 30 * DAY_MS, "envelopes of customer and privacy webhooks"),
     Topic(SHOPS, True, False, 30 * DAY_MS, "app/uninstalled and shop/redact"),
-    Topic(ORDER_FACTS, True, False, 7 * DAY_MS, "what one order contributes to one customer, and who is whom"),
+    Topic(ACCOUNT_FACTS, True, False, 7 * DAY_MS, "what one order contributes to one customer, and who is whom"),
     Topic(POINTS, True, False, 30 * DAY_MS, "what one source (an order) has posted in all"),
     Topic(CUSTOMER_ROWS, True, True, -1, "a customer's absolute row"),
     Topic(RFM, True, False, 30 * DAY_MS, "rfm.updated: digits, segment or version changed"),

@@ -20,7 +20,7 @@ TABLES: Final = ("orders", "customers")
 
 #: What the history sink reads. Order facts are derived and in nobody's history: a rebuild makes them again. Changes of
 #: standing it takes from the customers' rows.
-SINK_TOPICS: Final = tuple(topic.name for topic in topics.ALL if topic.name not in (topics.ORDER_FACTS, topics.RFM))
+SINK_TOPICS: Final = tuple(topic.name for topic in topics.ALL if topic.name not in (topics.ACCOUNT_FACTS, topics.RFM))
 
 _TIMEOUT = 15.0
 

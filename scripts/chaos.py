@@ -311,7 +311,7 @@ class Judge:
         group = f"{settings.topic_prefix}{settings.group}"
         self._consumer = Consumer({"bootstrap.servers": settings.kafka_servers(), "group.id": group})
         self._worker_topics = [
-            settings.topic(name) for name in (topics.ORDERS, topics.CUSTOMERS, topics.ORDER_FACTS, topics.RESCORE)
+            settings.topic(name) for name in (topics.ORDERS, topics.CUSTOMERS, topics.ACCOUNT_FACTS, topics.RESCORE)
         ]
         self._sink_topics = [settings.topic(name) for name in kafka.SINK_TOPICS]
 

@@ -25,7 +25,7 @@ MODELS: dict[str, tuple[str, TypeAdapter[Any]]] = {
     topics.ORDERS: ("envelope", envelopes.ENVELOPE),
     topics.CUSTOMERS: ("envelope", envelopes.ENVELOPE),
     topics.SHOPS: ("envelope", envelopes.ENVELOPE),
-    topics.ORDER_FACTS: ("order-fact", records.ACCOUNT_RECORD),
+    topics.ACCOUNT_FACTS: ("order-fact", records.ACCOUNT_RECORD),
     topics.POINTS: ("points", records.POINTS_RECORD),
     topics.CUSTOMER_ROWS: ("customer", records.CUSTOMER_ROW),
     topics.RFM: ("rfm-updated", records.RFM_UPDATED),

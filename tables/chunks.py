@@ -106,7 +106,7 @@ class OrderChunk(_Base):
         currency = shop.program.currency
         self._states[key] = state = order_fold.apply(state, webhook, currency)
         for fact in order_fold.facts(webhook.shop, order_id, currency, state, shop.policies):
-            self._emit(topics.ORDER_FACTS, keys.join(webhook.shop, fact["customer_id"]), fact)
+            self._emit(topics.ACCOUNT_FACTS, keys.join(webhook.shop, fact["customer_id"]), fact)
 
     def finish(self) -> Writes:
         """The states of the orders that were touched."""
@@ -161,7 +161,7 @@ def _run_key(shop: str) -> str:
 
 
 class CustomerChunk(_Base, Forwarding):
-    """A chunk of order-facts, customer webhooks or rescores: the customer fold and the windows.
+    """A chunk of account-facts, customer webhooks or rescores: the customer fold and the windows.
 
     `fence` is the owner's fencing token (tables/state.py): rows carry it, so that a former owner's are told apart.
     """
@@ -188,7 +188,7 @@ class CustomerChunk(_Base, Forwarding):
 
     def take(self, received: Received) -> None:
         """Folds an order-fact, a link, a forward, a rescore or a customer's webhook."""
-        if received.topic == topics.ORDER_FACTS:
+        if received.topic == topics.ACCOUNT_FACTS:
             self._take_account(received, records.read(records.ACCOUNT_RECORD, received.value))
         elif received.topic == topics.RESCORE:
             self._take_rescore(records.read_rescore(received.value, received.timestamp))

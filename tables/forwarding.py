@@ -74,7 +74,7 @@ class Forwarding(ABC):
             "rank": rank,
             "now": now,
         }
-        self._emit(topics.ORDER_FACTS, keys.join(ident[0], of), link)
+        self._emit(topics.ACCOUNT_FACTS, keys.join(ident[0], of), link)
 
     def _stand(self, ident: tuple[str, str]) -> None:
         """Another link holds now: everybody who was ever led to hears what of each order is theirs, and what is not."""
@@ -132,7 +132,7 @@ class Forwarding(ABC):
             **{name: getattr(of, name) for name in ("origin", "hops", "gone", "order_id", "revision", "entries")},
             "now": now,
         }
-        self._emit(topics.ORDER_FACTS, keys.join(ident[0], of.into), record)
+        self._emit(topics.ACCOUNT_FACTS, keys.join(ident[0], of.into), record)
 
 
 def _by_order(found: Iterable[contributions.Entry]) -> Iterator[tuple[list[contributions.Entry], set[str]]]:

@@ -40,7 +40,7 @@ Json = Mapping[str, Any]
 #: The table that each topic's chunks are folded into.
 TABLES = {
     topics.ORDERS: "orders",
-    topics.ORDER_FACTS: "customers",
+    topics.ACCOUNT_FACTS: "customers",
     topics.CUSTOMERS: "customers",
     topics.RESCORE: "customers",
 }
@@ -476,7 +476,7 @@ class Sink:
     @classmethod
     def of(cls, stream: Stream) -> "Sink":
         sink = cls()
-        for fact in stream.outputs(topics.ORDER_FACTS):
+        for fact in stream.outputs(topics.ACCOUNT_FACTS):
             if fact["type"] == "order.fact":
                 _keep_highest(sink.facts, (fact["shop"], fact["customer_id"], fact["order_id"]), fact)
         for record in stream.outputs(topics.POINTS):

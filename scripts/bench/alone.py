@@ -94,7 +94,7 @@ def _replay(run: Run, orders: int) -> Replay:
     points = run.settings.topic(topics.POINTS)
     wait("the worker", lambda: worker.check() and run.records(points) >= orders)
     seconds = time.perf_counter() - began
-    records = orders + run.records(run.settings.topic(topics.ORDER_FACTS))
+    records = orders + run.records(run.settings.topic(topics.ACCOUNT_FACTS))
     worker.end()  # well: everything in flight is delivered and committed
     return Replay(orders, records, seconds)
 

@@ -104,7 +104,7 @@ def profile(orders: Sequence[data.Order]) -> Profile:
     incoming = _by_partition(Message(topics.ORDERS, *each) for each in data.by_order(orders))
     folds = _Folds()
     orders_us, outputs = _timed(folds.orders, incoming)
-    facts = _by_partition(each for each in outputs if each.topic == topics.ORDER_FACTS)
+    facts = _by_partition(each for each in outputs if each.topic == topics.ACCOUNT_FACTS)
     customers_us, results = _timed(folds.customers, facts)
     rows_us, _ = _timed(_rows, [*incoming, *_by_partition(results)])
     profiler = cProfile.Profile()

@@ -15,7 +15,7 @@ from scripts.bench.through import NAMES
 from scripts.bench.world import BenchError, Process, Run, World, wait
 
 _UNTIL: Final = instants.parse("2026-11-20T00:00:00Z")
-_FOLDED: Final = (topics.ORDERS, topics.ORDER_FACTS, topics.CUSTOMERS, topics.RESCORE)
+_FOLDED: Final = (topics.ORDERS, topics.ACCOUNT_FACTS, topics.CUSTOMERS, topics.RESCORE)
 
 
 class Mixed(NamedTuple):

@@ -35,7 +35,7 @@ class Corpus(NamedTuple):
 
 
 #: What others are not told.
-_OWN: Final = ("loyalnest.order-facts", "changelog of ")
+_OWN: Final = ("loyalnest.account-facts", "changelog of ")
 _REVISION: Final = re.compile(r"""(["'])revision\1: ?(["']).*?\2""")
 
 
@@ -92,7 +92,7 @@ def _made(programs: dict[str, Any], sent: list[tuple[str, str, bytes]]) -> Itera
     rows = {False: Rows(False), True: Rows(True)}
     for (topic, number), log in sorted(stream.logs.items()):
         yield f"{topic}[{number}]", [tuple(each) for each in log]
-        if topic not in ("loyalnest.order-facts", "loyalnest.rfm"):
+        if topic not in ("loyalnest.account-facts", "loyalnest.rfm"):
             for into in rows.values():
                 for received in log:
                     into.add(received)

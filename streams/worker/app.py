@@ -76,7 +76,7 @@ class Worker:
             beacon=self.app.tables.beacon,
         )
         self._new_agent(self.orders, topics.ORDERS)
-        self._new_agent(self.customers, topics.ORDER_FACTS, topics.CUSTOMERS, topics.RESCORE)
+        self._new_agent(self.customers, topics.ACCOUNT_FACTS, topics.CUSTOMERS, topics.RESCORE)
         self._new_tasks()
 
     def _new_app(self) -> faust.App:

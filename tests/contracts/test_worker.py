@@ -213,7 +213,7 @@ def test_a_worker_keeps_its_partitions_while_it_makes_windows(
     feeder.envelopes([order(number, number % 250) for number in range(250)])
     worker.start()
     reader.until(lambda: len(balances(reader)) == 250)
-    wait(lambda: committed(settings, topics.ORDER_FACTS) == 250)
+    wait(lambda: committed(settings, topics.ACCOUNT_FACTS) == 250)
     assert worker.stop() == 0
     slow = WorkerProcess(settings, tmp_path, "slow", before=_SLOW).start()
     try:
@@ -275,7 +275,7 @@ def test_a_delivery_that_fails_stops_the_worker_and_commits_nothing(real: Settin
     assert worker.process is not None
     assert worker.process.returncode == 1
     assert "DeliveryFailed" in worker.said()
-    assert committed(real, topics.ORDER_FACTS) == 0
+    assert committed(real, topics.ACCOUNT_FACTS) == 0
 
 
 def _until_refused(settings: Settings, topic: str, beside: str) -> None:

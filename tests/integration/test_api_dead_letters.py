@@ -38,13 +38,13 @@ def test_what_is_refused_is_told_and_sent_again(world: World) -> None:
 
 
 def test_a_record_of_a_topic_goes_back_to_it(world: World) -> None:
-    row = {"source": topics.ORDER_FACTS, "key": f"{SHOP}/7", "error": "unexpected", "detail": "once", "value": "{}"}
+    row = {"source": topics.ACCOUNT_FACTS, "key": f"{SHOP}/7", "error": "unexpected", "detail": "once", "value": "{}"}
     ident = uuid4()
     world.insert("dead_letters", at=NOW, id=ident, shop=SHOP, **row)
     headers = world.key("admin")
     answer = world.client.post(f"/v1/shops/{SHOP}/dead-letters/{ident}/replay", headers=headers)
     assert answer.json() == {"id": str(ident), "problem": None}
     (message,) = world.publisher.messages
-    assert (message.topic, message.key, message.value) == (topics.ORDER_FACTS, f"{SHOP}/7", b"{}")
+    assert (message.topic, message.key, message.value) == (topics.ACCOUNT_FACTS, f"{SHOP}/7", b"{}")
     assert world.get("/dead-letters", headers).json()["letters"][0]["replayed_at"] is not None
     assert world.get("/dead-letters", headers, unreplayed=True).json()["letters"] == []

@@ -72,7 +72,7 @@ def orders(first: int, count: int) -> list[Sent]:
             (topics.CUSTOMER_ROWS, key(buyer), customer(buyer, balance=number)),
             (topics.RFM, key(buyer), {"not": "read"}),
             (topics.WINDOWS, f"{SHOP}/0", window(orders=number)),
-            (topics.ORDER_FACTS, key(buyer), {"not": "read"}),
+            (topics.ACCOUNT_FACTS, key(buyer), {"not": "read"}),
         ]
     return sent
 
@@ -100,7 +100,7 @@ def test_every_record_is_stored_once_and_a_restart_goes_on(settings: Settings) -
     send(settings, orders(300, 200))
     drain(settings)
     check(settings, 500)
-    assert not {settings.topic(topics.ORDER_FACTS), settings.topic(topics.RFM)} & {
+    assert not {settings.topic(topics.ACCOUNT_FACTS), settings.topic(topics.RFM)} & {
         topic for topic, _ in stored(settings)
     }
 

@@ -138,7 +138,7 @@ class Partition:
         chunk = chunks.CustomerChunk(self.table, self.reference, 0, 1, self.partial)
         for at, each in enumerate(facts):
             key = keys.join(each["shop"], each["customer_id"]).encode()
-            chunk.take(Received(topics.ORDER_FACTS, 0, at, 0, key, codec.dumps(each)))
+            chunk.take(Received(topics.ACCOUNT_FACTS, 0, at, 0, key, codec.dumps(each)))
         writes = chunk.finish()
         self.outputs += chunk.outputs
         return writes

@@ -40,7 +40,7 @@ def facts_of(sent: Iterable[Json], plain: Json) -> list[bytes]:
     for at, each in enumerate(sent):
         if webhook_topics.stream_of(each["topic"]) == topics.ORDERS:
             chunk.take(Received(topics.ORDERS, 0, at, harness.LATE, harness.key_of(each).encode(), codec.dumps(each)))
-    return [output.value for output in chunk.outputs if output.topic == topics.ORDER_FACTS]
+    return [output.value for output in chunk.outputs if output.topic == topics.ACCOUNT_FACTS]
 
 
 @dataclass
@@ -105,7 +105,7 @@ class Worker:
         partial = self.windows.partial(number)
         chunk = chunks.CustomerChunk(self.tables[number], self.reference, number, self.world.partitions, partial)
         for offset, (key, value) in enumerate(batch, start=at):
-            chunk.take(Received(topics.ORDER_FACTS, number, offset, 0, key, value))
+            chunk.take(Received(topics.ACCOUNT_FACTS, number, offset, 0, key, value))
         writes = chunk.finish()
         self.positions[number] = at + len(batch)
         self.send(number, chunk.outputs, writes, at + len(batch))

@@ -64,7 +64,7 @@ def test_a_duplicate_says_it_all_again(name: str) -> None:
     for each in SETUPS[name]:
         first = told.after(each)
     again = told.after(SETUPS[name][-1])
-    assert again[topics.ORDER_FACTS] == first[topics.ORDER_FACTS]
+    assert again[topics.ACCOUNT_FACTS] == first[topics.ACCOUNT_FACTS]
     for topic in (topics.POINTS, topics.CUSTOMER_ROWS):
         assert again.get(topic, []) == first.get(topic, []), topic
         assert again.get(topic) or name == "a guest's order", topic
@@ -78,7 +78,7 @@ def test_a_stale_message_says_what_stands() -> None:
     told.after(order(DAY_1))
     newest = told.after(order(DAY_3, "60.00"))
     stale = told.after(order(DAY_2, "999.00"))
-    for topic in (topics.ORDER_FACTS, topics.POINTS, topics.CUSTOMER_ROWS):
+    for topic in (topics.ACCOUNT_FACTS, topics.POINTS, topics.CUSTOMER_ROWS):
         assert stale[topic] == newest[topic], topic
     # The minute had been closed for a day when the newest came: that it is late is said once, as nothing changed since.
     assert stale[topics.WINDOWS] == [row for row in newest[topics.WINDOWS] if not row["late"]]
@@ -108,7 +108,7 @@ def test_a_chunk_says_each_customer_and_window_once_and_each_input_singly() -> N
     for amount in ("10.00", "20.00", "30.00", "40.00"):
         told.stream.send(order(DAY_2, amount))
     told.stream.run()
-    assert len(told.stream.outputs(topics.ORDER_FACTS)) == 4
+    assert len(told.stream.outputs(topics.ACCOUNT_FACTS)) == 4
     assert len(told.stream.outputs(topics.POINTS)) == 4
     # One where the standing changed, of which the history is made, and one where the chunk ends.
     assert len(told.stream.outputs(topics.CUSTOMER_ROWS)) == 2

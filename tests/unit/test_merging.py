@@ -45,7 +45,7 @@ def test_many_customers_with_one_address_cost_as_much_each_as_one_does() -> None
             stream.send(envelope)
         stream.run()
         assert len(stream.sink().rows) == customers
-        return len(stream.outputs(topics.ORDER_FACTS))
+        return len(stream.outputs(topics.ACCOUNT_FACTS))
 
     # An order's fact and the claim: nothing is known of the address that anybody could be told.
     assert told(120) == 2 * 120

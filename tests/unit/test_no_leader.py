@@ -20,7 +20,7 @@ class Leaderless:
         self.asked = 0
 
     def list_topics(self, topic: str | None = None, timeout: float = -1) -> Any:
-        names = [topic] if topic is not None else [f"{name}" for name in ("shopify.orders", "loyalnest.order-facts")]
+        names = [topic] if topic is not None else [f"{name}" for name in ("shopify.orders", "loyalnest.account-facts")]
         return SimpleNamespace(topics={name: SimpleNamespace(error=None, partitions={0: None}) for name in names})
 
     def _answer(self) -> int:

@@ -15,7 +15,7 @@ from tests.harness import Stream
 from tests.sinks import unstorable
 
 MODELS: dict[str, Any] = {
-    topics.ORDER_FACTS: records.ACCOUNT_RECORD,
+    topics.ACCOUNT_FACTS: records.ACCOUNT_RECORD,
     topics.POINTS: records.POINTS_RECORD,
     topics.CUSTOMER_ROWS: records.CUSTOMER_ROW,
     topics.RFM: records.RFM_UPDATED,
@@ -77,7 +77,7 @@ def test_the_records_of_each_kind_are_seen(logs: dict[str, list[bytes]]) -> None
     assert {each["standing"]["r"] is None for each in seen[topics.CUSTOMER_ROWS]} == {True, False}
     assert {each["deleted"] for each in seen[topics.CUSTOMER_ROWS]} == {True, False}
     assert {each["value"] is None for each in seen[topics.DEAD_LETTERS]} == {True, False}
-    assert any(each["customer_id"].startswith("guest-") for each in seen[topics.ORDER_FACTS] if each)
+    assert any(each["customer_id"].startswith("guest-") for each in seen[topics.ACCOUNT_FACTS] if each)
 
 
 def test_a_field_that_the_model_lacks_is_refused() -> None:

@@ -210,7 +210,7 @@ class Outcome:
         return str(self.letters[0]["error"])
 
     def facts(self) -> list[Json]:
-        return [value for name, value in self.outputs if name == topics.ORDER_FACTS and value.get("order_id") == "1001"]
+        return [value for name, value in self.outputs if name == topics.ACCOUNT_FACTS and value.get("order_id") == "1001"]
 
 
 def _holds_a_float(value: Any) -> bool:
@@ -491,7 +491,7 @@ def test_an_order_that_is_odd_and_right(changes: Json, net: int | None) -> None:
 def test_ids_of_64_bits_stay_exact(ident: Any) -> None:
     found = outcome(envelope(payload=order(id=ident, customer={"id": ident})))
     assert found.reason is None
-    facts = [value for name, value in found.outputs if name == topics.ORDER_FACTS]
+    facts = [value for name, value in found.outputs if name == topics.ACCOUNT_FACTS]
     assert {fact["order_id"] for fact in facts} == {"1", str(ident)}
     assert {fact["customer_id"] for fact in facts} == {"7", str(ident)}
 
@@ -590,7 +590,7 @@ def test_a_key_that_names_a_person_is_not_repeated(key: bytes) -> None:
 # Our own topics, to which somebody else may have written
 
 
-@pytest.mark.parametrize("topic", [topics.ORDER_FACTS, topics.RESCORE])
+@pytest.mark.parametrize("topic", [topics.ACCOUNT_FACTS, topics.RESCORE])
 @pytest.mark.parametrize(
     "data", [None, b"", b"null", b"{}", b'{"shop": 1}', b"\xff", b"[" * 100_000, b'{"shop": "a", "more": 1.5}']
 )

@@ -14,7 +14,7 @@ import polars as pl
 from psycopg import Connection
 
 from events import instants
-from lake import filling, identity, refusals
+from lake import accounts, filling, identity, refusals
 from lake.errors import LakeError, StoreError
 from lake.manifest import Lake
 from lake.rows import STREAMS, TABLES, Rows
@@ -92,6 +92,7 @@ class History:
         self.people = Kept("people", _greatest("customer_id"))
         self.links = Kept("links", _greatest("customer_id", "into"))
         self.kept = Kept("kept", _greatest("customer_id"))
+        self.awards = Kept("awards", lambda rows: rows.unique())
         self._lake = lake
         self._xid: str | None = None
         self._read_to = "-infinity"
@@ -177,6 +178,10 @@ class History:
     def merged(self) -> pl.DataFrame:
         """customer_id, into: of everybody who is somebody else now."""
         return identity.holding(self.links.frame(), self.kept.frame())
+
+    def given(self) -> pl.DataFrame:
+        """The awards that stand (accounts.awards), of whoever their customers are in the end."""
+        return identity.owned(accounts.awards(self.awards.frame()), identity.resolved(self.merged()))
 
     def customers(self) -> pl.DataFrame:
         """Every known customer: customer_id, now, merged_into.

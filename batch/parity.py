@@ -41,12 +41,13 @@ KINDS: Final = {
 }
 
 _TOTALS = {
-    "order_id": pl.String,
+    "source": pl.String,
     "customer_id": pl.String,
     "total": pl.Int64,
     "processed_at": pl.Int64,
     "ledger": pl.Int64,
 }
+_DESERVED = ("source", "customer_id", "total")
 _WINDOWS = {"size": pl.String, "start": pl.Int64, **dict.fromkeys(windows.MEASURES, pl.Int64)}
 _STORED_WINDOWS: Final = f"""
 SELECT size, (extract(epoch FROM start) * 1000000)::bigint, {", ".join(windows.MEASURES)} FROM shop_windows
@@ -116,51 +117,66 @@ def _known(connection: Connection[Any], told: Truth, shop: str) -> pl.DataFrame:
 
 
 def _points(connection: Connection[Any], told: Truth, rows: pl.DataFrame, program: Program) -> Iterator[str]:
-    """Each order's posted total and ledger against what it deserves, then each customer's balance against both."""
+    """What each order and award has posted, and the ledger of it, against what it deserves; then each customer's points
+    against the ledger."""
     posted = _posted(connection, program.shop, told.folder)
-    deserved = told.worth.select("order_id", "customer_id", "total").drop_nulls("customer_id")
+    deserved = pl.concat(
+        [
+            told.worth.select("customer_id", "total", source="order " + pl.col("order_id"))
+            .select(_DESERVED)
+            .drop_nulls("customer_id"),
+            _awarded(told.given),
+        ]
+    )
     number = told.orders // SLICE + 1
     for part in range(number):
-        theirs = pl.col("order_id").hash() % number == part
+        theirs = pl.col("source").hash() % number == part
         both = (
             posted.filter(theirs)
             .join(
                 deserved.filter(theirs).rename({"total": "should"}),
-                on=["order_id", "customer_id"],
+                on=["source", "customer_id"],
                 how="full",
                 coalesce=True,
             )
             .with_columns(pl.col("total", "ledger", "should").fill_null(0))
             .filter((pl.col("total") != pl.col("should")) | (pl.col("ledger") != pl.col("should")))
         )
-        wrong = both.select("order_id", "customer_id", "total", "ledger", "should").sort("order_id", "customer_id")
-        for order, customer, total, ledger, should in wrong.collect().iter_rows():
-            yield f"order {order} of {customer}: posted {total}, in the ledger {ledger}, deserved {should}"
+        wrong = both.select("source", "customer_id", "total", "ledger", "should").sort("source", "customer_id")
+        for source, customer, total, ledger, should in wrong.collect().iter_rows():
+            yield f"{source} of {customer}: posted {total}, in the ledger {ledger}, deserved {should}"
+    held = pl.col("balance") + pl.col("pending") + pl.col("expired")
     balances = (
-        posted.join(rows.lazy().select("customer_id", "now", "balance"), on="customer_id", how="left")
+        posted.join(rows.lazy().select("customer_id", "now", held=held), on="customer_id", how="left")
         .filter(pl.col("processed_at") <= pl.col("now"))
-        .group_by("customer_id", "balance")
+        .group_by("customer_id", "held")
         .agg(pl.col("ledger").sum())
-        .filter(pl.col("balance") != pl.col("ledger"))
+        .filter(pl.col("held") != pl.col("ledger"))
         .sort("customer_id")
     )
-    for customer, balance, ledger in balances.collect(engine="streaming").iter_rows():
-        yield f"{customer}: balance {balance}, but the ledger sums to {ledger}"
+    for customer, points, ledger in balances.collect(engine="streaming").iter_rows():
+        yield f"{customer}: {points} points with what is pending or has expired, but the ledger sums to {ledger}"
+
+
+def _awarded(given: pl.DataFrame) -> pl.LazyFrame:
+    kind = pl.when(pl.col("points") < 0).then(pl.lit("deduction ")).otherwise(pl.lit("award "))
+    told = given.lazy().group_by("customer_id", source=kind + pl.col("award_id")).agg(total=pl.col("points").sum())
+    return told.select(_DESERVED)
 
 
 def _posted(connection: Connection[Any], shop: str, folder: Path) -> pl.LazyFrame:
-    """By order and customer: the stored total, and the sum of the ledger's entries; as a file of the folder."""
+    """By source and customer: the stored total, and the sum of the ledger's entries; as a file of the folder."""
     return frames.save(
         connection,
-        "SELECT source_id, customer_id, coalesce(t.total, 0)::bigint,"
+        "SELECT source || ' ' || source_id, customer_id, coalesce(t.total, 0)::bigint,"
         " (extract(epoch FROM coalesce(t.processed_at, l.processed_at)) * 1000000)::bigint,"
         " coalesce(l.points, 0)::bigint"
-        " FROM (SELECT source_id, customer_id, sum(total) AS total, max(processed_at) AS processed_at"
-        "  FROM points_totals WHERE shop = %s AND source = 'order' GROUP BY source_id, customer_id) AS t"
-        " FULL JOIN (SELECT source_id, customer_id, sum(points) AS points, max(processed_at) AS processed_at"
-        "  FROM points_transactions WHERE shop = %s AND source = 'order' GROUP BY source_id, customer_id) AS l"
-        "  USING (source_id, customer_id)"
-        " ORDER BY source_id, customer_id",
+        " FROM (SELECT source, source_id, customer_id, sum(total) AS total, max(processed_at) AS processed_at"
+        "  FROM points_totals WHERE shop = %s GROUP BY source, source_id, customer_id) AS t"
+        " FULL JOIN (SELECT source, source_id, customer_id, sum(points) AS points, max(processed_at) AS processed_at"
+        "  FROM points_transactions WHERE shop = %s GROUP BY source, source_id, customer_id) AS l"
+        "  USING (source, source_id, customer_id)"
+        " ORDER BY 1, customer_id",
         (shop, shop),
         _TOTALS,
         folder / "posted.parquet",

@@ -263,7 +263,7 @@ class _Run:
         everyone = self.history.customers().filter(pl.col("merged_into").is_null()).select("customer_id")
         customers = everyone.with_columns(now=pl.lit(at, dtype=pl.Int64))
         worth = orders.worth(self.history, self.program)
-        values = rfm.values(customers, worth, self.program.look_back_days)
+        values = rfm.values(customers, worth, self.history.given(), self.program)
         cut_points = rfm.find_cut_points(values, self.program, self.as_of)
         found = rfm.standings(values, cut_points, self.program)
         if run_id is not None:
@@ -297,7 +297,7 @@ class _Run:
         with self.files(reading.EVER) as files:
             if files is not None:
                 return standing.expected_of(files, rows, self.published, self.program, self.same(files))
-        return standing.expected(rows, self.everything(), self.history.merged(), self.published, self.program)
+        return standing.expected(rows, self.everything(), self.history, self.published, self.program)
 
     def same(self, files: Files) -> pl.DataFrame | None:
         """Whose values stand as this run has worked them out, by all that `files` hold."""

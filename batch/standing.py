@@ -7,6 +7,7 @@ import polars as pl
 from psycopg import Connection
 
 from batch import frames
+from batch.history import History
 from events.programs import CutPoints, Program
 from lake import identity, past, people, reading, rfm
 from lake.reading import Files
@@ -14,6 +15,12 @@ from lake.reading import Files
 #: Everything of a row that is a number or a name of ours.
 COMPARED: Final = (
     "balance",
+    "pending",
+    "earned",
+    "spent",
+    "expired",
+    "expiring",
+    "expires_at",
     "recency_days",
     "frequency",
     "monetary",
@@ -32,6 +39,12 @@ _SCHEMA = {
     "customer_id": pl.String,
     "now": pl.Int64,
     "balance": pl.Int64,
+    "pending": pl.Int64,
+    "earned": pl.Int64,
+    "spent": pl.Int64,
+    "expired": pl.Int64,
+    "expiring": pl.Int64,
+    "expires_at": pl.Int64,
     "recency_days": pl.Int64,
     "frequency": pl.Int64,
     "monetary": pl.Int64,
@@ -45,7 +58,7 @@ _SCHEMA = {
     "cut_points_version": pl.String,
     "merged_into": pl.String,
 }
-_INSTANTS = ("now", "last_order_at")
+_INSTANTS = ("now", "expires_at", "last_order_at")
 
 
 def stored(connection: Connection[Any], shop: str) -> pl.DataFrame:
@@ -60,13 +73,10 @@ def stored(connection: Connection[Any], shop: str) -> pl.DataFrame:
 
 
 def expected(
-    customers: pl.DataFrame, worth: pl.DataFrame, merged: pl.DataFrame, published: Sequence[CutPoints], program: Program
+    customers: pl.DataFrame, worth: pl.DataFrame, history: History, published: Sequence[CutPoints], program: Program
 ) -> pl.DataFrame:
-    """What the rows of `customers` (customer_id, now) should be, each as of its own `now`.
-
-    `merged` (customer_id, into) is who each merged customer is now.
-    """
-    found = rfm.values(_told(customers, merged), worth, program.look_back_days)
+    """What the rows of `customers` (customer_id, now) should be, each as of its own `now`; `worth` is the history's."""
+    found = rfm.values(_told(customers, history.merged()), worth, history.given(), program)
     return rfm.standings_at_now(found, published, program)
 
 

@@ -12,7 +12,7 @@ from psycopg import Connection
 from batch import orders, standing
 from batch.history import History
 from events.programs import CutPoints, Program
-from lake import filling, identity, reading, versions
+from lake import filling, identity, past, reading, versions
 from lake.errors import BehindError, LakeError
 from lake.manifest import Lake
 from lake.reading import Files
@@ -33,7 +33,8 @@ GROUP BY customer_id ORDER BY customer_id
 
 class Truth(NamedTuple):
     """Everybody who is known (customer_id, now: of what was about them), what rows (customer_id, now) should be each as
-    of its `now`, and what each order is worth (`valued` of lake/valuing.py), with how many they are.
+    of its `now`, what each order is worth (`valued` of lake/valuing.py), with how many they are, and the awards that
+    stand (lake/accounts.py).
 
     `folder` is for files of whoever compares.
     """
@@ -42,6 +43,7 @@ class Truth(NamedTuple):
     expected: Callable[[pl.DataFrame, Sequence[CutPoints]], pl.DataFrame]
     worth: pl.LazyFrame
     orders: int
+    given: pl.DataFrame
     folder: Path
 
 
@@ -66,13 +68,13 @@ def of(connection: Connection[object], program: Program, lake: Lake | None) -> I
 def _of_history(connection: Connection[object], program: Program, lake: Lake | None, folder: Path) -> Truth:
     history = History(program.shop, program.currency, lake)
     history.read(connection)
-    worth, merged = orders.worth(history, program), history.merged()
+    worth = orders.worth(history, program)
 
     def expected(rows: pl.DataFrame, published: Sequence[CutPoints]) -> pl.DataFrame:
-        return standing.expected(rows, worth, merged, published, program)
+        return standing.expected(rows, worth, history, published, program)
 
     known = history.customers().select("customer_id", "now")
-    return Truth(known, expected, worth.lazy(), worth.height, folder)
+    return Truth(known, expected, worth.lazy(), worth.height, history.given(), folder)
 
 
 def _of_files(files: Files, program: Program, folder: Path) -> Truth:
@@ -85,7 +87,7 @@ def _of_files(files: Files, program: Program, folder: Path) -> Truth:
     def expected(rows: pl.DataFrame, published: Sequence[CutPoints]) -> pl.DataFrame:
         return standing.expected_of(files, rows, published, program)
 
-    return Truth(_known(files, folder), expected, versions.scan(parts), count, folder)
+    return Truth(_known(files, folder), expected, versions.scan(parts), count, past.given(files, reading.EVER), folder)
 
 
 def _known(files: Files, folder: Path) -> pl.DataFrame:

@@ -60,7 +60,8 @@ TABLES: Final = (
     Table(
         "customers",
         _names(
-            "shop customer_id now currency balance recency_days frequency monetary last_order_at r f m score"
+            "shop customer_id now currency balance pending earned spent expired expiring expires_at recency_days"
+            " frequency monetary last_order_at r f m score"
             " segment_id segment cut_points_version contact contact_at consent consent_at consent_by_order deleted"
             " redacted merged_into fence"
         ),

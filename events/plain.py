@@ -25,7 +25,7 @@ _INSTANT: Final = rf'"{_DATE}T(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){{2}}(?:\.[0-9]
 
 #: What needs no escape in JSON, a whole number of 64 bits, and what stands between the fields of an object or a list.
 _TEXT: Final = r'"[ !#-\[\]-~]*+"'
-_WHOLE: Final = r"(?:0|[1-8][0-9]{18}|[1-9][0-9]{0,17})"
+_WHOLE: Final = r"(?:0|-?(?:[1-8][0-9]{18}|[1-9][0-9]{0,17}))"
 _NEXT_FIELD: Final = r"(?:,(?!\})|(?=\}))"
 _NEXT_ITEM: Final = r"(?:,(?!\])|(?=\]))"
 

@@ -33,6 +33,8 @@ from events.fields import (
     Revision,
     Sealed,
     Shop,
+    SourceId,
+    Token,
     Uuid,
     Version,
     Zone,
@@ -138,7 +140,14 @@ class CustomerForward(TypedDict):
     hops: Annotated[list[Hop], Field(min_length=1, max_length=MAX_HOPS)]
     gone: bool
     now: Micros
-    order_id: ResourceId | None
+    order_id: Annotated[
+        str | None,
+        Field(
+            pattern=r"^([0-9]{1,20}|(award|redeem):[0-9A-Za-z._:-]{1,64})$",
+            description="an order's id, or whose points they are: an award's, or what a redemption took",
+        ),
+    ]
+    debit: NotRequired[Annotated[bool, Field(description="points that were taken, not given")]]
     revision: Revision | None
     entries: Annotated[
         list[Annotated[list[Int64], Field(min_length=6, max_length=6)]],
@@ -149,23 +158,100 @@ class CustomerForward(TypedDict):
     ]
 
 
-@with_config(_STRICT)
-class PointsRecord(TypedDict):
-    """What one source (an order) has posted in all to one customer's account. Never a delta: keep the highest revision.
-
-    Its key is (shop, source, source_id, customer_id, via). `points.reversed` once something of what was earned has been
-    taken back; the balance counts earned - reversed, from `processed_at` on.
-    """
-
-    type: Literal["points.earned", "points.reversed"]
+class _Asked(TypedDict):
     shop: Shop
     customer_id: CustomerId
-    source: Annotated[Literal["order"], Field(description="what the points come from; others may follow")]
-    source_id: Annotated[ResourceId, Field(description="an order's id")]
+    now: Annotated[Micros, Field(description="the event time of what asked for it")]
+
+
+@with_config(_STRICT)
+class AccountAward(_Asked):
+    """Points given (above 0) or taken (below 0) by somebody, or that this is taken back, for ever.
+
+    Of two that bear one name the greater by (at, points, reason, source) stands, so that their order cannot matter.
+    """
+
+    type: Literal["account.award"]
+    award_id: Token
+    at: Annotated[Micros, Field(description="when they are given: they are filed under it")]
+    points: Annotated[int, Field(ge=-MAX_POINTS, le=MAX_POINTS)]
+    reason: Annotated[str, Field(max_length=64)]
+    source: Annotated[str, Field(max_length=64)]
+    counts_as_earned: bool
+    voided_at: Annotated[Micros, Field(description="when it was taken back; 0: it was not")]
+
+
+@with_config(_STRICT)
+class AccountRedeem(_Asked):
+    """A reward is asked for; `forced`: it was given already, and is only told of."""
+
+    type: Literal["account.redeem"]
+    request_id: Token
+    reward_id: Token
+    cost: Annotated[int, Field(ge=1, le=MAX_POINTS, description="points")]
+    forced: bool
+
+
+@with_config(_STRICT)
+class AccountCancel(_Asked):
+    """A redemption is to be cancelled."""
+
+    type: Literal["account.cancel"]
+    request_id: Token
+    reason: Annotated[str, Field(max_length=64)]
+
+
+@with_config(_STRICT)
+class AccountFulfilment(_Asked):
+    """What became of making a redemption's code. Of several the one of the greatest attempt holds."""
+
+    type: Literal["account.fulfilment"]
+    request_id: Token
+    attempt: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    state: Literal["issued", "failed"]
+    code: Annotated[str | None, Field(max_length=64)]
+    valid_until: Micros | None
+    reason: Annotated[str, Field(max_length=64)]
+
+
+@with_config(_STRICT)
+class AccountDecision(_Asked):
+    """What was decided of a request: kept for ever, and never decided anew."""
+
+    type: Literal["account.decision"]
+    request_id: Token
+    reward_id: Token
+    cost: Annotated[int, Field(ge=1, le=MAX_POINTS, description="points")]
+    forced: bool
+    seq: Annotated[Count, Field(description="how many decisions the customer had with this one")]
+    decided_at: Micros
+    requested_at: Micros
+    accepted: bool
+    reason: Annotated[str | None, Field(max_length=64, description="why not")]
+    balance: Annotated[Int64, Field(description="points that could be spent before it")]
+
+
+@with_config(_STRICT)
+class PointsRecord(TypedDict):
+    """What one source has posted in all to one customer's account. Never a delta: keep the highest revision.
+
+    Its key is (shop, source, source_id, customer_id, via). An order's is `points.reversed` once something of what was
+    earned has been taken back; an award is `points.adjusted`, a redemption `points.redeemed`: what they take is
+    `reversed`. The balance counts earned - reversed, from `processed_at` on.
+    """
+
+    type: Literal["points.earned", "points.reversed", "points.adjusted", "points.redeemed"]
+    shop: Shop
+    customer_id: CustomerId
+    source: Annotated[
+        Literal["order", "award", "deduction", "redeem"],
+        Field(description="what the points come from, or (an award below 0: a deduction) go for"),
+    ]
+    source_id: SourceId
     via: Annotated[CustomerId | None, Field(description="whose it was before they were merged; null: their own")]
     revision: Revision
     changed_at: Instant
-    processed_at: Annotated[Instant, Field(description="the order's time: its points are filed under it")]
+    processed_at: Annotated[Instant, Field(description="the source's time: its points are filed under it")]
     earned: Annotated[int, Field(ge=0, le=MAX_POINTS)]
     reversed: Annotated[int, Field(ge=0, le=MAX_POINTS)]
     total: Annotated[int, Field(ge=-MAX_POINTS, le=MAX_POINTS, description="earned - reversed")]
@@ -192,7 +278,13 @@ class CustomerRow(TypedDict):
     customer_id: CustomerId
     now: Instant
     currency: Currency
-    balance: Annotated[Int64, Field(description="points")]
+    balance: Annotated[Int64, Field(description="points that can be spent; below 0, points that are owed")]
+    pending: Annotated[Int64, Field(description="points that cannot be spent yet")]
+    earned: Annotated[Int64, Field(description="points that were ever earned, spent since or not")]
+    spent: Annotated[Int64, Field(description="points that were taken: redeemed, or by an award below 0")]
+    expired: Annotated[Int64, Field(description="points that have run out")]
+    expiring: Annotated[Int64, Field(description="points that run out at `expires_at`, should nothing be spent")]
+    expires_at: Annotated[Instant | None, Field(description="when the next points run out; null: none do")]
     recency_days: Count | None
     frequency: Count
     monetary: Minor
@@ -303,10 +395,12 @@ class DeadLetter(TypedDict):
 ORDER_FACT = TypeAdapter(OrderFact)
 CUSTOMER_LINK = TypeAdapter(CustomerLink)
 CUSTOMER_FORWARD = TypeAdapter(CustomerForward)
+#: What is asked of an account: facts, requests, and what was decided of these.
+Asked = AccountAward | AccountRedeem | AccountCancel | AccountFulfilment | AccountDecision
 #: What stands on loyalnest.account-facts.
-ACCOUNT_RECORD: TypeAdapter[OrderFact | CustomerLink | CustomerForward] = TypeAdapter(
-    Annotated[OrderFact | CustomerLink | CustomerForward, Field(discriminator="type")]
-)
+AccountRecord = OrderFact | CustomerLink | CustomerForward | Asked
+ACCOUNT_RECORD: TypeAdapter[AccountRecord] = TypeAdapter(Annotated[AccountRecord, Field(discriminator="type")])
+ASKED: TypeAdapter[Asked] = TypeAdapter(Annotated[Asked, Field(discriminator="type")])
 POINTS_RECORD = TypeAdapter(PointsRecord)
 CUSTOMER_ROW = TypeAdapter(CustomerRow)
 RFM_UPDATED = TypeAdapter(RfmUpdated)

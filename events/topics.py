@@ -7,6 +7,7 @@ DAY_MS = 86_400_000
 ORDERS = "shopify.orders"
 CUSTOMERS = "shopify.customers"
 SHOPS = "shopify.shops"
+REQUESTS = "loyalnest.requests"
 ACCOUNT_FACTS = "loyalnest.account-facts"
 POINTS = "loyalnest.points"
 CUSTOMER_ROWS = "loyalnest.customers"
@@ -22,7 +23,7 @@ MAX_MESSAGE_BYTES = 12 * 1024 * 1024
 
 
 #: What others may write, or somebody forge: their records bear the broker's own time.
-INPUTS = (ORDERS, CUSTOMERS, SHOPS, PROGRAMS, CUT_POINTS, RESCORE)
+INPUTS = (ORDERS, CUSTOMERS, SHOPS, REQUESTS, PROGRAMS, CUT_POINTS, RESCORE)
 
 
 class Topic(NamedTuple):
@@ -49,7 +50,10 @@ ALL = (
     Topic(ORDERS, True, False, 30 * DAY_MS, "envelopes of order and refund webhooks"),
     Topic(CUSTOMERS, True, False, 30 * DAY_MS, "envelopes of customer and privacy webhooks"),
     Topic(SHOPS, True, False, 30 * DAY_MS, "app/uninstalled and shop/redact"),
-    Topic(ACCOUNT_FACTS, True, False, 7 * DAY_MS, "what one order contributes to one customer, and who is whom"),
+    Topic(REQUESTS, True, False, 30 * DAY_MS, "awards, redemptions and what came of them, as they were asked for"),
+    Topic(
+        ACCOUNT_FACTS, True, False, 7 * DAY_MS, "the account log: all that changes a customer's points, and who is whom"
+    ),
     Topic(POINTS, True, False, 30 * DAY_MS, "what one source (an order) has posted in all"),
     Topic(CUSTOMER_ROWS, True, True, -1, "a customer's absolute row"),
     Topic(RFM, True, False, 30 * DAY_MS, "rfm.updated: digits, segment or version changed"),

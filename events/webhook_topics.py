@@ -1,7 +1,8 @@
-"""Every Shopify webhook topic we take, once: what it is, where it goes, what it is keyed by, what of it is kept.
+"""Every topic of what comes in, once: what it is, where it goes, what it is keyed by, what of it is kept.
 
 A spec names the fields that go on, each with its type: whatever a leaf holds that is not of its type is never copied
-in clear. `TOPICS` is the only list of topics; a topic that is not in it we have no use for.
+in clear. `SHOPIFY` are Shopify's webhooks, `ASKED` what is asked of an account by our own API and commands; a topic
+that is in neither we have no use for.
 """
 
 import re
@@ -155,6 +156,11 @@ class Kind(Enum):
     DATA_REQUEST = "a customer asks what is kept"
     UNINSTALLED = "the shop has left"
     SHOP_REDACT = "a shop is to be forgotten"
+    AWARD = "points are given or taken, or that is taken back"
+    REDEEM = "a reward is asked for"
+    CANCEL = "a redemption is to be cancelled"
+    FULFILMENT = "what became of making a redemption's code"
+    DECISION = "what was decided of a request"
 
 
 #: What makes a customer known, beside being named in an order.
@@ -170,8 +176,12 @@ TELLING: Final = frozenset({Kind.SNAPSHOT, Kind.CUSTOMER, Kind.CONSENT})
 BY_ADDRESS: Final = frozenset({Kind.CUSTOMER, Kind.CONSENT, Kind.REDACT})
 
 
+#: What changes a customer's account, and nothing else.
+ACCOUNT: Final = frozenset({Kind.AWARD, Kind.REDEEM, Kind.CANCEL, Kind.FULFILMENT, Kind.DECISION})
+
+
 class WebhookTopic(NamedTuple):
-    """A topic of Shopify's.
+    """A topic: of Shopify's, or of what is asked of an account.
 
     `key` is the way to the id that the webhook is keyed by; none for a shop's own. `resource` is what its payload is,
     by Shopify's GIDs. `needs` must be there; `only`, if any, are the only fields that may hold anything.
@@ -189,7 +199,7 @@ class WebhookTopic(NamedTuple):
 _SNAPSHOT: Final = WebhookTopic(topics.ORDERS, Kind.SNAPSHOT, ORDER, resource="Order")
 _WHOLE: Final = WebhookTopic(topics.CUSTOMERS, Kind.CUSTOMER, _CUSTOMER, resource="Customer")
 
-TOPICS: Final[dict[str, WebhookTopic]] = {
+SHOPIFY: Final[dict[str, WebhookTopic]] = {
     "orders/create": _SNAPSHOT,
     "orders/paid": _SNAPSHOT,
     "orders/updated": _SNAPSHOT,
@@ -265,9 +275,72 @@ TOPICS: Final[dict[str, WebhookTopic]] = {
     ),
 }
 
+#: A customer: Shopify's id, or that of somebody known by an address alone.
+_CUSTOMER_ID: Final = _leaf(r"[0-9]{1,20}|mail-[0-9a-f]{32}", "bad_id", whole=True)
+#: A name that a client gives what it asks for, so that asking twice is asking once.
+_TOKEN: Final = _leaf(r"[0-9A-Za-z._:-]{1,64}", "bad_id")
+
+
+def _asked(kind: Kind, fields: Spec, *needs: str) -> WebhookTopic:
+    fields = {"customer_id": _CUSTOMER_ID, **fields}
+    return WebhookTopic(topics.REQUESTS, kind, fields, key=("customer_id",), needs=("customer_id", *needs))
+
+
+_REDEEM: Final[Spec] = {"request_id": _TOKEN, "reward_id": _TOKEN, "cost": COUNT, "program": _TOKEN}
+
+ASKED: Final[dict[str, WebhookTopic]] = {
+    "account/award": _asked(
+        Kind.AWARD,
+        {
+            "award_id": _TOKEN,
+            "at": TIME,
+            "points": COUNT,
+            "reason": _NAME,
+            "source": _NAME,
+            "counts_as_earned": FLAG,
+            "voided": FLAG,
+        },
+        *("award_id", "at", "points"),
+    ),
+    "account/redeem": _asked(Kind.REDEEM, _REDEEM, "request_id", "reward_id", "cost"),
+    "account/redeem_forced": _asked(Kind.REDEEM, _REDEEM, "request_id", "reward_id", "cost"),
+    "account/cancel": _asked(Kind.CANCEL, {"request_id": _TOKEN, "reason": _NAME}, "request_id"),
+    "account/fulfilment": _asked(
+        Kind.FULFILMENT,
+        {
+            "request_id": _TOKEN,
+            "attempt": COUNT,
+            "state": WORD,
+            "code": _NAME,
+            "valid_until": TIME,
+            "reason": _NAME,
+        },
+        *("request_id", "attempt", "state"),
+    ),
+    "account/decision": _asked(
+        Kind.DECISION,
+        {
+            "request_id": _TOKEN,
+            "seq": COUNT,
+            "decided_at": TIME,
+            "requested_at": TIME,
+            "accepted": FLAG,
+            "forced": FLAG,
+            "reason": _NAME,
+            "reward_id": _TOKEN,
+            "cost": COUNT,
+            "balance": COUNT,
+            "program": _TOKEN,
+        },
+        *("request_id", "seq", "decided_at", "requested_at", "accepted", "reward_id", "cost", "balance"),
+    ),
+}
+
+TOPICS: Final[dict[str, WebhookTopic]] = {**SHOPIFY, **ASKED}
+
 
 def stream_of(topic: str) -> str:
-    """The Kafka topic of a Shopify topic (`orders/paid` -> `shopify.orders`); UnusedTopic for one we do not take."""
+    """The Kafka topic of a webhook topic (`orders/paid` -> `shopify.orders`); UnusedTopic for one we do not take."""
     found = TOPICS.get(topic)
     if found is None:
         raise UnusedTopic

@@ -22,9 +22,10 @@ from psycopg import Connection
 
 from events import instants
 from events.programs import CutPoints, Program
-from lake import filling, identity, people, reading, rfm, valuing, versions
+from lake import accounts, filling, identity, people, reading, rfm, valuing, versions
 from lake.manifest import PAST, Lake
 from lake.reading import Files
+from lake.rows import TABLES
 
 #: Of what is kept: of another shape it counts for nothing.
 VERSION: Final = 1
@@ -44,8 +45,8 @@ COLUMNS: Final = (
 #: What of a program says nothing of a standing.
 _ASIDE: Final = {"announced_at", "id", "translations", "locale", "rewards"}
 
-#: What a customer's orders sum to.
-VALUES: Final = ("balance", "frequency", "monetary", "last_order_at")
+#: What a customer's orders sum to; `deserved` are the points of all of them.
+VALUES: Final = ("deserved", "frequency", "monetary", "last_order_at")
 
 _SUMMED: Final = {"customer": pl.Int32, **dict.fromkeys(VALUES, pl.Int64)}
 _VALUED: Final = {"customer_id": pl.String, **dict.fromkeys(("now", *VALUES), pl.Int64)}
@@ -56,6 +57,7 @@ _DESERVED: Final = {"customer": pl.Int32, **dict.fromkeys(("processed_at", "net"
 #: Versions of orders that count for somebody.
 MINE: Final = valuing.COUNTED & pl.col("customer").is_not_null()
 _SPAN: Final = ("valid_from", "valid_to")
+_LOT: Final = (pl.Int32, pl.Int64, pl.Int64)
 
 #: What of an order `valuing.amounts` needs.
 _AMOUNTS: Final = (
@@ -182,17 +184,40 @@ def _standing(files: Files, program: Program, at: int, parts: list[pl.DataFrame]
         .collect()
         .join(owners, on="customer", how="anti", maintain_order="left")
         .join(sums, on="customer", how="left", maintain_order="left")
-        .with_columns(pl.col("balance", "frequency", "monetary").fill_null(0))
-        .with_columns(recency_days=(at - pl.col("last_order_at")) // instants.DAY)
+        .with_columns(pl.col("deserved", "frequency", "monetary").fill_null(0))
+        .with_columns(recency_days=(at - pl.col("last_order_at")) // instants.DAY, now=pl.lit(at, dtype=pl.Int64))
     )
+    found = accounts.settled(found, given(files, at), lambda: _lots(files, program, at, found), program)
     cut_points = rfm.find_cut_points(found, program, instants.to_datetime(at))
     return rfm.standings(found, cut_points, program), cut_points
+
+
+def given(files: Files, at: int) -> pl.DataFrame:
+    """The awards (accounts.awards) that stood as of an instant, of whoever their customers were in the end."""
+    rows = versions.scan(files.rows["awards"]) if files.rows["awards"] else pl.LazyFrame(schema=TABLES["awards"])
+    stood = accounts.awards(rows.filter(pl.col("told_at") <= at).collect())
+    return identity.owned(stood, owner_ids(files, at)) if stood.height else stood
+
+
+def _lots(files: Files, program: Program, at: int, found: pl.DataFrame) -> pl.DataFrame:
+    """customer_id, at and points of each order that gave any, as of an instant, of those in `found`."""
+    owners = owners_of(files, at)
+    wanted = versions.holding(files.until(at)) & MINE
+    parts = [
+        owned(rows.filter(pl.col("total") > 0).select("customer", at="processed_at", points="total").collect(), owners)
+        for rows in (_deserved(each, program) for each in versions.scans(files.layers, wanted, needed(program)))
+    ]
+    lots = (
+        pl.concat(parts) if parts else pl.DataFrame(schema=dict(zip(("customer", "at", "points"), _LOT, strict=True)))
+    )
+    return lots.join(found.select("customer_id", "customer"), on="customer", how="inner")
 
 
 def values_at_now(
     files: Files, program: Program, customers: pl.DataFrame, same: pl.DataFrame | None = None
 ) -> pl.DataFrame:
-    """Each customer's values as of their own column `now`, by all that the files hold: as `values` of lake/rfm.py.
+    """Each customer's values and points as of their own column `now`, by all that the files hold: as `values` of
+    lake/rfm.py.
 
     Whose `now` is that of `same` (since.py) has the values there; of the others the orders are summed.
     """
@@ -205,9 +230,12 @@ def values_at_now(
             _summed_at_now(files, program, others), on="customer_id", how="left", maintain_order="left"
         )
         found = found.with_columns(pl.coalesce(name, summed[name]) for name in VALUES)
-    return found.with_columns(pl.col("balance", "frequency", "monetary").fill_null(0)).with_columns(
+    found = found.with_columns(pl.col("deserved", "frequency", "monetary").fill_null(0)).with_columns(
         recency_days=(pl.col("now") - pl.col("last_order_at")) // instants.DAY
     )
+    numbers = pl.scan_parquet(files.customers).select("customer_id", "customer").collect()
+    ever = reading.EVER
+    return accounts.settled(found, given(files, ever), lambda: _lots(files, program, ever, numbers), program)
 
 
 def _summed_at_now(files: Files, program: Program, customers: pl.DataFrame) -> pl.DataFrame:
@@ -294,7 +322,7 @@ def _sums(orders: pl.LazyFrame, program: Program, at: pl.Expr) -> pl.DataFrame:
     return _summed(
         orders.select(
             "customer",
-            balance="total",
+            deserved="total",
             frequency=inside.cast(pl.Int64),
             monetary=pl.when(inside).then("net").otherwise(0),
             last_order_at=pl.when(inside).then("processed_at"),
@@ -309,7 +337,7 @@ def _together(parts: list[pl.DataFrame]) -> pl.DataFrame:
 
 def _summed(parts: pl.LazyFrame) -> pl.DataFrame:
     # Lazily: by Polars' streaming engine, which takes a third of the other's time where a customer's rows are together.
-    sums = pl.col("balance", "frequency", "monetary").sum()
+    sums = pl.col("deserved", "frequency", "monetary").sum()
     return parts.group_by("customer").agg(sums, pl.col("last_order_at").max()).collect()
 
 

@@ -9,14 +9,17 @@ import polars as pl
 
 from events import codec, instants
 from events.programs import MIN_CUSTOMERS, PROSPECTS, CutPoints, Program, default_cut_points
+from lake import accounts
 
 
-def values(customers: pl.DataFrame, orders: pl.DataFrame, look_back_days: int | None) -> pl.DataFrame:
+def values(customers: pl.DataFrame, orders: pl.DataFrame, given: pl.DataFrame, program: Program) -> pl.DataFrame:
     """Each customer's values as of their own column `now` (microseconds).
 
-    `customers` has customer_id and now; `orders` is what valuing.valued gives. Adds balance (points), recency_days
-    (null for a Prospect), frequency, monetary (minor units) and last_order_at (microseconds).
+    `customers` has customer_id and now; `orders` is what valuing.valued gives, `given` their awards (accounts.awards).
+    Adds recency_days (null for a Prospect), frequency, monetary (minor units), last_order_at (microseconds), `deserved`
+    (the orders' points) and what the account comes to (accounts.COLUMNS).
     """
+    look_back_days = program.look_back_days
     theirs = orders.join(customers.select("customer_id", "now"), on="customer_id", how="inner").filter(
         pl.col("processed_at") <= pl.col("now")
     )
@@ -24,16 +27,18 @@ def values(customers: pl.DataFrame, orders: pl.DataFrame, look_back_days: int | 
     if look_back_days is not None:
         inside &= pl.col("processed_at") > pl.col("now") - look_back_days * instants.DAY
     sums = theirs.group_by("customer_id").agg(
-        balance=pl.col("total").sum(),
+        deserved=pl.col("total").sum(),
         frequency=inside.sum().cast(pl.Int64),
         monetary=pl.col("net").filter(inside).sum(),
         last_order_at=pl.col("processed_at").filter(inside).max(),
     )
-    return (
+    found = (
         customers.join(sums, on="customer_id", how="left", maintain_order="left")
-        .with_columns(pl.col("balance", "frequency", "monetary").fill_null(0))
+        .with_columns(pl.col("deserved", "frequency", "monetary").fill_null(0))
         .with_columns(recency_days=(pl.col("now") - pl.col("last_order_at")) // instants.DAY)
     )
+    lots = orders.select("customer_id", at="processed_at", points="total").drop_nulls("customer_id")
+    return accounts.settled(found, given, lambda: lots, program)
 
 
 def find_cut_points(found: pl.DataFrame, program: Program, as_of: datetime) -> CutPoints:

@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import polars as pl
 
-from events import contacts, envelopes, keys, links, orders, payloads, topics
+from events import asked, contacts, envelopes, keys, links, orders, payloads, topics
 from events.errors import BadEvent, UnusedTopic
 from events.webhook_topics import ARCHIVED, NAMING, TELLING, Kind
 
 #: What webhooks stand on.
-STREAMS: Final = (topics.ORDERS, topics.CUSTOMERS)
+STREAMS: Final = (topics.ORDERS, topics.CUSTOMERS, topics.REQUESTS)
 
 #: Above every amount an order can have, so that whatever is beyond it makes net 0 as it does: it keeps sums in 64 bits.
 _LIMIT: Final = 10 * 10**15
@@ -83,6 +83,17 @@ TABLES: Final[dict[str, Schema]] = {
     "people": {"customer_id": pl.String, "now": pl.Int64, "known": pl.Boolean, "told_at": pl.Int64},
     "links": {"customer_id": pl.String, "into": pl.String, "rank": pl.String, "told_at": pl.Int64},
     "kept": {"customer_id": pl.String, "rank": pl.String, "told_at": pl.Int64},
+    "awards": {
+        "customer_id": pl.String,
+        "award_id": pl.String,
+        "at": pl.Int64,
+        "points": pl.Int64,
+        "reason": pl.String,
+        "source": pl.String,
+        "counts_as_earned": pl.Boolean,
+        "voided": pl.Boolean,
+        "told_at": pl.Int64,
+    },
 }
 
 
@@ -122,6 +133,8 @@ class Rows:
         ident = keys.customer_id(payloads.resource_of(webhook.topic, webhook.payload))
         if kind is Kind.MERGE:
             self._merge(webhook)
+        elif stream == topics.REQUESTS:
+            self._asked(ident, webhook)
         elif stream == topics.CUSTOMERS:
             _check_customer(webhook)
             self._add("people", ident, webhook.event_time, kind in NAMING, at)
@@ -168,6 +181,13 @@ class Rows:
             *_columns(orders.lines(webhook.payload, self.currency)),
             at,
         )
+
+    def _asked(self, customer_id: str, webhook: envelopes.Webhook) -> None:
+        told, at = asked.record(webhook), webhook.triggered_at
+        self._add("people", customer_id, webhook.event_time, told["type"] == "account.award", at)
+        if told["type"] == "account.award":
+            body = told["at"], told["points"], told["reason"], told["source"], told["counts_as_earned"]
+            self._add("awards", customer_id, told["award_id"], *body, told["voided_at"] > 0, at)
 
     def _claim(self, customer_id: str, webhook: envelopes.Webhook) -> None:
         address = webhook.payload.get("address")

@@ -12,7 +12,7 @@ from runtime import kafka, patience
 from runtime.settings import Settings
 
 #: What the worker's group commits; programs and cut points it reads without a group.
-WORKER_TOPICS: Final = (topics.ORDERS, topics.CUSTOMERS, topics.RESCORE, topics.ACCOUNT_FACTS)
+WORKER_TOPICS: Final = (topics.ORDERS, topics.REQUESTS, topics.CUSTOMERS, topics.RESCORE, topics.ACCOUNT_FACTS)
 
 #: Under this name the journal's pump notes, beside the sink's positions, up to which id it has read the raw history.
 JOURNAL: Final = "raw_events"

@@ -9,7 +9,7 @@ from operator import add
 from typing import Any, NamedTuple, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
-from events import codec, envelopes, instants, keys, letters, payloads, records, topics
+from events import asked, codec, envelopes, instants, keys, letters, payloads, records, topics
 from events.errors import BadEvent, UnusedTopic
 from events.messages import Message
 from events.webhook_topics import Kind
@@ -85,7 +85,10 @@ class _Base:
 
 
 class OrderChunk(_Base):
-    """A chunk of shopify.orders: the order fold, and a fact for each customer of each order touched."""
+    """A chunk of shopify.orders: the order fold, and a fact for each customer of each order touched.
+
+    Or one of requests, which go on to the account log as they are: there alone is decided what comes before what.
+    """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -95,6 +98,9 @@ class OrderChunk(_Base):
         """Joins a webhook into its order, and tells what the order contributes now."""
         webhook = envelopes.read(received.value, received.topic, received.timestamp)
         shop = self._reference[webhook.shop]
+        if received.topic == topics.REQUESTS:
+            self._pass_on(received, asked.record(webhook))
+            return
         order_id = keys.resource_id(payloads.resource_of(webhook.topic, webhook.payload))
         key = keys.join(webhook.shop, order_id)
         if not self._is_ours(received, key):
@@ -107,6 +113,11 @@ class OrderChunk(_Base):
         self._states[key] = state = order_fold.apply(state, webhook, currency)
         for fact in order_fold.facts(webhook.shop, order_id, currency, state, shop.policies):
             self._emit(topics.ACCOUNT_FACTS, keys.join(webhook.shop, fact["customer_id"]), fact)
+
+    def _pass_on(self, received: Received, record: records.Asked) -> None:
+        key = keys.join(record["shop"], record["customer_id"])
+        if self._is_ours(received, key):
+            self._emit(topics.ACCOUNT_FACTS, key, record)
 
     def finish(self) -> Writes:
         """The states of the orders that were touched."""
@@ -195,9 +206,7 @@ class CustomerChunk(_Base, Forwarding):
         else:
             self._take_webhook(received, envelopes.read(received.value, received.topic, received.timestamp))
 
-    def _take_account(
-        self, received: Received, record: records.OrderFact | records.CustomerLink | records.CustomerForward
-    ) -> None:
+    def _take_account(self, received: Received, record: records.AccountRecord) -> None:
         shop = self._reference[record["shop"]]
         ident = (record["shop"], record["customer_id"])
         if not self._is_ours(received, keys.join(*ident)):
@@ -206,8 +215,10 @@ class CustomerChunk(_Base, Forwarding):
             self._take_fact(ident, record, shop)
         elif record["type"] == "customer.link":
             self._take_link(ident, record)
-        else:
+        elif record["type"] == "customer.forward":
             self._take_forward(ident, record)
+        elif record["type"] == "account.award":
+            self._take_award(ident, record)
 
     def _take_fact(self, ident: tuple[str, str], fact: records.OrderFact, shop: ShopReference) -> None:
         state, nodes = self._state(ident)
@@ -224,6 +235,18 @@ class CustomerChunk(_Base, Forwarding):
         self._score(ident, f"order {fact['order_id']}")
         if linked:
             self._tell_now(ident, was)
+
+    def _take_award(self, ident: tuple[str, str], told: records.AccountAward) -> None:
+        state, nodes = self._state(ident)
+        was = state["now"]
+        filed = list(customers.file_award(state, nodes, told))
+        for debit in (True, False):
+            found = [entry for of_debits, entry in filed if of_debits == debit]
+            if found:
+                self._post(ident, found, {merging.OWN}, debit)
+                self._forward(ident, found, {merging.OWN}, debit=debit)
+        self._score(ident, f"award {told['award_id']}")
+        self._tell_now(ident, was)
 
     def _take_webhook(self, received: Received, webhook: envelopes.Webhook) -> None:
         self._reference[webhook.shop]
@@ -290,7 +313,7 @@ class CustomerChunk(_Base, Forwarding):
         state, nodes = self._open[ident]
         shop = self._reference[ident[0]]
         state["now"] = max(state["now"], self._as_of(ident[0]))
-        self._measured[ident] = measured = customers.measure(state, nodes, shop.look_back)
+        self._measured[ident] = measured = customers.measure(state, nodes, shop)
         change = customers.score(state, measured.values, shop, ident, cause)
         self._causes[ident] = cause
         if change is not None:

@@ -1,5 +1,8 @@
 """A customer's contributions, kept in order of time in nodes of bounded size: an ordered tree.
 
+What is taken from their points, and what was asked of their account, are kept in two trees more of the same make
+(tables/account.py).
+
 A customer with a few dozen orders is one value. When a node grows past LEAF entries it is cut in two, and the
 customer's row keeps a directory of the nodes with their sums; past FAN nodes the directory is cut in turn. So no
 value grows with history, and the sums of any span of time come from the directory and at most two nodes.
@@ -23,6 +26,7 @@ FAN = 32
 
 #: One order at one of its homes: [processed_at, order_id, revision, net, earned, reversed, counted, parts].
 #: Instants in microseconds, net in minor units, earned and reversed in points, counted 0 or 1: what it comes to.
+#: An award stands there by its name (tables/account.py) and never counts; its net is the points that are not earned.
 #: `parts` is tables/merging.py's; where there is nothing but the customer's own, 1 at the home where the order stands.
 Entry = list[Any]
 PROCESSED, ORDER, REVISION, NET, EARNED, REVERSED, COUNTED, PARTS = range(8)
@@ -34,13 +38,15 @@ _FIRST, _LAST, _NODE, _SUMS = 0, 2, 3, 4
 
 
 class Sums(NamedTuple):
-    """Over a span of time: counted orders, those with net above 0, their net, points, and the latest of them."""
+    """Over a span of time: counted orders, those with net above 0, their net, points, the latest of them, and how many
+    of the points were given, not earned."""
 
     counted: int
     active: int
     net: int
     points: int
     latest: int  # microseconds; 0 where there is none
+    given: int
 
 
 class Node(TypedDict):
@@ -98,7 +104,7 @@ def unpacked(data: bytes) -> Node:
 
 
 def _sum_lines(found: Sequence[Sequence[int]]) -> Sums:
-    counted = active = net = points = latest = 0
+    counted = active = net = points = latest = given = 0
     for each in found:
         counted += each[0]
         active += each[1]
@@ -106,11 +112,13 @@ def _sum_lines(found: Sequence[Sequence[int]]) -> Sums:
         points += each[3]
         if each[4] > latest:
             latest = each[4]
-    return Sums(counted, active, net, points, latest)
+        if len(each) > 5:  # (what was kept before there were awards has none)
+            given += each[5]
+    return Sums(counted, active, net, points, latest, given)
 
 
 def _sum_entries(entries: list[Entry]) -> Sums:
-    counted = active = net = points = latest = 0
+    counted = active = net = points = latest = given = 0
     for processed_at, _, _, value, earned, taken_back, counts, _ in entries:
         points += earned - taken_back
         if counts:
@@ -119,7 +127,9 @@ def _sum_entries(entries: list[Entry]) -> Sums:
                 active += 1
                 net += value
                 latest = processed_at  # entries are in order
-    return Sums(counted, active, net, points, latest)
+        else:
+            given += value
+    return Sums(counted, active, net, points, latest, given)
 
 
 def _line(node: Node, number: int) -> list[Any]:
@@ -221,6 +231,25 @@ def sums(nodes: Reads, node: Node, start: int, end: int) -> Sums:
         inside = start <= line[_FIRST] and line[_LAST] < end
         found.append(line[_SUMS:] if inside else sums(nodes, nodes.get(line[_NODE]), start, end))
     return _sum_lines(found)
+
+
+def reaching(nodes: Reads, node: Node, points: int) -> int:
+    """When the entry was processed with which the running sum of points first exceeds `points`; beyond all time where
+    none does. (No entry has less than 0.)"""
+    left = points
+    while "e" not in node:
+        for line in node["c"]:
+            if line[_SUMS + 3] > left:
+                break
+            left -= line[_SUMS + 3]
+        else:
+            return _FOR_EVER
+        node = nodes.get(line[_NODE])
+    for entry in node["e"]:
+        left -= entry[EARNED] - entry[REVERSED]
+        if left < 0:
+            return int(entry[PROCESSED])
+    return _FOR_EVER
 
 
 def oldest(node: Node) -> int:

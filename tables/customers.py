@@ -13,9 +13,19 @@ from typing_extensions import TypedDict
 
 from events import contacts, instants, keys, links
 from events.envelopes import Webhook
-from events.records import CustomerForward, CustomerRow, OrderFact, PointsRecord, RfmUpdated, Standing
+from events.records import (
+    AccountAward,
+    CustomerForward,
+    CustomerRow,
+    OrderFact,
+    PointsRecord,
+    RfmUpdated,
+    Standing,
+)
 from events.webhook_topics import ARCHIVED, NAMING, TELLING, Kind
+from tables import account as accounts
 from tables import contributions, merging, packing, rfm
+from tables.account import Account, Purse
 from tables.ids import change_id
 from tables.reference import ShopReference
 
@@ -42,6 +52,7 @@ class CustomerState(TypedDict):
     claimed: list[str]  # the addresses of which it has been told that they are theirs
     tree: contributions.Node
     next_node: int
+    account: Account | None  # of whom nothing was ever asked
 
 
 class Filed(NamedTuple):
@@ -75,6 +86,7 @@ def initial() -> CustomerState:
         "claimed": [],
         "tree": contributions.empty(),
         "next_node": 0,
+        "account": None,
     }
 
 
@@ -88,6 +100,7 @@ def packed(state: CustomerState) -> bytes:
         **state,
         "standing": None if standing is None else list(standing.values()),
         "tree": contributions.listed(state["tree"]),
+        "account": accounts.listed(state["account"]),
     }
     return packing.pack(kept.values())
 
@@ -98,6 +111,7 @@ def unpacked(data: bytes) -> CustomerState:
     standing = kept["standing"]
     kept["standing"] = None if standing is None else packing.named(_STANDING, standing)
     kept["tree"] = contributions.of_list(kept["tree"])
+    kept["account"] = accounts.of_list(kept["account"])
     return cast("CustomerState", kept)
 
 
@@ -132,16 +146,61 @@ def file_forward(
     named = {forward["origin"], *(into for _, into in forward["hops"][:-1])}
     if order_id is None or revision is None or customer_id in named:
         return
-    link = decided(state)
+    link, debit = decided(state), forward.get("debit", False)
     hops = [list(hop) for hop in forward["hops"]]
     for home, *values in sorted(forward["entries"]):
-        before = contributions.find(nodes, state["tree"], home, order_id)
+        before = contributions.find(nodes, _tree(state, debit), home, order_id)
         parts = merging.with_part(before, forward["origin"], [revision, *values, hops, not forward["gone"]])
         entry = before if parts is None else merging.composed(home, order_id, parts, link)
         assert entry is not None, "where there is no entry there is no later part"
         if entry is not before:
-            state["tree"] = contributions.put(nodes, state["tree"], entry)
+            _put(state, nodes, entry, debit)
         yield Filed(home, before, entry)
+
+
+def file_award(
+    state: CustomerState, nodes: contributions.Nodes, told: AccountAward
+) -> Iterator[tuple[bool, contributions.Entry]]:
+    """Files what is told of an award under each of its homes: whether among the debits, and the entry there.
+
+    What it gives is a contribution, what it takes a debit. Nothing is filed where nothing is new.
+    """
+    state["now"] = max(state["now"], told["now"])
+    state["known"] = True
+    held, name = _account(state), accounts.AWARD + told["award_id"]
+    known = accounts.recalled(nodes, held, name)
+    award = accounts.award(known, told)
+    if known is not None and list(award) == known:
+        return
+    accounts.remember(nodes, held, name, list(award))
+    link = decided(state)
+    for home in award.homes:
+        (at, debit), (points, taken_back) = home, award.points(home)
+        before = contributions.find(nodes, _tree(state, bool(debit)), at, name)
+        given = points - taken_back if award.given and not debit else 0
+        own = [award.revision, given, points, taken_back, 0, int(points > 0)]
+        entry = merging.composed(at, name, merging.with_own(before, own), link)
+        _put(state, nodes, entry, bool(debit))
+        yield bool(debit), entry
+
+
+def _account(state: CustomerState) -> Account:
+    held = state["account"]
+    if held is None:
+        held = state["account"] = accounts.empty()
+    return held
+
+
+def _tree(state: CustomerState, debit: bool) -> contributions.Node:
+    return _account(state)["debits"] if debit else state["tree"]
+
+
+def _put(state: CustomerState, nodes: contributions.Nodes, entry: contributions.Entry, debit: bool) -> None:
+    if debit:
+        held = _account(state)
+        held["debits"] = contributions.put(nodes, held["debits"], entry)
+    else:
+        state["tree"] = contributions.put(nodes, state["tree"], entry)
 
 
 def decided(state: CustomerState) -> merging.Link | None:
@@ -149,14 +208,22 @@ def decided(state: CustomerState) -> merging.Link | None:
     return merging.decided(state["links"], state["kept"])
 
 
-def restate(state: CustomerState, nodes: contributions.Nodes) -> Iterator[Filed]:
-    """Every entry anew, one at each step, after what holds of the links has changed."""
+def restate(state: CustomerState, nodes: contributions.Nodes, debit: bool = False) -> Iterator[Filed]:
+    """Every contribution, or debit, anew, one at each step, after what holds of the links has changed."""
+    if debit and state["account"] is None:
+        return
     link = decided(state)
-    for before in list(contributions.entries(nodes, state["tree"])):
+    for before in list(contributions.entries(nodes, _tree(state, debit))):
         home, order_id = before[contributions.PROCESSED], before[contributions.ORDER]
         entry = merging.composed(home, order_id, merging.parts(before), link)
-        state["tree"] = contributions.put(nodes, state["tree"], entry)
+        _put(state, nodes, entry, debit)
         yield Filed(home, before, entry)
+
+
+def debits(state: CustomerState, nodes: contributions.Reads) -> Iterator[contributions.Entry]:
+    """Everything that was taken."""
+    if state["account"] is not None:
+        yield from contributions.entries(nodes, state["account"]["debits"])
 
 
 def claim(state: CustomerState, addresses: Iterable[str]) -> list[str]:
@@ -276,23 +343,25 @@ def _reach(state: CustomerState) -> Reach:
 
 
 class Measured(NamedTuple):
-    """A customer as of their now: RFM values, their latest order in the look-back (0: none), and the balance."""
+    """A customer as of their now: RFM values, their latest order in the look-back (0: none), and their points."""
 
     values: rfm.Values
     latest: int
-    balance: int
+    purse: Purse
 
 
-def measure(state: CustomerState, nodes: contributions.Nodes, look_back: int | None) -> Measured:
-    """RFM values over (now - look_back, now], the balance over everything up to now."""
+def measure(state: CustomerState, nodes: contributions.Nodes, shop: ShopReference) -> Measured:
+    """RFM values over (now - look-back, now], the points over everything up to now."""
     tree, end = state["tree"], state["now"] + 1
-    start = 0 if look_back is None else end - look_back
+    start = 0 if shop.look_back is None else end - shop.look_back
     span = contributions.sums(nodes, tree, start, end)
-    older = contributions.sums(nodes, tree, 0, start).points if contributions.oldest(tree) < start else 0
     values = rfm.Values(None, 0, 0)
     if span.active:
         values = rfm.Values(rfm.recency_days(state["now"], span.latest), span.active, span.net)
-    return Measured(values, span.latest, older + span.points)
+    if shop.terms.endless and state["account"] is None:  # as nearly everywhere: what was earned is there
+        older = contributions.sums(nodes, tree, 0, start).points if contributions.oldest(tree) < start else 0
+        return Measured(values, span.latest, Purse(older + span.points, earned=older + span.points))
+    return Measured(values, span.latest, accounts.purse(nodes, tree, state["account"], shop.terms, state["now"]))
 
 
 def score(
@@ -327,13 +396,19 @@ def row(
     """The customer's absolute row as of their now, and what brought it about; None while nothing has named them."""
     if not state["known"] or state["standing"] is None:
         return None
-    found, reach = measured.values, _reach(state)
+    found, purse, reach = measured.values, measured.purse, _reach(state)
     return {
         "shop": key[0],
         "customer_id": key[1],
         "now": instants.text(state["now"]),
         "currency": shop.program.currency,
-        "balance": measured.balance,
+        "balance": purse.balance,
+        "pending": purse.pending,
+        "earned": purse.earned,
+        "spent": purse.spent,
+        "expired": purse.expired,
+        "expiring": purse.expiring,
+        "expires_at": instants.text(purse.expires_at) if purse.expires_at else None,
         "recency_days": found.recency,
         "frequency": found.frequency,
         "monetary": found.monetary,
@@ -358,19 +433,29 @@ def merged_into(state: CustomerState) -> str | None:
     return link.into or None if link is not None else None
 
 
-def points_record(shop: str, customer_id: str, order_id: str, posting: merging.Posting) -> PointsRecord:
-    """What an order has posted in all to the customer, of their own or by way of somebody they were merged with."""
-    return {
-        "type": "points.reversed" if posting.reversed else "points.earned",
+#: What a source's records are called; an order's by whether anything was taken back.
+_POSTED: Final = {"award": "points.adjusted", "deduction": "points.adjusted", "redeem": "points.redeemed"}
+
+
+def points_record(shop: str, customer_id: str, name: str, posting: merging.Posting, debit: bool) -> PointsRecord:
+    """What an order, or something else of that name, has posted in all to the customer, of their own or by way of
+    somebody they were merged with."""
+    source, source_id = accounts.source_of(name, debit)
+    earned, taken = posting.earned, posting.reversed
+    if debit:
+        earned, taken = 0, earned - taken
+    record = {
+        "type": _POSTED.get(source) or ("points.reversed" if taken else "points.earned"),
         "shop": shop,
         "customer_id": customer_id,
-        "source": "order",
-        "source_id": order_id,
+        "source": source,
+        "source_id": source_id,
         "via": posting.origin or None,
         "revision": posting.revision,
         "changed_at": instants.text(posting.changed_at),
         "processed_at": instants.text(posting.home),
-        "earned": posting.earned,
-        "reversed": posting.reversed,
-        "total": posting.earned - posting.reversed,
+        "earned": earned,
+        "reversed": taken,
+        "total": earned - taken,
     }
+    return cast("PointsRecord", record)

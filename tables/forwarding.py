@@ -30,11 +30,12 @@ class Forwarding(ABC):
 
     def _take_forward(self, ident: tuple[str, str], forward: records.CustomerForward) -> None:
         state, nodes = self._state(ident)
-        was, origin = state["now"], forward["origin"]
-        found = self._noted(ident, customers.file_forward(state, nodes, ident[1], forward))
+        was, origin, debit = state["now"], forward["origin"], forward.get("debit", False)
+        steps = customers.file_forward(state, nodes, ident[1], forward)
+        found = [filed.after for filed in steps] if debit else self._noted(ident, steps)
         if found:
-            self._post(ident, found, {origin})
-            self._forward(ident, found, {origin})
+            self._post(ident, found, {origin}, debit)
+            self._forward(ident, found, {origin}, debit=debit)
         self._score(ident, f"merged {origin}")
         self._tell_now(ident, was)
 
@@ -79,9 +80,12 @@ class Forwarding(ABC):
     def _stand(self, ident: tuple[str, str]) -> None:
         """Another link holds now: everybody who was ever led to hears what of each order is theirs, and what is not."""
         state, nodes = self._state(ident)
-        for entries, origins in _by_order(self._noted(ident, customers.restate(state, nodes))):
-            self._post(ident, entries, origins)
-            self._forward(ident, entries, origins)
+        # What was taken first: whoever they are now must not seem to have what is spent already.
+        taken = [filed.after for filed in customers.restate(state, nodes, debit=True)]
+        for debit, several in ((True, taken), (False, self._noted(ident, customers.restate(state, nodes)))):
+            for entries, origins in _by_order(several):
+                self._post(ident, entries, origins, debit)
+                self._forward(ident, entries, origins, debit=debit)
         self._tell_now(ident, -1)
 
     def _introduce(self, ident: tuple[str, str], to: set[str]) -> None:
@@ -92,19 +96,30 @@ class Forwarding(ABC):
         if not to:
             return
         state, nodes = self._state(ident)
-        for entries, origins in _by_order(contributions.entries(nodes, state["tree"])):
-            self._forward(ident, entries, origins, to)
+        for debit, several in (
+            (True, customers.debits(state, nodes)),
+            (False, contributions.entries(nodes, state["tree"])),
+        ):
+            for entries, origins in _by_order(several):
+                self._forward(ident, entries, origins, to, debit)
         self._tell_now(ident, -1, to)
 
-    def _post(self, ident: tuple[str, str], found: list[contributions.Entry], origins: set[str]) -> None:
-        """What these origins have posted of an order."""
-        link, order_id = customers.decided(self._state(ident)[0]), found[0][contributions.ORDER]
+    def _post(
+        self, ident: tuple[str, str], found: list[contributions.Entry], origins: set[str], debit: bool = False
+    ) -> None:
+        """What these origins have posted of an order, or of what else it is."""
+        link, name = customers.decided(self._state(ident)[0]), found[0][contributions.ORDER]
         for posting in merging.postings(found, link, origins):
-            record = customers.points_record(*ident, order_id, posting)
+            record = customers.points_record(*ident, name, posting, debit)
             self._emit(topics.POINTS, keys.join(*ident), record, self._partition)
 
     def _forward(
-        self, ident: tuple[str, str], found: list[contributions.Entry], origins: set[str], to: set[str] | None = None
+        self,
+        ident: tuple[str, str],
+        found: list[contributions.Entry],
+        origins: set[str],
+        to: set[str] | None = None,
+        debit: bool = False,
     ) -> None:
         """What these origins have of an order, to everybody whom the customer was ever led to (or to these of them)."""
         state, _ = self._state(ident)
@@ -112,7 +127,7 @@ class Forwarding(ABC):
         if link is None:
             return
         for each in merging.forwarded(ident[1], found, set(state["links"]) if to is None else to, link, origins):
-            self._emit_forward(ident, each, state["now"])
+            self._emit_forward(ident, each, state["now"], debit)
 
     def _tell_now(self, ident: tuple[str, str], was: int, to: set[str] | None = None) -> None:
         """A customer's event time is of whoever they are, or once were said to be (or of these of them)."""
@@ -124,7 +139,7 @@ class Forwarding(ABC):
             told = merging.Forwarded(into, ident[1], [link.hop], into != link.into, None, None, [])
             self._emit_forward(ident, told, state["now"])
 
-    def _emit_forward(self, ident: tuple[str, str], of: merging.Forwarded, now: int) -> None:
+    def _emit_forward(self, ident: tuple[str, str], of: merging.Forwarded, now: int, debit: bool = False) -> None:
         record = {
             "type": "customer.forward",
             "shop": ident[0],
@@ -132,6 +147,8 @@ class Forwarding(ABC):
             **{name: getattr(of, name) for name in ("origin", "hops", "gone", "order_id", "revision", "entries")},
             "now": now,
         }
+        if debit:
+            record["debit"] = True
         self._emit(topics.ACCOUNT_FACTS, keys.join(ident[0], of.into), record)
 
 

@@ -10,6 +10,7 @@ from events import instants
 from events.announcements import accept
 from events.errors import BadEvent
 from events.programs import CutPoints, Policies, Program, Rates, default_cut_points
+from tables.terms import Terms
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class ShopReference:
     policies: Policies
     zone: ZoneInfo
     look_back: int | None  # microseconds; None is a customer's whole life
+    terms: Terms
     versions: tuple[tuple[int, CutPoints], ...]  # by as_of; of two with one as_of the later published is the newer
     default: CutPoints
 
@@ -36,6 +38,7 @@ class ShopReference:
             Policies(program),
             ZoneInfo(program.zone),
             None if program.look_back_days is None else program.look_back_days * instants.DAY,
+            Terms(program),
             versions,
             default_cut_points(program.shop, program.currency, instants.to_datetime(0)),
         )

@@ -79,8 +79,8 @@ def is_open(of: Window, stream_time: int) -> bool:
 
 
 def contribution(entry: contributions.Entry | None, guest: bool) -> tuple[int, ...]:
-    """What an entry adds to a window's sums, distinct customers apart."""
-    if entry is None:
+    """What an entry adds to a window's sums, distinct customers apart: orders alone are summed there."""
+    if entry is None or not entry[contributions.ORDER].isdigit():
         return EMPTY
     counted, net = entry[contributions.COUNTED], entry[contributions.NET]
     if guest:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from cli.shop import store_maker
 from events import instants
-from events.webhook_topics import TOPICS
+from events.webhook_topics import SHOPIFY
 
 EMAIL = "golden.person@example.com"
 SHOP = "nest.myshopify.com"
@@ -109,7 +109,7 @@ def originals() -> dict[str, list[dict[str, Any]]]:
     until = instants.parse("2026-11-21T09:30:00Z")
     for each in store_maker.make_store(until, seed=3, customers=60, webhooks=300):
         found.setdefault(each.topic, []).append({**each.payload, "email": EMAIL})
-    for topic in TOPICS:
+    for topic in SHOPIFY:
         found.setdefault(topic, found["orders/paid"])
     return found
 

@@ -40,6 +40,7 @@ Json = Mapping[str, Any]
 #: The table that each topic's chunks are folded into.
 TABLES = {
     topics.ORDERS: "orders",
+    topics.REQUESTS: "orders",
     topics.ACCOUNT_FACTS: "customers",
     topics.CUSTOMERS: "customers",
     topics.RESCORE: "customers",
@@ -396,8 +397,8 @@ class Stream:
             if "#" not in key:
                 state = customers.unpacked(value)
                 entries = list(contributions.entries(restating.Stored(table, key), state["tree"]))
-                kept = {name: each for name, each in state.items() if name not in ("tree", "next_node")}
-                found[key] = {**kept, "entries": entries}
+                kept = {name: each for name, each in state.items() if name not in ("tree", "next_node", "account")}
+                found[key] = {**kept, "entries": entries, **_account(table, key, state["account"])}
         return found
 
     def outputs(self, topic: str) -> list[Any]:
@@ -410,6 +411,14 @@ class Stream:
 
     def sink(self) -> "Sink":
         return Sink.of(self)
+
+
+def _account(table: Mapping[str, bytes], key: str, account: Any) -> dict[str, Any]:
+    """An account's entries in place of its trees."""
+    if account is None:
+        return {}
+    stored = restating.Stored(table, key)
+    return {name: list(contributions.entries(stored, account[name])) for name in ("debits", "asked")}
 
 
 class Sums(NamedTuple):
@@ -498,7 +507,8 @@ class Sink:
         return sink
 
     def _take_points(self, record: PointsRecord) -> None:
-        key = record["shop"], record["customer_id"], record["source_id"], record["via"]
+        name = record["source_id"] if record["source"] == "order" else f"{record['source']}:{record['source_id']}"
+        key = record["shop"], record["customer_id"], name, record["via"]
         _keep_highest(self.points, key, record)
         entries, totals = ledger.post(self.totals, [record])
         self.totals.update(totals)

@@ -22,6 +22,7 @@ SNAPSHOTS = {
 CONSENT = "customers_email_marketing_consent/update"
 CUSTOMERS = {"customers/create", "customers/update", "customers/delete", CONSENT}
 PRIVACY = {"customers/redact", "customers/data_request"}
+ASKED = {"account/award"}
 UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)  # a time that nobody knows
 DECIMALS = {"CLP": 0, "JPY": 0, "KRW": 0, "VND": 0, "BHD": 3, "JOD": 3, "KWD": 3, "TND": 3}  # else 2
 GRID = {  # R: the names for FM 5, 4, 3, 2, 1
@@ -59,6 +60,12 @@ class Order:
 class Customer:
     now: datetime  # of its own envelopes alone, without any batch's as_of
     balance: int = 0
+    pending: int = 0
+    earned: int = 0  # ever, spent since or not
+    spent: int = 0
+    expired: int = 0
+    expiring: int = 0  # what runs out next, and when
+    expires_at: datetime | None = None
     recency: int | None = None  # days
     frequency: int = 0
     monetary: int = 0
@@ -85,9 +92,21 @@ class Reach:
 
 
 @dataclass
+class Award:
+    """Points that somebody gave or took."""
+
+    at: datetime
+    points: int
+    earned: bool  # whether they count as earned
+    customer: str
+    whose: str | None = None
+
+
+@dataclass
 class Shop:
     orders: dict[str, Order] = field(default_factory=dict)
     customers: dict[str, Customer] = field(default_factory=dict)  # the known customers
+    awards: dict[tuple[str, str], Award] = field(default_factory=dict)  # by customer and name
     cut_points: dict[str, Any] = field(default_factory=dict)  # as a batch as of t finds them
     windows: dict[tuple[str, datetime], Counter[str]] = field(default_factory=dict)  # by size and start
 
@@ -353,13 +372,121 @@ def order_of(envelopes: Sequence[Json], program: Json) -> Order:
     return order
 
 
-def measure(customer: Customer, orders: list[Order], at: datetime, look_back_days: int | None) -> None:
-    """The balance and the three values of a customer at a time, from the orders that are theirs now."""
+def awards_of(envelopes: Iterable[Json]) -> dict[tuple[str, str], Award]:
+    """By customer and name. Of two of one name the greater stands, and one that was taken back is nothing."""
+    bodies: dict[tuple[str, str], list[tuple[Any, ...]]] = defaultdict(list)
+    voided = set()
+    for envelope in envelopes:
+        if envelope["topic"] == "account/award":
+            told = envelope["payload"]
+            at = min(moment(told["at"]), moment(envelope["received_at"]) + timedelta(minutes=5))
+            key = about(envelope), told["award_id"]
+            earned = bool(told.get("counts_as_earned"))
+            bodies[key].append((at, told["points"], told.get("reason") or "", told.get("source") or "", earned))
+            if told.get("voided"):
+                voided.add(key)
+    found = {}
+    for key, several in bodies.items():
+        at, points, _, _, earned = max(several)
+        found[key] = Award(at, 0 if key in voided else points, earned, key[0])
+    return found
+
+
+def spans(program: Json, name: str, length: str, ever: Any) -> list[tuple[datetime, Any, str]]:
+    """From when each hold, or life, is in force, and how long it is; before the first of them `ever`."""
+    beginning = datetime(1, 1, 2, tzinfo=UTC)
+    found = {beginning: (ever, "day")}
+    said = program.get(name, ())
+    for each in sorted(said, key=lambda each: (each[length] is None, each[length] or 0, each.get("calendar", "day"))):
+        since = moment(each["effective_from"]) if each["effective_from"] else beginning
+        found[since] = each[length], each.get("calendar", "day")
+    return [(since, *told) for since, told in sorted(found.items())]
+
+
+def spendable_from(earned_at: datetime, program: Json) -> datetime:
+    ends = []
+    holds = spans(program, "holds", "hold_days", 0)
+    for at, (since, days, _) in enumerate(holds):
+        in_force = since <= earned_at and (at + 1 == len(holds) or earned_at < holds[at + 1][0])
+        if in_force or since > earned_at:
+            ends.append((earned_at if in_force else since) + timedelta(days=days))
+    return min(ends)
+
+
+def runs_out(earned_at: datetime, program: Json) -> datetime | None:
+    begun, ends, zone = spendable_from(earned_at, program), [], ZoneInfo(program["zone"])
+    lives = spans(program, "expiry", "life_days", None)
+    for at, (since, days, calendar) in enumerate(lives):
+        in_force = since <= begun and (at + 1 == len(lives) or begun < lives[at + 1][0])
+        if days is not None and (in_force or since > begun):
+            day = ((begun if in_force else since) + timedelta(days=days)).astimezone(zone).date()
+            next_day = day + timedelta(days=1) if calendar == "day" else day.replace(day.year + 1, 1, 1)
+            ends.append(datetime.combine(next_day, time(), zone).astimezone(UTC))
+    return min(ends, default=None)
+
+
+def spend(
+    customer: Customer,
+    lots: list[tuple[datetime, int]],
+    debits: list[tuple[datetime, int]],
+    at: datetime,
+    program: Json,
+) -> None:
+    """A customer's points at a time, lot by lot: the oldest is spent first, and what is owed is paid before all."""
+    happened: list[tuple[datetime, int, int, int]] = []  # when; running out, then becoming spendable, then being taken
+    for which, (earned_at, points) in enumerate(lots):
+        if earned_at <= at:
+            ends = runs_out(earned_at, program)
+            happened.append((spendable_from(earned_at, program), 1, which, points))
+            if ends is not None:
+                happened.append((ends, 0, which, 0))
+            customer.pending += points
+    happened += [(taken_at, 2, -1, points) for taken_at, points in debits if taken_at <= at]
+    left: dict[int, int] = {}
+    for when, what, which, points in sorted(happened):
+        if when > at:
+            continue
+        if what == 0:
+            customer.expired += left.pop(which, 0)
+        elif what == 1:
+            customer.pending -= points
+            left[which] = points
+        else:
+            customer.spent += points
+            left[-1] = left.get(-1, 0) - points  # what is owed
+        for lot in sorted((each for each in left if each >= 0), key=lambda each: lots[each][0]):
+            paid = min(left[lot], -left.get(-1, 0))
+            left[lot] -= paid
+            left[-1] = left.get(-1, 0) + paid
+    customer.balance = sum(left.values())
+    owed = -left.get(-1, 0)
+    waiting = sorted(which for which, (earned_at, _) in enumerate(lots) if earned_at <= at)
+    waiting = [which for which in waiting if which in left or spendable_from(lots[which][0], program) > at]
+    ending: list[tuple[datetime, int]] = []
+    for which in sorted(waiting, key=lambda each: lots[each][0]):
+        rest = left.get(which, lots[which][1])
+        paid = min(rest, owed) if which not in left else 0
+        owed -= paid
+        ends = runs_out(lots[which][0], program)
+        if ends is not None and rest - paid:
+            ending.append((ends, rest - paid))
+    if ending:
+        customer.expires_at = min(ends for ends, _ in ending)
+        customer.expiring = sum(points for ends, points in ending if ends == customer.expires_at)
+
+
+def measure(customer: Customer, orders: list[Order], awards: list[Award], at: datetime, program: Json) -> None:
+    """The points and the three values of a customer at a time, from the orders and awards that are theirs now."""
+    look_back_days = program["look_back_days"]
+    lots = [(order.processed_at, order.points) for order in orders if order.processed_at is not None]
+    lots += [(award.at, award.points) for award in awards if award.points > 0]
+    spend(customer, sorted(lots), [(award.at, -award.points) for award in awards if award.points < 0], at, program)
+    customer.earned = sum(order.points for order in orders if order.processed_at and order.processed_at <= at)
+    customer.earned += sum(award.points for award in awards if award.earned and award.points > 0 and award.at <= at)
     for order in orders:
         assert order.processed_at is not None
         if order.processed_at > at:
             continue
-        customer.balance += order.points
         old = look_back_days is not None and order.processed_at <= at - timedelta(days=look_back_days)
         if order.counts and order.net > 0 and not old:
             customer.frequency += 1
@@ -408,7 +535,7 @@ def about(envelope: Json) -> str:
     if envelope["topic"] in PRIVACY:
         customer = (payload.get("customer") or {}).get("id")
     else:
-        customer = payload.get("customer_id" if envelope["topic"] == CONSENT else "id")
+        customer = payload.get("customer_id" if envelope["topic"] in {CONSENT, *ASKED} else "id")
     return str(payload["address"] if customer is None else customer)
 
 
@@ -581,7 +708,7 @@ def shop_of(
     shop = Shop()
     shop.orders = orders_of(envelopes, program) if known is None else known.orders
 
-    seen = [(about(e), event_time(e)) for e in envelopes if e["topic"] in CUSTOMERS]
+    seen = [(about(e), event_time(e)) for e in envelopes if e["topic"] in CUSTOMERS | ASKED]
     seen += [(customer_id, order.now) for order in shop.orders.values() for customer_id in order.ever]
     for customer_id, at in seen:
         somebody = shop.customers.setdefault(customer_id, Customer(now=at))
@@ -624,8 +751,13 @@ def shop_of(
         if order.customer is not None:
             order.whose = identity.end(order.customer)
             theirs[order.whose].append(order)
+    given: dict[str, list[Award]] = defaultdict(list)
+    for (customer_id, award_id), award in awards_of(envelopes).items():
+        award.whose = identity.end(customer_id)
+        given[award.whose].append(award)
+        shop.awards[customer_id, award_id] = award
     for customer_id, customer in shop.customers.items():
-        measure(customer, theirs[customer_id], t or customer.now, program["look_back_days"])
+        measure(customer, theirs[customer_id], given[customer_id], t or customer.now, program)
         score(customer, t or customer.now, cut_points, program["currency"])
         customer.reach = reached(of_customer[customer_id])
     if t is not None:
@@ -644,7 +776,8 @@ def oracle(
     """By shop, everything that section 3 gives a number to.
 
     `programs`: by shop, {currency, zone, look_back_days or None, rules: [{effective_from, points_per_unit}]}, and
-    perhaps policies: [{effective_from, refunds, taxes}].
+    perhaps policies: [{effective_from, refunds, taxes}], holds: [{effective_from, hold_days}] and expiry:
+    [{effective_from, life_days, calendar}].
     `cut_points`: by shop, [{version, as_of, recency, frequency, monetary}], money in minor units.
     `known`: what it said of the same envelopes and programs before, of other cut points or another time: orders and
     windows know of neither, and are taken over.

@@ -428,6 +428,28 @@ class _Store:
             }
             self.send("customers/merge", merge)
 
+    def awards(self, chance: random.Random) -> None:
+        """Points given and taken by hand, a few under one name with two bodies, some taken back again.
+
+        By dice of their own: what befalls orders is what it was before there were any.
+        """
+        for number in range(chance.randint(0, 3 * len(self.customers))):
+            at, points = chance.choice(PROCESSED[:-2]), chance.choice([1, 50, 2000, -1, -40, -5000])
+            payload: Json = {
+                "customer_id": chance.choice([*self.customers, self.customers[-1] + 1]),
+                "award_id": f"award-{number}",
+                "at": self.received(at),
+                "points": points,
+                "reason": chance.choice(["refund", "birthday", "goodwill"]),
+                "source": "manual",
+                "counts_as_earned": chance.random() < 0.5,
+            }
+            self.send("account/award", payload)
+            if chance.random() < 0.2:
+                self.send("account/award", payload | {"points": points + 1})
+            if chance.random() < 0.2:
+                self.send("account/award", payload | {"voided": True})
+
 
 def store(
     seed: int,
@@ -450,6 +472,7 @@ def store(
         extra = made.chance.choices(ACTIONS, k=made.chance.choice([0, 0, 1, 3]))
         made.play(made.new_order(), scripts[number % len(scripts)] + extra)
     made.about_customers()
+    made.awards(random.Random(f"{seed} awards"))
     made.chance.shuffle(made.envelopes)
     return sorted(made.envelopes, key=lambda envelope: envelope["received_at"])
 
@@ -475,5 +498,26 @@ def program(seed: int, currency: str = "USD") -> Json:
                 "taxes": chance.choice(["as_priced", "excluded"]),
             }
             for start in chance.sample([None, *starts], chance.randint(0, 3))
+        ],
+        **_terms(random.Random(f"{seed} terms"), [None, *starts]),
+    }
+
+
+def _terms(chance: random.Random, starts: list[Any]) -> Json:
+    """Holds and expiry, of two programs in three."""
+    if chance.random() < 0.33:
+        return {}
+    return {
+        "holds": [
+            {"effective_from": start, "hold_days": chance.choice([0, 1, 14, 30])}
+            for start in chance.sample(starts, chance.randint(0, 2))
+        ],
+        "expiry": [
+            {
+                "effective_from": start,
+                "life_days": chance.choice([1, 20, 29, 365, None]),
+                "calendar": chance.choice(["day", "day", "year"]),
+            }
+            for start in chance.sample(starts, chance.randint(0, 3))
         ],
     }

@@ -22,7 +22,7 @@ from books.vault import Vault
 from events import codec, envelopes, instants, keys, letters, topics
 from events.errors import BadEvent
 from events.messages import Message
-from events.webhook_topics import TOPICS, Kind
+from events.webhook_topics import SHOPIFY, TOPICS, Kind
 from runtime.logs import Sparing
 from runtime.ports import Publisher
 
@@ -108,7 +108,7 @@ class FrontDoor:
         Raises PublishError, or the database's error, when it could not: Shopify must try again.
         """
         sent = delivery(headers, body, self._clock())
-        if sent.topic not in TOPICS:
+        if sent.topic not in SHOPIFY:
             self._log.warning("unused", "a webhook of a topic that we have no use for, from %s", sent.shop)
             return "other", "ignored"
         if body.raw is not None and not body.raw.lstrip(_SPACES).startswith(b"{"):

@@ -127,7 +127,8 @@ def _forget(admin: Any, settings: Settings, start: Progress) -> None:
 
 
 def _inputs(progress: Progress) -> dict[Place, int]:
-    return {at: end for at, end in progress.ends.items() if at[0] in (topics.ORDERS, topics.CUSTOMERS, topics.SHOPS)}
+    inputs = (topics.ORDERS, topics.CUSTOMERS, topics.SHOPS, topics.REQUESTS)
+    return {at: end for at, end in progress.ends.items() if at[0] in inputs}
 
 
 def _strangers(start: Progress, now: Progress, sent: dict[Place, int]) -> bool:

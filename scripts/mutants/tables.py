@@ -145,15 +145,15 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     Mutant(
         "a look-back edge off by a second",
         "tables/customers.py",
-        "start = 0 if look_back is None else end - look_back",
-        "start = 0 if look_back is None else end - look_back - instants.SECOND",
+        "start = 0 if shop.look_back is None else end - shop.look_back",
+        "start = 0 if shop.look_back is None else end - shop.look_back - instants.SECOND",
         (LOOK_BACK,),
     ),
     Mutant(
         "a look-back that contains its first instant",
         "tables/customers.py",
-        "start = 0 if look_back is None else end - look_back",
-        "start = 0 if look_back is None else end - look_back - 1",
+        "start = 0 if shop.look_back is None else end - shop.look_back",
+        "start = 0 if shop.look_back is None else end - shop.look_back - 1",
         (LOOK_BACK,),
     ),
     Mutant(
@@ -166,8 +166,8 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     Mutant(
         "a balance that forgets what is older than the look-back",
         "tables/customers.py",
-        "older + span.points",
-        "span.points",
+        "Purse(older + span.points,",
+        "Purse(span.points,",
         (LOOK_BACK,),
     ),
     Mutant(

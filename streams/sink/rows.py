@@ -155,7 +155,8 @@ class Rows:
         else:
             self.merged.add((shop, customer_id))
         self.customers[shop, customer_id] = (
-            *(shop, customer_id, now, row["currency"], row["balance"], row["recency_days"], row["frequency"]),
+            *(shop, customer_id, now, row["currency"], row["balance"], row["pending"], row["earned"], row["spent"]),
+            *(row["expired"], row["expiring"], row["expires_at"], row["recency_days"], row["frequency"]),
             *(row["monetary"], row["last_order_at"], standing["r"], standing["f"], standing["m"]),
             *(standing["score"], standing["segment_id"], standing["segment"], standing["cut_points_version"]),
             *(_UNREACHED if row["redacted"] else reach),
@@ -191,6 +192,7 @@ _READERS: Final[dict[str, Callable[[Rows, Received], None]]] = {
     topics.ORDERS: Rows._webhook,
     topics.CUSTOMERS: Rows._webhook,
     topics.SHOPS: Rows._webhook,
+    topics.REQUESTS: Rows._webhook,
     topics.PROGRAMS: Rows._program,
     topics.CUT_POINTS: Rows._cut_points,
     topics.RESCORE: Rows._rescore,

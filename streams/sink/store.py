@@ -100,9 +100,10 @@ def _columns(pairs: Iterable[tuple[str, T]]) -> tuple[list[str], list[T]]:
 TYPES: Final = {
     name: kind
     for kind, names in {
-        "timestamp with time zone": "now last_order_at contact_at consent_at processed_at posted_at at start",
-        "bigint": "balance monetary fence total points orders net points_earned points_reversed customers guest_orders"
-        " guest_net offset",
+        "timestamp with time zone": "now expires_at last_order_at contact_at consent_at processed_at posted_at at"
+        " start",
+        "bigint": "balance pending earned spent expired expiring monetary fence total points orders net points_earned"
+        " points_reversed customers guest_orders guest_net offset",
         "integer": "recency_days frequency partition",
         "smallint": "r f m",
         "numeric": "score",

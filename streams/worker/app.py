@@ -75,7 +75,7 @@ class Worker:
             stop_now,
             beacon=self.app.tables.beacon,
         )
-        self._new_agent(self.orders, topics.ORDERS)
+        self._new_agent(self.orders, topics.ORDERS, topics.REQUESTS)
         self._new_agent(self.customers, topics.ACCOUNT_FACTS, topics.CUSTOMERS, topics.RESCORE)
         self._new_tasks()
 

@@ -403,7 +403,13 @@ def test_a_program_is_previewed_and_announced(history: World, page: Page) -> Non
 
 
 def test_a_dead_letter_is_sent_again(world: World, page: Page) -> None:
-    letter = {"source": topics.ACCOUNT_FACTS, "key": f"{SHOP}/7", "error": "unexpected", "detail": "once", "value": "{}"}
+    letter = {
+        "source": topics.ACCOUNT_FACTS,
+        "key": f"{SHOP}/7",
+        "error": "unexpected",
+        "detail": "once",
+        "value": "{}",
+    }
     world.insert("dead_letters", at=NOW, id=uuid4(), shop=SHOP, **letter)
     sign_in(world, page, "read", "admin")
     page.get_by_role("link", name="System").click()

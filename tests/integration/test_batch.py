@@ -149,9 +149,9 @@ class Stream:
         with (
             self.connection.cursor() as cursor,
             cursor.copy(
-                "COPY customers (shop, customer_id, now, currency, balance, recency_days, frequency, monetary,"
-                " last_order_at, r, f, m, score, segment_id, segment, cut_points_version, deleted, redacted,"
-                " merged_into) FROM STDIN"
+                "COPY customers (shop, customer_id, now, currency, balance, pending, earned, spent, expired, expiring,"
+                " expires_at, recency_days, frequency, monetary, last_order_at, r, f, m, score, segment_id, segment,"
+                " cut_points_version, deleted, redacted, merged_into) FROM STDIN"
             ) as copy,
         ):
             for name in customers:
@@ -170,8 +170,9 @@ class Stream:
     def _row(self, shop: str, name: str, now: datetime, row: oracle.Customer) -> tuple[Any, ...]:
         standing = (*(row.digits or (None, None, None)), row.score or None, row.segment_id, row.segment, row.version)
         balance = row.balance + (name in self.wrong)
-        measured = (balance, row.recency, row.frequency, row.monetary, row.last_order_at)
-        return (shop, name, now, "USD", *measured, *standing, False, False, row.merged_into)
+        points = (balance, row.pending, row.earned, row.spent, row.expired, row.expiring, row.expires_at)
+        measured = (row.recency, row.frequency, row.monetary, row.last_order_at)
+        return (shop, name, now, "USD", *points, *measured, *standing, False, False, row.merged_into)
 
 
 PLAIN: dict[str, Any] = {"currency": "USD", "zone": "UTC", "look_back_days": 365, "rules": []}
@@ -789,7 +790,10 @@ HARMS = [
     ("DELETE FROM customers WHERE customer_id = '4'", "4 is known but has no row"),
     ("UPDATE customers SET customer_id = '7' WHERE customer_id = '4'", "7 has a row, but nothing named them"),
     ("UPDATE points_totals SET total = total + 1 WHERE source_id = '1'", "points: order 1 of 4: posted 30"),
-    ("DELETE FROM points_transactions WHERE source_id = '1'", "4: balance 98, but the ledger sums to 69"),
+    (
+        "DELETE FROM points_transactions WHERE source_id = '1'",
+        "4: 98 points with what is pending or has expired, but the ledger sums to 69",
+    ),
     ("UPDATE points_windows SET net = net + 1 WHERE size = 'hour'", "windows: "),
     ("DELETE FROM points_windows WHERE start = '1997-01-01T12:00Z'", "windows: minute of 1997-01-01T12:00:00Z"),
     ("UPDATE rfm_segment_counts SET customers = 800", "segment counts: "),

@@ -189,7 +189,7 @@ def test_a_publishing_run_has_of_the_lake_what_the_history_says(
     nows = [chance.choice(moments) + chance.randint(-1, 1) for _ in everyone]
     rows = pl.DataFrame({"customer_id": everyone, "now": nows})
     published = [cut_points, rfm.find_cut_points(found.head(0), program, instants.to_datetime(moments[-1]))]
-    should_be = standing.expected(rows, worth, history.merged(), published, program)
+    should_be = standing.expected(rows, worth, history, published, program)
     # A day of theirs begins at 15:00 of the day before in UTC: most of its orders are of the next.
     late = windows.sums(worth, "Asia/Tokyo", ["day"]).sample(3, seed=seed).sort("start")
     with reading.told_until(connection, lake, program, reading.EVER) as files:
@@ -235,11 +235,11 @@ def test_whose_values_stand_as_a_run_worked_them_out_is_not_summed_again(
         told = reading.orders_told_since(connection, program, known.edge)
         same = since.same(files, known, told)
         for each in (rows, everyone):
-            should_be = standing.expected(each, worth, history.merged(), published, program)
+            should_be = standing.expected(each, worth, history, published, program)
             assert standing.expected_of(files, each, published, program, same).equals(should_be)
         assert since.same(files, known, None).is_empty()
         assert since.same(files, known._replace(refused="other"), told).is_empty()
-    values = rfm.values(everyone, worth, 30).select(same.columns)
+    values = rfm.values(everyone, worth, history.given(), program).select(same.columns)
     assert 0 < same.height < found.height
     assert same.join(values, on=same.columns, how="anti", nulls_equal=True).is_empty()
 

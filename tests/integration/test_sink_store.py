@@ -113,12 +113,14 @@ def test_a_customers_row_is_stored_whole(settings: Settings, feed: Feed) -> None
     feed(row("7", contact="v1.sealed", balance=-5))
     found = rows(
         settings,
-        "SELECT balance, recency_days, frequency, monetary, last_order_at::text, r, f, m, score::text, segment_id,"
+        "SELECT balance, pending, earned, spent, expired, expiring, expires_at::text,"
+        " recency_days, frequency, monetary, last_order_at::text, r, f, m, score::text, segment_id,"
         " segment, cut_points_version, contact, deleted, redacted, now::text, currency FROM customers",
     )
     assert found == [
         (
-            *(-5, 3, 2, 12_000, "2026-11-18 09:30:00+00", 5, 4, 3, "4.1", "seg_543", "Champions", "default"),
+            *(-5, 0, 150, 30, 0, 20, "2027-11-19 00:00:00+00"),
+            *(3, 2, 12_000, "2026-11-18 09:30:00+00", 5, 4, 3, "4.1", "seg_543", "Champions", "default"),
             *("v1.sealed", False, False, "2026-11-21 09:30:00+00", "USD"),
         )
     ]

@@ -50,9 +50,15 @@ def _cut_points(program: Program) -> CutPoints:
 
 def _expected(customer: oracle.Customer) -> dict[str, Any]:
     r, f, m = customer.digits or (None, None, None)
-    last = customer.last_order_at
+    last, ends = customer.last_order_at, customer.expires_at
     return {
         "balance": customer.balance,
+        "pending": customer.pending,
+        "earned": customer.earned,
+        "spent": customer.spent,
+        "expired": customer.expired,
+        "expiring": customer.expiring,
+        "expires_at": None if ends is None else instants.from_datetime(ends),
         "recency_days": customer.recency,
         "frequency": customer.frequency,
         "monetary": customer.monetary,
@@ -71,7 +77,7 @@ def _standing(history: History, program: Program, cut: CutPoints, t: datetime | 
     customers = history.customers()
     if t is not None:
         customers = customers.with_columns(now=pl.lit(instants.from_datetime(t)))
-    found = rfm.values(customers, orders.worth(history, program), program.look_back_days)
+    found = rfm.values(customers, orders.worth(history, program), history.given(), program)
     return rfm.standings_at_now(found, [cut], program)
 
 

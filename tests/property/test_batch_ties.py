@@ -26,14 +26,15 @@ def compare(sent: list[dict[str, Any]], plain: dict[str, Any]) -> None:
     history = batch._history(sent, program.currency, chunk=5)
     worth = orders.worth(history, program)
     rows = rfm.standings_at_now(
-        rfm.values(history.customers(), worth, program.look_back_days), [cut], program
+        rfm.values(history.customers(), worth, history.given(), program), [cut], program
     ).to_dicts()
     assert {row["customer_id"] for row in rows} == set(expected.customers)
     for row in rows:
         wanted = expected_row(expected.customers[row["customer_id"]])
         found = {**row, "standing": {name: row[name] for name in wanted["standing"]}}
         found["now"] = instants.text(row["now"])
-        found["last_order_at"] = None if row["last_order_at"] is None else instants.text(row["last_order_at"])
+        for name in ("last_order_at", "expires_at"):
+            found[name] = None if row[name] is None else instants.text(row[name])
         assert {name: found[name] for name in wanted} == wanted
     sums = {
         (row["size"], instants.to_datetime(row["start"])): {name: row[name] for name in windows.MEASURES if row[name]}

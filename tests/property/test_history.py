@@ -91,6 +91,7 @@ def plain_sums(entries: list[contributions.Entry], start: int, end: int) -> tupl
         sum(each[3] for each in active),
         sum(each[4] - each[5] for each in inside),
         max((each[0] for each in active), default=0),
+        sum(each[3] for each in inside if not each[6]),
     )
 
 

@@ -38,6 +38,12 @@ def expected_row(customer: oracle.Customer) -> Json:
     return {
         "now": instants.text(instants.from_datetime(customer.now)),
         "balance": customer.balance,
+        "pending": customer.pending,
+        "earned": customer.earned,
+        "spent": customer.spent,
+        "expired": customer.expired,
+        "expiring": customer.expiring,
+        "expires_at": instant(customer.expires_at),
         "recency_days": customer.recency,
         "frequency": customer.frequency,
         "monetary": customer.monetary,

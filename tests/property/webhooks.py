@@ -330,6 +330,31 @@ _other = st.one_of(
 )
 
 
+#: Awards: few names, so that bodies differ under one.
+_award = _any(
+    lambda customer, name, at, points, reason, earned, voided: (
+        "account/award",
+        {
+            "customer_id": customer,
+            "award_id": name,
+            "at": at,
+            "points": points,
+            "reason": reason,
+            "source": "manual",
+            "counts_as_earned": earned,
+            **({"voided": True} if voided else {}),
+        },
+    ),
+    CUSTOMERS + GONE,
+    ["one", "two", "three"],
+    _AT,
+    [5, 40, -7, -30, 0],
+    ["goodwill", "birthday"],
+    [True, False],
+    [False, False, False, True],
+)
+
+
 def _envelope(said: tuple[str, Json], sent: tuple[str, Any, Any]) -> Json:
     webhook_id, triggered_at, received_at = sent
     return {
@@ -351,7 +376,7 @@ def about(topic: str, payload: Json) -> Json:
 
 #: Its id, when it was triggered, and when it was received.
 _sent = _any(lambda *said: said, ["a", "b", "B", "ab"], _AT, _AT)
-ENVELOPE = st.builds(_envelope, st.one_of(_snapshot, _snapshot, _snapshot, _refund, _other), _sent)
+ENVELOPE = st.builds(_envelope, st.one_of(_snapshot, _snapshot, _snapshot, _refund, _other, _award), _sent)
 
 #: Webhooks of one customer.
 ABOUT = st.builds(
@@ -383,11 +408,18 @@ def envelopes(draw: st.DrawFn) -> list[Json]:
 #: (refunds, taxes)
 POLICIES = st.sampled_from(list(product(("goods", "goods_and_adjustments", "money"), ("as_priced", "excluded"))))
 
+
+def _spans(lengths: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    """Holds or lives: from when each is in force, and how long it is."""
+    starts = st.none() | st.sampled_from(POOL).map(text)
+    return st.lists(st.tuples(starts, lengths), max_size=3, unique_by=lambda each: each[0])
+
+
 _RATE = st.sampled_from(["0", "0.333", "1", "1.5", "10"])
 
 #: A shop's program, as the oracle takes it; its rules change at the instants at which orders are processed.
 PROGRAM = st.builds(
-    lambda ever, rules, policies, zone, look_back: {
+    lambda ever, rules, policies, zone, look_back, holds, lives: {
         "currency": "USD",
         "zone": zone,
         "look_back_days": look_back,
@@ -395,6 +427,8 @@ PROGRAM = st.builds(
         "policies": [
             {"effective_from": start, "refunds": refunds, "taxes": taxes} for start, (refunds, taxes) in policies
         ],
+        "holds": [{"effective_from": start, "hold_days": days} for start, days in holds],
+        "expiry": [{"effective_from": start, "life_days": days, "calendar": how} for start, (days, how) in lives],
     },
     _RATE,
     st.lists(st.tuples(st.sampled_from(POOL).map(text), _RATE), max_size=2),
@@ -403,6 +437,8 @@ PROGRAM = st.builds(
     ),
     st.sampled_from(ZONES),
     st.sampled_from([365, 1, None]),
+    st.just([]) | _spans(st.sampled_from([0, 1, 2, 40])),
+    st.just([]) | _spans(st.tuples(st.sampled_from([1, 2, 30, 400, None]), st.sampled_from(["day", "day", "year"]))),
 )
 
 

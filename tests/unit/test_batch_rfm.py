@@ -8,7 +8,7 @@ import pytest
 
 from events import instants
 from events.programs import GRID, CutPoints, Program
-from lake import rfm
+from lake import accounts, rfm
 
 SHOP = "edges.myshopify.com"
 T = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -24,7 +24,9 @@ def orders(*changes: dict[str, Any]) -> pl.DataFrame:
 
 def values(*changes: dict[str, Any], look_back: int | None = 365, t: datetime = T) -> dict[str, Any]:
     customers = pl.DataFrame({"customer_id": ["1"], "now": [instants.from_datetime(t)]})
-    (row,) = rfm.values(customers, orders(*changes), look_back).to_dicts()
+    (row,) = rfm.values(
+        customers, orders(*changes), accounts.NONE, PROGRAM.model_copy(update={"look_back_days": look_back})
+    ).to_dicts()
     return row
 
 
@@ -77,7 +79,7 @@ def test_an_order_worth_nothing_makes_nobody_active() -> None:
 
 def test_somebody_without_orders_is_a_prospect() -> None:
     customers = pl.DataFrame({"customer_id": ["2"], "now": [instants.from_datetime(T)]})
-    found = rfm.values(customers, orders({"processed_at": T}), 365)
+    found = rfm.values(customers, orders({"processed_at": T}), accounts.NONE, PROGRAM)
     (row,) = rfm.standings(found, rfm.find_cut_points(found, PROGRAM, T), PROGRAM).to_dicts()
     assert (row["r"], row["f"], row["m"], row["score"]) == (None, None, None, None)
     assert (row["segment_id"], row["segment"], row["balance"]) == ("seg_000", "Prospects", 0)

@@ -11,7 +11,7 @@ from batch.gates import asking, judging, measuring
 from batch.gates.asking import Before, Gate
 from events import instants
 from events.programs import Bounds, CutPoints, Program
-from lake import rfm
+from lake import accounts, rfm
 
 SHOP = "good.myshopify.com"
 AS_OF = datetime(2026, 11, 20, 1, tzinfo=UTC)
@@ -38,7 +38,7 @@ class Run:
             }
         )
         everyone = pl.DataFrame({"customer_id": [str(at) for at in range(count)], "now": [NOW] * count})
-        values = rfm.values(everyone, self.orders, 365)
+        values = rfm.values(everyone, self.orders, accounts.NONE, PROGRAM)
         self.cut_points: CutPoints = rfm.find_cut_points(values, PROGRAM, AS_OF)
         self.found = rfm.standings(values, self.cut_points, PROGRAM)
         self.rest: measuring.Measured = {"webhooks": 200, "unreadable": 0, "other_currency": 0, "stale_hours": 3.0}

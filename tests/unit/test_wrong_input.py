@@ -210,7 +210,9 @@ class Outcome:
         return str(self.letters[0]["error"])
 
     def facts(self) -> list[Json]:
-        return [value for name, value in self.outputs if name == topics.ACCOUNT_FACTS and value.get("order_id") == "1001"]
+        return [
+            value for name, value in self.outputs if name == topics.ACCOUNT_FACTS and value.get("order_id") == "1001"
+        ]
 
 
 def _holds_a_float(value: Any) -> bool:

@@ -1,0 +1,244 @@
+"""What customers can spend as of an instant: their orders' points and what was awarded, held, taken and has run out.
+
+Written apart from the stream's formula (tables/account.py) on purpose: here lots are kept, of whoever was ever taken
+anything from one by one. The two are compared customer by customer.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from events import instants
+from events.programs import Program, local_midnight
+
+#: An instant beyond all.
+_NEVER: Final = 1 << 62
+
+#: What an account comes to: points, and when the next run out (microseconds, null: never).
+COLUMNS: Final = ("balance", "pending", "earned", "spent", "expired", "expiring", "expires_at")
+
+#: No awards at all.
+NONE: Final = pl.DataFrame(
+    schema={
+        "customer_id": pl.String,
+        "award_id": pl.String,
+        "at": pl.Int64,
+        "points": pl.Int64,
+        "counts_as_earned": pl.Boolean,
+    }
+)
+
+_LOT: Final = {"customer_id": pl.String, "at": pl.Int64, "points": pl.Int64}
+
+#: A lot, or what was taken: [when it can be spent, or was taken; when it runs out; points]
+_Lot = list[int]
+
+
+def is_plain(program: Program) -> bool:
+    """Whether a program holds nothing back and lets nothing run out: lots need not be known."""
+    return not any(each.hold_days for each in program.holds) and all(each.life_days is None for each in program.expiry)
+
+
+def awards(rows: pl.DataFrame) -> pl.DataFrame:
+    """What stands of the awards that rows of lake/rows.py tell of: customer_id, award_id, at, points, counts_as_earned.
+
+    Of two of one name the greater stands, and one that was taken back is none.
+    """
+    body = ("at", "points", "reason", "source", "counts_as_earned")
+    return (
+        rows.sort(body)
+        .group_by("customer_id", "award_id")
+        .agg(*(pl.col(name).last() for name in body), voided=pl.col("voided").any())
+        .filter(~pl.col("voided") & (pl.col("points") != 0))
+        .select("customer_id", "award_id", "at", "points", "counts_as_earned")
+    )
+
+
+def settled(
+    found: pl.DataFrame, given: pl.DataFrame, lots: Callable[[], pl.DataFrame], program: Program
+) -> pl.DataFrame:
+    """`found` (customer_id, now, deserved: the points of all their orders up to then) with COLUMNS, as of each `now`.
+
+    `given` are the awards of whoever they are in the end; `lots` (customer_id, at, points) the orders' points, asked
+    for only where it matters when each was earned.
+    """
+    then = given.join(found.select("customer_id", "now"), on="customer_id", how="inner").filter(
+        pl.col("at") <= pl.col("now")
+    )
+    gained, taken = then.filter(pl.col("points") > 0), then.filter(pl.col("points") < 0)
+    summed = then.group_by("customer_id").agg(
+        gained=pl.col("points").filter(pl.col("points") > 0).sum(),
+        counted=pl.col("points").filter((pl.col("points") > 0) & pl.col("counts_as_earned")).sum(),
+        spent=-pl.col("points").filter(pl.col("points") < 0).sum(),
+    )
+    told = found.join(summed, on="customer_id", how="left", maintain_order="left").with_columns(
+        pl.col("gained", "counted", "spent").fill_null(0)
+    )
+    everything = pl.col("deserved") + pl.col("gained")
+    told = told.with_columns(earned=pl.col("deserved") + pl.col("counted"))
+    if is_plain(program):
+        nothing = pl.lit(0, dtype=pl.Int64)
+        return told.with_columns(
+            balance=everything - pl.col("spent"),
+            pending=nothing,
+            expired=nothing,
+            expiring=nothing,
+            expires_at=pl.lit(None, dtype=pl.Int64),
+        ).drop("gained", "counted")
+    of_orders = lots().select(list(_LOT))
+    timed = _timed(pl.concat([of_orders, gained.select(list(_LOT))]), found, program)
+    spenders = taken["customer_id"].unique()
+    spends = pl.col("customer_id").is_in(spenders.implode())
+    left = pl.concat([_unspent(timed.filter(~spends)), _spent(timed.filter(spends), taken, found.filter(spends))])
+    return (
+        told.join(left, on="customer_id", how="left", maintain_order="left")
+        .with_columns(pl.col("balance", "pending", "expired", "expiring").fill_null(0))
+        .drop("gained", "counted")
+    )
+
+
+# --- when --------------------------------------------------------------------------------------------------------
+
+
+def _timed(lots: pl.DataFrame, found: pl.DataFrame, program: Program) -> pl.DataFrame:
+    """The lots of each customer's up to their `now`: customer_id, now, at, points, `begins` and `ends` (_NEVER: they do
+    not)."""
+    theirs = (
+        lots.filter(pl.col("points") > 0)
+        .join(found.select("customer_id", "now"), on="customer_id", how="inner")
+        .filter(pl.col("at") <= pl.col("now"))
+    )
+    holds = [(each.since, each.hold_days, "") for each in program.holds]
+    lives = [(each.since, each.life_days, each.calendar) for each in program.expiry]
+    zone = ZoneInfo(program.zone)
+    theirs = theirs.with_columns(begins=_end(theirs["at"], [(-_NEVER, 0, ""), *holds], zone))
+    return theirs.with_columns(ends=_end(theirs["begins"], [(-_NEVER, None, "day"), *lives], zone))
+
+
+def _end(begun: pl.Series, told: list[tuple[int, int | None, str]], zone: ZoneInfo) -> pl.Series:
+    """When what began at each instant ends: by the span in force then, or by a later one from when that took effect,
+    whichever comes first. Of several spans of one instant the last is in force."""
+    spans = sorted({since: (days, how) for since, days, how in told}.items())
+    first = pl.repeat(_NEVER, begun.len(), dtype=pl.Int64, eager=True)
+    for at, (since, (days, how)) in enumerate(spans):
+        if days is None:
+            continue
+        frame = pl.DataFrame({"begun": begun})
+        until = spans[at + 1][0] if at + 1 < len(spans) else _NEVER
+        end = frame.select(pl.max_horizontal("begun", pl.lit(since, dtype=pl.Int64)) + days * instants.DAY).to_series()
+        end = end.clip(upper_bound=instants.LATEST)
+        if how:
+            end = _next_midnight(end, how, zone)
+        reached = frame.select(pl.col("begun") < until).to_series()
+        first = pl.select(pl.when(reached).then(pl.min_horizontal(first, end)).otherwise(first)).to_series()
+    return first
+
+
+def _next_midnight(at: pl.Series, how: str, zone: ZoneInfo) -> pl.Series:
+    """The first local midnight, of a day or a new year, after each instant."""
+    hours = at // instants.HOUR  # of an hour at most one zone's change, and that is looked up exactly
+    known = {}
+    for hour in hours.unique().to_list():
+        day = instants.to_datetime(hour * instants.HOUR).astimezone(zone).date()
+        known[hour] = [day, day + timedelta(days=1)]
+    ends = [_after(when, known[hour], how, zone) for when, hour in zip(at.to_list(), hours.to_list(), strict=True)]
+    return pl.Series(ends, dtype=pl.Int64)
+
+
+def _after(at: int, days: list[Any], how: str, zone: ZoneInfo) -> int:
+    starts = days if how == "day" else [day.replace(month=1, day=1) for day in days]
+    if how == "year":
+        starts = [*starts, starts[-1].replace(year=starts[-1].year + 1)]
+    else:
+        starts = [*starts, starts[-1] + timedelta(days=1)]
+    return next(midnight for start in starts if (midnight := local_midnight(start, zone)) > at)
+
+
+# --- what is left ------------------------------------------------------------------------------------------------
+
+_LEFT: Final = {
+    "customer_id": pl.String,
+    **dict.fromkeys(("balance", "pending", "expired", "expiring", "expires_at"), pl.Int64),
+}
+
+
+def _unspent(timed: pl.DataFrame) -> pl.DataFrame:
+    """What is left to whom nothing was ever taken from."""
+    points, now = pl.col("points"), pl.col("now")
+    lasting = pl.col("ends") > now
+    first = (
+        timed.filter(lasting & (pl.col("ends") < _NEVER))
+        .group_by("customer_id")
+        .agg(expires_at=pl.col("ends").min(), expiring=points.filter(pl.col("ends") == pl.col("ends").min()).sum())
+    )
+    summed = timed.group_by("customer_id").agg(
+        balance=points.filter((pl.col("begins") <= now) & lasting).sum(),
+        pending=points.filter(pl.col("begins") > now).sum(),
+        expired=points.filter(~lasting).sum(),
+    )
+    both = summed.join(first, on="customer_id", how="left").with_columns(pl.col("expiring").fill_null(0))
+    return both.select(list(_LEFT))
+
+
+def _spent(timed: pl.DataFrame, taken: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    """What is left to whom something was taken from: lot by lot, the oldest first, what is owed before all."""
+    lots, debits = (frame.partition_by("customer_id", as_dict=True) for frame in (timed, taken))
+    rows = [
+        (customer, *_lot_by_lot(lots.get((customer,)), debits[customer,], now))
+        for customer, now in found.select("customer_id", "now").iter_rows()
+        if (customer,) in debits
+    ]
+    return pl.DataFrame(rows, schema=_LEFT, orient="row")
+
+
+def _lot_by_lot(timed: pl.DataFrame | None, taken: pl.DataFrame, now: int) -> tuple[int, int, int, int, int | None]:
+    waiting: deque[_Lot] = deque()
+    if timed is not None:
+        waiting.extend(list(row) for row in timed.sort("at").select("begins", "ends", "points").iter_rows())
+    held: deque[_Lot] = deque()
+    owed = expired = 0
+    for at, points in _taken(taken, now):
+        while True:  # whatever runs out or can be spent by then, in the order in which it does
+            begins = waiting[0][0] if waiting else _NEVER
+            ends = held[0][1] if held else _NEVER
+            if min(begins, ends) > at:
+                break
+            if ends <= begins:
+                expired += held.popleft()[2]
+            else:
+                lot = waiting.popleft()
+                paid = min(owed, lot[2])
+                owed, lot[2] = owed - paid, lot[2] - paid
+                held.append(lot)
+        while points and held:
+            used = min(points, held[0][2])
+            points, held[0][2] = points - used, held[0][2] - used
+            if not held[0][2]:
+                held.popleft()
+        owed += points
+    pending = sum(lot[2] for lot in waiting)
+    ending = _ending(held, waiting, owed)
+    return sum(lot[2] for lot in held) - owed, pending, expired, *ending
+
+
+def _taken(taken: pl.DataFrame, now: int) -> Iterator[tuple[int, int]]:
+    """When something was taken and how much, in order; at the end nothing, as of now."""
+    yield from taken.sort("at").select("at", -pl.col("points")).iter_rows()
+    yield now, 0
+
+
+def _ending(held: deque[_Lot], waiting: deque[_Lot], owed: int) -> tuple[int, int | None]:
+    """How much runs out next, and when: what is owed takes what can be spent first."""
+    ends: dict[int, int] = {}
+    for lot in held:
+        ends[lot[1]] = ends.get(lot[1], 0) + lot[2]
+    for lot in waiting:
+        paid = min(owed, lot[2])
+        owed -= paid
+        ends[lot[1]] = ends.get(lot[1], 0) + lot[2] - paid
+    left = sorted((at, points) for at, points in ends.items() if points and at < _NEVER)
+    return (left[0][1], left[0][0]) if left else (0, None)

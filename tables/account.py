@@ -1,0 +1,205 @@
+"""A customer's account beside their orders: what was awarded and taken, and what of their points can be spent.
+
+What is given is filed among the orders' contributions, under the time it was given at; what is taken, in a second tree
+of the same make, the debits. A third one keeps what was asked by its name, since a name may be asked for twice.
+
+Of points that run out no lots are kept. As of T, with A(u) the points that had run out by u had nothing been spent, and
+D(u) what was taken up to u:
+
+    expired(T) = max(0, A(T) - D(T), the greatest A(t) - D(before t) over the debits t <= T)
+    balance(T) = what can be spent, or could once - D(T) - expired(T)
+
+which is first in, first out to the point, whatever the order in which anything was told
+(tests/property/test_account.py: against lots kept one by one).
+"""
+
+import zlib
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from typing_extensions import TypedDict
+
+from events.records import AccountAward
+from tables import contributions
+from tables.contributions import Node, Nodes, Reads
+from tables.terms import FOR_EVER, Terms
+
+AWARD: Final = "award:"
+REDEMPTION: Final = "redeem:"
+
+#: What is kept of a name is where an order's parts would be.
+_KEPT: Final = contributions.PARTS
+
+
+class Account(TypedDict):
+    """What is kept of a customer who was ever awarded anything or asked for it: two trees' roots."""
+
+    debits: Node
+    asked: Node
+
+
+def empty() -> Account:
+    """Of somebody of whom nothing was asked yet."""
+    return {"debits": contributions.empty(), "asked": contributions.empty()}
+
+
+def listed(account: Account | None) -> list[Any] | None:
+    """An account as it is kept."""
+    return None if account is None else [*map(contributions.listed, (account["debits"], account["asked"]))]
+
+
+def of_list(kept: list[Any] | None) -> Account | None:
+    """The account that was `listed`."""
+    if kept is None:
+        return None
+    debits, asked = map(contributions.of_list, kept[:2])
+    return {"debits": debits, "asked": asked}
+
+
+def recalled(nodes: Reads, account: Account, name: str) -> Any:
+    """What is kept of a name; None where it was never asked for."""
+    entry = contributions.find(nodes, account["asked"], _place(name), name)
+    return None if entry is None else entry[_KEPT]
+
+
+def remember(nodes: Nodes, account: Account, name: str, kept: Any) -> None:
+    """Keeps something of a name in place of what was kept of it. It sums to nothing."""
+    entry = [_place(name), name, "", 0, 0, 0, 0, kept]
+    account["asked"] = contributions.put(nodes, account["asked"], entry)
+
+
+def _place(name: str) -> int:
+    """Names are kept in the order of their sums: those of a client may all begin alike, and grow."""
+    return zlib.crc32(name.encode())
+
+
+# --- awards ------------------------------------------------------------------------------------------------------
+
+#: What is said of an award: [at, points, reason, source, whether it counts as earned].
+Body = list[Any]
+
+#: Where an award ever stood: [at, whether among the debits].
+Home = list[int]
+
+
+class Award(NamedTuple):
+    """What is kept of an award: the greatest body, when it was taken back (0: it was not), and every home it had."""
+
+    body: Body
+    voided_at: int
+    homes: list[Home]
+
+    @property
+    def revision(self) -> str:
+        """Sorts as the award grows; tables/orders.py's `changed_at_of` reads when it changed."""
+        at, points, *rest = self.body
+        changed = max(at, self.voided_at)
+        words = " ".join(str(each) for each in rest)
+        return f"{changed:015x}b0{self.voided_at > 0:d}{at:015x}{points + (1 << 62):016x}{words}"
+
+    def points(self, home: Home) -> tuple[int, int]:
+        """What was given, or taken, at a home, and what of that was taken back."""
+        if home != _home(self.body):
+            return 0, 0
+        points = self.body[1]
+        return abs(points), abs(points) if self.voided_at else 0
+
+    @property
+    def given(self) -> bool:
+        """Whether its points do not count as earned."""
+        return not self.body[4]
+
+
+def _home(body: Body) -> Home:
+    return [body[0], int(body[1] < 0)]
+
+
+def award(known: Any, told: AccountAward) -> Award:
+    """The award joined with what is told of it: in whatever order, the same."""
+    body = [told["at"], told["points"], told["reason"], told["source"], told["counts_as_earned"]]
+    if known is None:
+        return Award(body, told["voided_at"], [_home(body)])
+    kept, voided_at, homes = known
+    homes = homes if _home(body) in homes else sorted([*homes, _home(body)])
+    return Award(max(kept, body), max(voided_at, told["voided_at"]), homes)
+
+
+# --- what can be spent -------------------------------------------------------------------------------------------
+
+
+class Purse(NamedTuple):
+    """A customer's points as of an instant.
+
+    `balance` can be spent, below 0 it is owed; `pending` cannot be spent yet; `earned` is all that ever counted as
+    earned; `spent` is what was taken, `expired` what has run out; `expiring` runs out next, at `expires_at` (0: never).
+    """
+
+    balance: int
+    pending: int = 0
+    earned: int = 0
+    spent: int = 0
+    expired: int = 0
+    expiring: int = 0
+    expires_at: int = 0
+
+
+def purse(nodes: Reads, tree: Node, account: Account | None, terms: Terms, at: int) -> Purse:
+    """What stands as of `at` (microseconds), of the contributions and the account."""
+    everything = contributions.sums(nodes, tree, 0, at + 1)
+    earned = everything.points - everything.given
+    if terms.endless and account is None:
+        return Purse(everything.points, earned=earned)
+    active = everything.points
+    if not terms.endless:
+        active = contributions.sums(nodes, tree, 0, terms.spendable_until(at) + 1).points
+    debits = contributions.empty() if account is None else account["debits"]
+    spent = contributions.sums(nodes, debits, 0, at + 1).points
+    expired = 0 if terms.lasting else _expired(nodes, tree, debits, terms, at, spent)
+    expiring = expires_at = 0
+    if not terms.lasting:
+        expiring, expires_at = _expiring(nodes, tree, terms, at, spent + expired)
+    left = active - spent - expired
+    return Purse(left, everything.points - active, earned, spent, expired, expiring, expires_at)
+
+
+def _gone(nodes: Reads, tree: Node, terms: Terms, at: int) -> int:
+    """The points that had run out by an instant, had none been spent."""
+    return contributions.sums(nodes, tree, 0, terms.gone_until(at) + 1).points
+
+
+def _expired(nodes: Reads, tree: Node, debits: Node, terms: Terms, at: int, spent: int) -> int:
+    most, before = max(0, _gone(nodes, tree, terms, at) - spent), 0
+    for when, points in _debits(nodes, debits, at):
+        most = max(most, _gone(nodes, tree, terms, when) - before)
+        before += points
+    return most
+
+
+def _debits(nodes: Reads, debits: Node, until: int) -> Iterator[tuple[int, int]]:
+    """When something was taken up to an instant, and how much."""
+    for entry in contributions.entries(nodes, debits):
+        if entry[contributions.PROCESSED] > until:
+            return
+        points = entry[contributions.EARNED] - entry[contributions.REVERSED]
+        if points:
+            yield entry[contributions.PROCESSED], points
+
+
+def _expiring(nodes: Reads, tree: Node, terms: Terms, at: int, used: int) -> tuple[int, int]:
+    """How many of the points that are left run out next, and when; (0, 0) where none do."""
+    oldest = contributions.reaching(nodes, tree, used)
+    if oldest > at:
+        return 0, 0
+    ends = terms.runs_out(oldest)
+    if ends >= FOR_EVER:
+        return 0, 0
+    last = min(terms.gone_until(ends), at)
+    return contributions.sums(nodes, tree, 0, last + 1).points - used, ends
+
+
+def source_of(name: str, debit: bool) -> tuple[str, str]:
+    """What an entry of this name is of, and what that is called: ("order", its id), ("award", its name), ..."""
+    kind, named, rest = name.partition(":")
+    if not named:
+        return "order", kind
+    return ("deduction" if debit and kind == "award" else kind), rest

@@ -19,6 +19,7 @@ COPY streams streams
 COPY lake lake
 COPY batch batch
 COPY notices notices
+COPY fulfilment fulfilment
 COPY api api
 COPY cli cli
 COPY sql sql

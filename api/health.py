@@ -1,6 +1,7 @@
 """Health and metrics, for orchestrators and Prometheus: no key is asked for, and no shop is named."""
 
 import asyncio
+from contextlib import suppress
 from typing import Final, Literal
 
 import psycopg
@@ -14,6 +15,8 @@ from api.context import Services, services_of
 from api.limits import within
 from api.models import Answer
 from api.problems import ProblemError
+from books import fulfilment
+from runtime.metrics import FULFILMENT_SHOPS_STOPPED
 
 router = APIRouter(tags=["health"])
 
@@ -87,9 +90,18 @@ async def readyz(request: Request, response: Response) -> Readiness:
     )
 
 
+async def _count_stores(services: Services) -> None:
+    """The metric of stores in which no discounts can be made; left as it is where the database does not answer."""
+    with suppress(psycopg.Error, PoolTimeout, TimeoutError):
+        row = await within(_DATABASE_SECONDS, services.row(sql.SQL(fulfilment.STOPPED), {}))
+        FULFILMENT_SHOPS_STOPPED.set(0 if row is None else row["stopped"])
+
+
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """Everything this process counts. 404 where LOYALNEST_API_METRICS is false."""
-    if not services_of(request).settings.api_metrics:
+    services = services_of(request)
+    if not services.settings.api_metrics:
         raise ProblemError(404, "not-found", "Metrics are not shown here.")
+    await _count_stores(services)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

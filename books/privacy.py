@@ -24,6 +24,7 @@ _OWN: Final = {
     "points_totals": ("points_by_source", "*", "processed_at, source, source_id"),
     "rfm_score_history": ("rfm_history", "*", "at, id"),
     "rfm_segment_deltas": ("segment_changes", "*", "at, id"),
+    "redemptions": ("redemptions", "*", "decided_at, request_id"),
     "batch_segments": ("batch_standings", "*", "run_id"),
     "notices": ("notices", "message, event, body, status, created_at, finished_at", "id"),
     "notice_marks": ("told_before_rebuild", "at", "at"),

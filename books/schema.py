@@ -122,6 +122,16 @@ TABLES: Final = (
         hypertable=Hypertable("start", 90),
     ),
     Table("late_windows", _names("shop size zone start"), _names("noted_at"), derived=True, sink=True),
+    Table(
+        "redemptions",
+        _names(
+            "shop request_id customer_id reward_id cost decided_at seq accepted reason balance program_version forced"
+            " requested_at status points attempt code valid_until returned_reason revision"
+        ),
+        _names("stored_at"),
+        derived=True,
+        personal="customer",
+    ),
     # The batch's
     Table(
         "batch_runs",
@@ -187,6 +197,20 @@ TABLES: Final = (
         personal="customer",
     ),
     Table("notice_marks", _names("shop customer_id at"), personal="customer"),
+    # Discounts to be made in Shopify for redemptions: likewise
+    Table(
+        "fulfilment_shops",
+        _names("shop endpoint token enabled"),
+        _names("set_at rests_until rests_why failures failing_since last_error"),
+    ),
+    Table(
+        "fulfilment_work",
+        _names("shop request_id"),
+        _names(
+            "attempts created_at due_at failing_since held_by held_until last_error outcome reason code valid_until"
+            " finished_at"
+        ),
+    ),
     Table("sink_positions", _names("incarnation topic partition next_offset")),
     Table("stream_lag", _names("noted_at waiting worker worker_read_to sink sink_read_to"), _names("singular")),
 )

@@ -24,7 +24,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
-from books import exports, imports, notices, persons
+from books import exports, fulfilment, imports, notices, persons
 from books.opening import Openers
 from books.sealed import MasterKeys, Opened, Sealed, VaultError, open_all, open_bytes, seal_bytes
 from events.payloads import Contact, normalised
@@ -37,6 +37,11 @@ ADDRESSES: Final = "addresses"
 
 #: The customer id of the key that the secrets of a shop's endpoints are made of. It goes with the shop.
 NOTICES: Final = "notices"
+
+#: The customer ids of the key that seals the token of a shop's Admin API, and of the one that its discounts' codes are
+#: made of. They go with the shop.
+TOKENS: Final = "fulfilment"
+CODES: Final = "fulfilment-codes"
 
 #: How long an unwrapped key is remembered for sealing (seconds), and how many are at most.
 KEY_SECONDS: Final = 60.0
@@ -88,9 +93,11 @@ DELETE FROM customer_keys WHERE shop = %s AND created_at <= %s AND customer_id =
 #: Let go what may hold anybody of a shop; parameters of each as above.
 _WHATEVER: Final = (FORGET_BODIES, imports.FORGET, exports.FORGET)
 
-#: Lets the keys of a shop's addresses and notices go: a shop that comes back makes others; parameters as above.
+#: Lets the keys of a shop's addresses, notices and discounts go: a shop that comes back makes others; parameters as
+#: above.
 FORGET_OWN = """
-DELETE FROM customer_keys WHERE shop = %s AND created_at <= %s AND customer_id IN ('addresses', 'notices')
+DELETE FROM customer_keys WHERE shop = %s AND created_at <= %s
+    AND customer_id IN ('addresses', 'notices', 'fulfilment', 'fulfilment-codes')
 """
 
 _FIND = """
@@ -249,10 +256,27 @@ class Vault:
 
     async def open_body(self, shop: str, sealed: str) -> bytes | None:
         """A dead letter's body; None once the key that it was sealed with has been destroyed."""
+        return await self._open_own(shop, DEAD_LETTERS, sealed)
+
+    async def seal_token(self, shop: str, token: str) -> str | None:
+        """A token of the shop's Admin API, sealed; None if the shop's key is destroyed."""
+        return await self._seal(shop, TOKENS, token.encode())
+
+    async def open_token(self, shop: str, sealed: str) -> str | None:
+        """A token that was sealed; None once its key has been destroyed."""
+        token = await self._open_own(shop, TOKENS, sealed)
+        return None if token is None else token.decode()
+
+    async def code_digest(self, shop: str, request_id: str) -> bytes | None:
+        """What the code of a request's discount is made of: for ever the same; None if the shop's key is destroyed."""
+        known = await self._key(shop, CODES)
+        return None if known is None else hmac.digest(known.key, request_id.encode(), "sha256")
+
+    async def _open_own(self, shop: str, name: str, sealed: str) -> bytes | None:
         async with self._pool.connection() as connection:
-            wrapped = await self._wrapped(connection, shop, [DEAD_LETTERS])
+            wrapped = await self._wrapped(connection, shop, [name])
         ciphers = [AESGCM(self._masters.unwrap(shop, *each)) for each in wrapped]
-        return open_bytes(ciphers[0], shop, DEAD_LETTERS, sealed) if ciphers else None
+        return open_bytes(ciphers[0], shop, name, sealed) if ciphers else None
 
     async def destroy(self, shop: str, customer_id: str, asked_at: datetime) -> None:
         """Destroys the keys of a customer and of all who are the same person for ever, and the shop's unparsed bodies
@@ -275,7 +299,8 @@ class Vault:
         async with self._pool.connection() as connection, connection.transaction():
             for statement in (*_WHATEVER, FORGET_OWN, DESTROY_SHOP):
                 await connection.execute(statement, (shop, asked_at))
-            await connection.execute(notices.FORGET, {"shop": shop, "asked": asked_at})
+            for forget in (notices.FORGET, fulfilment.FORGET):
+                await connection.execute(forget, {"shop": shop, "asked": asked_at})
         for known in [key for key in self._keys if key[0] == shop]:
             del self._keys[known]
 

@@ -20,7 +20,7 @@ _USE: Final = "Use it"
 
 _WORDS: Final = frozenset(
     {
-        *("demo", "play", "up", "worker", "sink", "api", "notices", "migrate", "rebuild", "topics"),
+        *("demo", "play", "up", "worker", "sink", "api", "notices", "fulfilment", "migrate", "rebuild", "topics"),
         *("import", "export", "shops", "programs", "keys", "sign-in", "batch", "lake", "sql", "dead-letters"),
         "privacy",
     }
@@ -67,6 +67,10 @@ def command(word: str | None = None) -> typer.Typer:
         from cli.commands import notices
 
         app.add_typer(notices.notices_app, name="notices", rich_help_panel=_RUN)
+    if "fulfilment" in wanted:
+        from cli.commands import fulfilment
+
+        app.add_typer(fulfilment.fulfilment_app, name="fulfilment", rich_help_panel=_RUN)
     if wanted & {"worker", "sink", "api", "migrate", "topics"}:
         from cli.commands import processes
 

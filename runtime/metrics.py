@@ -106,6 +106,31 @@ ENDPOINTS_RESTING = Gauge(
     "Endpoints to which nothing is sent for a while, after too many failures in a row.",
 )
 
+# --- fulfilment ---
+
+FULFILMENTS = Counter(
+    "loyalnest_fulfilments_total",
+    "Attempts to make a redemption's discount by outcome: issued, failed (given up, its points return), retried, held"
+    " back (a busy store, or one that does not let us in); and untold: outcomes that have to be told again.",
+    ["outcome"],
+)
+FULFILMENT_SECONDS = Histogram(
+    "loyalnest_fulfilment_seconds",
+    "Seconds that it took to make a discount in a store, or to fail to.",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15),
+)
+FULFILMENTS_WAITING = Gauge(
+    "loyalnest_fulfilments_waiting", "Accepted redemptions whose discount has not been made and told yet, of all shops."
+)
+FULFILMENT_SHOPS_RESTING = Gauge(
+    "loyalnest_fulfilment_shops_resting",
+    "Stores in which nothing is made for a while, after too many failures in a row or because they do not let us in.",
+)
+FULFILMENT_SHOPS_STOPPED = Gauge(
+    "loyalnest_fulfilment_shops_stopped",
+    "Stores that do not let us in, or whose token cannot be read: they must be set anew. Told by the API.",
+)
+
 # --- the batch ---------------------------------------------------------------------------------------------------
 
 GATES_FAILED = Counter("loyalnest_gates_failed_total", "Quality gates that a batch did not pass, by gate.", ["gate"])

@@ -121,6 +121,20 @@ class OperatorSettings(BaseSettings):
             " whoever may set endpoints is one of yours"
         ),
     ] = False
+    fulfilment_private: Annotated[
+        bool,
+        Field(
+            description="discounts may be made at private, loopback and link-local addresses, and by http: to try it"
+        ),
+    ] = False
+    fulfilment_hours: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=720,
+            description="hours of failures until a redemption's discount is given up and its points return",
+        ),
+    ] = 24
     worker_host: Annotated[
         str, Field(description="the address of that port of a worker, sink, schedule or of notices")
     ] = "127.0.0.1"

@@ -8,7 +8,20 @@ then fail. First those tests run on the unbroken copy, where they must pass. The
 break, a file a list.
 """
 
-from scripts.mutants import analytics, api, batch, exports, imports, lake, money, notices, persons, streams, tables
+from scripts.mutants import (
+    analytics,
+    api,
+    batch,
+    exports,
+    fulfilment,
+    imports,
+    lake,
+    money,
+    notices,
+    persons,
+    streams,
+    tables,
+)
 
 MUTANTS = [
     *money.MUTANTS,
@@ -22,4 +35,5 @@ MUTANTS = [
     *batch.MUTANTS,
     *api.MUTANTS,
     *notices.MUTANTS,
+    *fulfilment.MUTANTS,
 ]

@@ -17,7 +17,8 @@ from scripts.mutants.mutant import Mutant
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COPIED = (
-    *("events", "tables", "runtime", "books", "imports", "lake", "streams", "batch", "notices", "api", "cli"),
+    *("events", "tables", "runtime", "books", "imports", "lake"),
+    *("streams", "batch", "notices", "fulfilment", "api", "cli"),
     *("sql", "tests", "pyproject.toml"),
 )
 #: A mutant that hangs the tests is noticed too.

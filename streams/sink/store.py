@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 
-from books import exports, imports, notices, persons, vault
+from books import exports, fulfilment, imports, notices, persons, vault
 from events import announcements, codec, instants
 from events.errors import BadEvent
 from events.programs import Program
@@ -353,7 +353,8 @@ def _redact(cursor: psycopg.Cursor[Any], rows: Rows) -> None:
     for shop, asked in sorted(rows.redacted_shops.items()):
         for statement in (vault.FORGET_BODIES, vault.FORGET_OWN, vault.DESTROY_SHOP):
             cursor.execute(statement, [shop, _until(asked)])
-        cursor.execute(notices.FORGET, {"shop": shop, "asked": _until(asked)})
+        for forget in (notices.FORGET, fulfilment.FORGET):
+            cursor.execute(forget, {"shop": shop, "asked": _until(asked)})
         cursor.execute(f"{_UNREACHED} AND (contact IS NOT NULL OR consent IS NOT NULL)", [shop])
     for shop, heard in sorted(rows.let_go.items()):
         for statement in (imports.FORGET, exports.FORGET):

@@ -35,7 +35,7 @@ def test_no_schema_is_left_over() -> None:
 
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-ROOMS = ("events", "tables", "runtime", "books", "imports", "lake", "streams", "batch", "notices", "api")
+ROOMS = ("events", "tables", "runtime", "books", "imports", "lake", "streams", "batch", "notices", "fulfilment", "api")
 SOURCES = sorted(each for room in ROOMS for each in (ROOT / room).rglob("*.py"))
 
 #: Whatever typer says of a wrong command line. (It brings a click of its own.)

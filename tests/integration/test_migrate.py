@@ -28,6 +28,7 @@ KEPT = {
         "sign_in_links",
     ),
     *("notice_endpoints", "notices", "notice_marks"),
+    *("fulfilment_shops", "fulfilment_work"),
 }
 
 

@@ -1,0 +1,667 @@
+"""Discounts of redemptions, from the table to a store that behaves as Shopify does: made once and told."""
+
+import asyncio
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from books import fulfilment
+from events import instants
+from fulfilment import admin, codes
+from fulfilment import main as fulfilling
+from fulfilment.door import Fulfilment
+from tests import killed, shopify_admin
+from tests.integration.api_world import OTHER, PROGRAM, SHOP, World, opened
+from tests.processes import Forked
+from tests.shopify_admin import TOKEN, Store
+from tests.sinks import wait
+
+
+def _reward(reward_id: str, kind: str = "amount", value: str | None = "10", **more: Any) -> dict[str, Any]:
+    return {"reward_id": reward_id, "cost": 500, "kind": kind, "value": value, "name": "It", **more}
+
+
+REWARDS = [
+    _reward("ten", valid_days=30, min_order="40"),
+    _reward("tenth", "percent"),
+    _reward("parcel", "shipping", None),
+    _reward("cup", "product", None, product_id="11"),
+    _reward("mug", "product", None, product_id="12"),
+    _reward("credit", "store_credit"),
+    _reward("past", until="2026-01-01T00:00:00Z"),
+]
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[World]:
+    with opened(url, fulfilment_private=True) as running:
+        for shop in (SHOP, OTHER):
+            running.program(**{**PROGRAM, "shop": shop, "rewards": REWARDS})
+        yield running
+
+
+@pytest.fixture
+def world(database: str) -> Iterator[World]:
+    with _opened(database) as running:
+        yield running
+
+
+@pytest.fixture(params=["database", pytest.param("real_database", marks=pytest.mark.server)])
+def anywhere(request: pytest.FixtureRequest) -> Iterator[World]:
+    """As `world`, on a real server as well."""
+    with _opened(str(request.getfixturevalue(request.param))) as running:
+        yield running
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    with shopify_admin.store() as found:
+        yield found
+
+
+def switch_on(world: World, store: Store, shop: str = SHOP, token: str = TOKEN) -> None:
+    async def setting() -> None:
+        sealed = await world.services.vault.seal_token(shop, token)
+        assert sealed is not None
+        async with world.services.pool.connection() as connection:
+            await fulfilment.set_store(connection, shop, store.url(), sealed)
+
+    world.run(setting())
+
+
+def redeem(world: World, request_id: str, reward_id: str = "ten", shop: str = SHOP, **more: Any) -> str:
+    """An accepted redemption as the sink would store it."""
+    now = datetime.now(UTC)
+    row = {
+        "shop": shop,
+        "request_id": request_id,
+        "customer_id": "7",
+        "reward_id": reward_id,
+        "cost": 500,
+        "decided_at": now,
+        "requested_at": now,
+        "seq": 1,
+        "accepted": True,
+        "balance": 700,
+        "forced": False,
+        "status": "reserved",
+        "points": -500,
+        "revision": "a",
+        **more,
+    }
+    world.insert("redemptions", **row)
+    return request_id
+
+
+class Listening:
+    """A door that remembers, and folds what it is told into the table, as worker and sink would."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.told: list[tuple[str, str, Fulfilment]] = []
+        self.failing = 0
+
+    async def tell(self, shop: str, customer_id: str, fact: Fulfilment) -> None:
+        if self.failing:
+            self.failing -= 1
+            raise ConnectionError("the log is away")
+        self.told.append((shop, customer_id, fact))
+        status = "issued" if fact["state"] == "issued" else "returned"
+        query = "UPDATE redemptions SET status = %s WHERE shop = %s AND request_id = %s"
+        await asyncio.to_thread(self.world.sql, query, status, shop, fact["request_id"])
+
+    def facts(self) -> dict[str, Fulfilment]:
+        return {fact["request_id"]: fact for _, _, fact in self.told}
+
+
+@contextmanager
+def working(world: World, **changes: Any) -> Iterator[Listening]:
+    """Who makes discounts, in a thread."""
+    settings = world.services.settings.model_copy(update=changes)
+    door = Listening(world)
+    ready: list[tuple[fulfilling.Fulfiller, asyncio.AbstractEventLoop]] = []
+
+    async def run() -> None:
+        made = fulfilling.Fulfiller(settings, door)
+        ready.append((made, asyncio.get_running_loop()))
+        await made.run()
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    wait(lambda: bool(ready))
+    fulfiller, loop = ready[0]
+    try:
+        yield door
+    finally:
+        loop.call_soon_threadsafe(fulfiller.end)
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def now_due(world: World) -> None:
+    """As if the waits were over."""
+    world.sql("UPDATE fulfilment_work SET due_at = now() WHERE finished_at IS NULL")
+    world.sql("UPDATE fulfilment_shops SET rests_until = now()")
+
+
+def work(world: World, request_id: str) -> dict[str, Any]:
+    found = world.sql("SELECT * FROM fulfilment_work WHERE request_id = %s", request_id)
+    return found[0] if found else {"attempts": 0, "last_error": None, "outcome": None, "finished_at": None}
+
+
+def shop_row(world: World, shop: str = SHOP) -> dict[str, Any]:
+    found: dict[str, Any] = world.sql("SELECT * FROM fulfilment_shops WHERE shop = %s", shop)[0]
+    return found
+
+
+def code_of(world: World, request_id: str, shop: str = SHOP) -> str:
+    return codes.code(world.run(world.services.vault.code_digest(shop, request_id)))
+
+
+# --- made --------------------------------------------------------------------------------------------------------
+
+
+def test_a_redemption_becomes_a_discount_and_is_told_once(world: World, store: Store) -> None:
+    switch_on(world, store)
+    with working(world) as door:
+        redeem(world, "r-1")
+        wait(lambda: len(door.told) == 1)
+        wait(lambda: work(world, "r-1")["finished_at"] is not None)
+    code = code_of(world, "r-1")
+    (asked,) = store.asked
+    discount = asked.variables["discount"]
+    assert (asked.path, discount["code"], discount["title"]) == (
+        "/admin/api/2026-10/graphql.json",
+        code,
+        "LoyalNest reward r-1",
+    )
+    assert discount["minimumRequirement"] == {"subtotal": {"greaterThanOrEqualToSubtotal": "40"}}
+    until = instants.to_datetime(instants.parse(discount["endsAt"]))
+    assert abs(until - datetime.now(UTC) - timedelta(days=30)) < timedelta(minutes=1)
+    told: Fulfilment = {
+        "request_id": "r-1",
+        "attempt": 1,
+        "state": "issued",
+        "code": code,
+        "valid_until": discount["endsAt"],
+        "reason": None,
+    }
+    assert door.told == [(SHOP, "7", told)]
+
+
+def test_each_kind_is_made_and_what_cannot_be_fails_at_once(world: World, store: Store) -> None:
+    switch_on(world, store)
+    kinds = ("tenth", "parcel", "cup", "mug", "credit", "past", "unknown")
+    for reward_id in kinds:
+        redeem(world, f"r-{reward_id}", reward_id)
+    redeem(world, "r-mail", customer_id="mail-" + "0" * 32)
+    with working(world) as door:
+        wait(lambda: len(door.told) == len(kinds) + 1)
+    facts = door.facts()
+    assert {name: fact["reason"] for name, fact in facts.items() if fact["state"] == "failed"} == {
+        "r-mug": "product_not_found",
+        "r-credit": "unsupported",
+        "r-past": "unknown_reward",
+        "r-unknown": "unknown_reward",
+        "r-mail": "customer_not_found",
+    }
+    made = {each["input"]["title"].rpartition("-")[2]: each for each in store.discounts.values()}
+    assert set(made) == {"tenth", "parcel", "cup"}
+    assert made["tenth"]["input"]["customerGets"]["value"] == {"percentage": 0.1}
+    assert made["parcel"]["type"] == "DiscountCodeFreeShipping"
+    assert made["cup"]["input"]["customerGets"]["value"]["discountAmount"]["amount"] == "24.50"
+    assert all(facts[f"r-{name}"]["valid_until"] is None for name in made)
+
+
+def test_nothing_is_made_where_it_is_not_on(world: World, store: Store) -> None:
+    switch_on(world, store)
+    redeem(world, "r-other", shop=OTHER)
+    for status in ("refused", "issued", "used", "returned"):
+        redeem(world, f"r-{status}", status=status)
+    with working(world) as door:
+        redeem(world, "r-1")
+        wait(lambda: len(door.told) == 1)
+
+        async def off() -> None:
+            async with world.services.pool.connection() as connection:
+                assert await fulfilment.off(connection, SHOP)
+
+        world.run(off())
+        redeem(world, "r-2")
+        switch_on(world, store, OTHER)
+        wait(lambda: len(door.told) == 2)
+    assert {request: shop for shop, _, fact in door.told for request in [fact["request_id"]]} == {
+        "r-1": SHOP,
+        "r-other": OTHER,
+    }
+    assert len(store.discounts) == 2
+    assert shop_row(world)["token"] is None
+
+
+@pytest.mark.parametrize(
+    "way", ["drop after it worked", "502 after it worked", "slow", "drop", "502", "garbage", "500"]
+)
+def test_whatever_happens_to_an_answer_there_is_one_discount(
+    world: World, store: Store, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "SECONDS", 1.0)
+    switch_on(world, store)
+    store.ways.append(way)
+    redeem(world, "r-1")
+    with working(world) as door:
+        wait(lambda: work(world, "r-1")["last_error"] is not None)
+        failed = work(world, "r-1")
+        assert failed["attempts"] == 1
+        assert failed["due_at"] - datetime.now(UTC) <= timedelta(seconds=6.25)
+        now_due(world)
+        wait(lambda: len(door.told) == 1)
+    (fact,) = door.facts().values()
+    (made,) = store.discounts.values()
+    assert fact == {
+        "request_id": "r-1",
+        "attempt": 2,
+        "state": "issued",
+        "code": code_of(world, "r-1"),
+        "valid_until": made["input"]["endsAt"],
+        "reason": None,
+    }
+    assert shop_row(world)["failures"] == 0
+
+
+def test_a_code_of_ours_that_is_there_counts_as_made_and_somebody_elses_does_not(world: World, store: Store) -> None:
+    switch_on(world, store)
+    me, another = "gid://shopify/Customer/7", "gid://shopify/Customer/8"
+    until = "2026-12-24T12:00:00Z"
+    store.have(code_of(world, "r-ours"), "LoyalNest reward r-ours", [me], until)
+    store.have(code_of(world, "r-title"), "Christmas", [me])
+    store.have(code_of(world, "r-customer"), "LoyalNest reward r-customer", [another])
+    for request in ("r-ours", "r-title", "r-customer"):
+        redeem(world, request)
+    with working(world) as door:
+        wait(lambda: len(door.told) == 3)
+    facts = door.facts()
+    assert (facts["r-ours"]["state"], facts["r-ours"]["valid_until"]) == ("issued", until)
+    for request in ("r-title", "r-customer"):
+        assert (facts[request]["state"], facts[request]["reason"]) == ("failed", "code_taken")
+        assert facts[request]["code"] is None
+
+
+def test_what_will_never_pass_fails_at_once(world: World, store: Store) -> None:
+    switch_on(world, store)
+    store.strangers.add("gid://shopify/Customer/9")
+    redeem(world, "r-stranger", customer_id="9")
+    with working(world) as door:
+        wait(lambda: len(door.told) == 1)
+        store.errors = [shopify_admin._error("VALUE_OUTSIDE_RANGE", "basicCodeDiscount", "customerGets")]
+        redeem(world, "r-invalid")
+        wait(lambda: len(door.told) == 2)
+        store.errors = [shopify_admin._error("INTERNAL_ERROR", "basicCodeDiscount")]
+        redeem(world, "r-passes")
+        wait(lambda: work(world, "r-passes")["last_error"] == "internal_error")
+        store.errors, store.always = [], "denied"
+        redeem(world, "r-denied")
+        wait(lambda: len(door.told) == 3)
+    reasons = {name: fact["reason"] for name, fact in door.facts().items()}
+    assert reasons == {"r-stranger": "customer_not_found", "r-invalid": "invalid", "r-denied": "access_denied"}
+    assert store.discounts == {}
+
+
+def test_who_may_not_look_does_not_say_that_it_is_not_there(world: World, store: Store) -> None:
+    switch_on(world, store)
+    store.have(code_of(world, "r-1"), "LoyalNest reward r-1", ["gid://shopify/Customer/7"])
+    store.ways.extend(["ok", "denied"])
+    redeem(world, "r-1")
+    with working(world) as door:
+        wait(lambda: work(world, "r-1")["last_error"] == "access_denied")
+        now_due(world)
+        wait(lambda: len(door.told) == 1)
+    assert door.facts()["r-1"]["state"] == "issued"
+
+
+# --- a store that is busy, or does not let us in -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["429", "throttled"])
+def test_a_busy_store_is_waited_for_and_it_counts_as_no_failure(world: World, store: Store, way: str) -> None:
+    switch_on(world, store)
+    store.ways.extend([way] * 3)
+    store.retry_after = "1.0"
+    store.available = 1000.0
+    redeem(world, "r-1")
+    with working(world) as door:
+        wait(lambda: len(door.told) == 1, 30)
+    assert door.facts()["r-1"]["attempt"] == 1
+    first, *others = [each.at for each in store.asked]
+    least = 1.0 if way == "429" else 2.0
+    assert all(later - sooner >= least for sooner, later in zip([first, *others], others, strict=False))
+    assert (shop_row(world)["failures"], shop_row(world)["rests_why"]) == (0, None)
+
+
+def test_a_busy_store_holds_up_no_other(world: World, store: Store) -> None:
+    with shopify_admin.store() as other:
+        store.always, store.retry_after = "429", "60"
+        switch_on(world, store)
+        switch_on(world, other, OTHER)
+        redeem(world, "r-1")
+        with working(world) as door:
+            wait(lambda: len(store.asked) == 1)
+            for number in range(5):
+                redeem(world, f"o-{number}", shop=OTHER)
+            wait(lambda: len(door.told) == 5)
+            assert len(store.asked) == 1
+        rest = shop_row(world)["rests_until"] - datetime.now(UTC)
+        assert timedelta(seconds=40) < rest <= timedelta(seconds=60)
+
+
+def test_questions_come_no_faster_than_the_points_of_the_store(world: World, store: Store) -> None:
+    store.most = store.available = 20.0
+    store.restored = 20.0
+    switch_on(world, store)
+    for number in range(6):
+        redeem(world, f"r-{number}")
+    with working(world) as door:
+        wait(lambda: len(door.told) == 6, 30)
+    assert len(store.asked) == 6, "none was throttled: each waited until there were points"
+    took = store.asked[-1].at - store.asked[0].at
+    assert took >= 1.5, "40 points beyond those that were there, 20 a second"
+
+
+@pytest.mark.parametrize("way", ["401", "403", "402", "404", "423"])
+def test_a_store_that_does_not_let_us_in_is_left_alone_and_fails_nothing(world: World, store: Store, way: str) -> None:
+    switch_on(world, store)
+    store.always = way
+    redeem(world, "r-1")
+    redeem(world, "r-2")
+    with working(world) as door:
+        wait(lambda: shop_row(world)["rests_why"] == "refused")
+        rest = shop_row(world)["rests_until"] - datetime.now(UTC)
+        assert timedelta(minutes=59) < rest <= timedelta(hours=1)
+        assert [work(world, name)["outcome"] for name in ("r-1", "r-2")] == [None, None]
+        metrics = world.client.get("/metrics").text
+        assert "loyalnest_fulfilment_shops_stopped 1.0" in metrics
+        store.always = "ok"
+        switch_on(world, store)
+        wait(lambda: len(door.told) == 2)
+    assert {fact["attempt"] for fact in door.facts().values()} == {1}
+    assert "loyalnest_fulfilment_shops_stopped 0.0" in world.client.get("/metrics").text
+
+
+def test_a_wrong_token_is_no_secret_in_what_is_kept_or_said(
+    world: World, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    switch_on(world, store, token="shpat_wrong")
+    redeem(world, "r-1")
+    with working(world):
+        wait(lambda: shop_row(world)["rests_why"] == "refused")
+    for table in ("fulfilment_shops", "fulfilment_work", "customer_keys"):
+        assert "shpat_wrong" not in str(world.sql(f"SELECT t::text FROM {table} t"))
+    assert "shpat_wrong" not in caplog.text
+    assert SHOP in caplog.text
+
+
+def test_who_set_a_token_anew_is_not_stopped_by_the_old_one(world: World, store: Store) -> None:
+    switch_on(world, store, token="shpat_old")
+    redeem(world, "r-1")
+
+    async def refused_late() -> None:
+        holder = fulfilment.Holder(uuid4(), timedelta(minutes=1), timedelta(days=1))
+        async with world.services.pool.connection() as connection:
+            await fulfilment.enlist(connection, 1)
+            (found,) = await fulfilment.due(connection, [], 1)
+            work = await holder.take(connection, SHOP)
+            assert work is not None
+            await fulfilment.set_store(connection, SHOP, found.endpoint, found.token or "")
+            await holder.rest(connection, found, work, "refused", timedelta(hours=1), "status 401")
+
+    world.run(refused_late())
+    assert shop_row(world)["rests_until"] is None
+    assert work(world, "r-1")["held_by"] is None
+
+
+def test_a_token_that_cannot_be_read_stops_its_store(world: World, store: Store) -> None:
+    switch_on(world, store)
+    world.sql("UPDATE fulfilment_shops SET token = 'v1.other'")
+    redeem(world, "r-1")
+    with working(world):
+        wait(lambda: shop_row(world)["rests_why"] == "token")
+    assert store.asked == []
+    assert "loyalnest_fulfilment_shops_stopped 1.0" in world.client.get("/metrics").text
+
+
+def test_a_store_that_keeps_failing_rests_and_comes_back(world: World, store: Store) -> None:
+    switch_on(world, store)
+    store.always = "503"
+    for number in range(6):
+        redeem(world, f"r-{number}")
+    with working(world) as door:
+        wait(lambda: shop_row(world)["rests_why"] == "failures")
+        assert len(store.asked) == 5
+        rest = shop_row(world)["rests_until"] - datetime.now(UTC)
+        assert timedelta(seconds=50) < rest <= timedelta(minutes=1)
+        store.always = "ok"
+        now_due(world)
+        wait(lambda: len(door.told) == 6)
+    assert (shop_row(world)["failures"], shop_row(world)["rests_until"]) == (0, None)
+
+
+def test_after_a_day_of_failures_it_is_given_up_and_may_be_there(world: World, store: Store) -> None:
+    switch_on(world, store)
+    store.always = "502 after it worked"
+    redeem(world, "r-1")
+    with working(world) as door:
+        wait(lambda: work(world, "r-1")["last_error"] == "status 502")
+        world.sql("UPDATE fulfilment_work SET failing_since = now() - interval '23 hours'")
+        now_due(world)
+        wait(lambda: work(world, "r-1")["attempts"] == 2 and work(world, "r-1")["held_by"] is None)
+        assert door.told == []
+        world.sql("UPDATE fulfilment_work SET failing_since = now() - interval '24 hours'")
+        now_due(world)
+        wait(lambda: len(door.told) == 1)
+    fact = door.facts()["r-1"]
+    assert (fact["state"], fact["reason"], fact["code"]) == ("failed", "gave_up", code_of(world, "r-1"))
+    assert len(store.discounts) == 1, "nobody heard of it: an order with its code has used it"
+
+
+def test_of_a_store_that_is_gone_all_that_waited_is_given_up(world: World, store: Store) -> None:
+    switch_on(world, store)
+    store.always = "500"
+    for number in range(20):
+        redeem(world, f"r-{number}")
+    with working(world, fulfilment_hours=2) as door:
+        wait(lambda: shop_row(world)["rests_why"] == "failures")
+        world.sql("UPDATE fulfilment_work SET created_at = now() - interval '3 hours'")
+        world.sql("UPDATE fulfilment_shops SET failing_since = now() - interval '3 hours'")
+        redeem(world, "r-new")
+        now_due(world)
+        wait(lambda: len(door.told) == 20)
+    assert work(world, "r-new")["outcome"] is None
+    assert {fact["reason"] for fact in door.facts().values()} == {"gave_up"}
+
+
+# --- telling -----------------------------------------------------------------------------------------------------
+
+
+def test_a_door_that_is_away_is_told_again_and_nothing_is_made_anew(world: World, store: Store) -> None:
+    switch_on(world, store)
+    with working(world) as door:
+        door.failing = 2
+        redeem(world, "r-1")
+        for failures in (1, 0):
+            wait(lambda: door.failing == failures and work(world, "r-1")["last_error"] == "untold")  # noqa: B023
+            world.sql("UPDATE fulfilment_work SET last_error = NULL")
+            store.always = "401"  # whatever the store does by now
+            world.sql("UPDATE fulfilment_shops SET enabled = false, token = NULL")
+            now_due(world)
+        wait(lambda: len(door.told) == 1)
+        wait(lambda: work(world, "r-1")["finished_at"] is not None)
+    assert len(store.asked) == 1
+    assert door.facts()["r-1"]["attempt"] == 1
+
+
+def test_a_database_that_goes_away_is_waited_for(world: World, store: Store) -> None:
+    switch_on(world, store)
+    with working(world) as door:
+        redeem(world, "r-1")
+        wait(lambda: len(door.told) == 1)
+        world.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'loyalnest-fulfilment'"
+            " AND datname = current_database()"
+        )
+        redeem(world, "r-2")
+        wait(lambda: len(door.told) == 2)
+
+
+def test_a_redemption_that_a_rebuild_has_not_brought_back_yet_is_waited_for(world: World, store: Store) -> None:
+    switch_on(world, store)
+    with working(world) as door:
+        door.failing = 1
+        redeem(world, "r-1")
+        wait(lambda: work(world, "r-1")["last_error"] == "untold")
+        world.sql("DELETE FROM redemptions")
+        now_due(world)
+        redeem(world, "r-2")
+        wait(lambda: len(door.told) == 1)
+        redeem(world, "r-1")
+        wait(lambda: len(door.told) == 2)
+    assert len(store.mutations()) == 2
+
+
+# --- processes ---------------------------------------------------------------------------------------------------
+
+
+def started(world: World, folder: Path, deadly: str = "") -> Forked:
+    settings = world.services.settings
+    assert settings.master_key is not None
+    environment = {
+        **os.environ,
+        "LOYALNEST_DATABASE": settings.database_url(),
+        "LOYALNEST_MASTER_KEY": settings.master_key.get_secret_value(),
+        "LOYALNEST_FULFILMENT_PRIVATE": "true",
+    }
+    said = folder / f"{uuid4()}.out"
+    told = str(folder / "told")
+    return Forked(killed.fulfil, told, deadly, environment=environment, stdout=said, stderr=said)
+
+
+def told(folder: Path) -> list[Any]:
+    file = folder / "told"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+@pytest.mark.parametrize("where", ["making", "telling"])
+def test_one_killed_between_making_and_telling_makes_no_second_code(
+    anywhere: World, store: Store, tmp_path: Path, where: str
+) -> None:
+    world = anywhere
+    switch_on(world, store)
+    redeem(world, "r-1")
+    first = started(world, tmp_path, where)
+    try:
+        assert first.wait(30) == -signal.SIGKILL
+    finally:
+        first.kill()
+    (made,) = store.discounts.values()
+    held = work(world, "r-1")
+    assert (held["outcome"], held["attempts"]) == ("issued" if where == "telling" else None, 1)
+    assert timedelta() < held["held_until"] - datetime.now(UTC) <= fulfilling.LEASE, "nobody else works on it meanwhile"
+    second = started(world, tmp_path)
+    try:
+        redeem(world, "r-2")
+        wait(lambda: [fact["request_id"] for _, _, fact in told(tmp_path)] == ["r-2"])
+        world.sql("UPDATE fulfilment_work SET held_until = now()")  # as if that were over
+        wait(lambda: len(told(tmp_path)) == 2)
+        wait(lambda: work(world, "r-1")["finished_at"] is not None)
+    finally:
+        second.terminate()
+        assert second.wait(30) == 0
+    shop, customer, fact = told(tmp_path)[1]
+    attempt = {"making": 2, "telling": 1}[where]
+    assert (shop, customer, fact["request_id"], fact["attempt"]) == (SHOP, "7", "r-1", attempt)
+    assert (fact["state"], fact["code"], fact["valid_until"]) == (
+        "issued",
+        made["input"]["code"],
+        made["input"]["endsAt"],
+    )
+    assert len(store.discounts) == 2
+    assert len(told(tmp_path)) == 2
+
+
+def test_two_processes_share_the_work_and_ask_for_each_once(anywhere: World, store: Store, tmp_path: Path) -> None:
+    world = anywhere
+    switch_on(world, store)
+    processes = [started(world, tmp_path) for _ in range(2)]
+    try:
+        for number in range(40):
+            redeem(world, f"r-{number}")
+        wait(lambda: len(told(tmp_path)) == 40, 60)
+    finally:
+        for process in processes:
+            process.terminate()
+        assert [process.wait(30) for process in processes] == [0, 0]
+    assert len(store.mutations()) == len(store.discounts) == 40
+    assert len({fact["request_id"] for _, _, fact in told(tmp_path)}) == 40
+
+
+# --- what is kept ------------------------------------------------------------------------------------------------
+
+
+def test_a_shop_that_is_forgotten_is_off_and_makes_other_codes_when_it_comes_back(world: World, store: Store) -> None:
+    switch_on(world, store)
+    switch_on(world, store, OTHER)
+    redeem(world, "r-1")
+    with working(world) as door:
+        wait(lambda: len(door.told) == 1)
+    before = code_of(world, "r-1")
+    later = datetime.now(UTC) + timedelta(seconds=1)
+    world.run(world.services.vault.destroy_shop(SHOP, later))
+    assert [row["shop"] for row in world.sql("SELECT shop FROM fulfilment_shops")] == [OTHER]
+    assert world.sql("SELECT 1 FROM fulfilment_work") == []
+    assert code_of(world, "r-1") != before
+    assert code_of(world, "r-1", OTHER) != code_of(world, "r-1")
+
+
+def test_what_was_done_long_ago_is_tidied_away(world: World, store: Store) -> None:
+    switch_on(world, store)
+    for name, status in (("r-done", "issued"), ("r-open", "reserved"), ("r-new", "issued")):
+        redeem(world, name, status=status)
+        age = "0 days" if name == "r-new" else "91 days"
+        world.sql(
+            "INSERT INTO fulfilment_work (shop, request_id, created_at, outcome, finished_at)"
+            " VALUES (%s, %s, now() - %s::interval, 'issued', now() - %s::interval)",
+            *(SHOP, name, age, age),
+        )
+
+    async def tidied() -> None:
+        async with world.services.pool.connection() as connection:
+            await fulfilment.tidy(connection)
+
+    world.run(tidied())
+    assert {row["request_id"] for row in world.sql("SELECT request_id FROM fulfilment_work")} == {"r-open", "r-new"}
+
+
+def test_a_customers_export_has_their_redemptions(world: World) -> None:
+    from books import privacy
+
+    redeem(world, "r-1")
+    redeem(world, "r-2", customer_id="8")
+    found = world.run(privacy.export(world.services.pool, world.services.vault, SHOP, "7"))
+    assert [each["request_id"] for each in found["redemptions"]] == ["r-1"]
+
+
+def test_to_an_address_of_ours_nothing_is_sent(database: str, store: Store) -> None:
+    with opened(database) as world:
+        world.program(rewards=REWARDS)
+        switch_on(world, store)
+        redeem(world, "r-1")
+        with working(world):
+            wait(lambda: work(world, "r-1")["last_error"] == "refused_address")
+        assert store.asked == []

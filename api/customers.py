@@ -86,7 +86,15 @@ class Customer(Standing):
 
     customer_id: str = Field(examples=["207119551"])
     now: Time = Field(description="the time as of which the values hold: their latest event, or a later batch")
-    points_balance: int
+    points_balance: int = Field(description="points that can be spent; below 0: owed, the next ones pay it first")
+    points_pending: int = Field(description="points that cannot be spent yet")
+    points_earned: int = Field(
+        description="ever earned, less what was reversed; spending and running out leave it as it is"
+    )
+    points_spent: int = Field(description="points that were taken: redeemed, or deducted by hand")
+    points_expired: int = Field(description="points that have run out")
+    points_expiring: int = Field(description="points that run out next, unless they are spent before")
+    points_expire_at: Time | None = Field(description="when these do; null: none do")
     last_order_at: Time | None
     deleted: bool = Field(description="the shop has deleted this customer")
     redacted: bool = Field(description="the customer's personal data has been erased")
@@ -96,11 +104,13 @@ class Customer(Standing):
     @classmethod
     def fields_of(cls, row: Row) -> dict[str, Any]:
         """The model's fields from a row of `customers`."""
+        points = ("balance", "pending", "earned", "spent", "expired", "expiring")
         own = ("customer_id", "now", "last_order_at", "deleted", "redacted", "merged_into", "stored_at")
         return {
             **Standing.values(row, row["currency"]),
             **{name: row[name] for name in own},
-            "points_balance": row["balance"],
+            **{f"points_{name}": row[name] for name in points},
+            "points_expire_at": row["expires_at"],
         }
 
 

@@ -44,11 +44,18 @@ class Entry(Answer):
 
     id: UUID = Field(description="the same after any replay")
     posted_at: Time
-    kind: Literal["earned", "reversed"]
-    points: int = Field(description="above 0 earned, below 0 reversed", examples=[129])
-    source: Literal["order"] = Field(description="what the points come from; others may follow")
-    source_id: str = Field(description="the order's id", examples=["450789469"])
-    processed_at: Time = Field(description="the order's time: its points are filed under it")
+    kind: Literal["earned", "reversed", "adjusted", "redeemed", "returned"] = Field(
+        description="an order's points are `earned` and `reversed`; what is given or deducted by hand, or that this is"
+        " taken back, is `adjusted`; a redemption's points are `redeemed`, and `returned` where they come back"
+    )
+    points: int = Field(description="above 0 given, below 0 taken", examples=[129])
+    source: Literal["order", "award", "deduction", "redeem"] = Field(
+        description="what the points come from, or go for: `award` and `deduction` are given and taken by hand"
+    )
+    source_id: str = Field(
+        description="the order's id; an award's, a deduction's or a redemption's name", examples=["450789469"]
+    )
+    processed_at: Time = Field(description="the source's time: its points are filed under it")
     via: str | None = Field(description="whose it was before they were merged into this customer; null: their own")
 
     @classmethod
@@ -58,10 +65,16 @@ class Entry(Answer):
 
 
 class Ledger(Answer):
-    """A page of the ledger, newest first. All entries together are the balance."""
+    """A page of the ledger, newest first.
+
+    All entries up to the customer's `now` sum to points_balance + points_pending + points_expired: that points can be
+    spent from now on, or have run out, is no entry.
+    """
 
     customer_id: str
-    points_balance: int
+    points_balance: int = Field(description="points that can be spent; below 0: owed")
+    points_pending: int = Field(description="points that cannot be spent yet")
+    points_expired: int = Field(description="points that have run out")
     items: list[Entry]
     next: str | None = Field(description="the next page's cursor; null on the last")
 
@@ -93,7 +106,7 @@ class Windows(Answer):
 async def ledger(
     caller: ReadAccess, customer_id: CustomerPath, cursor: CursorQuery = None, limit: LimitQuery = 100
 ) -> Ledger:
-    """What was earned and what was reversed, order by order, newest first."""
+    """What was given and what was taken, of orders, by hand and for rewards, newest first."""
     row = await find(caller, customer_id)
     rows = await caller.services.rows(
         _LEDGER, {"shop": caller.shop, "customer": customer_id, "limit": limit, **cursors.time_and_id(cursor)}
@@ -102,6 +115,8 @@ async def ledger(
     return Ledger(
         customer_id=customer_id,
         points_balance=row["balance"],
+        points_pending=row["pending"],
+        points_expired=row["expired"],
         items=[Entry.of(each) for each in rows[:limit]],
         next=None if last is None else cursors.write(last["posted_at"], str(last["id"])),
     )

@@ -28,7 +28,11 @@ class Total(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One row of points_transactions: points above 0 are earned, below 0 reversed. Instants as in the record."""
+    """One row of points_transactions. Instants as in the record.
+
+    An order's points above 0 are `earned`, below 0 `reversed`; what is given or taken by hand, and taken back again, is
+    `adjusted`; a redemption's are `redeemed`, and `returned` where they come back.
+    """
 
     posted_at: str
     id: str
@@ -74,8 +78,18 @@ def post(stored: Mapping[Key, Total], records: Iterable[PointsRecord]) -> tuple[
     return entries, totals
 
 
+#: What an entry above 0 is called, and one below, by its source.
+_KINDS: Final = {
+    "order": ("earned", "reversed"),
+    "award": ("adjusted", "adjusted"),
+    "deduction": ("adjusted", "adjusted"),
+    "redeem": ("returned", "redeemed"),
+}
+
+
 def _entry(record: PointsRecord, key: Key, delta: int) -> Entry:
-    kind = "earned" if delta > 0 else "reversed"
+    above, below = _KINDS[record["source"]]
+    kind = above if delta > 0 else below
     return Entry(
         record["changed_at"],
         entry_id(key, kind, record["revision"]),

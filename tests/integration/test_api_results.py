@@ -209,7 +209,8 @@ def test_every_sort_goes_on_by_cursor(
 
 
 def test_customers_by_segment(world: World, headers: dict[str, str]) -> None:
-    world.customer("820982911946154508")
+    points = {"pending": 40, "earned": 400, "spent": 200, "expired": 31, "expiring": 9}
+    world.customer("820982911946154508", **points, expires_at=datetime(2026, 12, 24, 5, tzinfo=UTC))
     world.customer("2", **prospect())
     (found,) = pages(world, headers, "/customers", segment="Active")
     assert found == {
@@ -226,6 +227,12 @@ def test_customers_by_segment(world: World, headers: dict[str, str]) -> None:
         "customer_id": "820982911946154508",
         "now": "2026-11-21T09:30:00Z",
         "points_balance": 129,
+        "points_pending": 40,
+        "points_earned": 400,
+        "points_spent": 200,
+        "points_expired": 31,
+        "points_expiring": 9,
+        "points_expire_at": "2026-12-24T05:00:00Z",
         "last_order_at": "2026-11-09T09:30:00Z",
         "deleted": False,
         "redacted": False,
@@ -318,6 +325,30 @@ def test_the_ledger_is_newest_first_and_every_entry_comes_once(
     assert (found[3]["source"], found[3]["source_id"]) == ("order", str(2**60))
     assert world.get("/customers/1/points", headers).json()["points_balance"] == 3
     assert world.get("/customers/2/points", headers).status_code == 404
+
+
+def test_the_ledger_has_entries_of_every_source_and_sums_to_what_it_says(world: World, headers: dict[str, str]) -> None:
+    world.customer("1", balance=-20, pending=100, spent=350, expired=70)
+    told = [
+        ("order", "450789469", "earned", 200),
+        ("order", "450789469", "reversed", -50),
+        ("award", "birthday-2026", "adjusted", 350),
+        ("deduction", "mistake", "adjusted", -100),
+        ("redeem", "r-1", "redeemed", -250),
+        ("redeem", "r-2", "redeemed", -500),
+        ("redeem", "r-2", "returned", 500),
+    ]
+    for number, (source, name, kind, points) in enumerate(told):
+        entry = {"shop": SHOP, "customer_id": "1", "revision": "r", "processed_at": NOW, "id": uuid4()}
+        at = NOW - number * DAY
+        world.insert(
+            "points_transactions", posted_at=at, source=source, source_id=name, kind=kind, points=points, **entry
+        )
+    found = world.get("/customers/1/points", headers).json()
+    assert [(each["source"], each["source_id"], each["kind"], each["points"]) for each in found["items"]] == told
+    sums = (found["points_balance"], found["points_pending"], found["points_expired"])
+    assert sums == (-20, 100, 70)
+    assert sum(each["points"] for each in found["items"]) == sum(sums)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5])

@@ -46,6 +46,20 @@ def test_the_entry_is_the_difference_from_the_stored_total() -> None:
     assert totals[KEY].total == 45
 
 
+@pytest.mark.parametrize(
+    ("source", "totals", "kinds"),
+    [
+        ("order", [100, 40, 70], ["earned", "reversed", "earned"]),
+        ("award", [50, 0], ["adjusted", "adjusted"]),
+        ("deduction", [-50, 0], ["adjusted", "adjusted"]),
+        ("redeem", [-200, 0, -200], ["redeemed", "returned", "redeemed"]),
+    ],
+)
+def test_an_entry_says_what_became_of_its_source(source: str, totals: list[int], kinds: list[str]) -> None:
+    entries, _ = post({}, [points(total, f"{at}", source=source) for at, total in enumerate(totals)])
+    assert [(each.source, each.kind) for each in entries] == [(source, kind) for kind in kinds]
+
+
 @pytest.mark.parametrize("revision", ["a", "Z", ""])
 def test_a_revision_not_above_the_stored_one_is_ignored(revision: str) -> None:
     stored = {KEY: Total("a", 120, "2026-11-20T08:00:00Z")}

@@ -1,13 +1,16 @@
-"""docs/meaning.md's worked example, through the folds."""
+"""docs/meaning.md's worked examples, through the folds."""
 
+from pathlib import Path
 from typing import Any
 
 from events import codec, instants, keys, topics
 from events.messages import Message
 from events.programs import Program
+from events.webhook_topics import TOPICS
 from tables import chunks, windows
 from tables.reference import Reference
 from tables.state import Values
+from tests.harness import key_of
 
 SHOP = "ada.myshopify.com"
 PROGRAM = {
@@ -41,12 +44,25 @@ def refund(at: str) -> dict[str, Any]:
     return {"id": 9, "order_id": 2, "created_at": at, "refund_line_items": [line]}
 
 
+def envelope(topic: str, at: str, payload: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "topic": topic,
+        "shop": SHOP,
+        "webhook_id": f"w{topic}{at}",
+        "event_id": None,
+        "api_version": None,
+        "triggered_at": at,
+        "received_at": at,
+        "payload": payload,
+    }
+
+
 FIRST, SECOND, REFUNDED = "2026-03-02T12:00:00Z", "2026-10-20T09:30:00Z", "2026-11-05T10:00:00Z"
 GIFT_CARD = {"gift_card": True, "price": "20.00", "quantity": 1, "current_quantity": 1}
 WEBHOOKS = [
-    ("orders/paid", 1, FIRST, order(1, FIRST, "80.00", [])),
-    ("orders/paid", 2, SECOND, order(2, SECOND, "150.00", [GIFT_CARD])),
-    ("refunds/create", 2, REFUNDED, refund(REFUNDED)),
+    envelope("orders/paid", FIRST, order(1, FIRST, "80.00", [])),
+    envelope("orders/paid", SECOND, order(2, SECOND, "150.00", [GIFT_CARD])),
+    envelope("refunds/create", REFUNDED, refund(REFUNDED)),
 ]
 
 
@@ -62,31 +78,20 @@ def fold(chunk: Any, batch: list[chunks.Received]) -> list[Message]:
     return outputs
 
 
-def test_ada() -> None:
+def folded(program: dict[str, Any], envelopes: list[dict[str, Any]], as_of: str) -> list[Message]:
+    """What the customer fold makes of it all, and of a batch as of an instant."""
     reference = Reference()
-    reference.put_program(Program.model_validate(PROGRAM))
-    sent = [
-        received(
-            topics.ORDERS,
-            keys.join(SHOP, str(number)),
-            {
-                "topic": topic,
-                "shop": SHOP,
-                "webhook_id": f"w{at}",
-                "event_id": None,
-                "api_version": None,
-                "triggered_at": at,
-                "received_at": at,
-                "payload": payload,
-            },
-        )
-        for topic, number, at, payload in WEBHOOKS
-    ]
+    reference.put_program(Program.model_validate(program))
+    sent = [received(TOPICS[each["topic"]].stream, key_of(each), each) for each in envelopes]
     facts = fold(chunks.OrderChunk({}, reference, 0, 1), sent)
-    rescore = {"shop": SHOP, "as_of": "2026-11-21T00:00:00Z", "version": "default", "slice": 0, "slices": 1}
+    rescore = {"shop": SHOP, "as_of": as_of, "version": "default", "slice": 0, "slices": 1}
     asked = [received(each.topic, each.key, codec.loads(each.value)) for each in facts]
     asked.append(received(topics.RESCORE, keys.join(SHOP, "run"), rescore))
-    outputs = fold(chunks.CustomerChunk(Values(), reference, 0, 1, windows.Partial()), asked)
+    return fold(chunks.CustomerChunk(Values(), reference, 0, 1, windows.Partial()), asked)
+
+
+def test_ada() -> None:
+    outputs = folded(PROGRAM, WEBHOOKS, "2026-11-21T00:00:00Z")
 
     *_, row = [codec.loads(each.value) for each in outputs if each.topic == topics.CUSTOMER_ROWS]
     assert (row["balance"], row["recency_days"], row["frequency"], row["monetary"]) == (230, 31, 2, 180_00)
@@ -100,3 +105,75 @@ def test_ada() -> None:
     names = ("orders", "net", "points_earned", "points_reversed", "customers")
     assert tuple(day[name] for name in names) == (1, 100_00, 195, 45, 1)
     assert instants.parse(row["last_order_at"]) == instants.parse(SECOND)
+
+
+# --- what can be spent -------------------------------------------------------------------------------------------
+
+BEAS = {
+    "shop": SHOP,
+    "currency": "USD",
+    "zone": "Europe/Berlin",
+    "rules": [{"points_per_unit": "1"}],
+    "holds": [{"hold_days": 14}],
+    "expiry": [{"life_days": 60, "calendar": "day"}],
+}
+
+
+def award(name: str, at: str, points: int) -> dict[str, Any]:
+    return envelope("account/award", at, {"customer_id": 1815, "award_id": name, "at": at, "points": points})
+
+
+def given_back(at: str, snapshot: dict[str, Any]) -> dict[str, Any]:
+    changed = {"updated_at": at, "current_subtotal_price": "0.00", "financial_status": "refunded"}
+    return envelope("orders/updated", at, {**snapshot, **changed})
+
+
+JUNE, JULY = "2026-06-01T10:00:00Z", "2026-07-01T10:00:00Z"
+MIDNIGHT = "2026-11-14T23:00:00Z"
+
+#: What happened in each of the table's rows.
+HAPPENED: list[list[dict[str, Any]]] = [
+    [envelope("orders/paid", JUNE, order(1, JUNE, "100.00", []))],
+    [envelope("orders/paid", JULY, order(2, JULY, "200.00", []))],
+    [award("mistake", "2026-07-15T10:00:00Z", -130)],
+    [given_back("2026-08-20T08:00:00Z", order(2, JULY, "200.00", []))],
+    [award("birthday", "2026-09-01T09:00:00Z", 40)],
+    [],
+    [],
+    [award("again", MIDNIGHT, -5)],
+]
+
+
+def table_rows() -> list[list[str]]:
+    """The cells of Bea's table."""
+    told = (Path(__file__).parents[2] / "docs" / "meaning.md").read_text(encoding="utf-8")
+    lines = [line for line in told.partition("Bea's shop")[2].partition("Her ledger")[0].splitlines() if "|" in line]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
+
+
+def instant(cell: str) -> str | None:
+    return f"{cell.replace(' ', 'T')}:00Z" if cell else None
+
+
+def test_bea() -> None:
+    rows = table_rows()
+    assert len(rows) == len(HAPPENED)
+    for at, (as_of, _, *figures, ends) in enumerate(rows, 1):
+        so_far = [each for happened in HAPPENED[:at] for each in happened]
+        outputs = folded(BEAS, so_far, instant(as_of) or "")
+        *_, row = [codec.loads(each.value) for each in outputs if each.topic == topics.CUSTOMER_ROWS]
+        names = ("balance", "pending", "earned", "spent", "expired", "expiring")
+        assert [row[name] for name in names] == [int(each.replace("−", "-")) for each in figures], as_of
+        assert (row["now"], row["expires_at"]) == (instant(as_of), instant(ends)), as_of
+        totals = {
+            (each["source"], each["source_id"]): each["total"]
+            for each in (codec.loads(each.value) for each in outputs if each.topic == topics.POINTS)
+        }
+        assert sum(totals.values()) == row["balance"] + row["pending"] + row["expired"], as_of
+    assert totals == {
+        ("order", "1"): 100,
+        ("order", "2"): 0,
+        ("deduction", "mistake"): -130,
+        ("award", "birthday"): 40,
+        ("deduction", "again"): -5,
+    }

@@ -46,9 +46,6 @@ query CodeOfReward($code: String!) {
 #: twice, it might be given twice.
 SUPPORTED: Final = frozenset({"amount", "percent", "shipping", "product"})
 
-#: Shopify's titles hold 255 characters.
-_LONGEST: Final = 200
-
 
 class Wanted(NamedTuple):
     """A discount to be made: whose, under which code, of what, and for how long. `off` is an amount of money in the
@@ -73,7 +70,7 @@ class Call(NamedTuple):
 
 def title(request_id: str) -> str:
     """What a discount is called in the store's admin: by its request alone, nothing of the customer."""
-    return f"LoyalNest reward {request_id[:_LONGEST]}"
+    return f"LoyalNest reward {request_id}"
 
 
 def customer(customer_id: str) -> str:
@@ -122,10 +119,10 @@ def price(product_id: str | None) -> Call:
 
 
 def dearest(found: Mapping[str, Any]) -> Decimal:
-    """The price of the dearest variant of a product that was asked for; ValueError if the answer names none."""
+    """The price of the dearest variant of a product that was asked for; ValueError if it is none."""
     try:
         amount = Decimal(str(found["priceRangeV2"]["maxVariantPrice"]["amount"]))
-    except (KeyError, TypeError, InvalidOperation):
+    except InvalidOperation:
         raise ValueError("no price") from None
     if not amount.is_finite() or amount < 0:
         raise ValueError("no price")
@@ -138,15 +135,16 @@ def look(code: str) -> Call:
 
 
 def ends_at(node: Mapping[str, Any]) -> datetime | None:
-    """Until when a discount of an answer can be used; BadEvent if that is no time."""
-    said = (node.get("codeDiscount") or {}).get("endsAt")
+    """Until when a discount of an answer can be used, None for ever; BadEvent if that is no time."""
+    said = node["codeDiscount"]["endsAt"]
     return None if said is None else instants.to_datetime(instants.parse(said))
 
 
 def is_ours(node: Mapping[str, Any], wanted: Wanted) -> bool:
     """Whether a discount that was looked up is this request's, and this customer's alone."""
-    found = node.get("codeDiscount") or {}
-    customers = [each.get("id") for each in (found.get("context") or {}).get("customers") or []]
+    found = node["codeDiscount"]
+    # A discount of a kind that we do not make tells nothing, one that is not for customers has none.
+    customers = [each["id"] for each in found.get("context", {}).get("customers", [])]
     return bool(found.get("title") == title(wanted.request_id) and customers == [customer(wanted.customer_id)])
 
 

@@ -15,6 +15,9 @@ from fulfilment.discounts import Call, Wanted
 _PASSES: Final = frozenset({"INTERNAL_ERROR"})
 
 
+#: What reading an answer that is none comes to.
+_UNREADABLE: Final = (BadEvent, AttributeError, LookupError, TypeError, ValueError)
+
 #: Between two questions of one redemption.
 LONGEST_PAUSE: Final = timedelta(seconds=10)
 
@@ -39,11 +42,18 @@ class Maker:
         self._admin = admin
         self._endpoint = endpoint
         self._token = token
+        self.longest_pause = LONGEST_PAUSE
         self.pause = timedelta()
 
     async def make(self, wanted: Wanted) -> Result:
         """Makes it; tried twice, it is the same one. Whoever calls has waited for what the last one's `pause` says."""
         self.pause = timedelta()
+        try:
+            return await self._make(wanted)
+        except _UNREADABLE:
+            return Result("again", "unreadable")
+
+    async def _make(self, wanted: Wanted) -> Result:
         if not wanted.customer_id.isdecimal():  # known by an address alone: no customer of Shopify's
             return Result("failed", "customer_not_found")
         if wanted.reward.kind not in discounts.SUPPORTED:
@@ -55,12 +65,10 @@ class Maker:
         answer = await self._ask(call)
         if answer.trouble is not None:
             return _of(answer.trouble)
-        made = answer.data.get(call.field)
-        if not isinstance(made, dict):
-            return Result("again", "unreadable")
-        errors = [each for each in made.get("userErrors") or [] if isinstance(each, dict)]
+        made = answer.data[call.field]
+        errors = made["userErrors"]
         if not errors:
-            return _issued(made.get("codeDiscountNode"))
+            return _issued(made["codeDiscountNode"])
         if any(_is_taken(each) for each in errors):
             return await self._found(wanted)
         return _refused(errors)
@@ -76,13 +84,8 @@ class Maker:
         answer = await self._ask(call)
         if answer.trouble is not None:
             return _of(answer.trouble)
-        found = answer.data.get(call.field)
-        if not isinstance(found, dict):
-            return Result("failed", "product_not_found")
-        try:
-            return discounts.dearest(found)
-        except ValueError:
-            return Result("again", "unreadable")
+        found = answer.data[call.field]
+        return Result("failed", "product_not_found") if found is None else discounts.dearest(found)
 
     async def _found(self, wanted: Wanted) -> Result:
         """The code is taken: by an attempt of ours that nobody heard of, or by somebody else."""
@@ -92,27 +95,20 @@ class Maker:
             found = _of(answer.trouble)
             # It may well be ours: whoever may not look must not say that it is not there.
             return Result("again", found.why) if found.kind == "failed" else found
-        node = answer.data.get(call.field)
-        if not isinstance(node, dict):  # it is not to be found yet
+        node = answer.data[call.field]
+        if node is None:  # it is not to be found yet
             return Result("again", "taken")
-        try:
-            ours = discounts.is_ours(node, wanted)
-        except (AttributeError, TypeError):
-            return Result("again", "unreadable")
-        return _issued(node) if ours else Result("failed", "code_taken")
+        return _issued(node) if discounts.is_ours(node, wanted) else Result("failed", "code_taken")
 
     async def _ask(self, call: Call) -> Answer:
-        await asyncio.sleep(min(self.pause, LONGEST_PAUSE).total_seconds())
+        await asyncio.sleep(min(self.pause, self.longest_pause).total_seconds())
         answer = await self._admin.ask(self._endpoint, self._token, call)
         self.pause = answer.pause
         return answer
 
 
 def _issued(node: Any) -> Result:
-    try:
-        return Result("issued", valid_until=discounts.ends_at(node))
-    except (BadEvent, AttributeError, TypeError):
-        return Result("again", "unreadable")
+    return Result("issued", valid_until=discounts.ends_at(node))
 
 
 def _of(trouble: Trouble) -> Result:
@@ -143,5 +139,4 @@ def _refused(errors: list[dict[str, Any]]) -> Result:
 
 
 def _path(error: dict[str, Any]) -> list[str]:
-    field = error.get("field")
-    return [each for each in field if isinstance(each, str)] if isinstance(field, list) else []
+    return error["field"] or []

@@ -18,8 +18,8 @@ MUTANTS = [
     Mutant(
         "a code that is taken fails, though it is ours",
         "fulfilment/making.py",
-        "        return _issued(node) if ours else ",
-        "        return _issued(node) if not ours else ",
+        "        return _issued(node) if discounts.is_ours(node, wanted) else ",
+        "        return _issued(node) if not discounts.is_ours(node, wanted) else ",
         (KILLED,),
     ),
     Mutant(

@@ -101,16 +101,16 @@ def test_a_discount_is_ours_by_its_request_and_its_customer() -> None:
         node("LoyalNest reward r-1", "7", "8"),
         node("LoyalNest reward r-1"),
         {"codeDiscount": {}},
-        {},
+        {"codeDiscount": {"title": "LoyalNest reward r-1", "context": {}}},
     ]
     for other in others:
         assert not discounts.is_ours(other, mine)
 
 
-@pytest.mark.parametrize("found", [{}, {"priceRangeV2": None}, {"priceRangeV2": {"maxVariantPrice": {"amount": "x"}}}])
-def test_what_names_no_price_is_none(found: dict[str, Any]) -> None:
+@pytest.mark.parametrize("amount", ["x", "-1", "NaN", None])
+def test_what_is_no_price_is_none(amount: str | None) -> None:
     with pytest.raises(ValueError, match="no price"):
-        discounts.dearest(found)
+        discounts.dearest({"priceRangeV2": {"maxVariantPrice": {"amount": amount}}})
 
 
 def cost(asked: object, left: object, rate: object) -> dict[str, Any]:

@@ -55,6 +55,12 @@ def day(column: str) -> pl.Expr:
     return pl.col(column).cast(pl.Datetime("us")).dt.strftime("%Y-%m-%d").alias(column)
 
 
+def day_before(column: str, zone: str) -> pl.Expr:
+    """The last date, in a zone, of which a moment comes before an instant: of a midnight there the day that ends."""
+    last = (pl.col(column) - 1).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(zone)
+    return last.dt.strftime("%Y-%m-%d").alias(column)
+
+
 def amount(column: str, currency: str, currencies: Iterable[str]) -> pl.Expr:
     """Minor units in major ones with all their decimals; `currencies` are all that the column `currency` holds."""
     minor = pl.col(column)

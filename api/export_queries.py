@@ -23,15 +23,18 @@ TOLD = sql.SQL(", ").join(sql.Identifier("c", name) for name in contacts.COLUMNS
 # A timestamptz AT TIME ZONE 'UTC' is a timestamp, whose 64 bits are taken as they are.
 _LIVE = sql.SQL("""
 SELECT customer_id, {told}, recency_days, frequency, monetary, currency, r, f, m, score::text, segment_id,
-       segment, balance, last_order_at AT TIME ZONE 'UTC', now AT TIME ZONE 'UTC', cut_points_version
+       segment, balance, pending, earned, spent, expired, expiring, expires_at AT TIME ZONE 'UTC',
+       last_order_at AT TIME ZONE 'UTC', now AT TIME ZONE 'UTC', cut_points_version
 FROM customers AS c
 WHERE shop = %(shop)s AND merged_into IS NULL AND {where}
 """)
 
 # Consent and address are today's, whatever day is asked for: nobody may be written to by a consent since withdrawn.
+# Of points a run has kept the balance alone.
 _PAST = sql.SQL("""
 SELECT b.customer_id, {told}, b.recency_days, b.frequency, b.monetary, %(currency)s::text, b.r, b.f, b.m,
-       b.score::text, b.segment_id, b.segment, b.balance, b.last_order_at AT TIME ZONE 'UTC',
+       b.score::text, b.segment_id, b.segment, b.balance, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint,
+       NULL::bigint, NULL::timestamp, b.last_order_at AT TIME ZONE 'UTC',
        %(as_of)s::timestamptz AT TIME ZONE 'UTC', %(version)s::text
 FROM batch_segments AS b LEFT JOIN customers AS c ON c.shop = b.shop AND c.customer_id = b.customer_id
 WHERE b.run_id = %(run)s AND b.shop = %(shop)s AND {where}
@@ -45,6 +48,9 @@ _COUNT = sql.SQL("SELECT count(*) AS customers FROM ({}) AS asked")
 
 #: Cells of what is sealed. (Klaviyo's word for a consent stands in a list of people alone.)
 _TOLD_CELLS: Final = frozenset({"email", "email_sha256", "email_consent"})
+
+
+_NOT_KEPT: Final = "When points run out cannot be told of then just now: a batch has kept the balance alone."
 
 
 class Asker(NamedTuple):
@@ -71,11 +77,13 @@ def asker_of(caller: Caller) -> Asker:
 class Export(NamedTuple):
     """One export: what was asked, and what to read for it.
 
-    `standings` are the lake's, of a past instant, and `chosen` who of them is asked for; then the query is none.
+    `zone` is the shop's. `standings` are the lake's, of a past instant, and `chosen` who of them is asked for; then the
+    query is none.
     """
 
     asker: Asker
     question: Question
+    zone: str
     query: Statement | None
     parameters: Row
     standings: Standings | None = None
@@ -115,20 +123,22 @@ async def prepared(asker: Asker, question: Question) -> Export:
         parameters |= {"shop": asker.shop}
         if question.segment:
             await _refuse_unknown_segments(asker, question, program, _SEGMENTS, parameters)
-        return Export(asker, question, _LIVE.format(told=TOLD, where=where), parameters)
+        return Export(asker, question, program.zone, _LIVE.format(told=TOLD, where=where), parameters)
     found = await side(asker, program, question.as_of)
     parameters = {"shop": asker.shop, "as_of": found.at, "currency": program.currency}
     if found.standings is not None:
         questions.refuse_unknown_segments(question, program, (each["segment"] for each in found.standings.segments))
         parameters |= {"version": found.standings.cut_points.version}
         chosen = await questions.expression(asker.services, asker.shop, question)
-        return Export(asker, question, None, parameters, found.standings, chosen)
+        return Export(asker, question, program.zone, None, parameters, found.standings, chosen)
     assert found.run is not None
+    if question.points_expire_before is not None:
+        raise ProblemError(503, "lake-behind", _NOT_KEPT, {"Retry-After": "60"})
     where, asked = questions.where(question, "b")
     parameters |= {**asked, "run": found.run.id, "version": found.run.version}
     if question.segment:
         await _refuse_unknown_segments(asker, question, program, _SEGMENTS_OF_RUN, parameters)
-    return Export(asker, question, _PAST.format(told=TOLD, where=where), parameters)
+    return Export(asker, question, program.zone, _PAST.format(told=TOLD, where=where), parameters)
 
 
 async def of(export: Export) -> int:

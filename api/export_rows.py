@@ -14,6 +14,10 @@ from books import contacts
 from events import addresses, instants
 from events.payloads import Contact
 
+#: What of a customer's points is a number of them, and what of a row is an instant.
+_POINTS: Final = ("balance", "pending", "earned", "spent", "expired", "expiring")
+_INSTANTS: Final = ("expires_at", "last_order_at", "as_of")
+
 #: The columns of an export's rows behind what they tell of contact and consent. Instants in microseconds.
 VALUES: Final = {
     "customer_id": pl.String,
@@ -21,7 +25,7 @@ VALUES: Final = {
     "currency": pl.String,
     **dict.fromkeys(("r", "f", "m"), pl.Int64),
     **dict.fromkeys(("score", "segment_id", "segment"), pl.String),
-    **dict.fromkeys(("balance", "last_order_at", "as_of"), pl.Int64),
+    **dict.fromkeys((*_POINTS, *_INSTANTS), pl.Int64),
     "cut_points_version": pl.String,
 }
 
@@ -94,7 +98,9 @@ def lines(export: Export, chunk: Chunk) -> bytes:
         "email_consent": csv_cells.text("consent"),
         "monetary": csv_cells.amount("monetary", "currency", values["currency"].unique()),
         "segment": csv_cells.text("segment"),
-        "points_balance": pl.col("balance"),
+        **{f"points_{name}": pl.col(name) for name in _POINTS},
+        "points_expire_at": csv_cells.time("expires_at"),
+        "points_last_day": csv_cells.day_before("expires_at", export.zone),
         "last_order_at": csv_cells.time("last_order_at"),
         "as_of": csv_cells.time("as_of"),
         "cut_points_version": csv_cells.text("cut_points_version"),
@@ -109,7 +115,7 @@ def split(rows: list[tuple[Any, ...]]) -> tuple[pl.DataFrame, list[contacts.Told
     columns = list(zip(*rows, strict=True))
     told = len(contacts.COLUMNS)
     found = dict(zip(VALUES, (columns[0], *columns[told:]), strict=True))
-    values = pl.DataFrame(found, schema=VALUES).with_columns(pl.col("last_order_at", "as_of") + _EPOCH_2000)
+    values = pl.DataFrame(found, schema=VALUES).with_columns(pl.col(_INSTANTS) + _EPOCH_2000)
     return values, [*map(contacts.Told._make, zip(*columns[:told], strict=True))]
 
 

@@ -27,6 +27,8 @@ class Preset(NamedTuple):
 _LOYALTY: Final = {
     "Loyalty Segment": "segment",
     "Loyalty Points": "points_balance",
+    "Points Expiring": "points_expiring",
+    "Points Last Day": "points_last_day",
     "RFM Score": "score",
     "Orders": "frequency",
     "Total Spent": "monetary",

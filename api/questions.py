@@ -32,6 +32,12 @@ Column = Literal[
     "segment_id",
     "segment",
     "points_balance",
+    "points_pending",
+    "points_earned",
+    "points_spent",
+    "points_expired",
+    "points_expiring",
+    "points_expire_at",
     "last_order_at",
     "as_of",
     "cut_points_version",
@@ -76,6 +82,7 @@ class Question(BaseModel):
     m: Annotated[_Digits | None, Field(description="monetary's, likewise")] = None
     points_from: Annotated[_Points | None, Field(description="this balance or more")] = None
     points_to: Annotated[_Points | None, Field(description="this balance or less")] = None
+    points_expire_before: Annotated[AsOf | None, Field(description="who has points that run out before then")] = None
     last_order_after: Annotated[AsOf | None, Field(description="last order that counts then or later")] = None
     last_order_before: Annotated[AsOf | None, Field(description="last order that counts before then")] = None
     consent: Annotated[
@@ -190,6 +197,8 @@ def _ranges(question: Question) -> Iterable[tuple[str, Literal[">=", "<=", "<"],
         yield "balance", ">=", "points_from", question.points_from
     if question.points_to is not None:
         yield "balance", "<=", "points_to", question.points_to
+    if question.points_expire_before is not None:
+        yield "expires_at", "<", "points_expire_before", question.points_expire_before
     if question.last_order_after is not None:
         yield "last_order_at", ">=", "last_order_after", question.last_order_after
     if question.last_order_before is not None:

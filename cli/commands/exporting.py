@@ -37,6 +37,9 @@ def export(
     m: Annotated[str | None, typer.Option("--m", help="Monetary's.")] = None,
     points_from: Annotated[int | None, typer.Option("--points-from", help="This balance or more.")] = None,
     points_to: Annotated[int | None, typer.Option("--points-to", help="This balance or less.")] = None,
+    points_expire_before: Annotated[
+        str | None, typer.Option("--points-expire-before", help="Who has points that run out before then.")
+    ] = None,
     last_order_after: Annotated[
         str | None, typer.Option("--last-order-after", help="Last order then or later: a time, or a date in UTC.")
     ] = None,
@@ -68,7 +71,7 @@ def export(
     """
     name = common.shop_name(shop)
     times = {"last_order_after": last_order_after, "last_order_before": last_order_before}
-    times |= {"changed_since": changed_since, "as_of": as_of}
+    times |= {"points_expire_before": points_expire_before, "changed_since": changed_since, "as_of": as_of}
     said: dict[str, Any] = {each: common.instant(text) for each, text in times.items() if text is not None}
     given: dict[str, Any] = {"segment": segment, "preset": preset, "columns": columns, "consent": consent}
     given |= {"r": r, "f": f, "m": m, "points_from": points_from, "points_to": points_to, "excel": excel}

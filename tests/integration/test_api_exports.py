@@ -7,7 +7,7 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -30,7 +30,8 @@ from tests.integration.test_batch import add_raw
 
 COLUMNS = (
     "customer_id,email_sha256,email_consent,recency_days,frequency,monetary,currency,r,f,m,score,segment_id,segment,"
-    "points_balance,last_order_at,as_of,cut_points_version"
+    "points_balance,points_pending,points_earned,points_spent,points_expired,points_expiring,points_expire_at,"
+    "last_order_at,as_of,cut_points_version"
 )
 
 
@@ -49,15 +50,21 @@ def export(world: World, *scopes: str, **parameters: object) -> list[dict[str, s
 
 
 def test_a_row_to_the_byte(world: World) -> None:
-    world.customer("820982911946154508", contact=world.contact("820982911946154508", "bob@example.com"))
+    points = {"pending": 7, "earned": 400, "spent": 200, "expired": 64, "expiring": 40}
+    world.customer(
+        "820982911946154508",
+        contact=world.contact("820982911946154508", "bob@example.com"),
+        **points,
+        expires_at=datetime(2026, 12, 15, 5, tzinfo=UTC),
+    )
     world.customer("9", **prospect(balance=-5))
     answer = world.get("/exports/segments.csv", world.key("export"))
     digest = sha256(b"bob@example.com").hexdigest()
     assert answer.content.decode() == (
         f"{COLUMNS}\r\n"
         f"820982911946154508,{digest},subscribed,12,3,129.90,USD,5,3,3,3.8,seg_533,Active,129,"
-        "2026-11-09T09:30:00Z,2026-11-21T09:30:00Z,default\r\n"
-        "9,,,,0,0.00,USD,,,,,seg_000,Prospects,-5,,2026-11-21T09:30:00Z,default\r\n"
+        "7,400,200,64,40,2026-12-15T05:00:00Z,2026-11-09T09:30:00Z,2026-11-21T09:30:00Z,default\r\n"
+        "9,,,,0,0.00,USD,,,,,seg_000,Prospects,-5,0,0,0,0,0,,,2026-11-21T09:30:00Z,default\r\n"
     )
     assert answer.headers["content-disposition"].startswith('attachment; filename="segments-nest-')
 

@@ -26,6 +26,10 @@ from tests.integration.test_batch import add_program, add_raw
 
 Json = dict[str, Any]
 OTHER = "other.myshopify.com"
+POINTS = (
+    *("points_balance", "points_pending", "points_earned", "points_spent", "points_expired", "points_expiring"),
+    "points_expire_at",
+)
 PROGRAM: Json = {**stores.program(3), "look_back_days": 365}
 
 
@@ -58,14 +62,15 @@ def exported(world: World, at: datetime, shop: str = stores.SHOP) -> dict[str, t
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert {row["as_of"] for row in rows} <= {text(at)}
     assert [row["customer_id"] for row in rows] == sorted(row["customer_id"] for row in rows)
-    names = ("points_balance", "recency_days", "frequency", "monetary", "score", "segment_id", "segment")
+    names = (*POINTS, "recency_days", "frequency", "monetary", "score", "segment_id", "segment")
     return {row["customer_id"]: tuple(row[name] for name in names) for row in rows}
 
 
 def as_exported(customers: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
     return {
         each: (
-            str(found.balance),
+            *(str(getattr(found, name.removeprefix("points_"))) for name in POINTS[:-1]),
+            "" if found.expires_at is None else text(found.expires_at),
             "" if found.recency is None else str(found.recency),
             str(found.frequency),
             f"{found.monetary // 100}.{found.monetary % 100:02d}",

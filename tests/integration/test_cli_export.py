@@ -56,6 +56,7 @@ ASKED: list[tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]] = [
         ("--last-order-after", "2026-01-01", "--last-order-before", NOW.isoformat()),
         (),
     ),
+    ({"points_expire_before": "2026-12-01T00:00:00Z"}, ("--points-expire-before", "2026-12-01"), ()),
     ({"changed_since": "2026-01-01T00:00:00Z"}, ("--changed-since", "2026-01-01"), ()),
 ]
 

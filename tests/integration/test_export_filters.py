@@ -72,6 +72,8 @@ ASKED: list[tuple[dict[str, Any], str]] = [
     ({"points_from": 100}, "12"),
     ({"points_to": 0}, "34"),
     ({"points_from": -5, "points_to": 99}, "34"),
+    ({"points_expire_before": (NOW + timedelta(days=30)).isoformat()}, "1"),
+    ({"points_expire_before": (NOW + timedelta(days=31)).isoformat(), "points_to": 200}, "2"),
     ({"last_order_after": (NOW - timedelta(days=20)).isoformat()}, "12"),
     ({"last_order_before": (NOW - timedelta(days=20)).isoformat()}, "3"),
     ({"last_order_after": NOW.isoformat()}, ""),
@@ -87,6 +89,8 @@ def four(world: World) -> dict[str, dict[str, Any]]:
         "3": {"r": 1, "f": 3, "m": 1, "balance": -5, "segment": "At risk"},
         "4": prospect(),
     }
+    for customer_id, days in (("1", 29), ("2", 30)):
+        found[customer_id] |= {"expiring": 1, "expires_at": NOW + timedelta(days=days)}
     for customer_id, days in ordered.items():
         found[customer_id]["last_order_at"] = NOW - timedelta(days=days, microseconds=1 if days == 0 else 0)
     return found
@@ -100,20 +104,28 @@ def test_who_is_asked_for_now_and_as_a_run_had_it(
     run = world.batch(NOW - timedelta(hours=1), dict.fromkeys("1234", "Active"))
     for customer_id, changes in four(world).items():
         world.customer(customer_id, **changes)
+        changes = {name: value for name, value in changes.items() if name not in ("expiring", "expires_at")}
         names = ", ".join(f"{name} = %s" for name in changes)
         query = f"UPDATE batch_segments SET {names} WHERE run_id = %s AND customer_id = %s"
         world.sql(query, *changes.values(), run, customer_id)
     world.customer("9", shop=OTHER, **four(world)["1"])
     assert ids(world, **asked) == found
-    assert ids(world, **asked, as_of=NOW.isoformat()) == found
+    if "points_expire_before" in asked:  # of points a run keeps the balance alone
+        answer = ask(world, **asked, as_of=NOW.isoformat())
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:loyalnest:problem:lake-behind")
+    else:
+        assert ids(world, **asked, as_of=NOW.isoformat()) == found
 
 
 def test_the_lake_is_asked_alike(world: World) -> None:
+    world.sql("DELETE FROM programs")
+    world.program(expiry=[{"life_days": 365}])
     with psycopg.connect(world.url, autocommit=True) as connection:
         add_raw(connection, stores.store(1, shop=SHOP))
     as_of = stores.NOW.isoformat()
     everybody = rows(world, as_of=as_of)
     most = max(int(row["points_balance"]) for row in everybody)
+    soon = sorted(row["points_expire_at"] for row in everybody if row["points_expire_at"])[-1]
     late = sorted(row["last_order_at"] for row in everybody if row["last_order_at"])[1]
     some = [row["customer_id"] for row in everybody[1:3]]
     when = instants.to_datetime(instants.parse(late))
@@ -127,6 +139,7 @@ def test_the_lake_is_asked_alike(world: World) -> None:
         ({"m": "1"}, lambda row: row["m"] == "1"),
         ({"points_from": most}, lambda row: int(row["points_balance"]) == most),
         ({"points_to": most - 1}, lambda row: int(row["points_balance"]) < most),
+        ({"points_expire_before": soon}, lambda row: "" < row["points_expire_at"] < soon),
         ({"last_order_after": late}, lambda row: row["last_order_at"] >= late),
         ({"last_order_before": late}, lambda row: "" < row["last_order_at"] < late),
         ({"changed_since": late}, lambda row: row["customer_id"] in some),

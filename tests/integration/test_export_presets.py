@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -66,18 +66,21 @@ def digest(text: str) -> str:
 
 
 def test_each_to_the_byte(world: World) -> None:
-    person(world, "7210448301122334", " Jane.Doe+shop@gmail.com", "subscribed", segment="Fidèle, à vie")
+    # When the 15th begins in the shop's zone: the last day is the 14th.
+    points: dict[str, Any] = {"expiring": 40, "expires_at": datetime(2026, 12, 15, 5, tzinfo=UTC)}
+    person(world, "7210448301122334", " Jane.Doe+shop@gmail.com", "subscribed", segment="Fidèle, à vie", **points)
     person(world, "9", "new@x.com", "subscribed", **prospect(balance=-5))
     assert ask(world, "klaviyo", "pii").content.decode() == (
-        "Email,Email Marketing Consent,Loyalty Segment,Loyalty Points,RFM Score,Orders,Total Spent,Currency,Last Order"
-        "\r\n"
-        'jane.doe+shop@gmail.com,Subscribed,"Fidèle, à vie",129,3.8,3,129.90,USD,2026-11-09\r\n'
-        "new@x.com,Subscribed,Prospects,-5,,0,0.00,USD,\r\n"
+        "Email,Email Marketing Consent,Loyalty Segment,Loyalty Points,Points Expiring,Points Last Day,RFM Score,Orders,"
+        "Total Spent,Currency,Last Order\r\n"
+        'jane.doe+shop@gmail.com,Subscribed,"Fidèle, à vie",129,40,2026-12-14,3.8,3,129.90,USD,2026-11-09\r\n'
+        "new@x.com,Subscribed,Prospects,-5,0,,,0,0.00,USD,\r\n"
     )
     assert ask(world, "mailchimp", "pii").content.decode() == (
-        "Email Address,Loyalty Segment,Loyalty Points,RFM Score,Orders,Total Spent,Currency,Last Order\r\n"
-        'jane.doe+shop@gmail.com,"Fidèle, à vie",129,3.8,3,129.90,USD,2026-11-09\r\n'
-        "new@x.com,Prospects,-5,,0,0.00,USD,\r\n"
+        "Email Address,Loyalty Segment,Loyalty Points,Points Expiring,Points Last Day,RFM Score,Orders,Total Spent,"
+        "Currency,Last Order\r\n"
+        'jane.doe+shop@gmail.com,"Fidèle, à vie",129,40,2026-12-14,3.8,3,129.90,USD,2026-11-09\r\n'
+        "new@x.com,Prospects,-5,0,,,0,0.00,USD,\r\n"
     )
     # An id's digits alone: nothing that opens this file is a spreadsheet.
     assert ask(world, "meta").content.decode() == (

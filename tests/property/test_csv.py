@@ -32,6 +32,8 @@ ROW = st.fixed_dictionaries(
         "segment_id": st.just("seg_545"),
         "segment": TEXT,
         "balance": st.integers(-(10**13), 10**13),
+        **dict.fromkeys(("pending", "earned", "spent", "expired", "expiring"), st.none() | st.integers(0, 10**13)),
+        "expires_at": st.none() | INSTANT,
         "last_order_at": st.none() | INSTANT,
         "as_of": INSTANT,
         "cut_points_version": TEXT,
@@ -67,8 +69,8 @@ def _reference(rows: list[dict[str, Any]], contacts: Mapping[str, Contact], addr
                 money.decimal_text(row["monetary"], row["currency"]),
                 *(row[name] for name in ("currency", "r", "f", "m", "score", "segment_id")),
                 _safe(row["segment"]),
-                row["balance"],
-                None if row["last_order_at"] is None else instants.text(row["last_order_at"]),
+                *(row[name] for name in ("balance", "pending", "earned", "spent", "expired", "expiring")),
+                *(None if row[at] is None else instants.text(row[at]) for at in ("expires_at", "last_order_at")),
                 instants.text(row["as_of"]),
                 _safe(row["cut_points_version"]),
             ]
@@ -83,7 +85,7 @@ def test_lines_are_as_a_plain_writer_has_them(
     rows = [{"customer_id": str(at), **row} for at, (row, _) in enumerate(customers)]
     contacts = {str(at): contact for at, (_, contact) in enumerate(customers) if contact is not None}
     values = pl.DataFrame(rows, schema=export_rows.VALUES)
-    export: Any = SimpleNamespace(question=Question(excel=excel))
+    export: Any = SimpleNamespace(question=Question(excel=excel), zone="UTC")
     names = ["email" if addresses and name == "email_sha256" else name for name in COLUMNS]
     export.layout = dict(zip(names, names, strict=True))
     assert export_rows.lines(export, export_rows.Chunk(values, contacts)) == _reference(

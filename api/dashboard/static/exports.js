@@ -3,7 +3,8 @@ const form = document.querySelector("[data-export]");
 const { shop, locale } = document.getElementById("main").dataset;
 const problem = document.querySelector("[data-problem]");
 const whole = new Intl.NumberFormat(locale);
-const days = new Set(["last_order_after", "last_order_before", "changed_since", "as_of"]);
+const days = new Set(["points_expire_before", "last_order_after", "last_order_before", "changed_since", "as_of"]);
+const numbers = new Set(["points_from", "points_to"]);
 
 const address = () => {
   const asked = new URLSearchParams();
@@ -24,7 +25,7 @@ const question = () => {
   for (const [name, value] of new URLSearchParams(address().split("?")[1] ?? "")) {
     if (name === "segment") (asked.segment ??= []).push(value);
     else if (name === "columns") asked.columns = value.split(",");
-    else asked[name] = name.startsWith("points_") ? Number(value) : value;
+    else asked[name] = numbers.has(name) ? Number(value) : value;
   }
   return asked;
 };

@@ -9,6 +9,8 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
 from api import (
+    account,
+    adjustments,
     batches,
     cohorts,
     customers,
@@ -67,7 +69,10 @@ _TAGS = [
     {"name": "segments", "description": "For merchants: how large, how valuable, and who moved."},
     {"name": "customers", "description": "For merchants: one customer's standing, why, and its history."},
     {"name": "products", "description": "For merchants: what sells, to whom, and who comes back for it."},
-    {"name": "points", "description": "For merchants: the ledger, and points by minute, hour and day."},
+    {
+        "name": "points",
+        "description": "For merchants: the account, the ledger, points by minute, hour and day; and adjustments.",
+    },
     {"name": "exports", "description": "For marketers: segments as CSV."},
     {"name": "program", "description": "For whoever runs the program: rules, look-back, grid, zone, rewards."},
     {"name": "imports", "description": "For whoever brings a store's past in: files, and how far they are."},
@@ -167,8 +172,20 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     app.state.services = services
     problems.install(app, site.problem)
     app.include_router(webhooks.router, responses=_WEBHOOK_ERRORS)
-    results = (segments, movement, cohorts, customers, products, points, exports, export_jobs, program, rewards)
-    for module in (*results, imports, batches, dead_letters, lag, live, notices):
+    results = (segments, movement, cohorts, customers, products, points, account, adjustments)
+    for module in (
+        *results,
+        exports,
+        export_jobs,
+        program,
+        rewards,
+        imports,
+        batches,
+        dead_letters,
+        lag,
+        live,
+        notices,
+    ):
         app.include_router(module.router, responses=_ERRORS)
     app.include_router(health.router)
     site.install(app)

@@ -196,4 +196,5 @@ def allowed(scope: str) -> Callable[..., Awaitable[Caller]]:
 
 ReadAccess = Annotated[Caller, Depends(allowed("read"))]
 ExportAccess = Annotated[Caller, Depends(allowed("export"))]
+AdjustAccess = Annotated[Caller, Depends(allowed("adjust"))]
 AdminAccess = Annotated[Caller, Depends(allowed("admin"))]

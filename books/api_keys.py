@@ -15,8 +15,9 @@ from psycopg.rows import class_row, tuple_row
 
 from events import keys
 
-#: read: results. export: CSV. pii: e-mail addresses in it. admin: the shop's program. None implies another.
-SCOPES: Final = ("read", "export", "pii", "admin")
+#: read: results. export: CSV. pii: e-mail addresses in it. adjust: giving and taking points. admin: the shop's program.
+#: None implies another.
+SCOPES: Final = ("read", "export", "pii", "adjust", "admin")
 
 _LONGEST = 200
 

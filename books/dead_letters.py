@@ -36,7 +36,8 @@ _FORGET: Final = """
 DELETE FROM dead_letters WHERE (id, at) IN (
     SELECT id, at FROM dead_letters
     WHERE at < %(letters)s AND NOT (
-        replayed_at IS NULL AND source LIKE 'shopify.%%' AND error IN ('unexpected', 'too_large', 'unknown_shop'))
+        replayed_at IS NULL AND (source LIKE 'shopify.%%' OR source = 'loyalnest.requests')
+        AND error IN ('unexpected', 'too_large', 'unknown_shop'))
     LIMIT %(slice)s)
 """
 

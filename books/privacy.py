@@ -24,6 +24,8 @@ _OWN: Final = {
     "points_totals": ("points_by_source", "*", "processed_at, source, source_id"),
     "rfm_score_history": ("rfm_history", "*", "at, id"),
     "rfm_segment_deltas": ("segment_changes", "*", "at, id"),
+    "awards": ("awards", "*", "at, award_id"),
+    "award_claims": ("awards_asked_for", "*", "claimed_at, award_id"),
     "redemptions": ("redemptions", "*", "decided_at, request_id"),
     "batch_segments": ("batch_standings", "*", "run_id"),
     "notices": ("notices", "message, event, body, status, created_at, finished_at", "id"),

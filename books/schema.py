@@ -121,6 +121,14 @@ TABLES: Final = (
         # Never compressed: an order of any age may restate its windows.
         hypertable=Hypertable("start", 90),
     ),
+    Table(
+        "awards",
+        _names("shop customer_id award_id at points reason source counts_as_earned voided_at"),
+        _names("stored_at"),
+        derived=True,
+        sink=True,
+        personal="customer",
+    ),
     Table("late_windows", _names("shop size zone start"), _names("noted_at"), derived=True, sink=True),
     Table(
         "redemptions",
@@ -175,6 +183,12 @@ TABLES: Final = (
         "exports",
         _names("id shop asked_by way asked_at question scopes status"),
         _names("detail attempt customers done rows bytes started_at finished_at kept_until"),
+    ),
+    Table(
+        "award_claims",
+        _names("shop customer_id award_id at points reason source counts_as_earned"),
+        _names("claimed_at"),
+        personal="customer",
     ),
     Table("api_keys", _names("id shop name hash scopes created_at"), _names("more_shops revoked_at")),
     Table(

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 UNKNOWN_SHOP: Final = "unknown_shop"
 
-INPUTS: Final = [topics.ORDERS, topics.CUSTOMERS, topics.SHOPS]
+INPUTS: Final = [topics.ORDERS, topics.CUSTOMERS, topics.SHOPS, topics.REQUESTS]
 #: Returns when its messages are durable; PublishError otherwise.
 Publish = Callable[[Sequence[Message]], None]
 

@@ -98,8 +98,8 @@ def _line(spec: Spec) -> str:
 
 
 def _leaf(leaf: Leaf, told: bool) -> str:
-    kinds = [f"({_unescaped(leaf.form)})" if told else _unescaped(leaf.form)]
-    kinds = [f'"{kinds[0]}"', *[_WHOLE] * leaf.whole, *["true", "false"] * leaf.boolean]
+    form = f"({'' if told else '?:'}{_unescaped(leaf.form)})"  # a group: a form may have alternatives
+    kinds = [f'"{form}"', *[_WHOLE] * leaf.whole, *["true", "false"] * leaf.boolean]
     return f"(?:{'|'.join(kinds)})"
 
 

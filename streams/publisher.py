@@ -34,6 +34,9 @@ STALLED_SECONDS: Final = 3.0
 #: What the journal's probe writes, and takes back: some pages, so that the file grows and a full disk is noticed.
 _PROBE: Final = [Message(topics.RESCORE, "probe/0", b"x" * 1000)] * 64
 
+#: The topics of envelopes: of these the journal keeps what they say beside their text.
+_ENVELOPES: Final = (topics.ORDERS, topics.CUSTOMERS, topics.SHOPS, topics.REQUESTS)
+
 _NOTIFY: Final = f"NOTIFY {JOURNAL_CHANNEL}".encode()
 
 
@@ -333,7 +336,7 @@ def _row(message: Message) -> Row:
         raise PublishError("the journal keeps no partition: who reads it goes by the key")
     try:
         value = message.value.decode()
-        if not message.topic.startswith("shopify."):
+        if message.topic not in _ENVELOPES:
             now = instants.text(time.time_ns() // 1000)
             return now, message.topic, message.key, keys.split(message.key)[0], None, None, now, value
         envelope = codec.loads(message.value)

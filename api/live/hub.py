@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -16,6 +16,8 @@ from psycopg import sql
 from events import codec
 from events.errors import BadEvent
 from runtime import database, metrics
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +123,25 @@ class LiveHub:
                 yield snapshot
         finally:
             metrics.LIVE_CLIENTS.dec()
+            watched.clients -= 1
+            if not watched.clients:
+                self._shops.pop(shop, None)
+
+    async def until(self, shop: str, look: Callable[[], Awaitable[T | None]], seconds: float) -> T | None:
+        """What `look` finds, now or after a change of the shop's; None if it finds nothing for so many seconds."""
+        watched = self._shops.setdefault(shop, _Watched())
+        watched.clients += 1
+        deadline = asyncio.get_running_loop().time() + seconds
+        try:
+            while True:
+                changed = watched.changed
+                found = await look()
+                left = deadline - asyncio.get_running_loop().time()
+                if found is not None or left <= 0 or self._closed:
+                    return found
+                with suppress(TimeoutError):  # then it looks once more: word may have been missed
+                    await asyncio.wait_for(changed.wait(), left)
+        finally:
             watched.clients -= 1
             if not watched.clients:
                 self._shops.pop(shop, None)

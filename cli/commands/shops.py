@@ -189,7 +189,7 @@ def create(
     shop: Shop,
     name: Annotated[str, typer.Option("--name", help="What it is for.")] = "unnamed",
     scope: Annotated[
-        list[str], typer.Option("--scope", help="read, export, pii or admin; may be given several times.")
+        list[str], typer.Option("--scope", help="read, export, pii, adjust or admin; may be given several times.")
     ] = ["read"],  # noqa: B006 - typer copies it
     also: Annotated[
         list[str] | None, typer.Option("--also", help="Another shop that it opens; may be given several times.")
@@ -267,7 +267,7 @@ def create_link(settings: Settings, shops: Sequence[str], scopes: Sequence[str],
 def sign_in(
     shops: Annotated[list[str], typer.Argument(help="The shop's domain; several may be given.", show_default=False)],
     scope: Annotated[
-        list[str], typer.Option("--scope", help="read, export, pii or admin; may be given several times.")
+        list[str], typer.Option("--scope", help="read, export, pii, adjust or admin; may be given several times.")
     ] = ["read", "export"],  # noqa: B006 - typer copies it
     address: Annotated[
         str | None, typer.Option("--address", help="Where the dashboard is, such as https://loyalty.example.")

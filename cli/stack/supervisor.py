@@ -50,7 +50,7 @@ _OF_A_LIFE: Final = ("worker", "sink")
 
 #: Letters that a replay of the raw history makes anew, if their cause is still there.
 REFUSED_AGAIN: Final = """
-DELETE FROM dead_letters WHERE replayed_at IS NULL AND source LIKE 'shopify.%'
+DELETE FROM dead_letters WHERE replayed_at IS NULL AND (source LIKE 'shopify.%' OR source = 'loyalnest.requests')
   AND error IN ('unexpected', 'too_large', 'unknown_shop')
 """
 
@@ -156,7 +156,7 @@ class Stack:
             return Pump(self.settings, self._broker.partitions)
         if self._rebuilding:
             # Programs and cut points are on their topics for ever; dead letters are not derived.
-            inputs = (topics.ORDERS, topics.CUSTOMERS, topics.SHOPS, topics.RESCORE)
+            inputs = (topics.ORDERS, topics.CUSTOMERS, topics.SHOPS, topics.REQUESTS, topics.RESCORE)
             skip = [name for name in topics.BY_NAME if name not in inputs]
             return Pump(self.settings, self.settings.partitions, skip, KAFKA)
         return None

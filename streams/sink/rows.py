@@ -7,10 +7,12 @@ RFC 3339 text they came as; PostgreSQL reads them.
 import re
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from books import schema
-from events import announcements, codec, envelopes, instants, keys, letters, payloads, records, topics
+from events import announcements, asked, codec, envelopes, instants, keys, letters, payloads, records, topics
+from events.envelopes import Webhook
 from events.errors import BadEvent, UnusedTopic
 from events.orders import KNOWN_STATUSES
 from events.programs import Program
@@ -18,6 +20,8 @@ from events.records import PointsRecord
 from events.webhook_topics import TOPICS, Kind
 from streams.sink import standings
 from streams.sink.standings import Told
+from tables import account
+from tables.account import Award
 from tables.chunks import Received
 
 #: The columns that each kind of row fills, in the order of its tuples.
@@ -53,6 +57,7 @@ class Rows:
         self.customers: dict[tuple[str, str], Row] = {}
         self.merged: set[tuple[str, str]] = set()  # customers whose row leads to somebody else
         self.told: dict[standings.Key, list[Told]] = {}  # every row of a customer, in order
+        self.awards: dict[tuple[str, str, str], Award] = {}  # what this batch tells of each
         self.windows: dict[tuple[str, str, str, str, int], Row] = {}
         self.late: set[tuple[str, str, str, str]] = set()
         self.dead_letters: list[Row] = []
@@ -94,6 +99,8 @@ class Rows:
             self.redacted[keys.split(whose)] = received_at
         elif kind is Kind.SHOP_REDACT:
             self.redacted_shops[shop] = received_at
+        elif kind is Kind.AWARD:
+            self._award(envelopes.read(value.encode(), received.topic))
         if kind in (Kind.REDACT, Kind.SHOP_REDACT):
             # One that was a dead letter is heard of later than it was received. The journal comes again in each life of
             # the embedded broker: there the time of a record says nothing, and whoever replays a letter lets go.
@@ -107,6 +114,23 @@ class Rows:
         self.raw_events.append(
             (received_at, received.topic, key, shop, topic, said.webhook_id, _instant(said.triggered_at), value)
         )
+
+    def _award(self, webhook: Webhook) -> None:
+        """Joined as the customer's fold does. One that cannot be used is the worker's to refuse."""
+        with suppress(BadEvent):
+            told = asked.record(webhook)
+            assert told["type"] == "account.award"
+            key = told["shop"], told["customer_id"], told["award_id"]
+            self.awards[key] = account.award(self.awards.get(key), told)
+            self.shops.add(told["shop"])
+
+    def award_rows(self) -> list[Row]:
+        """The rows of the awards."""
+        return [
+            (*key, instants.text(at), *rest, instants.text(each.voided_at) if each.voided_at else None)
+            for key, each in self.awards.items()
+            for at, *rest in [each.body]
+        ]
 
     def _program(self, received: Received) -> None:
         announced = announcements.read(received.key, received.value, received.timestamp)

@@ -101,14 +101,14 @@ TYPES: Final = {
     name: kind
     for kind, names in {
         "timestamp with time zone": "now expires_at last_order_at contact_at consent_at processed_at posted_at at"
-        " start",
+        " start voided_at",
         "bigint": "balance pending earned spent expired expiring monetary fence total points orders net points_earned"
         " points_reversed customers guest_orders guest_net offset",
         "integer": "recency_days frequency partition",
         "smallint": "r f m",
         "numeric": "score",
         "uuid": "id",
-        "boolean": "consent_by_order deleted redacted",
+        "boolean": "consent_by_order deleted redacted counts_as_earned",
     }.items()
     for name in names.split()
 }
@@ -204,6 +204,16 @@ INSERT INTO cut_points ({_names("cut_points")}) VALUES ({", ".join(["%s"] * len(
 ON CONFLICT {_replace("cut_points", "shop, as_of, version")}
 """  # noqa: S608
 
+# Of two bodies the greater stands, column by column and text by code point; taken back is for ever. The stream's join.
+_BODY: Final = ("at", "points", "reason", "source", "counts_as_earned")
+_GREATER: Final = " > ".join(f"({', '.join(f'{row}.{name}' for name in _BODY)})" for row in ("excluded", "t"))
+_AWARDS: Final = f"""
+(shop, customer_id, award_id) DO UPDATE
+SET {", ".join(f"{name} = CASE WHEN {_GREATER} THEN excluded.{name} ELSE t.{name} END" for name in _BODY)},
+    voided_at = greatest(t.voided_at, excluded.voided_at), stored_at = clock_timestamp()
+WHERE {_GREATER} OR excluded.voided_at > coalesce(t.voided_at, '-infinity')
+"""
+
 _STATEMENTS: Final[dict[str, str]] = {
     "points_totals": _insert(
         "points_totals",
@@ -212,6 +222,7 @@ _STATEMENTS: Final[dict[str, str]] = {
     ),
     "points_transactions": _insert("points_transactions", "DO NOTHING", "shop, customer_id, posted_at, id"),
     "customers": _CUSTOMERS,
+    "awards": _insert("awards", _AWARDS, "shop, customer_id, award_id"),
     "rfm_score_history": _insert("rfm_score_history", "DO NOTHING", "shop, customer_id, at, id"),
     "rfm_segment_deltas": _insert("rfm_segment_deltas", "DO NOTHING", "shop, at, id"),
     "points_windows": _insert(
@@ -254,6 +265,7 @@ def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
     several: dict[str, Collection[Row]] = {
         "points_totals": [(*key, *total) for key, total in totals.items()],
         "points_transactions": entries,
+        "awards": rows.award_rows(),
         "rfm_score_history": history,
         "rfm_segment_deltas": deltas,
         "points_windows": rows.windows.values(),

@@ -12,7 +12,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from cli.stack.embedded import PARTITIONS
-from events import codec, keys, topics
+from events import awards, codec, keys, topics
 from events.messages import Message
 from runtime import kafka
 from runtime.ports import Publisher, PublishError
@@ -130,6 +130,11 @@ def order(number: int, text: str = "") -> Message:
     return Message(topics.ORDERS, keys.join(SHOP, str(number)), value)
 
 
+def award(number: int) -> Message:
+    body = awards.Body(number, 5, "", "test", False)
+    return awards.message(SHOP, str(number), "a", body, 1_795_253_400_000_000)
+
+
 def rescore(number: int) -> Message:
     value = {"shop": SHOP, "customer_id": str(number), "as_of": "2026-11-21T00:00:00Z", "version": "v1"}
     return Message(topics.RESCORE, keys.join(SHOP, str(number)), codec.dumps(value))
@@ -139,7 +144,7 @@ def rescore(number: int) -> Message:
 
 
 def test_what_was_published_is_there_when_the_call_returns(way: Way) -> None:
-    sent = [order(1), rescore(7), order(2, "Grüße 😀")]
+    sent = [order(1), rescore(7), award(8), order(2, "Grüße 😀")]
 
     async def step(publisher: Publisher) -> None:
         await publisher.publish(sent)
@@ -317,7 +322,7 @@ def test_no_kafka_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_journal_fills_what_is_known_of_a_webhook(journal_way: JournalWay) -> None:
-    use(journal_way, lambda publisher: publisher.publish([order(1), rescore(7)]))
+    use(journal_way, lambda publisher: publisher.publish([order(1), rescore(7), award(8)]))
     found = rows(
         journal_way.settings,
         "SELECT shop, webhook_topic, webhook_id, received_at::text, triggered_at::text, triggered_at = received_at"
@@ -326,6 +331,8 @@ def test_the_journal_fills_what_is_known_of_a_webhook(journal_way: JournalWay) -
     assert found[0] == (SHOP, "orders/paid", "w-1", "2026-11-21 09:30:01+00", "2026-11-21 09:30:00+00", False)
     shop, webhook_topic, webhook_id, *_, same = found[1]
     assert (shop, webhook_topic, webhook_id, same) == (SHOP, None, None, True)
+    assert found[2][:2] == (SHOP, "account/award")
+    assert found[2][2].startswith("award/a/")
 
 
 def test_the_journal_believes_no_time_to_come(journal_way: JournalWay) -> None:

@@ -26,6 +26,7 @@ KEPT = {
         "exports",
         "dashboard_sessions",
         "sign_in_links",
+        "award_claims",
     ),
     *("notice_endpoints", "notices", "notice_marks"),
     *("fulfilment_shops", "fulfilment_work"),

@@ -595,3 +595,66 @@ def test_an_array_holds_any_text(settings: Settings) -> None:
             "SELECT %s::bigint[], %s::boolean[]", [array([2**63 - 1, None]), array([True, False])]
         )
         assert found.fetchone() == ([2**63 - 1, None], [True, False])
+
+
+# --- awards ------------------------------------------------------------------------------------------------------
+
+
+def award(points: int, at: str = "2026-11-20T08:00:00Z", **more: Any) -> Sent:
+    said = {"customer_id": "7", "award_id": "a-1", "at": at, "points": points, "source": "api", **more}
+    told = envelope("account/award", said, webhook_id=f"award/a-1/{abs(points):016x}")
+    return topics.REQUESTS, key("7"), told
+
+
+AWARDS = "SELECT at::text, points, reason, source, counts_as_earned, voided_at::text FROM awards ORDER BY award_id"
+AT = "2026-11-20 08:00:00+00"
+BODIES = [
+    award(5),
+    award(5, reason="z", counts_as_earned=True),
+    award(5, reason="Z"),
+    award(5, reason="\U0001f600"),
+    award(5, reason="\uff5e"),
+    award(-90, "2026-11-20T07:59:59.999999Z"),
+]
+
+
+@pytest.mark.parametrize("journal", [False, True])
+def test_of_an_awards_bodies_the_greatest_stands_in_whatever_order_and_batches(
+    settings: Settings, feed: Feed, journal: bool
+) -> None:
+    for several in (BODIES, BODIES[::-1], BODIES[3:] + BODIES[:3]):
+        for batch in (several[:4], several[4:], several[:1]):
+            feed(*batch, journal=journal)
+        # By code point: a database that compares as its language does has them otherwise.
+        assert rows(settings, AWARDS) == [(AT, 5, "\U0001f600", "api", False, None)]
+        with psycopg.connect(settings.database_url()) as connection:
+            connection.execute("TRUNCATE awards")
+    for each in BODIES:
+        feed(each, journal=journal)
+    assert rows(settings, AWARDS) == [(AT, 5, "\U0001f600", "api", False, None)]
+    kept = [] if journal else [("loyalnest.requests", "account/award")]
+    assert rows(settings, "SELECT DISTINCT stream, webhook_topic FROM raw_events") == kept
+
+
+def test_an_award_that_was_taken_back_stays_so(settings: Settings, feed: Feed) -> None:
+    taken = award(5, voided=True)
+    feed(award(5))
+    told = rows(settings, "SELECT stored_at FROM awards")
+    feed(award(5))
+    assert rows(settings, "SELECT stored_at FROM awards") == told, "nothing new"
+    feed(taken)
+    feed(award(5), award(6))
+    assert rows(settings, AWARDS) == [(AT, 6, "", "api", False, "2026-11-21 09:30:00+00")]
+    assert rows(settings, "SELECT stored_at FROM awards") > told
+
+
+def test_whoever_waits_for_an_award_is_told_and_one_that_cannot_be_used_is_the_workers(
+    settings: Settings, feed: Feed
+) -> None:
+    with psycopg.connect(settings.database_url(), autocommit=True) as connection:
+        connection.execute("LISTEN loyalnest_live")
+        made = feed(award(5, at="soon"), award(0, award_id="a-2"), award(10**14, award_id="a-3"))
+        heard = [codec.loads(each.payload.encode()) for each in connection.notifies(timeout=5, stop_after=1)]
+    assert [each["shop"] for each in heard] == [SHOP]
+    assert rows(settings, "SELECT award_id FROM awards") == [("a-2",)]
+    assert [letter[7] for letter in made.dead_letters] == ["bad_time"], "not of its form: the sink's to refuse, too"

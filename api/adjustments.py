@@ -1,0 +1,245 @@
+"""Adjustments: points that a shop's own systems, or its people, give a customer or take from them, beside orders."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Header, Path, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from api import cursors
+from api.context import AdjustAccess, Caller, ReadAccess, now_us
+from api.cursors import CursorQuery, LimitQuery
+from api.customers import CustomerPath
+from api.limits import READ_SECONDS, within
+from api.models import Answer, AsOf, Time
+from api.problems import ProblemError, ProblemModel
+from books import awards
+from books.awards import Award, MergedError, OtherBodyError
+from events import instants
+from events.awards import AWARD_ID, WORDS, Body, message
+from events.money import MAX_POINTS
+
+router = APIRouter(prefix="/v1/shops/{shop}/customers/{customer_id}/adjustments", tags=["points"])
+
+#: How long an answer waits until what was asked for is stored (seconds).
+WAIT: Final = 5.0
+
+#: Where a list begins: nothing is newer.
+_FIRST: Final = (datetime(9999, 12, 31, tzinfo=UTC), "")
+
+AwardPath = Annotated[
+    str, Path(description="the Idempotency-Key that it was asked for with", pattern=AWARD_ID, examples=["birthday-7"])
+]
+Key = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        description="what the adjustment is called from now on: asking again with it changes nothing",
+        pattern=AWARD_ID,
+        examples=["birthday-7"],
+    ),
+]
+
+
+def _some(points: int) -> int:
+    if points == 0:
+        raise ValueError("points other than 0")
+    return points
+
+
+class NewAdjustment(BaseModel):
+    """Points to give or to take."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    points: Annotated[int, AfterValidator(_some)] = Field(
+        strict=True,
+        ge=-MAX_POINTS,
+        le=MAX_POINTS,
+        description="above 0 given, below 0 taken, be it more than there is",
+        examples=[50],
+    )
+    reason: str | None = Field(
+        None, pattern=WORDS, description="one line; nothing that says who somebody is", examples=["birthday"]
+    )
+    at: AsOf | None = Field(
+        None, description="when they are given: their wait and their life begin there; now without, never later"
+    )
+    counts_as_earned: bool = Field(False, strict=True, description="whether they count among what was ever earned")
+    source: str = Field("api", pattern=WORDS, description="what asks for it", examples=["klaviyo"])
+
+    def body(self, now: int) -> Body:
+        """What is said, `now` in microseconds. A problem (422) for a time to come, or one before 1970."""
+        at = now if self.at is None else instants.from_datetime(self.at)
+        if not 0 <= at <= now:
+            raise ProblemError(422, "bad-time", "`at` is a time that has been, since 1970.")
+        return Body(at, self.points, self.reason or "", self.source, self.counts_as_earned)
+
+
+class Adjustment(Answer):
+    """Points that were given or taken."""
+
+    award_id: str = Field(description="what it is called", examples=["birthday-7"])
+    customer_id: str
+    at: Time
+    points: int = Field(description="above 0 given, below 0 taken", examples=[50])
+    reason: str | None
+    source: str = Field(examples=["api"])
+    counts_as_earned: bool
+    voided_at: Time | None = Field(description="when it was taken back, for ever; null: it stands")
+    stored_at: Time | None = Field(description="null: it is durable, and not taken in yet")
+
+    @classmethod
+    def of(cls, customer_id: str, found: Award) -> "Adjustment":
+        """Of what stands."""
+        at, points, reason, source, counts_as_earned = found.body
+        return cls(
+            award_id=found.award_id,
+            customer_id=customer_id,
+            at=instants.to_datetime(at),
+            points=points,
+            reason=reason or None,
+            source=source,
+            counts_as_earned=counts_as_earned,
+            voided_at=found.voided_at,
+            stored_at=found.stored_at,
+        )
+
+
+class Adjustments(Answer):
+    """A page of a customer's adjustments, newest first by `at`."""
+
+    customer_id: str
+    items: list[Adjustment]
+    next: str | None = Field(description="the next page's cursor; null on the last")
+
+
+_LOCATION: Final = {"Location": {"description": "where it can be read", "schema": {"type": "string"}}}
+_TAKEN: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"model": Adjustment, "description": "it was asked for before, and stands", "headers": _LOCATION},
+    201: {"headers": _LOCATION},
+    202: {"model": Adjustment, "description": "durable, and not taken in within 5 s", "headers": _LOCATION},
+    409: {"model": ProblemModel, "description": "the customer was merged: `merged_into` is who they are now"},
+}
+
+
+@router.post("", summary="Give or take points", status_code=201, responses=_TAKEN)
+async def adjust(
+    caller: AdjustAccess, customer_id: CustomerPath, asked: NewAdjustment, key: Key, response: Response
+) -> Adjustment:
+    """Answers once the adjustment is stored; the balance follows within a moment.
+
+    The customer need not be known yet. Points that are taken may bring the balance below 0: what comes next pays that
+    first. Asking again with the same Idempotency-Key answers what stands; with other words it is a 422. A backdated
+    adjustment may have run out already: the customer's `account` tells.
+    """
+    await caller.program()
+    wanted = asked.body(now_us())
+    try:
+        standing = await within(READ_SECONDS, _claim(caller, customer_id, key, wanted, at_will=asked.at is None))
+    except OtherBodyError:
+        detail = "This Idempotency-Key was used for another adjustment of this customer's: send another key."
+        raise ProblemError(422, "idempotency-key-reused", detail) from None
+    except MergedError as merged:
+        detail = f"The customer was merged: ask for {merged.into}, who has all that was theirs."
+        raise ProblemError(409, "merged", detail, merged_into=merged.into) from None
+    response.headers["Location"] = f"/v1/shops/{caller.shop}/customers/{customer_id}/adjustments/{key}"
+    if standing.stored_at is not None:
+        response.status_code = 200
+        return Adjustment.of(customer_id, standing)
+    await _publish(caller, customer_id, standing, voided=False)
+    stored = await _stored(caller, customer_id, key, voided=False)
+    if stored is None:
+        response.status_code = 202
+    return Adjustment.of(customer_id, stored or standing)
+
+
+@router.delete(
+    "/{award_id}",
+    summary="Take an adjustment back",
+    responses={202: {"model": Adjustment, "description": "durable, and not taken in within 5 s", "headers": _LOCATION}},
+)
+async def void(caller: AdjustAccess, customer_id: CustomerPath, award_id: AwardPath, response: Response) -> Adjustment:
+    """For ever: its points are as if they had never been. What has been bought with them stays, and the balance may be
+    below 0."""
+    found = await _known(caller, customer_id, award_id)
+    if found.voided_at is not None:
+        return Adjustment.of(customer_id, found)
+    await _publish(caller, customer_id, found, voided=True)
+    stored = await _stored(caller, customer_id, award_id, voided=True)
+    if stored is None:
+        response.status_code = 202
+        response.headers["Location"] = f"/v1/shops/{caller.shop}/customers/{customer_id}/adjustments/{award_id}"
+    return Adjustment.of(customer_id, stored or found)
+
+
+@router.get("/{award_id}", summary="An adjustment")
+async def adjustment(caller: ReadAccess, customer_id: CustomerPath, award_id: AwardPath) -> Adjustment:
+    """As it stands; one that is on its way, too."""
+    return Adjustment.of(customer_id, await _known(caller, customer_id, award_id))
+
+
+@router.get("", summary="A customer's adjustments")
+async def adjustments(
+    caller: ReadAccess, customer_id: CustomerPath, cursor: CursorQuery = None, limit: LimitQuery = 100
+) -> Adjustments:
+    """Newest first by `at`, those that were taken back among them; none for somebody who never had any. Of whoever was
+    merged into the customer they stand under that id."""
+    found = await within(READ_SECONDS, _page(caller, customer_id, _before(cursor), limit + 1))
+    last = found[limit - 1] if len(found) > limit else None
+    return Adjustments(
+        customer_id=customer_id,
+        items=[Adjustment.of(customer_id, each) for each in found[:limit]],
+        next=None if last is None else cursors.write(last.body.at, last.award_id),
+    )
+
+
+def _before(cursor: str | None) -> tuple[datetime, str]:
+    if cursor is None:
+        return _FIRST
+    at, award_id = cursors.read(cursor, int, str)
+    if not 0 <= at <= instants.LATEST or "\x00" in award_id:
+        raise ProblemError(400, "bad-cursor", "This cursor is none of this list's: begin again without one.")
+    return instants.to_datetime(at), award_id
+
+
+async def _page(caller: Caller, customer_id: str, before: tuple[datetime, str], limit: int) -> list[Award]:
+    async with caller.services.pool.connection() as connection:
+        return list(await awards.page(connection, caller.shop, customer_id, before, limit))
+
+
+async def _claim(caller: Caller, customer_id: str, award_id: str, wanted: Body, *, at_will: bool) -> Award:
+    async with caller.services.pool.connection() as connection:
+        return await awards.claim(connection, caller.shop, customer_id, award_id, wanted, at_will=at_will)
+
+
+async def _known(caller: Caller, customer_id: str, award_id: str) -> Award:
+    """The award, stored or on its way; a problem (404) for one that nobody knows."""
+
+    async def look() -> Award | None:
+        async with caller.services.pool.connection() as connection:
+            return await awards.known(connection, caller.shop, customer_id, award_id)
+
+    found = await within(READ_SECONDS, look())
+    if found is None:
+        raise ProblemError(404, "no-adjustment", "The customer has no adjustment of this name.")
+    return found
+
+
+async def _publish(caller: Caller, customer_id: str, award: Award, *, voided: bool) -> None:
+    sent = message(caller.shop, customer_id, award.award_id, award.body, now_us(), voided=voided)
+    await caller.services.publisher.publish([sent])
+
+
+async def _stored(caller: Caller, customer_id: str, award_id: str, *, voided: bool) -> Award | None:
+    """The award once it is stored (`voided`: as taken back); None if that takes longer than WAIT."""
+
+    async def look() -> Award | None:
+        async with caller.services.pool.connection() as connection:
+            found = await awards.find(connection, caller.shop, customer_id, award_id)
+            if found is None or (voided and found.voided_at is None):
+                return None
+            await awards.release(connection, caller.shop, customer_id, award_id)
+            return found
+
+    return await caller.services.live.until(caller.shop, lambda: within(READ_SECONDS, look()), WAIT)

@@ -1,0 +1,154 @@
+"""Awards as the API and the commands see them: those that the sink has stored, and those that were asked for since.
+
+A name stands for what was first asked by it. So whoever asks notes it first, in the database, where every process finds
+it: of two that ask at once for different things by one name, one is refused before anything of theirs is published.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from psycopg import AsyncConnection
+from psycopg.rows import dict_row
+
+from books import persons
+from events import instants
+from events.awards import Body
+
+_BODY: Final = "at, points, reason, source, counts_as_earned"
+_WHERE: Final = "shop = %(shop)s AND customer_id = %(customer)s AND award_id = %(award)s"
+
+_FIND: Final = f"SELECT award_id, {_BODY}, voided_at, stored_at FROM awards WHERE {_WHERE}"  # noqa: S608
+_CLAIMED: Final = f"SELECT {_BODY} FROM award_claims WHERE {_WHERE}"  # noqa: S608
+
+# Where somebody has claimed it already: what they claimed.
+_CLAIM: Final = f"""
+INSERT INTO award_claims (shop, customer_id, award_id, {_BODY})
+VALUES (%(shop)s, %(customer)s, %(award)s, %(at)s, %(points)s, %(reason)s, %(source)s, %(counts_as_earned)s)
+ON CONFLICT (shop, customer_id, award_id) DO UPDATE SET award_id = excluded.award_id RETURNING {_BODY}
+"""  # noqa: S608
+
+# And those for which nobody has waited: after a day they are stored, or nobody asks any more.
+_RELEASE: Final = f"""
+DELETE FROM award_claims WHERE {_WHERE} OR (shop, customer_id, award_id) IN (
+    SELECT shop, customer_id, award_id FROM award_claims WHERE claimed_at < now() - interval '1 day'
+    ORDER BY claimed_at LIMIT 100 FOR UPDATE SKIP LOCKED
+)
+"""  # noqa: S608
+
+_PAGE: Final = f"""
+SELECT award_id, {_BODY}, voided_at, stored_at FROM awards
+WHERE shop = %(shop)s AND customer_id = %(customer)s AND (at, award_id) < (%(at)s, %(award)s)
+ORDER BY at DESC, award_id DESC LIMIT %(limit)s
+"""  # noqa: S608
+
+_COLUMNS: Final = ("customer_id", "merged_into")
+
+
+class Award(NamedTuple):
+    """What stands of an award, as far as it is known: `stored_at` None while the sink has not stored it."""
+
+    award_id: str
+    body: Body
+    voided_at: datetime | None = None
+    stored_at: datetime | None = None
+
+
+class OtherBodyError(ValueError):
+    """Something else was asked for by this name; `standing` is what."""
+
+    def __init__(self, standing: Award) -> None:
+        super().__init__("something else was asked for by this name")
+        self.standing = standing
+
+
+class MergedError(ValueError):
+    """The customer is somebody else now: `into`."""
+
+    def __init__(self, into: str) -> None:
+        super().__init__(f"the customer was merged: they are {into} now")
+        self.into = into
+
+
+async def find(connection: AsyncConnection[Any], shop: str, customer_id: str, award_id: str) -> Award | None:
+    """The award that is stored."""
+    cursor = connection.cursor(row_factory=dict_row)
+    await cursor.execute(_FIND.encode(), _named(shop, customer_id, award_id))
+    row = await cursor.fetchone()
+    return None if row is None else _award(row)
+
+
+async def known(connection: AsyncConnection[Any], shop: str, customer_id: str, award_id: str) -> Award | None:
+    """The award that is stored, or that was asked for and is on its way."""
+    cursor = connection.cursor(row_factory=dict_row)
+    await cursor.execute(_CLAIMED.encode(), _named(shop, customer_id, award_id))
+    row = await cursor.fetchone()
+    # In this order: a claim goes once the award is stored.
+    stored = await find(connection, shop, customer_id, award_id)
+    return stored or (None if row is None else Award(award_id, _body(row)))
+
+
+async def page(
+    connection: AsyncConnection[Any], shop: str, customer_id: str, before: tuple[datetime, str], limit: int
+) -> Sequence[Award]:
+    """A customer's stored awards before (at, award_id), the newest first."""
+    at, award_id = before
+    cursor = connection.cursor(row_factory=dict_row)
+    await cursor.execute(_PAGE.encode(), _named(shop, customer_id, award_id) | {"at": at, "limit": limit})
+    return [_award(row) for row in await cursor.fetchall()]
+
+
+async def claim(
+    connection: AsyncConnection[Any], shop: str, customer_id: str, award_id: str, wanted: Body, *, at_will: bool
+) -> Award:
+    """The award of this name from now on. One that is not stored yet is to be published; twice does no harm.
+
+    `at_will`: nobody said when, so that the time of what stands is right. OtherBodyError where something else stands,
+    MergedError for somebody new to it who is somebody else now. The connection commits by itself.
+    """
+    stored = await find(connection, shop, customer_id, award_id)
+    if stored is None:
+        into = await _merged_into(connection, shop, customer_id)
+        if into is not None:
+            raise MergedError(into)
+        cursor = connection.cursor(row_factory=dict_row)
+        values = wanted._asdict() | {"at": instants.to_datetime(wanted.at)}
+        await cursor.execute(_CLAIM.encode(), _named(shop, customer_id, award_id) | values)
+        row = await cursor.fetchone()
+        assert row is not None, "it was inserted, or there"
+        # Anew: whoever claimed it before may have seen it stored, and let go of it.
+        stored = await find(connection, shop, customer_id, award_id)
+        if stored is not None:
+            await release(connection, shop, customer_id, award_id)
+        standing = stored or Award(award_id, _body(row))
+    else:
+        standing = stored
+    if wanted != (standing.body._replace(at=wanted.at) if at_will else standing.body):
+        raise OtherBodyError(standing)
+    return standing
+
+
+async def release(connection: AsyncConnection[Any], shop: str, customer_id: str, award_id: str) -> None:
+    """The award is stored: nobody need claim it any more."""
+    await connection.execute(_RELEASE.encode(), _named(shop, customer_id, award_id))
+
+
+async def _merged_into(connection: AsyncConnection[Any], shop: str, customer_id: str) -> str | None:
+    """Who the customer is now, where that is somebody else."""
+    rows = await persons.find(connection, shop, [customer_id], _COLUMNS)
+    if not rows or rows[customer_id]["merged_into"] is None:
+        return None
+    return persons.ends(await persons.related(connection, shop, rows, _COLUMNS))[customer_id]
+
+
+def _named(shop: str, customer_id: str, award_id: str) -> dict[str, Any]:
+    return {"shop": shop, "customer": customer_id, "award": award_id}
+
+
+def _body(row: dict[str, Any]) -> Body:
+    said = {name: row[name] for name in Body._fields}
+    return Body(**said | {"at": instants.from_datetime(row["at"])})
+
+
+def _award(row: dict[str, Any]) -> Award:
+    return Award(row["award_id"], _body(row), row["voided_at"], row["stored_at"])

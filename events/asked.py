@@ -56,6 +56,7 @@ def _redeem(webhook: Webhook, said: dict[str, Any]) -> dict[str, Any]:
         "reward_id": said["reward_id"],
         "cost": said["cost"],
         "forced": webhook.topic == "account/redeem_forced",
+        "program": instants.parse(said["program_at"]) if said.get("program_at") else 0,
     }
 
 

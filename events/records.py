@@ -96,6 +96,12 @@ class OrderFact(TypedDict):
     gross: Annotated[
         int, Field(ge=0, le=MAX_MINOR, description="minor units: net before refunds, cancellation or deletion")
     ]
+    codes: NotRequired[
+        Annotated[
+            list[Annotated[str, text(64)]],
+            Field(max_length=20, description="the discount codes on it; may change without the revision"),
+        ]
+    ]
     addresses: NotRequired[
         Annotated[
             list[CustomerId],
@@ -190,6 +196,24 @@ class AccountRedeem(_Asked):
     reward_id: Token
     cost: Annotated[int, Field(ge=1, le=MAX_POINTS, description="points")]
     forced: bool
+    program: Annotated[
+        Micros, Field(description="when the program was announced under which it was offered: whoever decides knows it")
+    ]
+
+
+@with_config(_STRICT)
+class AccountClosed(_Asked):
+    """The customer was deleted or is to be forgotten: nothing is given to them any more."""
+
+    type: Literal["account.closed"]
+
+
+@with_config(_STRICT)
+class AccountKept(_Asked):
+    """The customer was kept by a merge of this rank: what they were merged into before it holds no longer."""
+
+    type: Literal["account.kept"]
+    rank: Rank
 
 
 @with_config(_STRICT)
@@ -229,6 +253,45 @@ class AccountDecision(_Asked):
     accepted: bool
     reason: Annotated[str | None, Field(max_length=64, description="why not")]
     balance: Annotated[Int64, Field(description="points that could be spent before it")]
+
+
+@with_config(_STRICT)
+class AccountMode(TypedDict):
+    """To a whole partition: from here on history is told, and nothing is decided (`replay`); or it was (`live`)."""
+
+    type: Literal["account.mode"]
+    mode: Literal["replay", "live"]
+
+
+@with_config(_STRICT)
+class Redemption(TypedDict):
+    """A redemption's absolute row: what was decided of the request, once, and what came of it. The highest revision
+    holds.
+
+    `refused`; `reserved`, as long as there is no code; `issued`; `used` by an order; `returned`: its points were given
+    back.
+    """
+
+    shop: Shop
+    customer_id: CustomerId
+    request_id: Token
+    revision: Revision
+    reward_id: Token
+    cost: Annotated[int, Field(ge=1, le=MAX_POINTS, description="points")]
+    forced: Annotated[bool, Field(description="it had happened already, and was only told of")]
+    seq: Annotated[Count, Field(description="how many decisions the customer had with this one")]
+    requested_at: Instant
+    decided_at: Instant
+    accepted: bool
+    reason: Annotated[str | None, Field(max_length=64, description="why it was refused")]
+    balance: Annotated[Int64, Field(description="points that could be spent before it")]
+    status: Literal["refused", "reserved", "issued", "used", "returned"]
+    points: Annotated[Int64, Field(le=0, description="what it takes from the account now: -cost, or 0")]
+    returned: Annotated[str | None, Field(max_length=64, description="why its points were given back")]
+    attempt: Count | None
+    code: Annotated[str | None, Field(max_length=64)]
+    valid_until: Instant | None
+    archived: Annotated[bool, Field(description="the decision was read from the history, and stands there")]
 
 
 @with_config(_STRICT)
@@ -398,9 +461,10 @@ CUSTOMER_FORWARD = TypeAdapter(CustomerForward)
 #: What is asked of an account: facts, requests, and what was decided of these.
 Asked = AccountAward | AccountRedeem | AccountCancel | AccountFulfilment | AccountDecision
 #: What stands on loyalnest.account-facts.
-AccountRecord = OrderFact | CustomerLink | CustomerForward | Asked
+AccountRecord = OrderFact | CustomerLink | CustomerForward | AccountClosed | AccountKept | AccountMode | Asked
 ACCOUNT_RECORD: TypeAdapter[AccountRecord] = TypeAdapter(Annotated[AccountRecord, Field(discriminator="type")])
 ASKED: TypeAdapter[Asked] = TypeAdapter(Annotated[Asked, Field(discriminator="type")])
+REDEMPTION = TypeAdapter(Redemption)
 POINTS_RECORD = TypeAdapter(PointsRecord)
 CUSTOMER_ROW = TypeAdapter(CustomerRow)
 RFM_UPDATED = TypeAdapter(RfmUpdated)

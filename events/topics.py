@@ -9,6 +9,7 @@ CUSTOMERS = "shopify.customers"
 SHOPS = "shopify.shops"
 REQUESTS = "loyalnest.requests"
 ACCOUNT_FACTS = "loyalnest.account-facts"
+REDEMPTIONS = "loyalnest.redemptions"
 POINTS = "loyalnest.points"
 CUSTOMER_ROWS = "loyalnest.customers"
 RFM = "loyalnest.rfm"
@@ -53,6 +54,13 @@ ALL = (
     Topic(REQUESTS, True, False, 30 * DAY_MS, "awards, redemptions and what came of them, as they were asked for"),
     Topic(
         ACCOUNT_FACTS, True, False, 7 * DAY_MS, "the account log: all that changes a customer's points, and who is whom"
+    ),
+    Topic(
+        REDEMPTIONS,
+        True,
+        False,
+        30 * DAY_MS,
+        "a redemption's absolute row: what was decided, once, and what came of it",
     ),
     Topic(POINTS, True, False, 30 * DAY_MS, "what one source (an order) has posted in all"),
     Topic(CUSTOMER_ROWS, True, True, -1, "a customer's absolute row"),

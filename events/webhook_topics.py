@@ -286,7 +286,7 @@ def _asked(kind: Kind, fields: Spec, *needs: str) -> WebhookTopic:
     return WebhookTopic(topics.REQUESTS, kind, fields, key=("customer_id",), needs=("customer_id", *needs))
 
 
-_REDEEM: Final[Spec] = {"request_id": _TOKEN, "reward_id": _TOKEN, "cost": COUNT, "program": _TOKEN}
+_REDEEM: Final[Spec] = {"request_id": _TOKEN, "reward_id": _TOKEN, "cost": COUNT, "program_at": TIME}
 
 ASKED: Final[dict[str, WebhookTopic]] = {
     "account/award": _asked(
@@ -330,7 +330,6 @@ ASKED: Final[dict[str, WebhookTopic]] = {
             "reward_id": _TOKEN,
             "cost": COUNT,
             "balance": COUNT,
-            "program": _TOKEN,
         },
         *("request_id", "seq", "decided_at", "requested_at", "accepted", "reward_id", "cost", "balance"),
     ),

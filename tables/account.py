@@ -15,12 +15,12 @@ which is first in, first out to the point, whatever the order in which anything 
 
 import zlib
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from typing_extensions import TypedDict
 
 from events.records import AccountAward
-from tables import contributions
+from tables import contributions, packing
 from tables.contributions import Node, Nodes, Reads
 from tables.terms import FOR_EVER, Terms
 
@@ -32,20 +32,32 @@ _KEPT: Final = contributions.PARTS
 
 
 class Account(TypedDict):
-    """What is kept of a customer who was ever awarded anything or asked for it: two trees' roots."""
+    """What is kept of a customer who was ever awarded anything or asked for it: two trees' roots, and what decisions
+    look at (tables/redemptions.py), as far as it came by the account log."""
 
     debits: Node
     asked: Node
+    seq: int  # decisions so far
+    decided_at: int  # of the latest
+    closed: bool
 
 
 def empty() -> Account:
     """Of somebody of whom nothing was asked yet."""
-    return {"debits": contributions.empty(), "asked": contributions.empty()}
+    return {
+        "debits": contributions.empty(),
+        "asked": contributions.empty(),
+        "seq": 0,
+        "decided_at": 0,
+        "closed": False,
+    }
 
 
 def listed(account: Account | None) -> list[Any] | None:
     """An account as it is kept."""
-    return None if account is None else [*map(contributions.listed, (account["debits"], account["asked"]))]
+    if account is None:
+        return None
+    return [*map(contributions.listed, (account["debits"], account["asked"])), *list(account.values())[2:]]
 
 
 def of_list(kept: list[Any] | None) -> Account | None:
@@ -53,7 +65,7 @@ def of_list(kept: list[Any] | None) -> Account | None:
     if kept is None:
         return None
     debits, asked = map(contributions.of_list, kept[:2])
-    return {"debits": debits, "asked": asked}
+    return cast("Account", packing.named(cast("dict[str, Any]", empty()), [debits, asked, *kept[2:]]))
 
 
 def recalled(nodes: Reads, account: Account, name: str) -> Any:
@@ -173,6 +185,11 @@ def _expired(nodes: Reads, tree: Node, debits: Node, terms: Terms, at: int, spen
         most = max(most, _gone(nodes, tree, terms, when) - before)
         before += points
     return most
+
+
+def taken_after(nodes: Reads, account: Account, at: int) -> int:
+    """What is taken later than an instant."""
+    return contributions.sums(nodes, account["debits"], at + 1, FOR_EVER).points
 
 
 def _debits(nodes: Reads, debits: Node, until: int) -> Iterator[tuple[int, int]]:

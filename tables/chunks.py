@@ -15,7 +15,7 @@ from events.messages import Message
 from events.webhook_topics import Kind
 from tables import contributions, customers, merging, packing, windows
 from tables import orders as order_fold
-from tables.forwarding import Forwarding
+from tables.asking import Asking
 from tables.reference import Reference, ShopReference
 from tables.state import Kept, Writes
 
@@ -166,12 +166,16 @@ class _Nodes:
         return {f"{self._key}#{number}": None for number in self._dropped if f"{self._key}#{number}" in self._table}
 
 
+#: After these nothing is given to a customer any more.
+_CLOSING = frozenset({Kind.CUSTOMER_GONE, Kind.REDACT})
+
+
 def _run_key(shop: str) -> str:
     """Where a partition keeps the as_of of a shop's newest batch run. No customer's key looks so."""
     return f"{shop}#run"
 
 
-class CustomerChunk(_Base, Forwarding):
+class CustomerChunk(_Base, Asking):
     """A chunk of account-facts, customer webhooks or rescores: the customer fold and the windows.
 
     `fence` is the owner's fencing token (tables/state.py): rows carry it, so that a former owner's are told apart.
@@ -196,6 +200,7 @@ class CustomerChunk(_Base, Forwarding):
         self._causes: dict[tuple[str, str], str] = {}  # of the last record, until the row is emitted
         self._changes: list[tuple[str, windows.Window, tuple[int, ...]]] = []
         self._zones: dict[str, ZoneInfo] = {}
+        self._read_mode()
 
     def take(self, received: Received) -> None:
         """Folds an order-fact, a link, a forward, a rescore or a customer's webhook."""
@@ -207,6 +212,9 @@ class CustomerChunk(_Base, Forwarding):
             self._take_webhook(received, envelopes.read(received.value, received.topic, received.timestamp))
 
     def _take_account(self, received: Received, record: records.AccountRecord) -> None:
+        if record["type"] == "account.mode":
+            self._take_mode(record["mode"])
+            return
         shop = self._reference[record["shop"]]
         ident = (record["shop"], record["customer_id"])
         if not self._is_ours(received, keys.join(*ident)):
@@ -217,8 +225,12 @@ class CustomerChunk(_Base, Forwarding):
             self._take_link(ident, record)
         elif record["type"] == "customer.forward":
             self._take_forward(ident, record)
-        elif record["type"] == "account.award":
-            self._take_award(ident, record)
+        elif record["type"] == "account.kept":
+            self._take_kept(ident, record)
+        elif record["type"] == "account.closed":
+            self._take_closed(ident)
+        else:
+            self._take_asked(ident, record)
 
     def _take_fact(self, ident: tuple[str, str], fact: records.OrderFact, shop: ShopReference) -> None:
         state, nodes = self._state(ident)
@@ -231,22 +243,12 @@ class CustomerChunk(_Base, Forwarding):
             self._post(ident, found, {merging.OWN})
             if linked:
                 self._forward(ident, found, {merging.OWN})
+        if "codes" in fact:
+            self._take_codes(ident, fact)
         self._claim(ident, fact.get("addresses", ()))
         self._score(ident, f"order {fact['order_id']}")
         if linked:
             self._tell_now(ident, was)
-
-    def _take_award(self, ident: tuple[str, str], told: records.AccountAward) -> None:
-        state, nodes = self._state(ident)
-        was = state["now"]
-        filed = list(customers.file_award(state, nodes, told))
-        for debit in (True, False):
-            found = [entry for of_debits, entry in filed if of_debits == debit]
-            if found:
-                self._post(ident, found, {merging.OWN}, debit)
-                self._forward(ident, found, {merging.OWN}, debit=debit)
-        self._score(ident, f"award {told['award_id']}")
-        self._tell_now(ident, was)
 
     def _take_webhook(self, received: Received, webhook: envelopes.Webhook) -> None:
         self._reference[webhook.shop]
@@ -255,12 +257,13 @@ class CustomerChunk(_Base, Forwarding):
         if not self._is_ours(received, keys.join(*ident)):
             return
         state, _ = self._state(ident)
-        now, was = state["now"], customers.decided(state)
+        now = state["now"]
         customers.apply(state, webhook)
+        if webhook.kind in _CLOSING:
+            closed = {"type": "account.closed", "shop": ident[0], "customer_id": ident[1], "now": webhook.event_time}
+            self._emit(topics.ACCOUNT_FACTS, keys.join(*ident), closed)
         if webhook.kind is Kind.MERGE:
             self._link(ident, webhook)
-            if customers.decided(state) != was:
-                self._stand(ident)
         address = webhook.payload.get("address")
         if address is not None and keys.is_by_address(address):
             self._claim(ident, [address])
@@ -378,6 +381,7 @@ class CustomerChunk(_Base, Forwarding):
             for shop, as_of in self._runs.items()
             if as_of and self._table.get(_run_key(shop)) != packing.pack([as_of])
         }
+        writes |= self._mode_writes()
         removed: Writes = {}
         for ident, (state, nodes) in self._open.items():
             self._partial.advance(ident[0], state["now"])

@@ -24,7 +24,7 @@ from events.records import (
 )
 from events.webhook_topics import ARCHIVED, NAMING, TELLING, Kind
 from tables import account as accounts
-from tables import contributions, merging, packing, rfm
+from tables import contributions, merging, orders, packing, rfm
 from tables.account import Account, Purse
 from tables.ids import change_id
 from tables.reference import ShopReference
@@ -52,7 +52,8 @@ class CustomerState(TypedDict):
     claimed: list[str]  # the addresses of which it has been told that they are theirs
     tree: contributions.Node
     next_node: int
-    account: Account | None  # of whom nothing was ever asked
+    account: Account | None  # None: of whom nothing was ever asked
+    filed: int  # the greatest event time of what was told of orders and asked, by the account log
 
 
 class Filed(NamedTuple):
@@ -87,6 +88,7 @@ def initial() -> CustomerState:
         "tree": contributions.empty(),
         "next_node": 0,
         "account": None,
+        "filed": 0,
     }
 
 
@@ -122,6 +124,7 @@ def file(state: CustomerState, nodes: contributions.Nodes, fact: OrderFact, shop
     """
     processed_at = fact["processed_at"]
     state["now"] = max(state["now"], fact["now"])
+    state["filed"] = max(state["filed"], fact["now"])
     state["known"] = state["known"] or not keys.is_guest(fact["customer_id"])
     _take_order(state, fact)
     link = decided(state)
@@ -146,6 +149,7 @@ def file_forward(
     named = {forward["origin"], *(into for _, into in forward["hops"][:-1])}
     if order_id is None or revision is None or customer_id in named:
         return
+    state["filed"] = max(state["filed"], orders.changed_at_of(revision))
     link, debit = decided(state), forward.get("debit", False)
     hops = [list(hop) for hop in forward["hops"]]
     for home, *values in sorted(forward["entries"]):
@@ -167,7 +171,7 @@ def file_award(
     """
     state["now"] = max(state["now"], told["now"])
     state["known"] = True
-    held, name = _account(state), accounts.AWARD + told["award_id"]
+    held, name = account_of(state), accounts.AWARD + told["award_id"]
     known = accounts.recalled(nodes, held, name)
     award = accounts.award(known, told)
     if known is not None and list(award) == known:
@@ -184,7 +188,21 @@ def file_award(
         yield bool(debit), entry
 
 
-def _account(state: CustomerState) -> Account:
+def file_debit(
+    state: CustomerState, nodes: contributions.Nodes, name: str, at: int, taken: int, returned: int, revision: str
+) -> contributions.Entry | None:
+    """Files what something of that name has taken, and of that returned; None where that is known already."""
+    before = contributions.find(nodes, _tree(state, True), at, name)
+    if before is not None and merging.own_revision(before) >= revision:
+        return None
+    own = [revision, 0, taken, returned, 0, 1]
+    entry = merging.composed(at, name, merging.with_own(before, own), decided(state))
+    _put(state, nodes, entry, True)
+    return entry
+
+
+def account_of(state: CustomerState) -> Account:
+    """The customer's account; a new one of whom nothing was asked yet."""
     held = state["account"]
     if held is None:
         held = state["account"] = accounts.empty()
@@ -192,12 +210,12 @@ def _account(state: CustomerState) -> Account:
 
 
 def _tree(state: CustomerState, debit: bool) -> contributions.Node:
-    return _account(state)["debits"] if debit else state["tree"]
+    return account_of(state)["debits"] if debit else state["tree"]
 
 
 def _put(state: CustomerState, nodes: contributions.Nodes, entry: contributions.Entry, debit: bool) -> None:
     if debit:
-        held = _account(state)
+        held = account_of(state)
         held["debits"] = contributions.put(nodes, held["debits"], entry)
     else:
         state["tree"] = contributions.put(nodes, state["tree"], entry)
@@ -246,7 +264,8 @@ def _part(fact: OrderFact, home: int, stands: bool, shop: ShopReference) -> merg
 def apply(state: CustomerState, webhook: Webhook) -> None:
     """A webhook about the customer: of a merge, the one who is kept. A redaction holds for ever.
 
-    A merge that is not completed is only archived, as other topics are.
+    A merge that is not completed is only archived, as other topics are. That it kept them is told on the account log
+    (Forwarding): there alone it is sure what came before what.
     """
     kind = webhook.kind
     if kind in ARCHIVED:
@@ -255,8 +274,6 @@ def apply(state: CustomerState, webhook: Webhook) -> None:
         found = links.merged(webhook.payload)
         if found is None:
             return
-        rank = links.merge_rank(webhook.triggered_at, webhook.webhook_id, found[0])
-        state["kept"] = max(state["kept"], rank)
         state["known"] = True
     if kind in TELLING:
         _take_contact(state, webhook)
@@ -359,8 +376,11 @@ def measure(state: CustomerState, nodes: contributions.Nodes, shop: ShopReferenc
     if span.active:
         values = rfm.Values(rfm.recency_days(state["now"], span.latest), span.active, span.net)
     if shop.terms.endless and state["account"] is None:  # as nearly everywhere: what was earned is there
-        older = contributions.sums(nodes, tree, 0, start).points if contributions.oldest(tree) < start else 0
-        return Measured(values, span.latest, Purse(older + span.points, earned=older + span.points))
+        points, given = span.points, span.given
+        if contributions.oldest(tree) < start:
+            older = contributions.sums(nodes, tree, 0, start)
+            points, given = points + older.points, given + older.given
+        return Measured(values, span.latest, Purse(points, earned=points - given))
     return Measured(values, span.latest, accounts.purse(nodes, tree, state["account"], shop.terms, state["now"]))
 
 

@@ -53,11 +53,29 @@ class Forwarding(ABC):
             self._score(ident, f"merged into {link['into']}")
 
     def _link(self, ident: tuple[str, str], webhook: envelopes.Webhook) -> None:
-        """Tells the one who was deleted by a merge whom they are now."""
+        """Tells the one who was deleted by a merge whom they are now, and the other that they were kept."""
         found = links.merged(webhook.payload)
         if found is not None:
             rank = links.merge_rank(webhook.triggered_at, webhook.webhook_id, ident[1])
             self._emit_link(ident, found[1], rank, webhook.event_time)
+            kept: records.AccountKept = {
+                "type": "account.kept",
+                "shop": ident[0],
+                "customer_id": ident[1],
+                "rank": rank,
+                "now": webhook.event_time,
+            }
+            self._emit(topics.ACCOUNT_FACTS, keys.join(*ident), kept)
+
+    def _take_kept(self, ident: tuple[str, str], said: records.AccountKept) -> None:
+        """(When it was, the webhook itself has told.)"""
+        state, _ = self._state(ident)
+        was = customers.decided(state)
+        state["kept"] = max(state["kept"], said["rank"])
+        if customers.decided(state) != was:
+            self._stand(ident)
+            if state["known"]:
+                self._score(ident, "customers/merge")
 
     def _claim(self, ident: tuple[str, str], addresses: Iterable[str]) -> None:
         """Tells an address whose it is: somebody's who has an id."""

@@ -21,6 +21,9 @@ from tables import packing
 #: Of one order with one customer; it has one, or two when somebody mended it.
 MAX_ADDRESSES = 100
 
+#: Of one order: Shopify takes five.
+MAX_CODES = 20
+
 
 class OrderState(TypedDict):
     """What is kept of one order. Instants in microseconds, amounts in minor units."""
@@ -35,6 +38,7 @@ class OrderState(TypedDict):
     contacts: dict[str, contacts.Key]  # by owner, the newest address told: [placed_at, updated_at, sealed]
     consents: dict[str, contacts.Key]  # by owner, that they agreed: [placed_at, sealed]
     now: int  # the greatest event time seen
+    codes: list[str]  # every discount code that it ever bore, sorted
 
 
 def initial() -> OrderState:
@@ -50,6 +54,7 @@ def initial() -> OrderState:
         "contacts": {},
         "consents": {},
         "now": 0,
+        "codes": [],
     }
 
 
@@ -82,6 +87,9 @@ def apply(state: OrderState, webhook: Webhook, currency: str) -> OrderState:
         claim = orders.claim(snapshot["customer"], webhook.payload)
         if claim is not None:
             newer["claims"] = _added(state["claims"], list(claim))
+        for each in webhook.payload.get("discount_codes") or ():
+            if each and each.get("code"):
+                newer["codes"] = _added(newer["codes"], each["code"])
         _join_snapshot(newer, snapshot, keys.resource_id(webhook.payload.get("id")))
     elif kind is Kind.REFUND:
         _join_refunds(newer, dict([orders.refund(webhook.payload, currency)]))
@@ -252,6 +260,8 @@ def _reaching(fact: OrderFact, state: OrderState) -> OrderFact:
     """The fact with what the order told of its customer: addresses by their ids, the newest sealed, and consent."""
     owner = fact["customer_id"]
     addresses = [address for of, address in state["claims"] if of == owner][:MAX_ADDRESSES]
+    if state["codes"]:
+        fact["codes"] = state["codes"][:MAX_CODES]
     if addresses:
         fact["addresses"] = addresses
     if owner in state["contacts"]:

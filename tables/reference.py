@@ -61,7 +61,7 @@ class ShopReference:
 
 
 class Missed(NamedTuple):
-    """What a fold asked for and nobody knew: a shop's program, or one of its versions of cut points."""
+    """What a fold asked for and nobody knew: a shop's program, a newer one, or a version of its cut points."""
 
     shop: str
     version: str | None = None
@@ -91,6 +91,12 @@ class Reference:
         """Notes it when a version of cut points that somebody names has not been read yet."""
         if not self[shop].has(version, as_of):
             self.missed.add(Missed(shop, version))
+
+    def expect_program(self, shop: str, announced_at: int) -> None:
+        """Notes it when a program that somebody names by when it was announced has not been read yet."""
+        known = self[shop].program.announced_at
+        if known is None or instants.from_datetime(known) < announced_at:
+            self.missed.add(Missed(shop, f"program {announced_at}"))
 
     def get(self, shop: str) -> ShopReference | None:
         """What is known of a shop; None if it has no program."""

@@ -24,7 +24,7 @@ from faust.types import TP
 
 from events import codec, instants, keys, payloads, topics, webhook_topics
 from events.programs import CutPoints, Program
-from events.records import CustomerRow, DeadLetter, OrderFact, PointsRecord, RfmUpdated, WindowRow
+from events.records import CustomerRow, DeadLetter, OrderFact, PointsRecord, Redemption, RfmUpdated, WindowRow
 from streams.sink import ledger, standings
 from streams.sink.standings import Told
 from streams.worker.folding import Folder, Table
@@ -418,7 +418,8 @@ def _account(table: Mapping[str, bytes], key: str, account: Any) -> dict[str, An
     if account is None:
         return {}
     stored = restating.Stored(table, key)
-    return {name: list(contributions.entries(stored, account[name])) for name in ("debits", "asked")}
+    trees = {name: list(contributions.entries(stored, account[name])) for name in ("debits", "asked")}
+    return {**account, **trees}
 
 
 class Sums(NamedTuple):
@@ -479,6 +480,8 @@ class Sink:
     last_rfm: dict[tuple[str, str], RfmUpdated] = field(default_factory=dict)
     standings: "Standings" = field(default_factory=lambda: Standings())
     partials: dict[tuple[str, str, str, int], WindowRow] = field(default_factory=dict)
+    #: Every row of each redemption that was ever told.
+    redemptions: dict[tuple[str, str, str], list[Redemption]] = field(default_factory=lambda: defaultdict(list))
     late: set[WindowKey] = field(default_factory=set)
     letters: dict[str, DeadLetter] = field(default_factory=dict)
 
@@ -488,6 +491,8 @@ class Sink:
         for fact in stream.outputs(topics.ACCOUNT_FACTS):
             if fact["type"] == "order.fact":
                 _keep_highest(sink.facts, (fact["shop"], fact["customer_id"], fact["order_id"]), fact)
+        for row in stream.outputs(topics.REDEMPTIONS):
+            sink.redemptions[row["shop"], row["customer_id"], row["request_id"]].append(row)
         for record in stream.outputs(topics.POINTS):
             sink._take_points(record)
         for row in stream.outputs(topics.CUSTOMER_ROWS):

@@ -166,8 +166,8 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     Mutant(
         "a balance that forgets what is older than the look-back",
         "tables/customers.py",
-        "Purse(older + span.points,",
-        "Purse(span.points,",
+        "points, given = points + older.points, given + older.given",
+        "points, given = points, given + older.given",
         (LOOK_BACK,),
     ),
     Mutant(

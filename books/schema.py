@@ -133,11 +133,12 @@ TABLES: Final = (
     Table(
         "redemptions",
         _names(
-            "shop request_id customer_id reward_id cost decided_at seq accepted reason balance program_version forced"
-            " requested_at status points attempt code valid_until returned_reason revision"
+            "shop customer_id request_id revision reward_id cost forced seq requested_at decided_at accepted reason"
+            " balance status points returned_reason attempt code valid_until"
         ),
         _names("stored_at"),
         derived=True,
+        sink=True,
         personal="customer",
     ),
     # The batch's

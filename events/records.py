@@ -287,7 +287,7 @@ class Redemption(TypedDict):
     balance: Annotated[Int64, Field(description="points that could be spent before it")]
     status: Literal["refused", "reserved", "issued", "used", "returned"]
     points: Annotated[Int64, Field(le=0, description="what it takes from the account now: -cost, or 0")]
-    returned: Annotated[str | None, Field(max_length=64, description="why its points were given back")]
+    returned_reason: Annotated[str | None, Field(max_length=64, description="why its points were given back")]
     attempt: Count | None
     code: Annotated[str | None, Field(max_length=64)]
     valid_until: Instant | None

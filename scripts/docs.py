@@ -26,6 +26,7 @@ MODELS: dict[str, tuple[str, TypeAdapter[Any]]] = {
     topics.CUSTOMERS: ("envelope", envelopes.ENVELOPE),
     topics.SHOPS: ("envelope", envelopes.ENVELOPE),
     topics.REQUESTS: ("envelope", envelopes.ENVELOPE),
+    topics.REDEMPTIONS: ("redemption", records.REDEMPTION),
     topics.ACCOUNT_FACTS: ("account-fact", records.ACCOUNT_RECORD),
     topics.POINTS: ("points", records.POINTS_RECORD),
     topics.CUSTOMER_ROWS: ("customer", records.CUSTOMER_ROW),

@@ -11,7 +11,6 @@ CREATE TABLE redemptions (
     accepted        boolean NOT NULL,
     reason          text,                          -- why it was refused
     balance         bigint NOT NULL,               -- spendable before it
-    program_version text,
     forced          boolean NOT NULL,
     requested_at    timestamptz NOT NULL,
     status          text NOT NULL CHECK (status IN ('refused', 'reserved', 'issued', 'used', 'returned')),
@@ -22,7 +21,7 @@ CREATE TABLE redemptions (
     returned_reason text,
     revision        text COLLATE "C" NOT NULL,
     stored_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (shop, request_id)
+    PRIMARY KEY (shop, customer_id, request_id)
 );
 CREATE INDEX redemptions_by_customer ON redemptions (shop, customer_id, decided_at);
 CREATE INDEX redemptions_reserved ON redemptions (shop, request_id) WHERE status = 'reserved';

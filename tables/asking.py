@@ -181,7 +181,7 @@ def _row(ident: tuple[str, str], request_id: str, have: Kept, found: redemptions
         "balance": decision.balance,
         "status": found.status,  # type: ignore[typeddict-item]
         "points": -decision.cost if decision.accepted and not found.returned else 0,
-        "returned": found.returned,
+        "returned_reason": found.returned,
         "attempt": attempt,
         "code": code or None,
         "valid_until": instants.text(until) if until else None,

@@ -36,7 +36,7 @@ class Settling:
 
     def _in_journal(self, pump: Pump | None, connection: psycopg.Connection) -> int:
         if pump is not None:
-            return pump.remaining(connection)
+            return pump.remaining(connection) + (not pump.live)
         return 1 if self._stack.settings.journal else 0  # between two lives
 
 

@@ -43,6 +43,9 @@ PLAIN: Final = 200_000
 #: What the worker reads by itself, beside the topics of its chunks.
 _REFERENCE: Final = (topics.PROGRAMS, topics.CUT_POINTS)
 
+#: What the account log is told of by: once the worker is done with it, it stands there.
+_TELLING: Final = (topics.ORDERS, topics.REQUESTS, topics.CUSTOMERS)
+
 _START: Final = ("0", 0)
 
 #: The pump reads no more often than this (seconds): what it adds to the delay of a webhook, at most.
@@ -182,6 +185,9 @@ class Pump(threading.Thread):
         self._ending = threading.Event()
         self.pumped = 0
         self.sent: Counter[Place] = Counter()
+        #: Whether history has been told, so that what comes from now on is decided (tables/asking.py).
+        self.live = False
+        self._history: dict[Place, int] | None = None
         self.error: Exception | None = None
 
     def stop(self) -> None:
@@ -219,6 +225,7 @@ class Pump(threading.Thread):
     def _begin(self, connection: psycopg.Connection[Any]) -> None:
         if self._cursor != _START:
             return
+        self._tell("replay")
         asked = {"programs": topics.PROGRAMS, "skip": self._skip}
         failed: list[KafkaError] = []
         for key, value, received_at in connection.execute(_FIRST, asked):
@@ -235,8 +242,28 @@ class Pump(threading.Thread):
                 self._cursor = (rows[-1].xid, rows[-1].id)
                 connection.execute(_NOTE, (self._settings.incarnation, JOURNAL, rows[-1].id))
                 self.pumped += len(rows)
+            if not self.live and len(rows) < self._bounds.rows:
+                self._go_live(gauge.read(connection))
             if len(rows) < self._bounds.rows and not self._ending.wait(max(0.0, began + _PACE - time.monotonic())):
                 self._wait_for_word(connection)
+
+    def _go_live(self, progress: Progress) -> None:
+        """Once the worker has read what the history came to, and so told all accounts of it, requests are decided."""
+        if self._history is None:
+            self._history = {at: end for at, end in progress.ends.items() if at[0] in _TELLING}
+        if all(progress.worker.get(at, 0) >= end for at, end in self._history.items()):
+            self._tell("live")
+            self.live = True
+
+    def _tell(self, mode: str) -> None:
+        """Every partition of the account log, whether history is being told."""
+        failed: list[KafkaError] = []
+        value = codec.dumps({"type": "account.mode", "mode": mode})
+        name = self._settings.topic(topics.ACCOUNT_FACTS)
+        for partition in range(self._partitions):
+            report = lambda error, _: failed.append(error) if error else None  # noqa: E731
+            self._producer.produce(name, value, b"mode", partition=partition, on_delivery=report)
+        self._flush(self._producer, failed)
 
     def _wait_for_word(self, connection: psycopg.Connection[Any]) -> None:
         """Of a commit. What is there already waits for an older transaction, of whose end there is no word."""

@@ -34,6 +34,7 @@ from runtime.supervised import health_listener
 from streams import unreadable
 from streams.sink import store as sink_store
 from streams.sink.lag import Watch
+from streams.sink.redemptions import Contradicted
 from streams.sink.refusals import MAX_REFUSED, REFUSED_WITHIN, meaning
 from streams.sink.rows import Rows
 from streams.sink.store import Fenced, Place
@@ -395,7 +396,7 @@ def main(settings: Settings) -> int:
             health.serve(listener, sink.pulse, [sink.kafka_away])
         Watch(settings, stop).start()
         sink.run(stop)
-    except (kafka.TopicError, Fenced, SinkError, KafkaException, psycopg.Error) as error:
+    except (kafka.TopicError, Fenced, SinkError, Contradicted, KafkaException, psycopg.Error) as error:
         log.error("the sink stopped: %s", error)
         return 1
     return 0

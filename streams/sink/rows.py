@@ -16,7 +16,7 @@ from events.envelopes import Webhook
 from events.errors import BadEvent, UnusedTopic
 from events.orders import KNOWN_STATUSES
 from events.programs import Program
-from events.records import PointsRecord
+from events.records import PointsRecord, Redemption
 from events.webhook_topics import TOPICS, Kind
 from streams.sink import standings
 from streams.sink.standings import Told
@@ -54,6 +54,7 @@ class Rows:
         self.programs: list[tuple[Received, Program]] = []  # announced; whether they may be joined, the stored one says
         self.cut_points: dict[tuple[str, str, str], Row] = {}
         self.points: list[PointsRecord] = []
+        self.redemptions: dict[tuple[str, str, str], list[Redemption]] = {}  # every row that came of each
         self.customers: dict[tuple[str, str], Row] = {}
         self.merged: set[tuple[str, str]] = set()  # customers whose row leads to somebody else
         self.told: dict[standings.Key, list[Told]] = {}  # every row of a customer, in order
@@ -160,6 +161,11 @@ class Rows:
         self.points.append(record)
         self.shops.add(record["shop"])
 
+    def _redemption(self, received: Received) -> None:
+        row = records.read(records.REDEMPTION, received.value)
+        self.redemptions.setdefault((row["shop"], row["customer_id"], row["request_id"]), []).append(row)
+        self.shops.add(row["shop"])
+
     def _customer(self, received: Received) -> None:
         row = records.read(records.CUSTOMER_ROW, received.value)
         shop, customer_id, now = row["shop"], row["customer_id"], row["now"]
@@ -221,6 +227,7 @@ _READERS: Final[dict[str, Callable[[Rows, Received], None]]] = {
     topics.CUT_POINTS: Rows._cut_points,
     topics.RESCORE: Rows._rescore,
     topics.POINTS: Rows._points,
+    topics.REDEMPTIONS: Rows._redemption,
     topics.CUSTOMER_ROWS: Rows._customer,
     topics.WINDOWS: Rows._window,
     topics.DEAD_LETTERS: Rows._dead_letter,

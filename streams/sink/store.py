@@ -17,7 +17,7 @@ from events.errors import BadEvent
 from events.programs import Program
 from runtime.database import array, copy
 from streams.sink import history as sink_history
-from streams.sink import ledger
+from streams.sink import ledger, redemptions
 from streams.sink.rows import COLUMNS, Row, Rows
 from tables.chunks import Received
 
@@ -101,14 +101,14 @@ TYPES: Final = {
     name: kind
     for kind, names in {
         "timestamp with time zone": "now expires_at last_order_at contact_at consent_at processed_at posted_at at"
-        " start voided_at",
+        " start voided_at requested_at decided_at valid_until",
         "bigint": "balance pending earned spent expired expiring monetary fence total points orders net points_earned"
-        " points_reversed customers guest_orders guest_net offset",
-        "integer": "recency_days frequency partition",
+        " points_reversed customers guest_orders guest_net offset cost seq",
+        "integer": "recency_days frequency partition attempt",
         "smallint": "r f m",
         "numeric": "score",
         "uuid": "id",
-        "boolean": "consent_by_order deleted redacted counts_as_earned",
+        "boolean": "consent_by_order deleted redacted counts_as_earned forced accepted",
     }.items()
     for name in names.split()
 }
@@ -223,6 +223,12 @@ _STATEMENTS: Final[dict[str, str]] = {
     "points_transactions": _insert("points_transactions", "DO NOTHING", "shop, customer_id, posted_at, id"),
     "customers": _CUSTOMERS,
     "awards": _insert("awards", _AWARDS, "shop, customer_id, award_id"),
+    "redemptions": _insert(
+        "redemptions",
+        _replace("redemptions", "shop, customer_id, request_id")
+        + ", stored_at = clock_timestamp() WHERE excluded.revision > t.revision",
+        "shop, customer_id, request_id",
+    ),
     "rfm_score_history": _insert("rfm_score_history", "DO NOTHING", "shop, customer_id, at, id"),
     "rfm_segment_deltas": _insert("rfm_segment_deltas", "DO NOTHING", "shop, at, id"),
     "points_windows": _insert(
@@ -256,6 +262,10 @@ def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
     _join_programs(cursor, rows)
     entries, totals = _ledger(cursor, rows)
     history, deltas = sink_history.changes(cursor, rows.told)
+    redeemed = redemptions.newest(rows.redemptions)
+    if redeemed:
+        fresh = redemptions.first_seen(cursor, rows.redemptions)
+        rows.raw_events += [redemptions.archived(row) for row in fresh if not row["archived"]]
     if rows.raw_events:
         copy(cursor, "raw_events", COLUMNS["raw_events"], rows.raw_events)
     if rows.cut_points:
@@ -266,6 +276,7 @@ def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
         "points_totals": [(*key, *total) for key, total in totals.items()],
         "points_transactions": entries,
         "awards": rows.award_rows(),
+        "redemptions": [redemptions.row_of(row) for row in redeemed.values()],
         "rfm_score_history": history,
         "rfm_segment_deltas": deltas,
         "points_windows": rows.windows.values(),

@@ -185,10 +185,10 @@ class Log:
         oracle.spend(
             held, [(when(t), p) for t, p in sorted(lots)], [(when(t), p) for t, p in debits], when(at), PROGRAM
         )
-        return held.balance - sum(points for taken_at, points in debits if taken_at > at)
+        return int(held.balance - sum(points for taken_at, points in debits if taken_at > at))
 
     def worth(self, fact: Json) -> int:
-        return fact["net"] // 100 if fact["counted"] else 0
+        return int(fact["net"]) // 100 if fact["counted"] else 0
 
 
 def micros(at: str) -> int:
@@ -334,9 +334,10 @@ def test_what_is_said_of_a_redemption_may_come_in_any_order(seed: int) -> None:
     chance = random.Random(seed)
     reward = next(each for each in harness.reference({SHOP: PROGRAM})[SHOP].program.rewards if each.reward_id == "ten")
     done = redemptions.Decision(1, 100, 100, True, None, "ten", 10, False, 50)
+    cancel: Any = lambda have, at: redemptions.with_cancel(have, {"now": at})  # type: ignore[typeddict-item]  # noqa: E731
     changes: list[Any] = [
         ("kept", lambda have: redemptions.with_decision(have, done, archived=False)),
-        *[("kept", lambda have, at=at: redemptions.with_cancel(have, {"now": at})) for at in (150, 90)],
+        *[("kept", lambda have, at=at: cancel(have, at)) for at in (150, 90)],
         *[
             ("kept", lambda have, of=of: redemptions.with_outcome(have, of))
             for of in (

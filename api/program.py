@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Body, Header, Query, Response
 from psycopg import sql
+from pydantic import Field
 
 from api import models
 from api.context import AdminAccess, Caller, ReadAccess, Row
@@ -149,7 +150,7 @@ class Previewed(Answer):
     customers_then: int
     revenue: Money
     revenue_then: Money
-    points_balance: int
+    points_balance: int = Field(description="what can be spent, by holds and lives, summed")
     points_balance_then: int
 
 
@@ -166,7 +167,8 @@ class Preview(Answer):
 async def preview_program(caller: AdminAccess, newer: Annotated[Program, Body(examples=[_EXAMPLE])]) -> Preview:
     """How many customers would be where, and with how many points, had the program always been so. Changes nothing.
 
-    Worked out from the lake, as a batch would; what is appended holds from when it says.
+    Worked out from the lake, as a batch would; what is appended holds from when it says. So points are those of
+    `as_of`: a rule, a hold or a life that takes effect later changes none of them yet.
     """
     before = await caller.program()
     if newer.shop != caller.shop:

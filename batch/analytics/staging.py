@@ -39,10 +39,12 @@ _DIGITS: Final = "r:TINYINT f:TINYINT m:TINYINT segment:VARCHAR"
 
 _SOURCES: Final = {
     "customers": _Source(
-        "customer_id:VARCHAR now:TIMESTAMPTZ balance:BIGINT recency_days:INTEGER frequency:INTEGER monetary:BIGINT"
+        "customer_id:VARCHAR now:TIMESTAMPTZ balance:BIGINT pending:BIGINT earned:BIGINT spent:BIGINT expired:BIGINT"
+        " expiring:BIGINT expires_at:TIMESTAMPTZ recency_days:INTEGER frequency:INTEGER monetary:BIGINT"
         f" {_DIGITS} cut_points_version:VARCHAR merged_into:VARCHAR deleted:BOOLEAN redacted:BOOLEAN",
-        "SELECT customer_id, now, balance, recency_days, frequency, monetary, r, f, m, segment, cut_points_version,"
-        " merged_into, deleted, redacted FROM customers WHERE shop = %s",
+        "SELECT customer_id, now, balance, pending, earned, spent, expired, expiring, expires_at, recency_days,"
+        " frequency, monetary, r, f, m, segment, cut_points_version, merged_into, deleted, redacted"
+        " FROM customers WHERE shop = %s",
     ),
     "changes": _Source(
         "id:UUID changed:TIMESTAMPTZ customer_id:VARCHAR recency_days:INTEGER frequency:INTEGER monetary:BIGINT"

@@ -13,7 +13,7 @@ from batch.analytics.words import CUSTOMER, LOCAL, MINOR, MONEY, UTC, Table, loc
 from events.orders import COUNTING
 
 #: Of the file's shape: it stands in `about`.
-VERSION: Final = 2
+VERSION: Final = 3
 
 _COUNTING: Final = ", ".join(f"'{status}'" for status in sorted(COUNTING))
 
@@ -156,7 +156,14 @@ TABLES: Final = (
             "frequency": "orders in the look-back that count and are worth more than 0",
             "monetary": f"their net in sum, {MONEY}",
             "monetary_minor": f"monetary {MINOR}",
-            "points_balance": "points that they have",
+            "points_balance": "points that they can spend; below 0: that they owe",
+            "points_pending": "points that they cannot spend yet",
+            "points_earned": "points ever earned less those reversed, whatever became of them",
+            "points_spent": "points that were taken: redeemed, or deducted by hand",
+            "points_expired": "points that have run out",
+            "points_expiring": "points that run out next, unless they are spent before",
+            "points_expire_at": f"when these do, {UTC}; null: none do",
+            "points_expire_local": f"the same {LOCAL}",
             "as_of": f"{UTC}, of which all these hold: the customer's latest event, or a later batch",
             "cut_points_version": "the cut points that made the digits (cut_points.version)",
             "orders": "their orders of all times that count and are worth more than 0",
@@ -172,7 +179,8 @@ TABLES: Final = (
         },
         """
         SELECT shown(c.customer_id), c.segment, c.r, c.f, c.m, c.recency_days, c.frequency, c.monetary, c.balance,
-               c.now, c.cut_points_version, coalesce(o.orders, 0), coalesce(o.net, 0), o.first, o.last,
+               c.pending, c.earned, c.spent, c.expired, c.expiring, c.expires_at, c.now,
+               c.cut_points_version, coalesce(o.orders, 0), coalesce(o.net, 0), o.first, o.last,
                shown(c.merged_into), c.deleted, c.redacted
         FROM staged_customers AS c LEFT JOIN (
             SELECT customer_id, count(*) AS orders, sum(net)::BIGINT AS net, min(processed) AS first,
@@ -184,6 +192,7 @@ TABLES: Final = (
             **_OF_DIGITS,
             "monetary": money("monetary_minor", 19),
             "net": money("net_minor", 19),
+            "points_expire_local": local("points_expire_at"),
             "first_order_local": local("first_order_at"),
             "last_order_local": local("last_order_at"),
         },
@@ -218,17 +227,19 @@ TABLES: Final = (
     ),
     Table(
         "points_ledger",
-        "Every change of the points of an order: what was given, and what was taken back.",
+        "Every change that somebody made to points. Of a customer, up to as_of, all together are points_balance,"
+        " points_pending and points_expired: that time passes is no entry.",
         {
             "entry_id": "the entry's id, a UUID",
             "customer_id": f"whose points: {CUSTOMER}",
-            "posted_at": f"when the order changed, {UTC}",
+            "posted_at": f"when that was, {UTC}",
             "posted_local": f"the same {LOCAL}",
-            "kind": "earned or reversed",
-            "points": "above 0 earned, below 0 reversed",
-            "source": "what it is for: order",
-            "source_id": "the order's id at Shopify",
-            "processed_at": f"when the order happened, {UTC}",
+            "kind": "earned or reversed, of an order; adjusted, of an award or a deduction, or as one is taken back;"
+            " redeemed or returned, of a redemption",
+            "points": "above 0 given, below 0 taken",
+            "source": "what it is for: order, award (given by hand), deduction (taken by hand), redeem (a redemption)",
+            "source_id": "the order's id at Shopify; the name of an award, a deduction or a redemption",
+            "processed_at": f"when the order, or what else it is for, happened, {UTC}",
             "via": "by way of whom it came, who was merged into the customer; null: their own",
         },
         """

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 import polars as pl
@@ -39,6 +41,7 @@ from tests.played import SHOP, UNTIL, Played
 from tests.support import ROOT
 
 OTHER = "other.myshopify.com"
+POINTS = ("balance", "pending", "earned", "spent", "expired", "expiring", "expire_at")
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +101,11 @@ def test_customers_are_as_the_stream_has_them_and_their_orders_make_it(
 ) -> None:
     with psycopg.connect(played.url) as connection:
         stored = connection.execute(
-            "SELECT customer_id, segment, r, f, m, score, recency_days, frequency, monetary, balance FROM customers"
-            " ORDER BY 1"
+            "SELECT customer_id, segment, r, f, m, score, recency_days, frequency, monetary, balance, pending, earned,"
+            " spent, expired, expiring, expires_at FROM customers ORDER BY 1"
         ).fetchall()
-    columns = "customer_id, segment, r, f, m, score, recency_days, frequency, monetary_minor, points_balance"
+    columns = "customer_id, segment, r, f, m, score, recency_days, frequency, monetary_minor, "
+    columns += ", ".join(f"points_{name}" for name in POINTS)
     assert file.execute(f"SELECT {columns} FROM customers ORDER BY 1").fetchall() == stored
     # The stream's sums are those of the lake's orders, each customer's as of their own time.
     assert one(
@@ -109,12 +113,14 @@ def test_customers_are_as_the_stream_has_them_and_their_orders_make_it(
         "SELECT count(*), count(*) FILTER (WHERE c.frequency <> o.frequency OR c.monetary <> o.monetary),"
         " count(*) FILTER (WHERE c.points_balance <> o.points) FROM customers c JOIN ("
         "  SELECT c.customer_id, count(*) FILTER (WHERE inside) AS frequency,"
-        "   sum(o.net) FILTER (WHERE inside) AS monetary, sum(points_earned - points_reversed) AS points"
+        "   sum(o.net) FILTER (WHERE inside) AS monetary, sum(o.points_earned - points_reversed) AS points"
         "  FROM customers c JOIN (SELECT *, counted AND net > 0 AS worth FROM orders) o USING (customer_id),"
         "  LATERAL (SELECT worth AND processed_at > as_of - INTERVAL 8760 HOURS AS inside)"
         "  WHERE processed_at <= as_of GROUP BY 1) o USING (customer_id) WHERE c.frequency > 0",
     ) == (one(file, "SELECT count(*) FROM customers WHERE frequency > 0"), 0, 0)
-    assert one(file, "SELECT sum(points) FROM points_ledger") == one(file, "SELECT sum(points_balance) FROM customers")
+    assert one(file, "SELECT sum(points) FROM points_ledger") == one(
+        file, "SELECT sum(points_balance + points_pending + points_expired) FROM customers"
+    )
     assert (
         one(
             file,
@@ -527,3 +533,38 @@ def test_one_makes_it_at_a_time(
         with pytest.raises(frames.BatchError, match="another process is making"):
             make(adverse)
     assert not adverse[2].exists()
+
+
+def test_an_account_and_entries_of_every_source(adverse: tuple[Any, Lake, Path]) -> None:
+    connection, _, path = adverse
+    connection.execute(
+        "INSERT INTO customers (shop, customer_id, now, currency, balance, pending, earned, spent, expired, expiring,"
+        " expires_at, frequency, monetary, segment_id, segment, cut_points_version, deleted, redacted)"
+        " VALUES (%s, '7', now(), 'KWD', -20, 100, 150, 350, 70, 80, '2026-12-15T05:00:00Z', 0, 0, 'seg_000',"
+        " 'Prospects', 'default', false, false)",
+        (stores.SHOP,),
+    )
+    told = [
+        ("order", "450789469", "earned", 200),
+        ("order", "450789469", "reversed", -50),
+        ("award", "birthday", "adjusted", 350),
+        ("deduction", "mistake", "adjusted", -100),
+        ("redeem", "r-1", "redeemed", -250),
+    ]
+    for source, name, kind, points in told:
+        connection.execute(
+            "INSERT INTO points_transactions (posted_at, id, shop, customer_id, source, source_id, kind, points,"
+            " revision, processed_at) VALUES (now(), gen_random_uuid(), %s, '7', %s, %s, %s, %s, 'r', now())",
+            (stores.SHOP, source, name, kind, points),
+        )
+    make(adverse)
+    with duck.locked(path, "1GB") as file:
+        names = ", ".join(f"points_{name}" for name in POINTS)
+        row = one(file, f"SELECT {names}, points_expire_local FROM customers WHERE customer_id = '7'")
+        local = datetime(2026, 12, 15, 5, tzinfo=UTC).astimezone(ZoneInfo(one(file, "SELECT zone FROM about")))
+        assert row[:6] == (-20, 100, 150, 350, 70, 80)
+        assert (row[6], row[7]) == (datetime(2026, 12, 15, 5, tzinfo=UTC), local.replace(tzinfo=None))
+        ledger = "SELECT source, source_id, kind, points FROM points_ledger WHERE customer_id = '7'"
+        assert sorted(file.execute(ledger).fetchall()) == sorted(told)
+        balance, pending, *_, expired = row[:5]
+        assert sum(points for *_, points in told) == balance + pending + expired

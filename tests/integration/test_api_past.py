@@ -30,7 +30,11 @@ POINTS = (
     *("points_balance", "points_pending", "points_earned", "points_spent", "points_expired", "points_expiring"),
     "points_expire_at",
 )
-PROGRAM: Json = {**stores.program(3), "look_back_days": 365}
+PROGRAM: Json = {
+    **stores.program(3),
+    "look_back_days": 365,
+    "holds": [{"effective_from": None, "hold_days": 14}],
+}
 
 
 @pytest.fixture
@@ -432,6 +436,8 @@ def test_a_preview_is_what_everybody_would_be(world: World, connection: Connecti
     would = before.json() | {"look_back_days": 30}
     answer = world.client.post(f"{path}/preview", headers=headers, json=would)
     assert answer.status_code == 200, answer.text
+    everybody = said(sent, datetime.now(UTC)).values()
+    assert all(any(getattr(each, name) for each in everybody) for name in ("spent", "expired"))
     preview, now = answer.json(), datetime.fromisoformat(answer.json()["as_of"])
     for words, look_back in (("", 365), ("_then", 30)):
         should = sizes_said(said(sent, now, program={**PROGRAM, "look_back_days": look_back}))

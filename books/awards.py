@@ -106,7 +106,7 @@ async def claim(
     `at_will`: nobody said when, so that the time of what stands is right. OtherBodyError where something else stands,
     MergedError for somebody new to it who is somebody else now. The connection commits by itself.
     """
-    stored = await find(connection, shop, customer_id, award_id)
+    stored, claimed = await find(connection, shop, customer_id, award_id), wanted
     if stored is None:
         into = await _merged_into(connection, shop, customer_id)
         if into is not None:
@@ -116,13 +116,12 @@ async def claim(
         await cursor.execute(_CLAIM.encode(), _named(shop, customer_id, award_id) | values)
         row = await cursor.fetchone()
         assert row is not None, "it was inserted, or there"
+        claimed = _body(row)
         # Anew: whoever claimed it before may have seen it stored, and let go of it.
         stored = await find(connection, shop, customer_id, award_id)
-        if stored is not None:
-            await release(connection, shop, customer_id, award_id)
-        standing = stored or Award(award_id, _body(row))
-    else:
-        standing = stored
+    if stored is not None:
+        await release(connection, shop, customer_id, award_id)
+    standing = stored or Award(award_id, claimed)
     if wanted != (standing.body._replace(at=wanted.at) if at_will else standing.body):
         raise OtherBodyError(standing)
     return standing

@@ -21,7 +21,7 @@ _USE: Final = "Use it"
 _WORDS: Final = frozenset(
     {
         *("demo", "play", "up", "worker", "sink", "api", "notices", "fulfilment", "migrate", "rebuild", "topics"),
-        *("import", "export", "shops", "programs", "keys", "sign-in", "batch", "lake", "sql", "dead-letters"),
+        *("import", "export", "shops", "programs", "points", "keys", "sign-in", "batch", "lake", "sql", "dead-letters"),
         "privacy",
     }
 )
@@ -94,6 +94,10 @@ def command(word: str | None = None) -> typer.Typer:
         app.add_typer(catalogue.programs_app, name="programs", rich_help_panel=_USE)
         app.add_typer(shops.keys_app, name="keys", rich_help_panel=_USE)
         app.command("sign-in", rich_help_panel=_USE)(shops.sign_in)
+    if "points" in wanted:
+        from cli.commands import points
+
+        app.add_typer(points.points_app, name="points", rich_help_panel=_USE)
     if "batch" in wanted:
         from cli.commands import batch
 

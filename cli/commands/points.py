@@ -1,0 +1,249 @@
+"""A customer's points: given and taken by hand, taken back, and shown."""
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Annotated, Any, Final
+from uuid import uuid4
+
+import typer
+from psycopg import AsyncConnection
+from psycopg.rows import dict_row
+from rich.text import Text
+
+from books import awards, programs
+from books.awards import Award, MergedError, OtherBodyError
+from cli.commands import common, show
+from cli.commands.common import AsJson, CommandError, Data, Database, Kafka, Shop
+from cli.commands.programs import say_when
+from events import instants, keys
+from events.awards import AWARD_ID, WORDS, Body, message
+from events.errors import BadEvent
+from events.money import MAX_POINTS
+from runtime import database
+from runtime.settings import Settings
+
+points_app = typer.Typer(no_args_is_help=True, help="A customer's points: give, take, take back, look.")
+
+Customer = Annotated[
+    str,
+    typer.Argument(help="The customer's id, or `mail-...` of somebody known by an address alone.", show_default=False),
+]
+Name = Annotated[str, typer.Argument(metavar="ID", help="What the adjustment is called.", show_default=False)]
+
+#: How long a command waits until what it asked for is stored (seconds), and how often it looks.
+_WAIT: Final = 5.0
+_EVERY: Final = 0.1
+
+#: What asks for what a command asks for.
+_SOURCE: Final = "manual"
+
+#: So many of the ledger's entries are shown.
+_LATEST: Final = 10
+
+_CUSTOMER: Final = b"""
+SELECT now, balance, pending, earned, spent, expired, expiring, expires_at, merged_into FROM customers
+WHERE shop = %s AND customer_id = %s
+"""
+_LEDGER: Final = b"""
+SELECT posted_at, kind, points, source, source_id FROM points_transactions
+WHERE shop = %s AND customer_id = %s ORDER BY posted_at DESC, id DESC LIMIT %s
+"""
+
+
+def _customer(text: str) -> str:
+    try:
+        return keys.customer_id(text)
+    except BadEvent:
+        raise typer.BadParameter(f"{text!r} is no customer's id") from None
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(AWARD_ID, name):
+        raise typer.BadParameter("an id is 1 to 64 letters, digits and . _ : -")
+
+
+@points_app.command("adjust", context_settings={"ignore_unknown_options": True})  # -50 is no option
+def adjust(
+    shop: Shop,
+    customer: Customer,
+    points: Annotated[int, typer.Argument(help="Above 0 given, below 0 taken.", show_default=False)],
+    reason: Annotated[str, typer.Option("--reason", help="One line; nothing that says who somebody is.")] = "",
+    name: Annotated[
+        str | None,
+        typer.Option("--id", help="What it is called: asking again by it changes nothing.", show_default="a new one"),
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", help="When they are given: RFC 3339 or a date.", show_default="now")
+    ] = None,
+    earned: Annotated[bool, typer.Option("--earned", help="They count among what was ever earned.")] = False,
+    kafka: Kafka = None,
+    database: Database = None,
+    data: Data = None,
+) -> None:
+    """Give a customer points, or take some: `loyalnest points adjust SHOP CUSTOMER -50`."""
+    full, whose, name = common.shop_name(shop), _customer(customer), name or uuid4().hex
+    wanted = _wanted(points, reason, name, at, earned)
+
+    async def asking(settings: Settings, connection: AsyncConnection[Any]) -> tuple[Award, bool]:
+        if await programs.known_async(connection, full) is None:
+            raise CommandError(f"there is no shop {full}; `loyalnest shops list` shows those there are")
+        standing = await awards.claim(connection, full, whose, name, wanted, at_will=at is None)
+        known = standing.stored_at is not None
+        if not known:
+            await _publish(settings, full, whose, standing, voided=False)
+            standing = await _stored(settings, connection, full, whose, standing, voided=False)
+        return standing, known
+
+    try:
+        settings, (standing, known) = _run(asking, kafka=kafka, database=database, data=data)
+    except OtherBodyError:
+        raise CommandError(f"{name} is called another adjustment of {whose}: take another --id") from None
+    except MergedError as merged:
+        raise CommandError(f"{whose} was merged: they are {merged.into} now") from None
+    done = "gave" if points > 0 else "took"
+    said = f"{abs(points):,} points {'to' if points > 0 else 'from'} {whose}, called {name}"
+    common.out.print(
+        f"Nothing to do, it is there already: {said}." if known else f"{done.title()} {said}.", markup=False
+    )
+    _say_stored(settings, standing)
+
+
+def _wanted(points: int, reason: str, name: str, at: str | None, earned: bool) -> Body:
+    now = instants.from_datetime(datetime.now(UTC))
+    when = now if at is None else instants.from_datetime(common.instant(at))
+    if points == 0 or abs(points) > MAX_POINTS:
+        raise typer.BadParameter(f"points are other than 0, and {MAX_POINTS} at most")
+    if not 0 <= when <= now:
+        raise typer.BadParameter("--at is a time that has been")
+    _check_name(name)
+    if reason and not re.fullmatch(WORDS, reason):
+        raise typer.BadParameter("a reason is one line of at most 64 characters, without an @")
+    return Body(when, points, reason, _SOURCE, earned)
+
+
+@points_app.command("void")
+def void(
+    shop: Shop,
+    customer: Customer,
+    name: Name,
+    kafka: Kafka = None,
+    database: Database = None,
+    data: Data = None,
+) -> None:
+    """Take an adjustment back, for ever: its points are as if they had never been."""
+    full, whose = common.shop_name(shop), _customer(customer)
+    _check_name(name)
+
+    async def voiding(settings: Settings, connection: AsyncConnection[Any]) -> tuple[Award, bool]:
+        found = await awards.known(connection, full, whose, name)
+        if found is None:
+            raise CommandError(f"{whose} has no adjustment called {name}")
+        if found.voided_at is not None:
+            return found, True
+        await _publish(settings, full, whose, found, voided=True)
+        return await _stored(settings, connection, full, whose, found, voided=True), False
+
+    settings, (standing, known) = _run(voiding, kafka=kafka, database=database, data=data)
+    if known:
+        at = show.moment(standing.voided_at) if standing.voided_at else ""
+        common.out.print(f"Nothing to do: {name} was taken back {at}.", markup=False)
+        return
+    common.out.print(f"Took {name} back: {standing.body.points:,} points of {whose}.", markup=False)
+    _say_stored(settings, standing)
+
+
+@points_app.command("show")
+def show_points(
+    shop: Shop, customer: Customer, as_json: AsJson = False, database: Database = None, data: Data = None
+) -> None:
+    """Show a customer's account, and the latest entries of their ledger."""
+    full, whose = common.shop_name(shop), _customer(customer)
+
+    async def looking(_: Settings, connection: AsyncConnection[Any]) -> tuple[dict[str, Any] | None, list[Any]]:
+        cursor = connection.cursor(row_factory=dict_row)
+        await cursor.execute(_CUSTOMER, (full, whose))
+        row = await cursor.fetchone()
+        await cursor.execute(_LEDGER, (full, whose, _LATEST))
+        return row, await cursor.fetchall()
+
+    _, (row, ledger) = _run(looking, database=database, data=data)
+    if row is None:
+        raise CommandError(f"{full} has no customer {whose} (or no event of theirs has come yet)")
+    if as_json:
+        sys.stdout.write(json.dumps({**row, "ledger": ledger}, default=str, indent=2) + "\n")
+        return
+    show.block(Text(f"{whose} of {full}, as of {show.moment(row['now'])}"), *_account(row))
+    if ledger:
+        shown = [
+            {
+                "posted": show.moment(each["posted_at"]),
+                "points": f"{each['points']:+,}",
+                "kind": each["kind"],
+                "of": f"{each['source']} {each['source_id']}",
+            }
+            for each in ledger
+        ]
+        show.rows(shown, numbers=("points",))
+
+
+def _account(row: dict[str, Any]) -> list[Text]:
+    balance = row["balance"]
+    lines = [f"{balance:,} points can be spent" if balance >= 0 else f"{-balance:,} points are owed"]
+    if row["pending"]:
+        lines.append(f"{row['pending']:,} cannot be spent yet")
+    lines.append(f"{row['earned']:,} ever earned, {row['spent']:,} taken, {row['expired']:,} ran out")
+    if row["expires_at"] is not None:
+        lines.append(f"{row['expiring']:,} run out at {show.moment(row['expires_at'])}")
+    if row["merged_into"] is not None:
+        lines.append(f"merged into {row['merged_into']}, who has all of it")
+    return [Text(line) for line in lines]
+
+
+# --- asking ------------------------------------------------------------------------------------------------------
+
+Step = Callable[[Settings, AsyncConnection[Any]], Awaitable[Any]]
+
+
+def _run(step: Step, **given: Any) -> tuple[Settings, Any]:
+    """The settings, and what a step makes of them and of a connection that commits by itself."""
+
+    async def running(settings: Settings) -> Any:
+        async with await database.connect_async(settings.database_url(), "loyalnest", autocommit=True) as connection:
+            return await step(settings, connection)
+
+    with common.attached(common.read_settings(**given)) as settings:
+        return settings, asyncio.run(running(settings))
+
+
+async def _publish(settings: Settings, shop: str, customer_id: str, award: Award, *, voided: bool) -> None:
+    now = instants.from_datetime(datetime.now(UTC))
+    async with common.publishing(settings) as publisher:
+        await publisher.publish([message(shop, customer_id, award.award_id, award.body, now, voided=voided)])
+
+
+async def _stored(
+    settings: Settings, connection: AsyncConnection[Any], shop: str, customer_id: str, award: Award, *, voided: bool
+) -> Award:
+    """The award as it is stored, if that is soon: where nothing is running, nobody waits."""
+    until = monotonic() + (_WAIT if settings.kafka is not None else 0.0)
+    while True:
+        found = await awards.find(connection, shop, customer_id, award.award_id)
+        if found is not None and (found.voided_at is not None or not voided):
+            await awards.release(connection, shop, customer_id, award.award_id)
+            return found
+        if monotonic() >= until:
+            return award._replace(stored_at=None)
+        await asyncio.sleep(_EVERY)
+
+
+def _say_stored(settings: Settings, award: Award) -> None:
+    if award.stored_at is not None:
+        return
+    if settings.kafka is not None:
+        common.err.print("It is durable, and not taken in yet: `loyalnest points show` tells when it is.")
+    say_when(settings)

@@ -27,6 +27,7 @@ from api import (
     problems,
     products,
     program,
+    redemptions,
     rewards,
     segments,
 )
@@ -72,6 +73,10 @@ _TAGS = [
     {
         "name": "points",
         "description": "For merchants: the account, the ledger, points by minute, hour and day; and adjustments.",
+    },
+    {
+        "name": "redemptions",
+        "description": "For a shop's own pages and tills: rewards asked for, cancelled, and their codes handed out.",
     },
     {"name": "exports", "description": "For marketers: segments as CSV."},
     {"name": "program", "description": "For whoever runs the program: rules, look-back, grid, zone, rewards."},
@@ -172,7 +177,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     app.state.services = services
     problems.install(app, site.problem)
     app.include_router(webhooks.router, responses=_WEBHOOK_ERRORS)
-    results = (segments, movement, cohorts, customers, products, points, account, adjustments)
+    results = (segments, movement, cohorts, customers, products, points, account, adjustments, redemptions)
     for module in (
         *results,
         exports,

@@ -197,4 +197,6 @@ def allowed(scope: str) -> Callable[..., Awaitable[Caller]]:
 ReadAccess = Annotated[Caller, Depends(allowed("read"))]
 ExportAccess = Annotated[Caller, Depends(allowed("export"))]
 AdjustAccess = Annotated[Caller, Depends(allowed("adjust"))]
+RedeemAccess = Annotated[Caller, Depends(allowed("redeem"))]
+FulfilAccess = Annotated[Caller, Depends(allowed("fulfil"))]
 AdminAccess = Annotated[Caller, Depends(allowed("admin"))]

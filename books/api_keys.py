@@ -15,9 +15,10 @@ from psycopg.rows import class_row, tuple_row
 
 from events import keys
 
-#: read: results. export: CSV. pii: e-mail addresses in it. adjust: giving and taking points. admin: the shop's program.
-#: None implies another.
-SCOPES: Final = ("read", "export", "pii", "adjust", "admin")
+#: read: results. export: CSV. pii: e-mail addresses in it. adjust: giving and taking points. redeem: asking for rewards
+#: and cancelling. till: telling of rewards that were given already. fulfil: telling what became of a reward's code.
+#: admin: the shop's program. None implies another.
+SCOPES: Final = ("read", "export", "pii", "adjust", "redeem", "till", "fulfil", "admin")
 
 _LONGEST = 200
 

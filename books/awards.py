@@ -42,8 +42,6 @@ WHERE shop = %(shop)s AND customer_id = %(customer)s AND (at, award_id) < (%(at)
 ORDER BY at DESC, award_id DESC LIMIT %(limit)s
 """  # noqa: S608
 
-_COLUMNS: Final = ("customer_id", "merged_into")
-
 
 class Award(NamedTuple):
     """What stands of an award, as far as it is known: `stored_at` None while the sink has not stored it."""
@@ -108,7 +106,7 @@ async def claim(
     """
     stored, claimed = await find(connection, shop, customer_id, award_id), wanted
     if stored is None:
-        into = await _merged_into(connection, shop, customer_id)
+        into = await persons.merged_into(connection, shop, customer_id)
         if into is not None:
             raise MergedError(into)
         cursor = connection.cursor(row_factory=dict_row)
@@ -130,14 +128,6 @@ async def claim(
 async def release(connection: AsyncConnection[Any], shop: str, customer_id: str, award_id: str) -> None:
     """The award is stored: nobody need claim it any more."""
     await connection.execute(_RELEASE.encode(), _named(shop, customer_id, award_id))
-
-
-async def _merged_into(connection: AsyncConnection[Any], shop: str, customer_id: str) -> str | None:
-    """Who the customer is now, where that is somebody else."""
-    rows = await persons.find(connection, shop, [customer_id], _COLUMNS)
-    if not rows or rows[customer_id]["merged_into"] is None:
-        return None
-    return persons.ends(await persons.related(connection, shop, rows, _COLUMNS))[customer_id]
 
 
 def _named(shop: str, customer_id: str, award_id: str) -> dict[str, Any]:

@@ -110,3 +110,12 @@ def ends(rows: Mapping[str, Row]) -> dict[str, str]:
             way.append(into)
         found |= dict.fromkeys(way, found.get(end, end))
     return found
+
+
+async def merged_into(connection: AsyncConnection[Any], shop: str, customer_id: str) -> str | None:
+    """Who a customer is now, where that is somebody else."""
+    columns = ("customer_id", "merged_into")
+    rows = await find(connection, shop, [customer_id], columns)
+    if not rows or rows[customer_id]["merged_into"] is None:
+        return None
+    return ends(await related(connection, shop, rows, columns))[customer_id]

@@ -26,6 +26,7 @@ _OWN: Final = {
     "rfm_segment_deltas": ("segment_changes", "*", "at, id"),
     "awards": ("awards", "*", "at, award_id"),
     "award_claims": ("awards_asked_for", "*", "claimed_at, award_id"),
+    "redemption_claims": ("redemptions_asked_for", "*", "claimed_at, request_id"),
     "redemptions": ("redemptions", "*", "decided_at, request_id"),
     "batch_segments": ("batch_standings", "*", "run_id"),
     "notices": ("notices", "message, event, body, status, created_at, finished_at", "id"),

@@ -191,6 +191,12 @@ TABLES: Final = (
         _names("claimed_at"),
         personal="customer",
     ),
+    Table(
+        "redemption_claims",
+        _names("shop customer_id request_id reward_id cost program_at forced_at"),
+        _names("claimed_at"),
+        personal="customer",
+    ),
     Table("api_keys", _names("id shop name hash scopes created_at"), _names("more_shops revoked_at")),
     Table(
         "dashboard_sessions",

@@ -22,6 +22,7 @@ from runtime.settings import Settings
 shops_app = typer.Typer(no_args_is_help=True, help="The shops LoyalNest keeps.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys, each for one shop or several.")
 
+_SCOPE = f"{', '.join(api_keys.SCOPES[:-1])} or {api_keys.SCOPES[-1]}; may be given several times."
 
 #: Seconds until what came before a shop has surely been taken in, unless a long history is being replayed.
 _STORED = 120.0
@@ -188,9 +189,7 @@ def create_key(settings: Settings, shop: str, name: str, scopes: list[str], more
 def create(
     shop: Shop,
     name: Annotated[str, typer.Option("--name", help="What it is for.")] = "unnamed",
-    scope: Annotated[
-        list[str], typer.Option("--scope", help="read, export, pii, adjust or admin; may be given several times.")
-    ] = ["read"],  # noqa: B006 - typer copies it
+    scope: Annotated[list[str], typer.Option("--scope", help=_SCOPE)] = ["read"],  # noqa: B006 - typer copies it
     also: Annotated[
         list[str] | None, typer.Option("--also", help="Another shop that it opens; may be given several times.")
     ] = None,
@@ -266,9 +265,7 @@ def create_link(settings: Settings, shops: Sequence[str], scopes: Sequence[str],
 
 def sign_in(
     shops: Annotated[list[str], typer.Argument(help="The shop's domain; several may be given.", show_default=False)],
-    scope: Annotated[
-        list[str], typer.Option("--scope", help="read, export, pii, adjust or admin; may be given several times.")
-    ] = ["read", "export"],  # noqa: B006 - typer copies it
+    scope: Annotated[list[str], typer.Option("--scope", help=_SCOPE)] = ["read", "export"],  # noqa: B006 - typer copies it
     address: Annotated[
         str | None, typer.Option("--address", help="Where the dashboard is, such as https://loyalty.example.")
     ] = None,

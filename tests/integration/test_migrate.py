@@ -27,6 +27,7 @@ KEPT = {
         "dashboard_sessions",
         "sign_in_links",
         "award_claims",
+        "redemption_claims",
     ),
     *("notice_endpoints", "notices", "notice_marks"),
     *("fulfilment_shops", "fulfilment_work"),

@@ -1,0 +1,318 @@
+"""Redemptions: rewards that customers ask for, what was decided, what became of it."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Header, Path, Query, Response
+
+from api import cursors
+from api.context import Caller, FulfilAccess, ReadAccess, RedeemAccess, now_us
+from api.cursors import CursorQuery, LimitQuery
+from api.customers import CustomerPath
+from api.limits import READ_SECONDS, within
+from api.problems import ProblemError, ProblemModel
+from api.redemption_models import (
+    Cancellation,
+    CustomersRedemptions,
+    Fulfilment,
+    NewRedemption,
+    Redemption,
+    Redemptions,
+    Status,
+)
+from books import persons, redemptions
+from books.redemptions import Asked, OtherBodyError, UnknownRewardError
+from books.redemptions import Redemption as Found
+from events import instants, redeeming
+from events.messages import Message
+from events.programs import Program, reward_at
+from events.redeeming import REQUEST_ID
+
+router = APIRouter(prefix="/v1/shops/{shop}", tags=["redemptions"])
+
+_OF_CUSTOMER: Final = "/customers/{customer_id}/redemptions"
+
+#: How long an answer waits until what was asked for is stored (seconds).
+WAIT: Final = 5.0
+
+#: Where a list begins: nothing is newer.
+_FIRST: Final = datetime(9999, 12, 31, tzinfo=UTC)
+
+RequestPath = Annotated[
+    str, Path(description="the Idempotency-Key that it was asked for with", pattern=REQUEST_ID, examples=["cart-81-a"])
+]
+Key = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        description="what the redemption is called from now on: asking again with it changes nothing",
+        pattern=REQUEST_ID,
+        examples=["cart-81-a"],
+    ),
+]
+
+_LOCATION: Final = {"Location": {"description": "where it can be read", "schema": {"type": "string"}}}
+
+
+def _waits(what: str, refusals: str) -> dict[int | str, dict[str, Any]]:
+    return {
+        202: {"model": Redemption, "description": f"durable, and not {what} within 5 s", "headers": _LOCATION},
+        409: {"model": ProblemModel, "description": refusals},
+    }
+
+
+@router.post(
+    _OF_CUSTOMER,
+    summary="Redeem",
+    status_code=201,
+    responses={
+        201: {"headers": _LOCATION},
+        **_waits(
+            "decided",
+            "refused, under its `request_id`, for good: `insufficient-points` (`balance`, `needed`), `limit`,"
+            " `unknown-reward`, `wrong-cost` (`cost`: what it costs), `merged` (`merged_into`) or `closed`",
+        ),
+    },
+)
+async def redeem(
+    caller: RedeemAccess, customer_id: CustomerPath, body: NewRedemption, key: Key, response: Response
+) -> Redemption:
+    """Asks for a reward, and answers once that is decided: accepted, its points are taken.
+
+    It is decided once. Asking again with the same Idempotency-Key answers what was decided and what became of it,
+    with the status of the first answer; for another reward or cost it is a 422. So after a broken connection ask again
+    with the same key; after a refusal, with another.
+    """
+    if body.forced and "till" not in caller.key.scopes:
+        raise ProblemError(403, "no-scope", "A forced redemption wants the scope 'till' as well.")
+    program, asked = await caller.program(), body.asked(now_us())
+    found = await _claim(caller, customer_id, key, asked, program)
+    response.headers["Location"] = _location(caller, customer_id, key)
+    if found.decided_at is None:
+        await _publish(caller, redeeming.redemption(caller.shop, customer_id, key, found.wanted(), now_us()))
+        stored = await _stored(caller, customer_id, key, lambda _: True)
+        if stored is None:
+            response.status_code = 202
+            return Redemption.of(found)
+        if not asked.same(stored):  # somebody noted it before us, and it was long on its way
+            raise _other_body()
+        found = stored
+    if found.status == "refused":
+        raise await _refusal(caller, found)
+    return Redemption.of(found)
+
+
+@router.get(_OF_CUSTOMER + "/{request_id}", summary="A redemption")
+async def redemption(caller: ReadAccess, customer_id: CustomerPath, request_id: RequestPath) -> Redemption:
+    """As it stands, a refused one too; `pending` is one on its way."""
+    return Redemption.of(await _known(caller, customer_id, request_id))
+
+
+@router.post(
+    _OF_CUSTOMER + "/{request_id}/cancel",
+    summary="Cancel a redemption",
+    responses=_waits("taken in", "`used`: an order has used it"),
+)
+async def cancel(
+    caller: RedeemAccess,
+    customer_id: CustomerPath,
+    request_id: RequestPath,
+    response: Response,
+    said: Cancellation | None = None,
+) -> Redemption:
+    """Its points return, as if they had never been taken, with the life they had. For ever.
+
+    A code that is out stays out: an order that bears it has used the redemption all the same, be it placed before or
+    after, and its points are taken. One that was refused, or whose points are back already, is answered as it is.
+    """
+    found = await _known(caller, customer_id, request_id)
+    if found.status in ("pending", "reserved", "issued"):
+        reason = None if said is None else said.reason
+        await _publish(caller, redeeming.cancellation(caller.shop, customer_id, request_id, reason, now_us()))
+        ended = ("refused", "used", "returned")
+        stored = await _stored(caller, customer_id, request_id, lambda each: each.status in ended)
+        if stored is None:
+            return _accepted(caller, found, response)
+        found = stored
+    if found.status == "used":
+        detail = (
+            "An order has used it: its points return if that order is cancelled or refunded, if its reward says so."
+        )
+        raise ProblemError(409, "used", detail, request_id=request_id)
+    return Redemption.of(found)
+
+
+@router.post(
+    _OF_CUSTOMER + "/{request_id}/fulfilment",
+    summary="Tell what became of its code",
+    responses=_waits(
+        "taken in", "`not-accepted`: it was refused, or is not decided; `attempt-told` (`attempt`): something else"
+    ),
+)
+async def fulfil(
+    caller: FulfilAccess, customer_id: CustomerPath, request_id: RequestPath, said: Fulfilment, response: Response
+) -> Redemption:
+    """For merchants who hand out codes, or the reward itself, by their own means: `issued`, or `failed` for good.
+
+    Of several attempts the highest holds: after a failure that was mended, tell the next attempt.
+    """
+    found = await _known(caller, customer_id, request_id)
+    if found.status in ("pending", "refused"):
+        raise ProblemError(409, "not-accepted", f"The redemption is {found.status}.", request_id=request_id)
+    if found.attempt is None or found.attempt < said.attempt:
+        outcome = said.outcome()
+        await _publish(caller, redeeming.fulfilment(caller.shop, customer_id, request_id, outcome, now_us()))
+        told = lambda each: each.attempt is not None and each.attempt >= said.attempt  # noqa: E731
+        stored = await _stored(caller, customer_id, request_id, told)
+        if stored is None:
+            return _accepted(caller, found, response)
+        found = stored
+    elif not said.told(found):
+        detail = f"Something else was told of attempt {found.attempt}: tell a higher one."
+        raise ProblemError(409, "attempt-told", detail, request_id=request_id, attempt=found.attempt)
+    return Redemption.of(found)
+
+
+@router.get(_OF_CUSTOMER, summary="A customer's redemptions")
+async def of_customer(
+    caller: ReadAccess, customer_id: CustomerPath, cursor: CursorQuery = None, limit: LimitQuery = 100
+) -> CustomersRedemptions:
+    """Newest first by when they were decided, refused ones among them; none for somebody who never asked. Of whoever
+    was merged into the customer they stand under that id."""
+    before = (_FIRST, "") if cursor is None else _time_and_names(cursors.read(cursor, int, str))
+
+    async def look() -> list[Found]:
+        async with caller.services.pool.connection() as connection:
+            return list(await redemptions.of_customer(connection, caller.shop, customer_id, before, limit + 1))
+
+    found = await within(READ_SECONDS, look())
+    following = _cursor(found, limit, lambda last: (last.request_id,))
+    items = [Redemption.of(each) for each in found[:limit]]
+    return CustomersRedemptions(customer_id=customer_id, items=items, next=following)
+
+
+@router.get("/redemptions", summary="A shop's redemptions")
+async def of_shop(
+    caller: ReadAccess,
+    status: Annotated[Status | None, Query(description="only these")] = None,
+    cursor: CursorQuery = None,
+    limit: LimitQuery = 100,
+) -> Redemptions:
+    """Newest first by when they were decided. Those that wait for their code are `reserved`."""
+    before = (_FIRST, "", "") if cursor is None else _time_and_names(cursors.read(cursor, int, str, str))
+
+    async def look() -> list[Found]:
+        async with caller.services.pool.connection() as connection:
+            return list(await redemptions.of_shop(connection, caller.shop, status, before, limit + 1))
+
+    found = await within(READ_SECONDS, look())
+    following = _cursor(found, limit, lambda last: (last.customer_id, last.request_id))
+    return Redemptions(shop=caller.shop, items=[Redemption.of(each) for each in found[:limit]], next=following)
+
+
+def _cursor(found: list[Found], limit: int, names: Callable[[Found], tuple[str, ...]]) -> str | None:
+    if len(found) <= limit:
+        return None
+    last = found[limit - 1]
+    assert last.decided_at is not None, "lists are of what was decided"
+    return cursors.write(instants.from_datetime(last.decided_at), *names(last))
+
+
+def _time_and_names(values: list[Any]) -> Any:
+    at, *names = values
+    if not 0 <= at <= instants.LATEST or any("\x00" in name for name in names):
+        raise ProblemError(400, "bad-cursor", "This cursor is none of this list's: begin again without one.")
+    return instants.to_datetime(at), *names
+
+
+def _location(caller: Caller, customer_id: str, request_id: str) -> str:
+    return f"/v1/shops/{caller.shop}/customers/{customer_id}/redemptions/{request_id}"
+
+
+def _accepted(caller: Caller, found: Found, response: Response) -> Redemption:
+    response.status_code = 202
+    response.headers["Location"] = _location(caller, found.customer_id, found.request_id)
+    return Redemption.of(found)
+
+
+async def _claim(caller: Caller, customer_id: str, request_id: str, asked: Asked, program: Program) -> Found:
+    async def claim() -> Found:
+        async with caller.services.pool.connection() as connection:
+            return await redemptions.claim(connection, caller.shop, customer_id, request_id, asked, program, now_us())
+
+    try:
+        return await within(READ_SECONDS, claim())
+    except OtherBodyError:
+        raise _other_body() from None
+    except UnknownRewardError:
+        detail = "The program has no such reward now: `GET /v1/shops/{shop}/rewards` tells those there are."
+        raise ProblemError(404, "unknown-reward", detail) from None
+
+
+def _other_body() -> ProblemError:
+    detail = "This Idempotency-Key was used for another redemption of this customer's: send another key."
+    return ProblemError(422, "idempotency-key-reused", detail)
+
+
+async def _known(caller: Caller, customer_id: str, request_id: str) -> Found:
+    """The redemption, decided or on its way; a problem (404) for one that nobody knows."""
+
+    async def look() -> Found | None:
+        async with caller.services.pool.connection() as connection:
+            return await redemptions.known(connection, caller.shop, customer_id, request_id)
+
+    found = await within(READ_SECONDS, look())
+    if found is None:
+        raise ProblemError(404, "no-redemption", "The customer has no redemption of this name.")
+    return found
+
+
+async def _publish(caller: Caller, message: Message) -> None:
+    await caller.services.publisher.publish([message])
+
+
+async def _stored(caller: Caller, customer_id: str, request_id: str, ready: Callable[[Found], bool]) -> Found | None:
+    """The redemption once what is stored of it is `ready`; None if that takes longer than WAIT."""
+
+    async def look() -> Found | None:
+        async with caller.services.pool.connection() as connection:
+            found = await redemptions.find(connection, caller.shop, customer_id, request_id)
+            if found is None or not ready(found):
+                return None
+            await redemptions.release(connection, caller.shop, customer_id, request_id)
+            return found
+
+    return await caller.services.live.until(caller.shop, lambda: within(READ_SECONDS, look()), WAIT)
+
+
+async def _refusal(caller: Caller, found: Found) -> ProblemError:
+    """Why a redemption was refused, as a problem."""
+    more: dict[str, Any] = {}
+    if found.reason == "insufficient-points":
+        detail = f"It costs {found.cost} points, and {found.balance} could be spent."
+        more = {"balance": found.balance, "needed": found.cost}
+    elif found.reason == "wrong-cost":
+        more = {"cost": _cost_then(await caller.program(), found)}
+        detail = f"It costs {more['cost']} points, not {found.cost}."
+    elif found.reason == "limit":
+        detail = "The customer has had this reward as often as they may for now."
+    elif found.reason == "merged":
+        more = {"merged_into": await within(READ_SECONDS, _merged_into(caller, found.customer_id))}
+        detail = "The customer was merged: ask for whom they are now, who has all that was theirs."
+    elif found.reason == "closed":
+        detail = "The customer was deleted: nothing is given to them any more."
+    else:
+        detail = "The program had no such reward then."
+    return ProblemError(409, found.reason or "refused", detail, request_id=found.request_id, **more)
+
+
+def _cost_then(program: Program, found: Found) -> int | None:
+    assert found.decided_at is not None, "it was refused"
+    reward = reward_at(program, found.reward_id, instants.from_datetime(found.decided_at))
+    return None if reward is None else reward.cost
+
+
+async def _merged_into(caller: Caller, customer_id: str) -> str | None:
+    async with caller.services.pool.connection() as connection:
+        return await persons.merged_into(connection, caller.shop, customer_id)

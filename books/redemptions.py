@@ -1,0 +1,206 @@
+"""Redemptions as the API and the commands see them: those decided, and those that were asked for since.
+
+The stream decides, and what it decided stands in `redemptions` once it is archived. Before that a name stands for what
+was first asked by it: whoever asks notes it in the database, where every process finds it, and publishes what is noted.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from psycopg import AsyncConnection
+from psycopg.rows import class_row
+
+from events import instants
+from events.programs import Program, reward_at
+from events.redeeming import Wanted
+
+_WHERE: Final = "shop = %(shop)s AND customer_id = %(customer)s AND request_id = %(request)s"
+_COLUMNS: Final = """
+customer_id, request_id, reward_id, cost, forced, requested_at, status, decided_at, reason, balance, points,
+returned_reason, attempt, code, valid_until, stored_at
+"""
+
+_FIND: Final = f"SELECT {_COLUMNS} FROM redemptions WHERE {_WHERE}"  # noqa: S608
+_CLAIMED: Final = f"""
+SELECT customer_id, request_id, reward_id, cost, forced_at IS NOT NULL AS forced,
+    coalesce(forced_at, claimed_at) AS requested_at, program_at
+FROM redemption_claims WHERE {_WHERE}
+"""  # noqa: S608
+
+_CLAIM: Final = """
+INSERT INTO redemption_claims (shop, customer_id, request_id, reward_id, cost, program_at, forced_at)
+VALUES (%(shop)s, %(customer)s, %(request)s, %(reward_id)s, %(cost)s, %(program_at)s, %(forced_at)s)
+ON CONFLICT DO NOTHING
+"""
+
+# And those for which nobody has waited: after a day they are decided, or nobody asks any more.
+_RELEASE: Final = f"""
+DELETE FROM redemption_claims WHERE {_WHERE} OR (shop, customer_id, request_id) IN (
+    SELECT shop, customer_id, request_id FROM redemption_claims WHERE claimed_at < now() - interval '1 day'
+    ORDER BY claimed_at LIMIT 100 FOR UPDATE SKIP LOCKED
+)
+"""  # noqa: S608
+
+_OF_CUSTOMER: Final = f"""
+SELECT {_COLUMNS} FROM redemptions
+WHERE shop = %(shop)s AND customer_id = %(customer)s AND (decided_at, request_id) < (%(at)s, %(request)s)
+ORDER BY decided_at DESC, request_id DESC LIMIT %(limit)s
+"""  # noqa: S608
+_OF_SHOP: Final = f"""
+SELECT {_COLUMNS} FROM redemptions
+WHERE shop = %(shop)s AND {{}}(decided_at, customer_id, request_id) < (%(at)s, %(customer)s, %(request)s)
+ORDER BY decided_at DESC, customer_id DESC, request_id DESC LIMIT %(limit)s
+"""  # noqa: S608
+
+
+class Redemption(NamedTuple):
+    """What is known of a redemption. `pending` while no decision is stored; `requested_at` is then when it was noted.
+
+    `balance` is what could be spent before it, `points` what it takes from the account now: -cost, or 0.
+    """
+
+    customer_id: str
+    request_id: str
+    reward_id: str
+    cost: int
+    forced: bool
+    requested_at: datetime
+    status: str = "pending"
+    decided_at: datetime | None = None
+    reason: str | None = None
+    balance: int | None = None
+    points: int = 0
+    returned_reason: str | None = None
+    attempt: int | None = None
+    code: str | None = None
+    valid_until: datetime | None = None
+    stored_at: datetime | None = None
+    program_at: datetime | None = None
+
+    def wanted(self) -> Wanted:
+        """As it is published."""
+        announced = None if self.program_at is None else instants.from_datetime(self.program_at)
+        forced_at = instants.from_datetime(self.requested_at) if self.forced else None
+        return Wanted(self.reward_id, self.cost, announced, forced_at)
+
+
+class Asked(NamedTuple):
+    """What somebody asks for. `cost` None: what the reward costs; `at` (microseconds) None: now, if it is `forced`."""
+
+    reward_id: str
+    cost: int | None = None
+    forced: bool = False
+    at: int | None = None
+
+    def same(self, standing: Redemption) -> bool:
+        """Whether it is what stands. What is not said is as it stands."""
+        at = self.at if self.forced else None
+        return (
+            (self.reward_id, self.forced) == (standing.reward_id, standing.forced)
+            and self.cost in (None, standing.cost)
+            and at in (None, instants.from_datetime(standing.requested_at))
+        )
+
+
+class OtherBodyError(ValueError):
+    """Something else was asked for by this name; `standing` is what."""
+
+    def __init__(self, standing: Redemption) -> None:
+        super().__init__("something else was asked for by this name")
+        self.standing = standing
+
+
+class UnknownRewardError(ValueError):
+    """Nobody said what the reward costs, and the program has none of this name now."""
+
+
+async def find(connection: AsyncConnection[Any], shop: str, customer_id: str, request_id: str) -> Redemption | None:
+    """The redemption that was decided."""
+    return await _one(connection, _FIND, shop, customer_id, request_id)
+
+
+async def known(connection: AsyncConnection[Any], shop: str, customer_id: str, request_id: str) -> Redemption | None:
+    """The redemption that was decided, or that was asked for and is on its way."""
+    claimed = await _one(connection, _CLAIMED, shop, customer_id, request_id)
+    # In this order: a claim goes once the decision is stored.
+    return await find(connection, shop, customer_id, request_id) or claimed
+
+
+async def of_customer(
+    connection: AsyncConnection[Any], shop: str, customer_id: str, before: tuple[datetime, str], limit: int
+) -> Sequence[Redemption]:
+    """A customer's decided redemptions before (decided_at, request_id), the newest first."""
+    at, request_id = before
+    cursor = connection.cursor(row_factory=class_row(Redemption))
+    await cursor.execute(_OF_CUSTOMER.encode(), _named(shop, customer_id, request_id) | {"at": at, "limit": limit})
+    return await cursor.fetchall()
+
+
+async def of_shop(
+    connection: AsyncConnection[Any], shop: str, status: str | None, before: tuple[datetime, str, str], limit: int
+) -> Sequence[Redemption]:
+    """A shop's decided redemptions before (decided_at, customer_id, request_id), the newest first."""
+    at, customer_id, request_id = before
+    cursor = connection.cursor(row_factory=class_row(Redemption))
+    query = _OF_SHOP.format("" if status is None else "status = %(status)s AND ")
+    asked = _named(shop, customer_id, request_id) | {"at": at, "limit": limit, "status": status}
+    await cursor.execute(query.encode(), asked)
+    return await cursor.fetchall()
+
+
+async def claim(
+    connection: AsyncConnection[Any],
+    shop: str,
+    customer_id: str,
+    request_id: str,
+    asked: Asked,
+    program: Program,
+    now: int,
+) -> Redemption:
+    """The redemption of this name from now on; a `pending` one is to be published, which twice does no harm.
+
+    OtherBodyError where something else stands; UnknownRewardError for one new, without its cost, of a reward that
+    cannot be had at `now` (microseconds). The connection commits by itself.
+    """
+    standing = await known(connection, shop, customer_id, request_id)
+    if standing is None:
+        values = _wanted(asked, program, now)._asdict()
+        for name in ("program_at", "forced_at"):
+            values[name] = None if values[name] is None else instants.to_datetime(values[name])
+        await connection.execute(_CLAIM.encode(), _named(shop, customer_id, request_id) | values)
+        standing = await known(connection, shop, customer_id, request_id)
+        assert standing is not None, "it was noted, or there"
+    if standing.stored_at is not None:
+        await release(connection, shop, customer_id, request_id)
+    if not asked.same(standing):
+        raise OtherBodyError(standing)
+    return standing
+
+
+def _wanted(asked: Asked, program: Program, now: int) -> Wanted:
+    """What is asked for, as the program offers it."""
+    at = now if asked.at is None else asked.at
+    reward = reward_at(program, asked.reward_id, at if asked.forced else now)
+    cost = asked.cost if reward is None or asked.cost is not None else reward.cost
+    if cost is None:
+        raise UnknownRewardError(asked.reward_id)
+    announced = None if program.announced_at is None else instants.from_datetime(program.announced_at)
+    return Wanted(asked.reward_id, cost, announced, at if asked.forced else None)
+
+
+async def release(connection: AsyncConnection[Any], shop: str, customer_id: str, request_id: str) -> None:
+    """It is decided: nobody need claim it any more."""
+    await connection.execute(_RELEASE.encode(), _named(shop, customer_id, request_id))
+
+
+async def _one(
+    connection: AsyncConnection[Any], query: str, shop: str, customer_id: str, request_id: str
+) -> Redemption | None:
+    cursor = connection.cursor(row_factory=class_row(Redemption))
+    await cursor.execute(query.encode(), _named(shop, customer_id, request_id))
+    return await cursor.fetchone()
+
+
+def _named(shop: str, customer_id: str, request_id: str) -> dict[str, Any]:
+    return {"shop": shop, "customer": customer_id, "request": request_id}

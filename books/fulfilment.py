@@ -63,7 +63,7 @@ FROM fulfilment_shops s
 LEFT JOIN LATERAL (
     SELECT count(*) FILTER (WHERE w.failing_since IS NULL) AS waiting,
         count(*) FILTER (WHERE w.failing_since IS NOT NULL) AS retried
-    FROM redemptions r LEFT JOIN fulfilment_work w USING (shop, request_id)
+    FROM redemptions r LEFT JOIN fulfilment_work w USING (shop, customer_id, request_id)
     WHERE r.shop = s.shop AND r.status = 'reserved' AND w.outcome IS NULL
 ) open ON true
 LEFT JOIN LATERAL (
@@ -127,8 +127,8 @@ class Work(NamedTuple):
     """
 
     shop: str
-    request_id: str
     customer_id: str
+    request_id: str
     reward_id: str
     decided_at: datetime
     attempt: int
@@ -139,10 +139,10 @@ class Work(NamedTuple):
 
 
 _ENLIST: Final = """
-INSERT INTO fulfilment_work (shop, request_id)
-SELECT r.shop, r.request_id FROM fulfilment_shops s JOIN redemptions r ON r.shop = s.shop AND r.status = 'reserved'
-WHERE s.enabled AND NOT EXISTS (
-    SELECT FROM fulfilment_work w WHERE (w.shop, w.request_id) = (r.shop, r.request_id))
+INSERT INTO fulfilment_work (shop, customer_id, request_id)
+SELECT shop, customer_id, request_id FROM fulfilment_shops s JOIN redemptions r USING (shop)
+LEFT JOIN fulfilment_work w USING (shop, customer_id, request_id)
+WHERE s.enabled AND r.status = 'reserved' AND w.shop IS NULL
 LIMIT %s ON CONFLICT DO NOTHING
 """
 
@@ -156,25 +156,29 @@ AND (w.outcome IS NOT NULL
 _OPEN: Final = f"""
 SELECT shop, endpoint, token, set_at FROM fulfilment_shops s
 WHERE shop <> ALL(%s) AND EXISTS (
-    SELECT FROM fulfilment_work w JOIN redemptions r USING (shop, request_id) WHERE w.shop = s.shop AND {_DUE})
+    SELECT FROM fulfilment_work w JOIN redemptions r USING (shop, customer_id, request_id)
+    WHERE w.shop = s.shop AND {_DUE})
 ORDER BY random() LIMIT %s
 """  # noqa: S608
 
 _TAKE: Final = f"""
 WITH next AS (
-    SELECT w.shop, w.request_id, r.customer_id, r.reward_id, r.decided_at
-    FROM fulfilment_shops s JOIN fulfilment_work w USING (shop) JOIN redemptions r USING (shop, request_id)
+    SELECT w.shop, w.customer_id, w.request_id, r.reward_id, r.decided_at FROM fulfilment_shops s
+    JOIN fulfilment_work w USING (shop) JOIN redemptions r USING (shop, customer_id, request_id)
     WHERE s.shop = %(shop)s AND {_DUE}
     ORDER BY w.due_at LIMIT 1 FOR NO KEY UPDATE OF w SKIP LOCKED
 )
 UPDATE fulfilment_work w SET held_by = %(me)s, held_until = clock_timestamp() + %(lease)s,
     attempts = attempts + CASE WHEN outcome IS NULL THEN 1 ELSE 0 END
-FROM next WHERE (w.shop, w.request_id) = (next.shop, next.request_id)
-RETURNING w.shop, w.request_id, customer_id, reward_id, decided_at, attempts AS attempt, outcome, reason, code,
+FROM next WHERE (w.shop, w.customer_id, w.request_id) = (next.shop, next.customer_id, next.request_id)
+RETURNING w.shop, w.customer_id, w.request_id, reward_id, decided_at, attempts AS attempt, outcome, reason, code,
     valid_until
 """  # noqa: S608
 
-_MINE: Final = "WHERE shop = %(shop)s AND request_id = %(request)s AND held_by = %(me)s AND finished_at IS NULL"
+_MINE: Final = """
+WHERE shop = %(shop)s AND customer_id = %(customer)s AND request_id = %(request)s AND held_by = %(me)s
+    AND finished_at IS NULL
+"""
 
 _NOTE: Final = f"""
 UPDATE fulfilment_work SET outcome = %(outcome)s, reason = %(reason)s, code = %(code)s, valid_until = %(valid_until)s,
@@ -230,14 +234,15 @@ WHERE s.shop = %(shop)s AND s.failing_since <= clock_timestamp() - %(tried)s AND
 
 _TIDY: Final = """
 DELETE FROM fulfilment_work w WHERE coalesce(finished_at, created_at) < now() - %s AND NOT EXISTS (
-    SELECT FROM redemptions r WHERE (r.shop, r.request_id) = (w.shop, w.request_id) AND r.status = 'reserved')
+    SELECT FROM redemptions r WHERE (r.shop, r.customer_id, r.request_id) = (w.shop, w.customer_id, w.request_id)
+        AND r.status = 'reserved')
   AND (finished_at IS NOT NULL OR outcome IS NULL)
 """
 
 _LOAD: Final = """
-SELECT (SELECT count(*) FROM fulfilment_shops s JOIN redemptions r ON r.shop = s.shop AND r.status = 'reserved'
-        LEFT JOIN fulfilment_work w ON (w.shop, w.request_id) = (r.shop, r.request_id)
-        WHERE s.enabled AND w.finished_at IS NULL),
+SELECT (SELECT count(*) FROM fulfilment_shops s JOIN redemptions r USING (shop)
+        LEFT JOIN fulfilment_work w USING (shop, customer_id, request_id)
+        WHERE s.enabled AND r.status = 'reserved' AND w.finished_at IS NULL),
        (SELECT count(*) FROM fulfilment_shops WHERE enabled AND rests_why <> 'throttled')
 """
 
@@ -329,7 +334,8 @@ class Holder:
         return rests
 
     async def _on(self, connection: AsyncConnection[Any], statement: LiteralString, work: Work, **more: Any) -> bool:
-        asked = {"shop": work.shop, "request": work.request_id, "me": self._me, **more}
+        whose = {"shop": work.shop, "customer": work.customer_id, "request": work.request_id}
+        asked = {**whose, "me": self._me, **more}
         return (await connection.execute(statement, asked)).rowcount == 1
 
 

@@ -28,6 +28,11 @@ _OWN: Final = {
     "award_claims": ("awards_asked_for", "*", "claimed_at, award_id"),
     "redemption_claims": ("redemptions_asked_for", "*", "claimed_at, request_id"),
     "redemptions": ("redemptions", "*", "decided_at, request_id"),
+    "fulfilment_work": (
+        "discounts",
+        "request_id, code, valid_until, outcome, reason, attempts, created_at, finished_at",
+        "created_at, request_id",
+    ),
     "batch_segments": ("batch_standings", "*", "run_id"),
     "notices": ("notices", "message, event, body, status, created_at, finished_at", "id"),
     "notice_marks": ("told_before_rebuild", "at", "at"),

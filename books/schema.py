@@ -226,11 +226,12 @@ TABLES: Final = (
     ),
     Table(
         "fulfilment_work",
-        _names("shop request_id"),
+        _names("shop customer_id request_id"),
         _names(
             "attempts created_at due_at failing_since held_by held_until last_error outcome reason code valid_until"
             " finished_at"
         ),
+        personal="customer",
     ),
     Table("sink_positions", _names("incarnation topic partition next_offset")),
     Table("stream_lag", _names("noted_at waiting worker worker_read_to sink sink_read_to"), _names("singular")),

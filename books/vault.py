@@ -267,10 +267,13 @@ class Vault:
         token = await self._open_own(shop, TOKENS, sealed)
         return None if token is None else token.decode()
 
-    async def code_digest(self, shop: str, request_id: str) -> bytes | None:
-        """What the code of a request's discount is made of: for ever the same; None if the shop's key is destroyed."""
+    async def code_digest(self, shop: str, customer_id: str, request_id: str) -> bytes | None:
+        """What the code of a request's discount is made of: for ever the same; None if the shop's key is destroyed.
+
+        Request ids are a customer's own: another's of the same name is another digest. (Neither id has a slash.)
+        """
         known = await self._key(shop, CODES)
-        return None if known is None else hmac.digest(known.key, request_id.encode(), "sha256")
+        return None if known is None else hmac.digest(known.key, f"{customer_id}/{request_id}".encode(), "sha256")
 
     async def _open_own(self, shop: str, name: str, sealed: str) -> bytes | None:
         async with self._pool.connection() as connection:

@@ -239,7 +239,7 @@ class Fulfiller:
         reward = None if program is None else reward_at(program, work.reward_id, at)
         if reward is None:
             return Result("failed", "unknown_reward")
-        digest = await self._vault.code_digest(work.shop, work.request_id)
+        digest = await self._vault.code_digest(work.shop, work.customer_id, work.request_id)
         if digest is None:
             return Result("failed", "forgotten")
         now = datetime.now(UTC)

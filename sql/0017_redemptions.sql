@@ -24,7 +24,7 @@ CREATE TABLE redemptions (
     PRIMARY KEY (shop, customer_id, request_id)
 );
 CREATE INDEX redemptions_by_customer ON redemptions (shop, customer_id, decided_at);
-CREATE INDEX redemptions_reserved ON redemptions (shop, request_id) WHERE status = 'reserved';
+CREATE INDEX redemptions_reserved ON redemptions (shop, customer_id, request_id) WHERE status = 'reserved';
 
 -- The stores in which discounts are made, and how their Admin API is reached. The token is sealed with a key of the shop's.
 CREATE TABLE fulfilment_shops (
@@ -43,7 +43,8 @@ CREATE TABLE fulfilment_shops (
 -- How far the making of each discount is. No row of these is derived: a rebuild leaves them, and so knows what was told.
 CREATE TABLE fulfilment_work (
     shop          text NOT NULL,
-    request_id    text NOT NULL,
+    customer_id   text NOT NULL,
+    request_id    text NOT NULL,           -- unique for a customer
     attempts      integer NOT NULL DEFAULT 0,
     created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     due_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -56,6 +57,6 @@ CREATE TABLE fulfilment_work (
     code          text,
     valid_until   timestamptz,
     finished_at   timestamptz,                     -- its outcome has been told
-    PRIMARY KEY (shop, request_id)
+    PRIMARY KEY (shop, customer_id, request_id)
 );
 CREATE INDEX fulfilment_work_waiting ON fulfilment_work (shop, due_at) WHERE finished_at IS NULL;

@@ -71,7 +71,7 @@ def _redeem(world: World, name: str, status: str = "reserved", **work: object) -
     times = dict.fromkeys(("decided_at", "requested_at"), "2026-11-21T09:30:00Z")
     world.insert("redemptions", shop=SHOP, request_id=name, accepted=True, forced=False, **{**zero, **texts, **times})
     if work:
-        world.insert("fulfilment_work", shop=SHOP, request_id=name, **work)
+        world.insert("fulfilment_work", shop=SHOP, customer_id="7", request_id=name, **work)
 
 
 def test_it_shows_how_many_wait_and_why_a_store_rests(world: World, token: Path) -> None:

@@ -116,8 +116,8 @@ class Listening:
             raise ConnectionError("the log is away")
         self.told.append((shop, customer_id, fact))
         status = "issued" if fact["state"] == "issued" else "returned"
-        query = "UPDATE redemptions SET status = %s WHERE shop = %s AND request_id = %s"
-        await asyncio.to_thread(self.world.sql, query, status, shop, fact["request_id"])
+        query = "UPDATE redemptions SET status = %s WHERE (shop, customer_id, request_id) = (%s, %s, %s)"
+        await asyncio.to_thread(self.world.sql, query, status, shop, customer_id, fact["request_id"])
 
     def facts(self) -> dict[str, Fulfilment]:
         return {fact["request_id"]: fact for _, _, fact in self.told}
@@ -163,8 +163,8 @@ def shop_row(world: World, shop: str = SHOP) -> dict[str, Any]:
     return found
 
 
-def code_of(world: World, request_id: str, shop: str = SHOP) -> str:
-    return codes.code(world.run(world.services.vault.code_digest(shop, request_id)))
+def code_of(world: World, request_id: str, shop: str = SHOP, customer_id: str = "7") -> str:
+    return codes.code(world.run(world.services.vault.code_digest(shop, customer_id, request_id)))
 
 
 # --- made --------------------------------------------------------------------------------------------------------
@@ -196,6 +196,21 @@ def test_a_redemption_becomes_a_discount_and_is_told_once(world: World, store: S
         "reason": None,
     }
     assert door.told == [(SHOP, "7", told)]
+
+
+def test_two_customers_who_call_their_requests_the_same_have_a_code_each(world: World, store: Store) -> None:
+    switch_on(world, store)
+    for customer_id in ("7", "8"):
+        redeem(world, "r-1", customer_id=customer_id)
+    with working(world) as door:
+        wait(lambda: len(door.told) == 2)
+        wait(lambda: not world.sql("SELECT 1 FROM fulfilment_work WHERE finished_at IS NULL"))
+    told = {customer_id: fact["code"] for _, customer_id, fact in door.told}
+    assert told == {customer_id: code_of(world, "r-1", customer_id=customer_id) for customer_id in ("7", "8")}
+    made = {code: each["input"]["context"]["customers"]["add"] for code, each in store.discounts.items()}
+    assert made == {code: [f"gid://shopify/Customer/{customer_id}"] for customer_id, code in told.items()}
+    rows = world.sql("SELECT customer_id, attempts, code FROM fulfilment_work ORDER BY 1")
+    assert rows == [{"customer_id": each, "attempts": 1, "code": told[each]} for each in ("7", "8")]
 
 
 def test_each_kind_is_made_and_what_cannot_be_fails_at_once(world: World, store: Store) -> None:
@@ -635,8 +650,8 @@ def test_what_was_done_long_ago_is_tidied_away(world: World, store: Store) -> No
         redeem(world, name, status=status)
         age = "0 days" if name == "r-new" else "91 days"
         world.sql(
-            "INSERT INTO fulfilment_work (shop, request_id, created_at, outcome, finished_at)"
-            " VALUES (%s, %s, now() - %s::interval, 'issued', now() - %s::interval)",
+            "INSERT INTO fulfilment_work (shop, customer_id, request_id, created_at, outcome, finished_at)"
+            " VALUES (%s, '7', %s, now() - %s::interval, 'issued', now() - %s::interval)",
             *(SHOP, name, age, age),
         )
 
@@ -653,8 +668,12 @@ def test_a_customers_export_has_their_redemptions(world: World) -> None:
 
     redeem(world, "r-1")
     redeem(world, "r-2", customer_id="8")
+    for customer_id, name in (("7", "r-1"), ("8", "r-2")):
+        code = f"LN-{customer_id}"
+        world.insert("fulfilment_work", shop=SHOP, customer_id=customer_id, request_id=name, code=code)
     found = world.run(privacy.export(world.services.pool, world.services.vault, SHOP, "7"))
     assert [each["request_id"] for each in found["redemptions"]] == ["r-1"]
+    assert [each["code"] for each in found["discounts"]] == ["LN-7"]
 
 
 def test_to_an_address_of_ours_nothing_is_sent(database: str, store: Store) -> None:

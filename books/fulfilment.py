@@ -223,13 +223,14 @@ UPDATE fulfilment_shops SET failures = failures + 1, failing_since = coalesce(fa
 WHERE shop = %(shop)s RETURNING failures
 """
 
-#: Of a store that has failed for so long one is tried at a time: all that has waited for so long is given up with it.
+#: Of a store that has failed for so long one is tried at a time: all that has waited for so long is given up with it,
+#: but for what was tried by somebody who did not come back to say under which code.
 _GIVE_UP: Final = """
 UPDATE fulfilment_work w SET outcome = 'failed', reason = 'gave_up', due_at = clock_timestamp()
 FROM fulfilment_shops s
 WHERE s.shop = %(shop)s AND s.failing_since <= clock_timestamp() - %(tried)s AND w.shop = s.shop
   AND w.outcome IS NULL AND w.finished_at IS NULL AND w.created_at <= clock_timestamp() - %(tried)s
-  AND coalesce(w.held_until <= clock_timestamp(), true)
+  AND coalesce(w.held_until <= clock_timestamp(), true) AND (w.attempts = 0 OR w.code IS NOT NULL)
 """
 
 _TIDY: Final = """

@@ -1,6 +1,10 @@
-"""Whom the outcome of a fulfilment is told."""
+"""Whom the outcome of a fulfilment is told: in the house the customer's log."""
 
+import time
 from typing import Literal, Protocol, TypedDict
+
+from events import instants, redeeming
+from runtime.ports import Publisher
 
 
 class Fulfilment(TypedDict):
@@ -25,3 +29,33 @@ class Door(Protocol):
     async def tell(self, shop: str, customer_id: str, fact: Fulfilment) -> None:
         """Returns once the fact is durable; raises if it is not, and is then told it again. Twice is harmless."""
         ...
+
+    async def ready(self) -> bool:
+        """Whether a fact would be made durable now."""
+        ...
+
+    def failed(self) -> str | None:
+        """Why nothing can be told any more by this process, which must end; None while it can go on."""
+        ...
+
+
+class LogDoor:
+    """Tells the customer's log, as an envelope of what is asked of accounts. PublishError where that is not durable."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+
+    async def tell(self, shop: str, customer_id: str, fact: Fulfilment) -> None:
+        """Publishes the fact."""
+        until = None if fact["valid_until"] is None else instants.parse(fact["valid_until"])
+        outcome = redeeming.Outcome(fact["attempt"], fact["state"], fact["code"], until, fact["reason"])
+        now = time.time_ns() // 1000
+        await self._publisher.publish([redeeming.fulfilment(shop, customer_id, fact["request_id"], outcome, now)])
+
+    async def ready(self) -> bool:
+        """Whether the publisher is."""
+        return await self._publisher.ready()
+
+    def failed(self) -> str | None:
+        """Why the publisher must end."""
+        return self._publisher.failed()

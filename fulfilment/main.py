@@ -29,9 +29,10 @@ from events.programs import reward_at
 from fulfilment import codes
 from fulfilment.admin import SECONDS, Admin
 from fulfilment.discounts import Wanted
-from fulfilment.door import Door, Fulfilment
+from fulfilment.door import Door, Fulfilment, LogDoor
 from fulfilment.making import LONGEST_PAUSE, Maker, Result
 from runtime import database, health, metrics, waits
+from runtime.ports import Publisher
 from runtime.settings import Settings
 from runtime.supervised import health_listener
 
@@ -84,23 +85,25 @@ class Fulfiller:
         self._not_before: dict[str, float] = {}
         self._ending = asyncio.Event()
         self._away = True
+        self._unheard = False
         self._admin: Admin
 
     def waits_for(self) -> Sequence[str]:
         """Why it does not keep up, in words."""
-        return ["the database does not answer"] if self._away else []
+        away = ["the database does not answer"] if self._away else []
+        return [*away, "what came of redemptions cannot be told"] if self._unheard else away
 
     def end(self) -> None:
         """`run` returns when the redemptions under way are noted."""
         self._ending.set()
 
     async def run(self) -> None:
-        """Works until `end`. Waits for a database that is away."""
+        """Works until `end`, or the door has failed for good. Waits for a database that is away."""
         self._admin = Admin(private=self._private, connections=STORES)
         tidy_at = load_at = 0.0
         await self._pool.open()
         try:
-            while not self._ending.is_set():
+            while not self._ending.is_set() and self._door.failed() is None:
                 try:
                     await self._look()
                     if monotonic() >= load_at:
@@ -116,6 +119,7 @@ class Fulfiller:
                     log.warning("fulfilment: the database is away (%s)", database.first_line(error))
                 await self._pause(AGAIN if self._away else LOOK)
         finally:
+            self.end()
             if self._tasks:
                 await asyncio.wait(self._tasks.values(), timeout=LEASE.total_seconds())
             await self._admin.close()
@@ -144,6 +148,7 @@ class Fulfiller:
             waiting, resting = await fulfilment.load(connection)
         metrics.FULFILMENTS_WAITING.set(waiting)
         metrics.FULFILMENT_SHOPS_RESTING.set(resting)
+        self._unheard = not await self._door.ready()
 
     async def _work_off(self, store: Open) -> None:
         """Makes and tells what is due of one store, one after the other."""
@@ -249,10 +254,12 @@ class Fulfiller:
 
     async def _note(self, work: Work, result: Result, *, well: bool) -> Work | None:
         issued = result.kind == "issued"
+        # Of an attempt before this one nobody may have heard: it may have worked all the same.
+        there = issued or (work.attempt > 1 and result.why != "code_taken")
         decided = work._replace(
             outcome="issued" if issued else "failed",
             reason=None if issued else result.why,
-            code=work.code if issued else None,
+            code=work.code if there else None,
             valid_until=result.valid_until,
         )
         async with self._pool.connection() as connection:
@@ -280,20 +287,29 @@ def _text(when: datetime) -> str:
     return instants.text(instants.from_datetime(when))
 
 
-def main(settings: Settings, door: Door) -> int:
-    """Works until SIGTERM or SIGINT; the exit code. ValueError or VaultError for settings it cannot work with."""
-    return asyncio.run(_main(settings, door))
+def main(settings: Settings, publisher: Publisher) -> int:
+    """Works until SIGTERM or SIGINT; the exit code: 1 where nothing can be published any more by this process.
+
+    ValueError or VaultError for settings it cannot work with.
+    """
+    return asyncio.run(_main(settings, publisher))
 
 
-async def _main(settings: Settings, door: Door) -> int:
-    fulfiller = Fulfiller(settings, door)
-    loop = asyncio.get_running_loop()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        with suppress(NotImplementedError):  # Windows
-            loop.add_signal_handler(each, fulfiller.end)
-    pulse = health.Pulse(_ALIVE)
-    if (listener := health_listener(settings.worker_host, settings.worker_port)) is not None:
-        health.serve(listener, pulse)
-    loop.call_soon(pulse.follow, loop, fulfiller.waits_for)
-    await fulfiller.run()
+async def _main(settings: Settings, publisher: Publisher) -> int:
+    try:
+        fulfiller = Fulfiller(settings, LogDoor(publisher))
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            with suppress(NotImplementedError):  # Windows
+                loop.add_signal_handler(each, fulfiller.end)
+        pulse = health.Pulse(_ALIVE)
+        if (listener := health_listener(settings.worker_host, settings.worker_port)) is not None:
+            health.serve(listener, pulse)
+        loop.call_soon(pulse.follow, loop, fulfiller.waits_for)
+        await fulfiller.run()
+    finally:
+        await publisher.close()
+    if (why := publisher.failed()) is not None:
+        log.critical("fulfilment ends, to be started anew: %s", why)
+        return 1
     return 0

@@ -136,14 +136,14 @@ class OperatorSettings(BaseSettings):
         ),
     ] = 24
     worker_host: Annotated[
-        str, Field(description="the address of that port of a worker, sink, schedule or of notices")
+        str, Field(description="the address of that port of a worker, sink, schedule, notices or fulfilment")
     ] = "127.0.0.1"
     worker_port: Annotated[
         int,
         Field(
             ge=0,
             le=65535,
-            description="the metrics and health port of a worker, sink, schedule or of notices; 0 for none",
+            description="the metrics and health port of a worker, sink, schedule, notices or fulfilment; 0 for none",
         ),
     ] = 0
     log_level: Annotated[str, Field(description="DEBUG, INFO, WARNING or ERROR")] = "INFO"

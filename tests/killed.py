@@ -3,23 +3,23 @@
 Here and not beside their tests: a forked process would load all that those load.
 """
 
-import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 
+from events.messages import Message
 from fulfilment.discounts import Wanted
-from fulfilment.door import Fulfilment
 from lake import filling, manifest
 from lake.manifest import Lake
 from runtime.settings import Settings
 from tests.processes import Forked
+from tests.support import WellPublisher
 from tests.workers import wait
 
 
@@ -65,18 +65,18 @@ def notify() -> None:
     sys.exit(main.main(Settings()))
 
 
-class FileDoor:
-    """Writes what it is told into a file, a line each, or kills its process at the first word (`deadly`)."""
+class FilePublisher(WellPublisher):
+    """Writes what it is given into a file, a line each, or kills its process at the first word (`deadly`)."""
 
     def __init__(self, file: Path, *, deadly: bool) -> None:
         self._file = file
         self._deadly = deadly
 
-    async def tell(self, shop: str, customer_id: str, fact: Fulfilment) -> None:
+    async def publish(self, messages: Sequence[Message]) -> None:
         if self._deadly:
             os.kill(os.getpid(), signal.SIGKILL)
-        with self._file.open("a") as file:
-            file.write(json.dumps([shop, customer_id, fact]) + "\n")
+        with self._file.open("ab") as file:
+            file.writelines(message.value + b"\n" for message in messages)
 
 
 def fulfil(told: str, deadly: str) -> None:
@@ -93,4 +93,4 @@ def fulfil(told: str, deadly: str) -> None:
 
         making.Maker.make = last  # type: ignore[method-assign]
     print("begins", flush=True)
-    sys.exit(main.main(Settings(), FileDoor(Path(told), deadly=deadly == "telling")))
+    sys.exit(main.main(Settings(), FilePublisher(Path(told), deadly=deadly == "telling")))

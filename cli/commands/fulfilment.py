@@ -15,7 +15,7 @@ from books import fulfilment, notices, programs
 from books.fulfilment import Store
 from books.master_keys import master_keys
 from books.vault import Vault
-from cli.commands import common, show
+from cli.commands import common, processes, show
 from cli.commands.common import AsJson, CommandError, Data, Database, Shop
 from runtime import database
 from runtime.settings import Settings
@@ -58,6 +58,15 @@ def _read_token(file: Path) -> str:
     if not token or len(token) > _LONGEST or not token.isprintable() or " " in token:
         raise CommandError(f"{file} holds no token: one line, such as shpat_..., and nothing else")
     return token
+
+
+@fulfilment_app.command("run")
+def run(kafka_servers: processes.RealKafka = None, database_url: processes.RealDatabase = None) -> None:
+    """Make the discounts of accepted redemptions in the stores that are set. Several share the work."""
+    settings = processes.of_its_own(common.read_settings(kafka=kafka_servers, database=database_url))
+    from fulfilment import main as program
+
+    raise typer.Exit(program.main(settings, common.new_publisher(settings)))
 
 
 @fulfilment_app.command("set")

@@ -2,8 +2,8 @@
 
 With real Kafka a process that ended is started again by itself. The embedded broker cannot give a new worker or sink
 what the old one had read, so when one of these ends there, both start again with a new broker and a replay of the raw
-history. The API, the schedule and who sends notices need the database alone and go on: webhooks are taken
-meanwhile.
+history. The API, the schedule, and who sends notices and makes discounts need the database alone and go on: webhooks
+are taken meanwhile.
 """
 
 import logging
@@ -110,7 +110,8 @@ class Stack:
 
         Here and once: a port that was looked for and found free may be another's by the time a process wants it.
         """
-        for name, port in (("worker", settings.worker_port), ("sink", 0), ("schedule", 0), ("notices", 0)):
+        for name in ("worker", "sink", "schedule", "notices", "fulfilment"):
+            port = settings.worker_port if name == "worker" else 0
             self._listeners[name] = self._socket(settings.worker_host, port, "LOYALNEST_WORKER_PORT")
         if self._rebuilding:
             return settings.api_port
@@ -185,7 +186,7 @@ class Stack:
     def _new_children(self) -> list[Child]:
         names: list[tuple[str, tuple[str, ...]]] = [("worker", ("worker",)), ("sink", ("sink",))]
         if not self._rebuilding:
-            names += [("api", ("api",)), ("notices", ("notices",))]
+            names += [("api", ("api",)), ("notices", ("notices",)), ("fulfilment", ("fulfilment", "run"))]
         if self._schedule and not self._rebuilding:
             names.append(("schedule", ("batch", "schedule")))
         # A lasting name: after a kill it comes back to its partitions at once, not after the session has timed out.
@@ -317,7 +318,7 @@ class Stack:
         """End every process and server that this one started."""
         self._ending.set()
         with self._changing:
-            self._end_life(("api", "schedule"), _OF_A_LIFE, ("notices",))
+            self._end_life(("api", "schedule", "fulfilment"), _OF_A_LIFE, ("notices",))
             if self._database is not None:
                 self._database.stop()
             for listener in self._listeners.values():

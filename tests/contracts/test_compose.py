@@ -15,6 +15,7 @@ TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
+PROCESSES = ("worker", "sink", "api", "batch", "notices", "fulfilment")
 SECRETS = {"POSTGRES_PASSWORD", "LOYALNEST_MASTER_KEY", "LOYALNEST_SHOPIFY_SECRETS"}
 # ${NAME}, ${NAME:-default}, ${NAME:?message}
 VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?P<rest>[^}]*)\}")
@@ -27,8 +28,7 @@ def example() -> dict[str, str]:
 
 
 def test_it_has_the_services_of_the_house() -> None:
-    expected = {"kafka", "database", "migrate", "topics", "worker", "sink", "api", "batch", "notices"}
-    assert set(SERVICES) == expected
+    assert set(SERVICES) == {"kafka", "database", "migrate", "topics", *PROCESSES}
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -69,7 +69,7 @@ def test_the_example_names_every_variable_and_fills_in_no_secret() -> None:
     assert {name for name, value in example().items() if not value} == SECRETS
 
 
-@pytest.mark.parametrize("name", ["kafka", "database", "worker", "sink", "api", "batch", "notices"])
+@pytest.mark.parametrize("name", ["kafka", "database", *PROCESSES])
 def test_who_answers_on_a_port_has_a_health_check(name: str) -> None:
     check = SERVICES[name]["healthcheck"]
     assert check["test"][0] in {"CMD", "CMD-SHELL"}
@@ -84,7 +84,7 @@ def test_nobody_starts_before_what_it_needs() -> None:
             condition = how["condition"]
             assert condition in {"service_healthy", "service_completed_successfully"}, name
             assert (condition == "service_healthy") == ("healthcheck" in SERVICES[other]), (name, other)
-    for name in ("worker", "sink", "api", "batch", "notices"):
+    for name in PROCESSES:
         assert set(SERVICES[name]["depends_on"]) == {"migrate", "topics"}
 
 

@@ -109,6 +109,8 @@ class Listening:
         self.world = world
         self.told: list[tuple[str, str, Fulfilment]] = []
         self.failing = 0
+        self.well = True
+        self.broken: str | None = None
 
     async def tell(self, shop: str, customer_id: str, fact: Fulfilment) -> None:
         if self.failing:
@@ -118,6 +120,12 @@ class Listening:
         status = "issued" if fact["state"] == "issued" else "returned"
         query = "UPDATE redemptions SET status = %s WHERE (shop, customer_id, request_id) = (%s, %s, %s)"
         await asyncio.to_thread(self.world.sql, query, status, shop, customer_id, fact["request_id"])
+
+    async def ready(self) -> bool:
+        return self.well
+
+    def failed(self) -> str | None:
+        return self.broken
 
     def facts(self) -> dict[str, Fulfilment]:
         return {fact["request_id"]: fact for _, _, fact in self.told}
@@ -486,6 +494,19 @@ def test_after_a_day_of_failures_it_is_given_up_and_may_be_there(world: World, s
     assert len(store.discounts) == 1, "nobody heard of it: an order with its code has used it"
 
 
+def test_what_fails_after_an_attempt_that_nobody_heard_of_may_be_there_too(world: World, store: Store) -> None:
+    switch_on(world, store)
+    store.ways.extend(["drop after it worked", "denied"])
+    redeem(world, "r-1")
+    with working(world) as door:
+        wait(lambda: work(world, "r-1")["last_error"] is not None)
+        now_due(world)
+        wait(lambda: len(door.told) == 1)
+    fact = door.facts()["r-1"]
+    assert (fact["state"], fact["reason"], fact["code"]) == ("failed", "access_denied", code_of(world, "r-1"))
+    assert len(store.discounts) == 1
+
+
 def test_of_a_store_that_is_gone_all_that_waited_is_given_up(world: World, store: Store) -> None:
     switch_on(world, store)
     store.always = "500"
@@ -495,10 +516,16 @@ def test_of_a_store_that_is_gone_all_that_waited_is_given_up(world: World, store
         wait(lambda: shop_row(world)["rests_why"] == "failures")
         world.sql("UPDATE fulfilment_work SET created_at = now() - interval '3 hours'")
         world.sql("UPDATE fulfilment_shops SET failing_since = now() - interval '3 hours'")
+        # Who tried this one was killed, and it may be there: it is given up when its own attempt has failed.
+        killed = "SELECT min(request_id) FROM fulfilment_work WHERE attempts = 0"
+        tried = "attempts = 1, due_at = now() + interval '1 hour'"
+        world.sql(f"UPDATE fulfilment_work SET {tried} WHERE request_id = ({killed})")
         redeem(world, "r-new")
-        now_due(world)
-        wait(lambda: len(door.told) == 20)
+        world.sql("UPDATE fulfilment_shops SET rests_until = now()")
+        wait(lambda: len(door.told) == 19)
+        wait(lambda: shop_row(world)["rests_until"] > datetime.now(UTC))
     assert work(world, "r-new")["outcome"] is None
+    assert len(world.sql("SELECT 1 FROM fulfilment_work WHERE attempts = 1 AND code IS NULL AND outcome IS NULL")) == 1
     assert {fact["reason"] for fact in door.facts().values()} == {"gave_up"}
 
 
@@ -520,6 +547,22 @@ def test_a_door_that_is_away_is_told_again_and_nothing_is_made_anew(world: World
         wait(lambda: work(world, "r-1")["finished_at"] is not None)
     assert len(store.asked) == 1
     assert door.facts()["r-1"]["attempt"] == 1
+
+
+def test_a_door_that_has_failed_for_good_ends_it_and_one_that_is_away_is_told_of(world: World, store: Store) -> None:
+    switch_on(world, store)
+    door = Listening(world)
+    made = fulfilling.Fulfiller(world.services.settings, door)
+    door.well = False
+
+    async def run() -> None:
+        running = asyncio.create_task(made.run())
+        await asyncio.to_thread(wait, lambda: made.waits_for() == ["what came of redemptions cannot be told"])
+        assert not running.done()
+        door.broken = "the producer cannot go on"
+        await asyncio.wait_for(running, 20)
+
+    asyncio.run(run())
 
 
 def test_a_database_that_goes_away_is_waited_for(world: World, store: Store) -> None:
@@ -567,9 +610,14 @@ def started(world: World, folder: Path, deadly: str = "") -> Forked:
     return Forked(killed.fulfil, told, deadly, environment=environment, stdout=said, stderr=said)
 
 
-def told(folder: Path) -> list[Any]:
+def told(folder: Path) -> list[dict[str, Any]]:
+    """The envelopes that were published."""
     file = folder / "told"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def requests(folder: Path) -> list[str]:
+    return [each["payload"]["request_id"] for each in told(folder)]
 
 
 @pytest.mark.parametrize("where", ["making", "telling"])
@@ -591,21 +639,23 @@ def test_one_killed_between_making_and_telling_makes_no_second_code(
     second = started(world, tmp_path)
     try:
         redeem(world, "r-2")
-        wait(lambda: [fact["request_id"] for _, _, fact in told(tmp_path)] == ["r-2"])
+        wait(lambda: requests(tmp_path) == ["r-2"])
         world.sql("UPDATE fulfilment_work SET held_until = now()")  # as if that were over
         wait(lambda: len(told(tmp_path)) == 2)
         wait(lambda: work(world, "r-1")["finished_at"] is not None)
     finally:
         second.terminate()
         assert second.wait(30) == 0
-    shop, customer, fact = told(tmp_path)[1]
-    attempt = {"making": 2, "telling": 1}[where]
-    assert (shop, customer, fact["request_id"], fact["attempt"]) == (SHOP, "7", "r-1", attempt)
-    assert (fact["state"], fact["code"], fact["valid_until"]) == (
-        "issued",
-        made["input"]["code"],
-        made["input"]["endsAt"],
-    )
+    said = told(tmp_path)[1]
+    assert (said["topic"], said["shop"]) == ("account/fulfilment", SHOP)
+    assert said["payload"] == {
+        "customer_id": "7",
+        "request_id": "r-1",
+        "attempt": {"making": 2, "telling": 1}[where],
+        "state": "issued",
+        "code": made["input"]["code"],
+        "valid_until": made["input"]["endsAt"],
+    }
     assert len(store.discounts) == 2
     assert len(told(tmp_path)) == 2
 
@@ -623,7 +673,7 @@ def test_two_processes_share_the_work_and_ask_for_each_once(anywhere: World, sto
             process.terminate()
         assert [process.wait(30) for process in processes] == [0, 0]
     assert len(store.mutations()) == len(store.discounts) == 40
-    assert len({fact["request_id"] for _, _, fact in told(tmp_path)}) == 40
+    assert len(set(requests(tmp_path))) == 40
 
 
 # --- what is kept ------------------------------------------------------------------------------------------------

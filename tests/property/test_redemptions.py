@@ -90,7 +90,9 @@ def said(seed: int, count: int = 14) -> list[Json]:
         else:
             state = chance.choice(["issued", "issued", "failed"])
             payload |= {"request_id": request, "attempt": chance.randrange(2), "state": state}
-            payload |= {"code": f"LN-{customer}-{request}"} if state == "issued" else {}
+            # One that failed may be there all the same, where nobody heard of it.
+            there = state == "issued" or chance.random() < 0.5
+            payload |= {"code": f"LN-{customer}-{request}"} if there else {}
             topic = "account/fulfilment"
         found.append(envelope(topic, payload, at, f"q{number}"))
         if chance.random() < 0.2:
@@ -248,6 +250,28 @@ def test_one_request_one_decision_and_that_by_its_log_alone(seed: int, crashes: 
         assert row["status"] == log.status(request), (customer, request)
         assert row["points"] == (-row["cost"] if log.status(request) in ("reserved", "issued", "used") else 0)
     check_balances(stream, sink, logs)
+
+
+def test_a_code_that_was_given_up_but_is_there_is_used_by_an_order_that_bears_it() -> None:
+    stream = Stream(harness.reference({SHOP: PROGRAM}))
+
+    def say(topic: str, minutes: int, **said: Any) -> Json:
+        at = NOW + timedelta(minutes=minutes)
+        whose = {} if topic.startswith("orders") else {"customer_id": "7"}
+        stream.send(envelope(topic, {**whose, **said}, at, f"q{minutes}"))
+        stream.run()
+        found = stream.sink().redemptions[SHOP, "7", "r"]
+        return dict(max(found, key=lambda row: row["revision"])) if found else {}
+
+    say("account/award", -9, award_id="a", at=text(NOW - timedelta(minutes=9)), points=50)
+    say("account/redeem", 0, request_id="r", reward_id="ten", cost=10)
+    lost = say("account/fulfilment", 1, request_id="r", attempt=3, state="failed", code="LN-LOST", reason="gave_up")
+    assert (lost["status"], lost["returned_reason"], lost["points"]) == ("returned", "failed", 0)
+    at = text(NOW + timedelta(minutes=2))
+    paid = {"financial_status": "paid", "currency": "USD", "current_subtotal_price": "9", "subtotal_price": "9"}
+    order = {"id": 1, "updated_at": at, "created_at": at, "customer": {"id": 7}, **paid}
+    used = say("orders/updated", 2, **order, discount_codes=[{"code": "ln-lost"}])
+    assert (used["status"], used["returned_reason"], used["points"]) == ("used", None, -10)
 
 
 def check_balances(stream: Stream, sink: Sink, logs: dict[str, Log]) -> None:

@@ -235,7 +235,7 @@ async def post_import(
     again: Annotated[bool, Query(description="also what was brought in before; it changes nothing")] = False,
 ) -> ImportModel:
     """Takes the file as the body, or as the file of a form: Shopify's bulk operations (JSONL), the order or the
-    customer export of its admin, a CSV of transactions. The answer's `id` is what to ask for.
+    customer export of its admin, a CSV of transactions or of balances. The answer's `id` is what to ask for.
 
     **200** instead of 202: this content was brought in before, and nothing is done.
     """

@@ -33,16 +33,20 @@ async def sealed(vault: Vault, shop: str, asked: Sequence[Personal]) -> list[tup
 
     That is `contact` and `consent`, sealed, and `address`, the keyed id of the e-mail. A `contact` of null says that
     there is no address any more. All are sealed with the customer's key, or without one with that of whoever is known
-    by the address alone; null is what nobody is to have. Few statements for all.
+    by the address alone; null is what nobody is to have. An award of whoever is known by the address alone gets
+    their `customer_id`. Few statements for all.
     """
     telling = {at: each for at, each in enumerate(asked) if TOPICS[each.topic].kind in TELLING}
-    emails = {at: each.told.email for at, each in telling.items() if each.told.email is not None}
+    naming = {at for at, each in enumerate(asked) if each.key is None and TOPICS[each.topic].kind is Kind.AWARD}
+    emails = {at: email for at in [*telling, *naming] if (email := asked[at].told.email) is not None}
     addresses = await vault.addresses(shop, emails)
     owners = {at: each.customer_id or addresses.get(at) for at, each in telling.items()}
     sealer = await vault.sealer(shop, {whose for at, whose in owners.items() if whose and _tells(asked[at])})
     found = []
     for at, each in enumerate(asked):
-        fields = _fields(sealer, each.told, owners[at], addresses.get(at)) if at in telling else {}
+        fields: dict[str, Any] = {"customer_id": addresses.get(at)} if at in naming else {}
+        if at in telling:
+            fields = _fields(sealer, each.told, owners[at], addresses.get(at))
         found.append((each.key or payloads.key_of(each.topic, shop, fields), fields))
     return found
 

@@ -3,7 +3,6 @@
 Older exports have no ids: who stands in them is known by the address alone, as whoever ordered without an account is.
 """
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -11,10 +10,7 @@ from typing import Final
 from events.payloads import normalised
 from imports import cells, text
 from imports.cells import CellError
-from imports.items import CUSTOMER, Chunk, Item, Json, Notes, Problem
-
-#: As much of an address as tells it from a name in a row that has slipped.
-_ADDRESS: Final = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
+from imports.items import ADDRESS, CUSTOMER, Chunk, Item, Json, Notes, Problem
 
 COLUMNS: Final = {
     "id": ("customer id", "id"),
@@ -71,7 +67,7 @@ class CustomerExport:
                     raise CellError("Email is not UTF-8: save the file as such")
                 if ident is None and not cell["email"]:
                     raise CellError("no Customer ID and no Email: nothing tells who it is")
-                if ident is None and not _ADDRESS.fullmatch(cell["email"]):
+                if ident is None and not ADDRESS.fullmatch(cell["email"]):
                     raise CellError("no Customer ID, and Email is no address")
             except CellError as error:
                 reason = str(error)

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
-from imports import bulk, customer_export, order_export, text, transactions
+from imports import balances, bulk, customer_export, order_export, text, transactions
 from imports.items import FileError, Reader
 
 
@@ -36,6 +36,8 @@ def reader(path: Path, shop: str, currency: str, since: int) -> Reader:
     header, _ = text.header_of(path)
     if order_export.recognised(header):
         return order_export.OrderExport(path, shop, currency)
+    if balances.recognised(header):
+        return balances.BalanceFile(path, since)
     if customer_export.recognised(header):
         return customer_export.CustomerExport(path, since)
     transactions.columns(header)  # says which column is missing

@@ -1,5 +1,6 @@
-"""What a reader makes of a file: orders and customers as Shopify's webhooks tell them, and lines it cannot read."""
+"""What a reader makes of a file: orders and customers as Shopify's webhooks have them, awards, and bad lines."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,6 +10,9 @@ Json = dict[str, Any]
 
 ORDER: Final = "orders/updated"
 CUSTOMER: Final = "customers/update"
+
+#: As much of an address as tells it from a name in a row that has slipped.
+ADDRESS: Final = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
 
 
 class FileError(ValueError):
@@ -26,7 +30,7 @@ class ImportingError(RuntimeError):
 
 
 class Item(NamedTuple):
-    """One order or customer. `line` counts from 1, the header being the first; `triggered_at` in microseconds.
+    """One order, customer or award. `line` counts from 1, the header being the first; `triggered_at` in microseconds.
 
     `payload` has a webhook's shape and is not minimised: the address in it is in clear. `exact` makes it anew with
     JSON's decimals kept, where the file is JSON.
@@ -67,6 +71,7 @@ NOTES: Final = {
     "thousands": "amounts such as 12,500 were read as thousands: no other amount of the file tells what the comma is",
     "not_utf8": "lines are not UTF-8, perhaps Windows-1252: what is wrong in them is left out",
     "repeated": "orders stand in the file more than once, alike, and were taken once",
+    "no_points": "customers have no points and were left out",
     "negative": "orders with negative amounts were left out",
     "test": "orders are tests (Payment Method names the bogus gateway) and do not count",
 }

@@ -5,16 +5,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from events import envelopes, instants, keys, orders
+from events import envelopes, instants, keys, orders, payloads
 from events.envelopes import Opened
 from events.errors import BadEvent
 from events.orders import Terms
+from events.payloads import Told
 from events.webhook_topics import TOPICS, Kind
 from imports.items import Item, Problem
 
 
 class Judged(NamedTuple):
-    """An item that can be used: its payload minimised, and the order as the stream will read it (None: a customer)."""
+    """An item that can be used: its payload minimised, and the order as the stream will read it (None: it is none)."""
 
     item: Item
     opened: Opened
@@ -31,6 +32,8 @@ def judge(item: Item, shop: str, currency: str) -> Judged | Problem:
 
 def _judged(item: Item, shop: str, currency: str) -> Judged:
     payload = item.payload
+    if TOPICS[item.topic].kind is Kind.AWARD:
+        return Judged(item, _award(item, shop), None)
     small = envelopes.checked(item.topic, shop, payload, item.exact or (lambda: payload))
     opened = envelopes.opened(item.topic, shop, small, payload)
     if TOPICS[item.topic].kind is not Kind.SNAPSHOT:
@@ -39,6 +42,14 @@ def _judged(item: Item, shop: str, currency: str) -> Judged:
                 instants.parse(small[name])
         return Judged(item, opened, None)
     return Judged(item, opened, orders.terms(item.topic, small, currency)[0])
+
+
+def _award(item: Item, shop: str) -> Opened:
+    """Of whoever is known by their address alone the customer's id is put there when that is sealed."""
+    small = payloads.minimise(item.topic, item.payload)
+    email = item.payload.get("email")
+    key = payloads.key_of(item.topic, shop, small) if email is None else None
+    return Opened(small, key, Told(email))
 
 
 @dataclass
@@ -54,6 +65,8 @@ class Summary:
     tests: int = 0
     cancelled: int = 0
     customers_told: int = 0
+    balances: int = 0
+    points: int = 0
     problems: list[Problem] = field(default_factory=list)
     _people: set[int] = field(default_factory=set)
 
@@ -86,7 +99,10 @@ class Summary:
             self.problems.append(found)
             return
         if found.order is None:
-            self.customers_told += 1
+            award = TOPICS[found.item.topic].kind is Kind.AWARD
+            self.customers_told += not award
+            self.balances += award
+            self.points += found.opened.payload["points"] if award else 0
             key = found.opened.key
             self._people.add(hash(found.opened.told.email if key is None else keys.split(key)[1]))
             return

@@ -47,7 +47,11 @@ LOOK: Final = 1.0
 _POLL: Final = 0.05
 
 #: What the worker tells of each message of a stream, at least.
-_TOLD: Final = {topics.ORDERS: topics.POINTS, topics.CUSTOMERS: topics.CUSTOMER_ROWS}
+_TOLD: Final = {
+    topics.ORDERS: topics.POINTS,
+    topics.REQUESTS: topics.POINTS,
+    topics.CUSTOMERS: topics.CUSTOMER_ROWS,
+}
 
 _WAITING: Final = """
 SELECT count(*), coalesce((SELECT next_offset FROM sink_positions WHERE incarnation = %(life)s AND topic = %(name)s), 0)
@@ -96,8 +100,10 @@ class Pace:
     def sent(self, messages: Sequence[Message]) -> None:
         """These have been published just now, after `wait`."""
         streams = Counter(message.topic for message in messages)
-        # Each order makes a record of points at least, each customer a row. (Some are refused, and make none.)
-        self._wanted = Counter({name: self._ends[name] + streams[stream] * 9 // 10 for stream, name in _TOLD.items()})
+        # Each order or award makes a record of points at least, each customer a row. (Some are refused, and make none.)
+        self._wanted = Counter({name: self._ends[name] for name in _TOLD.values()})
+        for stream, name in _TOLD.items():
+            self._wanted[name] += streams[stream] * 9 // 10
         self._sent_at = time.monotonic()
 
     async def wait(self) -> bool:

@@ -61,8 +61,9 @@ def bring_in(
     """Bring a store's past in, from files; or list what was brought in: `loyalnest import list --shop SHOP`.
 
     Taken are Shopify's bulk operations (JSONL of orders, of customers), the order and the customer export of Shopify's
-    admin (CSV), and the CSV of transactions that `play` takes. Lines that cannot be read are written to
-    FILE.rejected.csv and stop nothing. What was broken off goes on where it stopped; docs/imports.md has the rest.
+    admin (CSV), the CSV of transactions that `play` takes, and a CSV of points that customers have. Lines that cannot
+    be read are written to FILE.rejected.csv and stop nothing. What was broken off goes on where it stopped;
+    docs/imports.md has the rest.
     """
     name = common.shop_name(shop)
     settings = common.read_settings(kafka=kafka, database=database, data=data)
@@ -131,6 +132,8 @@ def _try(path: Path, shop: str, currency: str, *, as_json: bool) -> bool:
             for status, count in sorted(found.by_status.items())
         ]
         show.rows(rows, numbers=("orders", "counts"))
+    if found.balances:
+        common.out.print(f"  {found.balances:,} balances, {found.points:,} points in all")
     if found.customers_told:
         common.out.print(f"  {found.customers_told:,} customers with what they told of themselves")
     for count, what in (
@@ -155,6 +158,8 @@ def _told(path: Path, form: str, lines: int, found: Summary, currency: str, note
         "orders": found.orders,
         "customers": found.customers,
         "customers_told": found.customers_told,
+        "balances": found.balances,
+        "points": found.points,
         "without_customer": found.guests,
         "tests": found.tests,
         "cancelled": found.cancelled,

@@ -46,7 +46,8 @@ def test_a_rebuild_restores_what_was_destroyed(real: Settings, folder: Path) -> 
     stack.start()
     try:
         stack.run("play", str(file), "--shop", shop)
-        wait(lambda: _count(real, "raw_events") >= 901, what="the raw history")
+        stack.run("points", "adjust", shop, "7", "500", "--at", "2026-01-05", *servers)
+        wait(lambda: _count(real, "raw_events") >= 902, what="the raw history")
         wait(lambda: not parity.main(real, shop), what="parity")
         before, archived = _balances(real), _count(real, "raw_events")
 
@@ -60,9 +61,10 @@ def test_a_rebuild_restores_what_was_destroyed(real: Settings, folder: Path) -> 
             connection.execute(f"DELETE FROM {table} WHERE random() < 0.5".encode())
     assert parity.main(real, shop)
     said = stack.run("rebuild", "--yes", *servers)
-    assert "Made again from 900 messages" in said
+    assert "Made again from 901 messages" in said
     assert not parity.main(real, shop)
     assert _balances(real) == before
+    assert _count(real, "awards") == 1
     assert _count(real, "raw_events") == archived
 
     stack.start()

@@ -8,8 +8,8 @@ import pytest
 from events import codec, envelopes, topics
 from runtime.settings import Settings
 from streams.sink.redemptions import Contradicted
-from tests.integration.test_sink_store import Feed, feed, rows, settings  # noqa: F401 - fixtures
-from tests.sinks import SHOP, key
+from tests.integration.test_sink_store import Feed, feed, settings  # noqa: F401 - fixtures
+from tests.sinks import SHOP, key, rows
 
 pytestmark = pytest.mark.server
 Json = dict[str, Any]

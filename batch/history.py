@@ -14,7 +14,8 @@ import polars as pl
 from psycopg import Connection
 
 from events import instants
-from lake import accounts, filling, identity, refusals
+from events.programs import Program
+from lake import accounts, filling, identity, redemptions, refusals
 from lake.errors import LakeError, StoreError
 from lake.manifest import Lake
 from lake.rows import STREAMS, TABLES, Rows
@@ -30,6 +31,9 @@ PENDING = 100_000
 _ASKED = tuple(name for name in TABLES if name != "lines")
 
 _KEY = ("updated_at", "triggered_at", "webhook_id", "digest")
+
+#: What is kept as it was told, each row once.
+_TOLD = ("awards", "decisions", "cancels", "outcomes", "codes")
 
 _STREAMS = list(STREAMS)
 
@@ -92,7 +96,8 @@ class History:
         self.people = Kept("people", _greatest("customer_id"))
         self.links = Kept("links", _greatest("customer_id", "into"))
         self.kept = Kept("kept", _greatest("customer_id"))
-        self.awards = Kept("awards", lambda rows: rows.unique())
+        for name in _TOLD:
+            setattr(self, name, Kept(name, lambda rows: rows.unique()))
         self._lake = lake
         self._xid: str | None = None
         self._read_to = "-infinity"
@@ -179,9 +184,16 @@ class History:
         """customer_id, into: of everybody who is somebody else now."""
         return identity.holding(self.links.frame(), self.kept.frame())
 
-    def given(self) -> pl.DataFrame:
-        """The awards that stand (accounts.awards), of whoever their customers are in the end."""
-        return identity.owned(accounts.awards(self.awards.frame()), identity.resolved(self.merged()))
+    def given(self, program: Program, states: pl.DataFrame) -> pl.DataFrame:
+        """What was given and taken (accounts.NONE), of whoever their customers are in the end; `states` as
+        batch/orders.py has them."""
+        told = {name: self._kept(name).frame() for name in _TOLD}
+        stood = accounts.awards(told["awards"])
+        if told["decisions"].height:
+            said = (told["decisions"], told["cancels"], told["outcomes"], told["codes"], self.owners.frame())
+            of_orders = redemptions.states(states, program)
+            stood = accounts.with_redemptions(stood, redemptions.taken(*said, lambda _: of_orders, program))
+        return identity.owned(stood, identity.resolved(self.merged()))
 
     def customers(self) -> pl.DataFrame:
         """Every known customer: customer_id, now, merged_into.

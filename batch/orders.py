@@ -20,6 +20,11 @@ def worth(history: History, program: Program) -> pl.DataFrame:
     return valuing.valued(states(history), history.merged(), program)
 
 
+def given(history: History, program: Program) -> pl.DataFrame:
+    """What was given and taken beside orders (lake/accounts.py: NONE), by all that was read."""
+    return history.given(program, states(history))
+
+
 def worth_of(files: Files, program: Program, starts: Sequence[int]) -> pl.DataFrame:
     """As `worth`, from files of the lake that hold everything, of the orders of windows that begin at `starts`
     (microseconds), and of some beside."""

@@ -159,8 +159,8 @@ def _points(connection: Connection[Any], told: Truth, rows: pl.DataFrame, progra
 
 
 def _awarded(given: pl.DataFrame) -> pl.LazyFrame:
-    kind = pl.when(pl.col("points") < 0).then(pl.lit("deduction ")).otherwise(pl.lit("award "))
-    told = given.lazy().group_by("customer_id", source=kind + pl.col("award_id")).agg(total=pl.col("points").sum())
+    source = pl.concat_str("kind", "award_id", separator=" ")
+    told = given.lazy().group_by("customer_id", source=source).agg(total=pl.col("points").sum())
     return told.select(_DESERVED)
 
 

@@ -263,7 +263,7 @@ class _Run:
         everyone = self.history.customers().filter(pl.col("merged_into").is_null()).select("customer_id")
         customers = everyone.with_columns(now=pl.lit(at, dtype=pl.Int64))
         worth = orders.worth(self.history, self.program)
-        values = rfm.values(customers, worth, self.history.given(), self.program)
+        values = rfm.values(customers, worth, orders.given(self.history, self.program), self.program)
         cut_points = rfm.find_cut_points(values, self.program, self.as_of)
         found = rfm.standings(values, cut_points, self.program)
         if run_id is not None:

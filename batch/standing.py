@@ -6,7 +6,7 @@ from typing import Any, Final
 import polars as pl
 from psycopg import Connection
 
-from batch import frames
+from batch import frames, orders
 from batch.history import History
 from events.programs import CutPoints, Program
 from lake import identity, past, people, reading, rfm
@@ -76,7 +76,7 @@ def expected(
     customers: pl.DataFrame, worth: pl.DataFrame, history: History, published: Sequence[CutPoints], program: Program
 ) -> pl.DataFrame:
     """What the rows of `customers` (customer_id, now) should be, each as of its own `now`; `worth` is the history's."""
-    found = rfm.values(_told(customers, history.merged()), worth, history.given(), program)
+    found = rfm.values(_told(customers, history.merged()), worth, orders.given(history, program), program)
     return rfm.standings_at_now(found, published, program)
 
 

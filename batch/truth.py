@@ -74,7 +74,7 @@ def _of_history(connection: Connection[object], program: Program, lake: Lake | N
         return standing.expected(rows, worth, history, published, program)
 
     known = history.customers().select("customer_id", "now")
-    return Truth(known, expected, worth.lazy(), worth.height, history.given(), folder)
+    return Truth(known, expected, worth.lazy(), worth.height, orders.given(history, program), folder)
 
 
 def _of_files(files: Files, program: Program, folder: Path) -> Truth:
@@ -87,7 +87,9 @@ def _of_files(files: Files, program: Program, folder: Path) -> Truth:
     def expected(rows: pl.DataFrame, published: Sequence[CutPoints]) -> pl.DataFrame:
         return standing.expected_of(files, rows, published, program)
 
-    return Truth(_known(files, folder), expected, versions.scan(parts), count, past.given(files, reading.EVER), folder)
+    return Truth(
+        _known(files, folder), expected, versions.scan(parts), count, past.given(files, program, reading.EVER), folder
+    )
 
 
 def _known(files: Files, folder: Path) -> pl.DataFrame:

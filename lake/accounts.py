@@ -21,7 +21,7 @@ _NEVER: Final = 1 << 62
 #: What an account comes to: points, and when the next run out (microseconds, null: never).
 COLUMNS: Final = ("balance", "pending", "earned", "spent", "expired", "expiring", "expires_at")
 
-#: No awards at all.
+#: Nothing given and nothing taken. `kind` is what the ledger calls it: award, deduction or redeem.
 NONE: Final = pl.DataFrame(
     schema={
         "customer_id": pl.String,
@@ -29,6 +29,7 @@ NONE: Final = pl.DataFrame(
         "at": pl.Int64,
         "points": pl.Int64,
         "counts_as_earned": pl.Boolean,
+        "kind": pl.String,
     }
 )
 
@@ -44,7 +45,7 @@ def is_plain(program: Program) -> bool:
 
 
 def awards(rows: pl.DataFrame) -> pl.DataFrame:
-    """What stands of the awards that rows of lake/rows.py tell of: customer_id, award_id, at, points, counts_as_earned.
+    """What stands of the awards that rows of lake/rows.py tell of, with the columns of NONE.
 
     Of two of one name the greater stands, and one that was taken back is none.
     """
@@ -54,8 +55,17 @@ def awards(rows: pl.DataFrame) -> pl.DataFrame:
         .group_by("customer_id", "award_id")
         .agg(*(pl.col(name).last() for name in body), voided=pl.col("voided").any())
         .filter(~pl.col("voided") & (pl.col("points") != 0))
-        .select("customer_id", "award_id", "at", "points", "counts_as_earned")
+        .with_columns(kind=pl.when(pl.col("points") < 0).then(pl.lit("deduction")).otherwise(pl.lit("award")))
+        .select(NONE.columns)
     )
+
+
+def with_redemptions(given: pl.DataFrame, taken: pl.DataFrame) -> pl.DataFrame:
+    """Awards, with what redemptions take (lake/redemptions.py)."""
+    if taken.is_empty():
+        return given
+    told = taken.with_columns(award_id="request_id", counts_as_earned=pl.lit(value=False), kind=pl.lit("redeem"))
+    return pl.concat([given, told.select(NONE.columns)])
 
 
 def settled(
@@ -63,8 +73,8 @@ def settled(
 ) -> pl.DataFrame:
     """`found` (customer_id, now, deserved: the points of all their orders up to then) with COLUMNS, as of each `now`.
 
-    `given` are the awards of whoever they are in the end; `lots` (customer_id, at, points) the orders' points, asked
-    for only where it matters when each was earned.
+    `given` is what was given and taken (NONE), of whoever they are in the end; `lots` (customer_id, at, points) the
+    orders' points, asked for only where it matters when each was earned.
     """
     then = given.join(found.select("customer_id", "now"), on="customer_id", how="inner").filter(
         pl.col("at") <= pl.col("now")

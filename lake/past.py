@@ -22,7 +22,7 @@ from psycopg import Connection
 
 from events import instants
 from events.programs import CutPoints, Program
-from lake import accounts, filling, identity, people, reading, rfm, valuing, versions
+from lake import accounts, filling, identity, people, reading, redemptions, rfm, valuing, versions
 from lake.manifest import PAST, Lake
 from lake.reading import Files
 from lake.rows import TABLES
@@ -188,15 +188,30 @@ def _standing(files: Files, program: Program, at: int, parts: list[pl.DataFrame]
         .with_columns(pl.col("deserved", "frequency", "monetary").fill_null(0))
         .with_columns(recency_days=(at - pl.col("last_order_at")) // instants.DAY, now=pl.lit(at, dtype=pl.Int64))
     )
-    found = accounts.settled(found, given(files, at), lambda: _lots(files, program, at, found), program)
+    found = accounts.settled(found, given(files, program, at), lambda: _lots(files, program, at, found), program)
     cut_points = rfm.find_cut_points(found, program, instants.to_datetime(at))
     return rfm.standings(found, cut_points, program), cut_points
 
 
-def given(files: Files, at: int) -> pl.DataFrame:
-    """The awards (accounts.awards) that stood as of an instant, of whoever their customers were in the end."""
-    rows = versions.scan(files.rows["awards"]) if files.rows["awards"] else pl.LazyFrame(schema=TABLES["awards"])
-    stood = accounts.awards(rows.filter(pl.col("told_at") <= at).collect())
+def given(files: Files, program: Program, at: int) -> pl.DataFrame:
+    """What was given and taken (accounts.NONE) as of an instant, of whoever their customers were in the end."""
+
+    def rows(name: str) -> pl.DataFrame:
+        told = versions.scan(files.rows[name]) if files.rows[name] else pl.LazyFrame(schema=TABLES[name])
+        return told.filter(pl.col("told_at") <= at).collect()
+
+    def states(ids: pl.Series) -> pl.DataFrame:
+        columns, mine = ("customer_id", *_AMOUNTS), versions.of_orders(ids)
+        found = [] if ids.is_empty() else versions.slices(files.layers, files.until(at), mine, columns)
+        none = pl.DataFrame(schema={name: versions.SCHEMA[name] for name in ("customer_id", *_AMOUNTS)})
+        return redemptions.states(pl.concat([none, *found]), program)
+
+    stood = accounts.awards(rows("awards"))
+    decisions = rows("decisions")
+    if decisions.height:
+        cancels, outcomes, codes, owners = (rows(name) for name in ("cancels", "outcomes", "codes", "owners"))
+        taken = redemptions.taken(decisions, cancels, outcomes, codes, owners, states, program)
+        stood = accounts.with_redemptions(stood, taken)
     return identity.owned(stood, owner_ids(files, at)) if stood.height else stood
 
 
@@ -236,7 +251,7 @@ def values_at_now(
     )
     numbers = pl.scan_parquet(files.customers).select("customer_id", "customer").collect()
     ever = reading.EVER
-    return accounts.settled(found, given(files, ever), lambda: _lots(files, program, ever, numbers), program)
+    return accounts.settled(found, given(files, program, ever), lambda: _lots(files, program, ever, numbers), program)
 
 
 def _summed_at_now(files: Files, program: Program, customers: pl.DataFrame) -> pl.DataFrame:

@@ -94,6 +94,28 @@ TABLES: Final[dict[str, Schema]] = {
         "voided": pl.Boolean,
         "told_at": pl.Int64,
     },
+    "decisions": {
+        "customer_id": pl.String,
+        "request_id": pl.String,
+        "decided_at": pl.Int64,
+        "accepted": pl.Boolean,
+        "reward_id": pl.String,
+        "cost": pl.Int64,
+        "told_at": pl.Int64,
+    },
+    "cancels": {"customer_id": pl.String, "request_id": pl.String, "told_at": pl.Int64},
+    # What became of making a redemption's code; `valid_until` 0: for ever.
+    "outcomes": {
+        "customer_id": pl.String,
+        "request_id": pl.String,
+        "attempt": pl.Int64,
+        "issued": pl.Boolean,
+        "valid_until": pl.Int64,
+        "code": pl.String,
+        "told_at": pl.Int64,
+    },
+    # The discount codes that orders bore, as Shopify compares them: in capitals.
+    "codes": {"order_id": pl.String, "code": pl.String, "told_at": pl.Int64},
 }
 
 
@@ -172,12 +194,15 @@ class Rows:
             found["refund_ids"],
             at,
         )
+        codes = [code for each in webhook.payload.get("discount_codes") or [] if each and (code := each.get("code"))]
+        for code in codes:
+            self._add("codes", order_id, code.upper(), at)
         self._add(
             "lines",
             order_id,
             *found["key"],
             webhook.payload.get("source_name"),
-            [code for each in webhook.payload.get("discount_codes") or [] if each and (code := each.get("code"))],
+            codes,
             *_columns(orders.lines(webhook.payload, self.currency)),
             at,
         )
@@ -185,7 +210,15 @@ class Rows:
     def _asked(self, customer_id: str, webhook: envelopes.Webhook) -> None:
         told, at = asked.record(webhook), webhook.triggered_at
         self._add("people", customer_id, webhook.event_time, told["type"] == "account.award", at)
-        if told["type"] == "account.award":
+        if told["type"] == "account.decision":
+            decided = told["decided_at"], told["accepted"], told["reward_id"], told["cost"]
+            self._add("decisions", customer_id, told["request_id"], *decided, at)
+        elif told["type"] == "account.cancel":
+            self._add("cancels", customer_id, told["request_id"], at)
+        elif told["type"] == "account.fulfilment":
+            made = told["attempt"], told["state"] == "issued", told["valid_until"] or 0, told["code"] or ""
+            self._add("outcomes", customer_id, told["request_id"], *made, at)
+        elif told["type"] == "account.award":
             body = told["at"], told["points"], told["reason"], told["source"], told["counts_as_earned"]
             self._add("awards", customer_id, told["award_id"], *body, told["voided_at"] > 0, at)
 

@@ -22,7 +22,7 @@ SNAPSHOTS = {
 CONSENT = "customers_email_marketing_consent/update"
 CUSTOMERS = {"customers/create", "customers/update", "customers/delete", CONSENT}
 PRIVACY = {"customers/redact", "customers/data_request"}
-ASKED = {"account/award"}
+ASKED = {f"account/{what}" for what in ("award", "redeem", "redeem_forced", "cancel", "fulfilment", "decision")}
 UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)  # a time that nobody knows
 DECIMALS = {"CLP": 0, "JPY": 0, "KRW": 0, "VND": 0, "BHD": 3, "JOD": 3, "KWD": 3, "TND": 3}  # else 2
 GRID = {  # R: the names for FM 5, 4, 3, 2, 1
@@ -51,6 +51,7 @@ class Order:
     guest: bool = False  # would count, but for the missing customer
     net: int = 0  # before asking whether it counts; 0 when refunded
     gross: int = 0
+    earned_once: bool = False  # was paid, and is no test
     points: int = 0  # what it deserves: 0 unless it counts
     earned: int = 0
     reversed: int = 0
@@ -107,6 +108,7 @@ class Shop:
     orders: dict[str, Order] = field(default_factory=dict)
     customers: dict[str, Customer] = field(default_factory=dict)  # the known customers
     awards: dict[tuple[str, str], Award] = field(default_factory=dict)  # by customer and name
+    redemptions: dict[tuple[str, str], "Redemption"] = field(default_factory=dict)  # likewise
     cut_points: dict[str, Any] = field(default_factory=dict)  # as a batch as of t finds them
     windows: dict[tuple[str, datetime], Counter[str]] = field(default_factory=dict)  # by size and start
 
@@ -367,6 +369,7 @@ def order_of(envelopes: Sequence[Json], program: Json) -> Order:
     if order.counts:
         order.points = points_of(order.net, order.processed_at, program)
     if order.customer is not None and not order.test and (paid or order.status == "refunded"):
+        order.earned_once = True
         order.earned = points_of(order.gross, order.processed_at, program)
     order.reversed = order.earned - order.points
     return order
@@ -389,6 +392,64 @@ def awards_of(envelopes: Iterable[Json]) -> dict[tuple[str, str], Award]:
     for key, several in bodies.items():
         at, points, _, _, earned = max(several)
         found[key] = Award(at, 0 if key in voided else points, earned, key[0])
+    return found
+
+
+@dataclass
+class Redemption:
+    """A request that was decided, as the history has it."""
+
+    at: datetime
+    cost: int
+    accepted: bool
+    reward: str
+    customer: str
+    status: str = "refused"
+    whose: str | None = None
+
+
+def redemptions_of(
+    envelopes: Iterable[Json], orders: Mapping[str, Order], program: Json
+) -> dict[tuple[str, str], Redemption]:
+    """By customer and name: what was decided, and what has become of it."""
+    found: dict[tuple[str, str], Redemption] = {}
+    cancelled = set()
+    made: dict[tuple[str, str], tuple[Any, ...]] = {}
+    bear: dict[str, set[str]] = defaultdict(set)  # the orders that ever bore a code
+    for envelope in envelopes:
+        topic, told = envelope["topic"], envelope["payload"]
+        if topic in SNAPSHOTS:
+            for each in told.get("discount_codes") or []:
+                bear[each["code"].upper()].add(str(told["id"]))
+        if topic not in ASKED or topic == "account/award":
+            continue
+        key = about(envelope), told["request_id"]
+        if topic == "account/decision":
+            at = moment(told["decided_at"])
+            found[key] = Redemption(at, told["cost"], told["accepted"], told["reward_id"], key[0])
+        elif topic == "account/cancel":
+            cancelled.add(key)
+        elif topic == "account/fulfilment":
+            until = moment(told["valid_until"]) if told.get("valid_until") else datetime(1970, 1, 1, tzinfo=UTC)
+            said = told["attempt"], told["state"] == "issued", until, told.get("code") or ""
+            made[key] = max(said, made.get(key, said))
+    for key, redemption in found.items():
+        _, issued, _, code = made.get(key, (0, True, None, ""))
+        theirs = [name for name in bear[code.upper()] if code and redemption.customer in orders[name].ever]
+        theirs = sorted(theirs, key=int, reverse=True)[:2]
+        used = [orders[name] for name in theirs if orders[name].customer == redemption.customer]
+        rewards = [each for each in program.get("rewards", ()) if each["reward_id"] == redemption.reward]
+        void = any(order.earned_once and not order.counts for order in used)
+        if not redemption.accepted:
+            redemption.status = "refused"
+        elif any(order.counts for order in used):
+            redemption.status = "used"
+        elif key in cancelled or not issued:
+            redemption.status = "returned"
+        elif void:
+            redemption.status = "used" if rewards and rewards[-1].get("on_void") == "keep" else "returned"
+        else:
+            redemption.status = "issued" if key in made else "reserved"
     return found
 
 
@@ -708,13 +769,13 @@ def shop_of(
     shop = Shop()
     shop.orders = orders_of(envelopes, program) if known is None else known.orders
 
-    seen = [(about(e), event_time(e)) for e in envelopes if e["topic"] in CUSTOMERS | ASKED]
+    seen = [(about(e), event_time(e)) for e in envelopes if e["topic"] in CUSTOMERS | {"account/award"}]
     seen += [(customer_id, order.now) for order in shop.orders.values() for customer_id in order.ever]
     for customer_id, at in seen:
         somebody = shop.customers.setdefault(customer_id, Customer(now=at))
         somebody.now = max(somebody.now, at)
     for envelope in envelopes:
-        if envelope["topic"] in PRIVACY:  # an event of whoever is known, but it makes nobody known
+        if envelope["topic"] in PRIVACY | ASKED:  # an event of whoever is known, but it makes nobody known
             found = shop.customers.get(about(envelope))
             if found is not None:
                 found.now = max(found.now, event_time(envelope))
@@ -728,7 +789,7 @@ def shop_of(
     identity = identity_of(envelopes)
     times = {customer_id: customer.now for customer_id, customer in shop.customers.items()}
     for envelope in envelopes:
-        if envelope["topic"] in PRIVACY:
+        if envelope["topic"] in PRIVACY | ASKED:
             customer_id = about(envelope)
             times[customer_id] = max(times.get(customer_id, event_time(envelope)), event_time(envelope))
         if envelope["topic"] == "customers/merge" and (envelope["payload"].get("status") or "").lower() == "completed":
@@ -752,6 +813,11 @@ def shop_of(
             order.whose = identity.end(order.customer)
             theirs[order.whose].append(order)
     given: dict[str, list[Award]] = defaultdict(list)
+    shop.redemptions = redemptions_of(envelopes, shop.orders, program)
+    for redemption in shop.redemptions.values():
+        redemption.whose = identity.end(redemption.customer)
+        if redemption.status in ("reserved", "issued", "used"):
+            given[redemption.whose].append(Award(redemption.at, -redemption.cost, False, redemption.customer))
     for (customer_id, award_id), award in awards_of(envelopes).items():
         award.whose = identity.end(customer_id)
         given[award.whose].append(award)

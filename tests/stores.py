@@ -449,6 +449,35 @@ class _Store:
                 self.send("account/award", payload | {"points": points + 1})
             if chance.random() < 0.2:
                 self.send("account/award", payload | {"voided": True})
+        self.redemptions(chance)
+
+    def redemptions(self, chance: random.Random) -> None:
+        """What was decided of requests, and what became of them; a few orders bear their codes."""
+        snapshots = [each["payload"] for each in self.envelopes if each["topic"] == "orders/paid"]
+        for number in range(chance.randint(0, 2 * len(self.customers))):
+            customer, at = chance.choice(self.customers), chance.choice(PROCESSED[:-2])
+            named: Json = {"customer_id": customer, "request_id": f"request-{number}"}
+            decision = {
+                **named,
+                "seq": number + 1,
+                "decided_at": self.received(at),
+                "requested_at": self.received(at),
+                "accepted": chance.random() < 0.8,
+                "forced": False,
+                "reward_id": chance.choice(["ten", "kept"]),
+                "cost": chance.choice([1, 30, 700]),
+                "balance": 0,
+            }
+            self.send("account/decision", decision)
+            code = chance.choice([f"ln-{number}", "LN-SHARED"])
+            if chance.random() < 0.6:
+                self.send("account/fulfilment", named | {"attempt": 1, "state": "issued", "code": code})
+            if chance.random() < 0.2:
+                self.send("account/fulfilment", named | {"attempt": chance.choice([0, 2]), "state": "failed"})
+            if chance.random() < 0.2:
+                self.send("account/cancel", named)
+            for payload in chance.sample(snapshots, min(2, len(snapshots))):
+                payload["discount_codes"] = [{"code": code}]
 
 
 def store(
@@ -500,6 +529,17 @@ def program(seed: int, currency: str = "USD") -> Json:
             for start in chance.sample([None, *starts], chance.randint(0, 3))
         ],
         **_terms(random.Random(f"{seed} terms"), [None, *starts]),
+        "rewards": [
+            {
+                "reward_id": name,
+                "effective_from": None,
+                "cost": 10,
+                "kind": "shipping",
+                "name": name,
+                "on_void": on_void,
+            }
+            for name, on_void in (("ten", "return"), ("kept", "keep"))
+        ],
     }
 
 

@@ -239,7 +239,7 @@ def test_whose_values_stand_as_a_run_worked_them_out_is_not_summed_again(
             assert standing.expected_of(files, each, published, program, same).equals(should_be)
         assert since.same(files, known, None).is_empty()
         assert since.same(files, known._replace(refused="other"), told).is_empty()
-    values = rfm.values(everyone, worth, history.given(), program).select(same.columns)
+    values = rfm.values(everyone, worth, orders.given(history, program), program).select(same.columns)
     assert 0 < same.height < found.height
     assert same.join(values, on=same.columns, how="anti", nulls_equal=True).is_empty()
 

@@ -77,7 +77,7 @@ def _standing(history: History, program: Program, cut: CutPoints, t: datetime | 
     customers = history.customers()
     if t is not None:
         customers = customers.with_columns(now=pl.lit(instants.from_datetime(t)))
-    found = rfm.values(customers, orders.worth(history, program), history.given(), program)
+    found = rfm.values(customers, orders.worth(history, program), orders.given(history, program), program)
     return rfm.standings_at_now(found, [cut], program)
 
 

@@ -26,7 +26,7 @@ def compare(sent: list[dict[str, Any]], plain: dict[str, Any]) -> None:
     history = batch._history(sent, program.currency, chunk=5)
     worth = orders.worth(history, program)
     rows = rfm.standings_at_now(
-        rfm.values(history.customers(), worth, history.given(), program), [cut], program
+        rfm.values(history.customers(), worth, orders.given(history, program), program), [cut], program
     ).to_dicts()
     assert {row["customer_id"] for row in rows} == set(expected.customers)
     for row in rows:

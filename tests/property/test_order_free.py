@@ -26,7 +26,7 @@ CUT_POINTS: Json = {
     "monetary": [0, 999, 1000, 9999],
 }
 
-GROWING = ("now", "homes", "addresses", "contact", "consent")
+GROWING = ("now", "homes", "codes", "addresses", "contact", "consent")
 
 
 def instant(at: datetime | None) -> str | None:

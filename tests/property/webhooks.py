@@ -245,11 +245,14 @@ _SOMETIMES = _any(
     _or_absent("v1.agreed"),
     _or_absent(*ADDRESSES),
 )
+CODES = ["ln-1", "LN-2"]
+
 _LISTS = st.fixed_dictionaries(
     {},
     optional={
         "line_items": st.lists(st.one_of(_CARD, _GOODS, _GOODS), max_size=3),
         "refunds": st.lists(REFUND, max_size=2, unique_by=lambda refund: refund["id"]),
+        "discount_codes": st.lists(st.sampled_from(CODES).map(lambda code: {"code": code}), max_size=2),
     },
 )
 
@@ -355,6 +358,42 @@ _award = _any(
 )
 
 
+def _decided(customer: int, name: str, at: _At, accepted: bool, reward: str) -> tuple[str, Json]:
+    """What was decided of a request: of one the same, however often it is told."""
+    cost = {"one": 3, "two": 50}[name] + customer
+    told = {"customer_id": customer, "request_id": name, "reward_id": reward, "cost": cost, "seq": 1, "balance": 9}
+    return "account/decision", told | {"decided_at": at, "requested_at": at, "accepted": accepted, "forced": False}
+
+
+#: What is said of requests. (That they were asked says nothing: it stands in what was decided.)
+_DECISIONS = [
+    _decided(customer, name, _At(at), accepted, reward)
+    for customer in CUSTOMERS
+    for name, at, accepted, reward in (("one", customer, True, "ten"), ("two", 1, customer == 7, "kept"))
+]
+_redeeming = st.one_of(
+    st.sampled_from(_DECISIONS),
+    _any(
+        lambda customer, name: ("account/cancel", {"customer_id": customer, "request_id": name}),
+        CUSTOMERS,
+        ["one", "two", "two", "three"],
+    ),
+    _any(
+        lambda customer, name, attempt, code, until: (
+            "account/fulfilment",
+            {"customer_id": customer, "request_id": name, "attempt": attempt}
+            | ({"state": "issued", "code": code} if code else {"state": "failed"})
+            | ({"valid_until": until} if until is not None else {}),
+        ),
+        CUSTOMERS,
+        ["one", "two"],
+        [0, 1],
+        [*CODES, *CODES, None],
+        [None, *_AT],
+    ),
+)
+
+
 def _envelope(said: tuple[str, Json], sent: tuple[str, Any, Any]) -> Json:
     webhook_id, triggered_at, received_at = sent
     return {
@@ -376,7 +415,7 @@ def about(topic: str, payload: Json) -> Json:
 
 #: Its id, when it was triggered, and when it was received.
 _sent = _any(lambda *said: said, ["a", "b", "B", "ab"], _AT, _AT)
-ENVELOPE = st.builds(_envelope, st.one_of(_snapshot, _snapshot, _snapshot, _refund, _other, _award), _sent)
+ENVELOPE = st.builds(_envelope, st.one_of(_snapshot, _snapshot, _snapshot, _refund, _other, _award, _redeeming), _sent)
 
 #: Webhooks of one customer.
 ABOUT = st.builds(
@@ -417,6 +456,12 @@ def _spans(lengths: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
 
 _RATE = st.sampled_from(["0", "0.333", "1", "1.5", "10"])
 
+#: Of two rewards one keeps its points when the order that used it is void.
+REWARDS = [
+    {"reward_id": name, "effective_from": None, "cost": 10, "kind": "shipping", "name": name, "on_void": on_void}
+    for name, on_void in (("ten", "return"), ("kept", "keep"))
+]
+
 #: A shop's program, as the oracle takes it; its rules change at the instants at which orders are processed.
 PROGRAM = st.builds(
     lambda ever, rules, policies, zone, look_back, holds, lives: {
@@ -429,6 +474,7 @@ PROGRAM = st.builds(
         ],
         "holds": [{"effective_from": start, "hold_days": days} for start, days in holds],
         "expiry": [{"effective_from": start, "life_days": days, "calendar": how} for start, (days, how) in lives],
+        "rewards": REWARDS,
     },
     _RATE,
     st.lists(st.tuples(st.sampled_from(POOL).map(text), _RATE), max_size=2),

@@ -70,7 +70,12 @@ def test_every_record_is_of_its_model_and_schema(topic: str, logs: dict[str, lis
 def test_the_records_of_each_kind_are_seen(logs: dict[str, list[bytes]]) -> None:
     """Else the test above would say less than it seems to."""
     seen = {topic: [codec.loads(value) for value in log] for topic, log in logs.items() if topic in MODELS and log}
-    assert {each["type"] for each in seen[topics.POINTS]} == {"points.earned", "points.reversed", "points.adjusted"}
+    assert {each["type"] for each in seen[topics.POINTS]} == {
+        "points.earned",
+        "points.reversed",
+        "points.adjusted",
+        "points.redeemed",
+    }
     assert {each["late"] for each in seen[topics.WINDOWS]} == {True, False}
     assert {each["size"] for each in seen[topics.WINDOWS]} == {"minute", "hour", "day"}
     assert {each["previous"] is None for each in seen[topics.RFM]} == {True, False}

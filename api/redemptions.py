@@ -1,7 +1,6 @@
 """Redemptions: rewards that customers ask for, what was decided, what became of it."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Path, Query, Response
@@ -35,9 +34,6 @@ _OF_CUSTOMER: Final = "/customers/{customer_id}/redemptions"
 
 #: How long an answer waits until what was asked for is stored (seconds).
 WAIT: Final = 5.0
-
-#: Where a list begins: nothing is newer.
-_FIRST: Final = datetime(9999, 12, 31, tzinfo=UTC)
 
 RequestPath = Annotated[
     str, Path(description="the Idempotency-Key that it was asked for with", pattern=REQUEST_ID, examples=["cart-81-a"])
@@ -180,7 +176,7 @@ async def of_customer(
 ) -> CustomersRedemptions:
     """Newest first by when they were decided, refused ones among them; none for somebody who never asked. Of whoever
     was merged into the customer they stand under that id."""
-    before = (_FIRST, "") if cursor is None else _time_and_names(cursors.read(cursor, int, str))
+    before = (redemptions.LAST, "") if cursor is None else _time_and_names(cursors.read(cursor, int, str))
 
     async def look() -> list[Found]:
         async with caller.services.pool.connection() as connection:
@@ -200,7 +196,7 @@ async def of_shop(
     limit: LimitQuery = 100,
 ) -> Redemptions:
     """Newest first by when they were decided. Those that wait for their code are `reserved`."""
-    before = (_FIRST, "", "") if cursor is None else _time_and_names(cursors.read(cursor, int, str, str))
+    before = (redemptions.LAST, "", "") if cursor is None else _time_and_names(cursors.read(cursor, int, str, str))
 
     async def look() -> list[Found]:
         async with caller.services.pool.connection() as connection:

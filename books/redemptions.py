@@ -5,7 +5,7 @@ was first asked by it: whoever asks notes it in the database, where every proces
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from psycopg import AsyncConnection
@@ -14,6 +14,9 @@ from psycopg.rows import class_row
 from events import instants
 from events.programs import Program, reward_at
 from events.redeeming import Wanted
+
+#: Where a list begins: nothing is newer.
+LAST: Final = datetime(9999, 12, 31, tzinfo=UTC)
 
 _WHERE: Final = "shop = %(shop)s AND customer_id = %(customer)s AND request_id = %(request)s"
 _COLUMNS: Final = """

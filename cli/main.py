@@ -95,8 +95,11 @@ def command(word: str | None = None) -> typer.Typer:
         app.add_typer(shops.keys_app, name="keys", rich_help_panel=_USE)
         app.command("sign-in", rich_help_panel=_USE)(shops.sign_in)
     if "points" in wanted:
-        from cli.commands import points
+        from cli.commands import points, redeeming
 
+        points.points_app.command("redeem")(redeeming.redeem)
+        points.points_app.command("cancel")(redeeming.cancel)
+        points.points_app.command("redemptions")(redeeming.show_redemptions)
         app.add_typer(points.points_app, name="points", rich_help_panel=_USE)
     if "batch" in wanted:
         from cli.commands import batch

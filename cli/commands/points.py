@@ -1,12 +1,7 @@
 """A customer's points: given and taken by hand, taken back, and shown."""
 
-import asyncio
 import json
-import re
 import sys
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-from time import monotonic
 from typing import Annotated, Any, Final
 from uuid import uuid4
 
@@ -17,27 +12,17 @@ from rich.text import Text
 
 from books import awards, programs
 from books.awards import Award, MergedError, OtherBodyError
-from cli.commands import common, show
+from cli.commands import asking, common, show
+from cli.commands.asking import Customer
 from cli.commands.common import AsJson, CommandError, Data, Database, Kafka, Shop
-from cli.commands.programs import say_when
-from events import instants, keys
+from events import instants
 from events.awards import AWARD_ID, WORDS, Body, message
-from events.errors import BadEvent
 from events.money import MAX_POINTS
-from runtime import database
 from runtime.settings import Settings
 
-points_app = typer.Typer(no_args_is_help=True, help="A customer's points: give, take, take back, look.")
+points_app = typer.Typer(no_args_is_help=True, help="A customer's points: give, take, redeem, look.")
 
-Customer = Annotated[
-    str,
-    typer.Argument(help="The customer's id, or `mail-...` of somebody known by an address alone.", show_default=False),
-]
 Name = Annotated[str, typer.Argument(metavar="ID", help="What the adjustment is called.", show_default=False)]
-
-#: How long a command waits until what it asked for is stored (seconds), and how often it looks.
-_WAIT: Final = 5.0
-_EVERY: Final = 0.1
 
 #: What asks for what a command asks for.
 _SOURCE: Final = "manual"
@@ -53,18 +38,6 @@ _LEDGER: Final = b"""
 SELECT posted_at, kind, points, source, source_id FROM points_transactions
 WHERE shop = %s AND customer_id = %s ORDER BY posted_at DESC, id DESC LIMIT %s
 """
-
-
-def _customer(text: str) -> str:
-    try:
-        return keys.customer_id(text)
-    except BadEvent:
-        raise typer.BadParameter(f"{text!r} is no customer's id") from None
-
-
-def _check_name(name: str) -> None:
-    if not re.fullmatch(AWARD_ID, name):
-        raise typer.BadParameter("an id is 1 to 64 letters, digits and . _ : -")
 
 
 @points_app.command("adjust", context_settings={"ignore_unknown_options": True})  # -50 is no option
@@ -86,10 +59,10 @@ def adjust(
     data: Data = None,
 ) -> None:
     """Give a customer points, or take some: `loyalnest points adjust SHOP CUSTOMER -50`."""
-    full, whose, name = common.shop_name(shop), _customer(customer), name or uuid4().hex
+    full, whose, name = common.shop_name(shop), asking.customer_id(customer), name or uuid4().hex
     wanted = _wanted(points, reason, name, at, earned)
 
-    async def asking(settings: Settings, connection: AsyncConnection[Any]) -> tuple[Award, bool]:
+    async def giving(settings: Settings, connection: AsyncConnection[Any]) -> tuple[Award, bool]:
         if await programs.known_async(connection, full) is None:
             raise CommandError(f"there is no shop {full}; `loyalnest shops list` shows those there are")
         standing = await awards.claim(connection, full, whose, name, wanted, at_will=at is None)
@@ -100,7 +73,7 @@ def adjust(
         return standing, known
 
     try:
-        settings, (standing, known) = _run(asking, kafka=kafka, database=database, data=data)
+        settings, (standing, known) = asking.run(giving, kafka=kafka, database=database, data=data)
     except OtherBodyError:
         raise CommandError(f"{name} is called another adjustment of {whose}: take another --id") from None
     except MergedError as merged:
@@ -114,15 +87,14 @@ def adjust(
 
 
 def _wanted(points: int, reason: str, name: str, at: str | None, earned: bool) -> Body:
-    now = instants.from_datetime(datetime.now(UTC))
+    now = asking.now()
     when = now if at is None else instants.from_datetime(common.instant(at))
     if points == 0 or abs(points) > MAX_POINTS:
         raise typer.BadParameter(f"points are other than 0, and {MAX_POINTS} at most")
     if not 0 <= when <= now:
         raise typer.BadParameter("--at is a time that has been")
-    _check_name(name)
-    if reason and not re.fullmatch(WORDS, reason):
-        raise typer.BadParameter("a reason is one line of at most 64 characters, without an @")
+    asking.check_name(name, AWARD_ID)
+    asking.check_reason(reason, WORDS)
     return Body(when, points, reason, _SOURCE, earned)
 
 
@@ -136,8 +108,8 @@ def void(
     data: Data = None,
 ) -> None:
     """Take an adjustment back, for ever: its points are as if they had never been."""
-    full, whose = common.shop_name(shop), _customer(customer)
-    _check_name(name)
+    full, whose = common.shop_name(shop), asking.customer_id(customer)
+    asking.check_name(name, AWARD_ID)
 
     async def voiding(settings: Settings, connection: AsyncConnection[Any]) -> tuple[Award, bool]:
         found = await awards.known(connection, full, whose, name)
@@ -148,7 +120,7 @@ def void(
         await _publish(settings, full, whose, found, voided=True)
         return await _stored(settings, connection, full, whose, found, voided=True), False
 
-    settings, (standing, known) = _run(voiding, kafka=kafka, database=database, data=data)
+    settings, (standing, known) = asking.run(voiding, kafka=kafka, database=database, data=data)
     if known:
         at = show.moment(standing.voided_at) if standing.voided_at else ""
         common.out.print(f"Nothing to do: {name} was taken back {at}.", markup=False)
@@ -162,7 +134,7 @@ def show_points(
     shop: Shop, customer: Customer, as_json: AsJson = False, database: Database = None, data: Data = None
 ) -> None:
     """Show a customer's account, and the latest entries of their ledger."""
-    full, whose = common.shop_name(shop), _customer(customer)
+    full, whose = common.shop_name(shop), asking.customer_id(customer)
 
     async def looking(_: Settings, connection: AsyncConnection[Any]) -> tuple[dict[str, Any] | None, list[Any]]:
         cursor = connection.cursor(row_factory=dict_row)
@@ -171,7 +143,7 @@ def show_points(
         await cursor.execute(_LEDGER, (full, whose, _LATEST))
         return row, await cursor.fetchall()
 
-    _, (row, ledger) = _run(looking, database=database, data=data)
+    _, (row, ledger) = asking.run(looking, database=database, data=data)
     if row is None:
         raise CommandError(f"{full} has no customer {whose} (or no event of theirs has come yet)")
     if as_json:
@@ -204,46 +176,25 @@ def _account(row: dict[str, Any]) -> list[Text]:
     return [Text(line) for line in lines]
 
 
-# --- asking ------------------------------------------------------------------------------------------------------
-
-Step = Callable[[Settings, AsyncConnection[Any]], Awaitable[Any]]
-
-
-def _run(step: Step, **given: Any) -> tuple[Settings, Any]:
-    """The settings, and what a step makes of them and of a connection that commits by itself."""
-
-    async def running(settings: Settings) -> Any:
-        async with await database.connect_async(settings.database_url(), "loyalnest", autocommit=True) as connection:
-            return await step(settings, connection)
-
-    with common.attached(common.read_settings(**given)) as settings:
-        return settings, asyncio.run(running(settings))
-
-
 async def _publish(settings: Settings, shop: str, customer_id: str, award: Award, *, voided: bool) -> None:
-    now = instants.from_datetime(datetime.now(UTC))
-    async with common.publishing(settings) as publisher:
-        await publisher.publish([message(shop, customer_id, award.award_id, award.body, now, voided=voided)])
+    await asking.publish(settings, message(shop, customer_id, award.award_id, award.body, asking.now(), voided=voided))
 
 
 async def _stored(
     settings: Settings, connection: AsyncConnection[Any], shop: str, customer_id: str, award: Award, *, voided: bool
 ) -> Award:
-    """The award as it is stored, if that is soon: where nothing is running, nobody waits."""
-    until = monotonic() + (_WAIT if settings.kafka is not None else 0.0)
-    while True:
+    """The award as it is stored, if that is soon."""
+
+    async def look() -> Award | None:
         found = await awards.find(connection, shop, customer_id, award.award_id)
-        if found is not None and (found.voided_at is not None or not voided):
-            await awards.release(connection, shop, customer_id, award.award_id)
-            return found
-        if monotonic() >= until:
-            return award._replace(stored_at=None)
-        await asyncio.sleep(_EVERY)
+        if found is None or (voided and found.voided_at is None):
+            return None
+        await awards.release(connection, shop, customer_id, award.award_id)
+        return found
+
+    return await asking.until(settings, look) or award._replace(stored_at=None)
 
 
 def _say_stored(settings: Settings, award: Award) -> None:
-    if award.stored_at is not None:
-        return
-    if settings.kafka is not None:
-        common.err.print("It is durable, and not taken in yet: `loyalnest points show` tells when it is.")
-    say_when(settings)
+    if award.stored_at is None:
+        asking.say_durable(settings, "`loyalnest points show` tells when it is")

@@ -1,82 +1,22 @@
 """Redemptions over HTTP, decided by the real fold: one request, one decision, whoever asks again, wherever and how."""
 
-import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psycopg
 import pytest
 
 from api import redemptions
-from events import codec, keys, plain, topics
+from events import codec, instants, keys, plain, redeeming, topics
 from events.messages import Message
-from streams.sink import store as sink_store
-from streams.sink.rows import Rows
-from tests import harness
-from tests.integration.api_world import OTHER, SHOP, Remembering, World, opened
+from events.redeeming import Wanted
+from tests.integration.api_world import OTHER, SHOP, World, opened
+from tests.integration.deciding import PROGRAM, Deciding
 
 Json = dict[str, Any]
 MAIL = "mail-" + "0" * 32
-
-PROGRAM: Json = {
-    "shop": SHOP,
-    "currency": "USD",
-    "rules": [{"effective_from": None, "points_per_unit": "1"}],
-    "rewards": [
-        {"reward_id": "ten", "cost": 10, "kind": "shipping", "name": "ten"},
-        {"reward_id": "rare", "cost": 2, "kind": "shipping", "name": "rare", "limit": {"count": 1, "days": 10}},
-        {"reward_id": "gone", "cost": 1, "kind": "shipping", "name": "gone", "until": "2026-01-01T00:00:00Z"},
-        {"reward_id": "cheap", "cost": 3, "kind": "shipping", "name": "cheap"},
-        {"reward_id": "cheap", "cost": 4, "kind": "shipping", "name": "c", "effective_from": "2026-10-01T00:00:00Z"},
-    ],
-}
-
-
-#: What the sink reads of a worker's.
-_READ = (topics.REQUESTS, topics.REDEMPTIONS, topics.POINTS, topics.CUSTOMER_ROWS, topics.DEAD_LETTERS)
-
-
-class Deciding(Remembering):
-    """A publisher whose messages are folded and stored a moment later; while `held`, once they are let go."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self._url = url
-        self._lock = threading.Lock()
-        self._stream = harness.Stream(harness.reference({SHOP: PROGRAM}), partitions=2)
-        self._stored: dict[Any, int] = {}
-        self.held: list[Message] | None = None
-
-    async def publish(self, messages: Sequence[Message]) -> None:
-        await super().publish(messages)
-        if self.held is None:
-            asyncio.get_running_loop().run_in_executor(None, self.decide, list(messages))
-        else:
-            self.held.extend(messages)
-
-    def decide(self, messages: Sequence[Message]) -> None:
-        with self._lock:
-            for message in messages:
-                at = int(datetime.now(UTC).timestamp() * 1000)
-                self._stream.put(message.topic, message.key, message.value, timestamp=at)
-            self._stream.run()
-            self._store()
-
-    def _store(self) -> None:
-        rows = Rows(journal=False)
-        for place, log in self._stream.logs.items():
-            if place[0] in _READ:
-                for received in log[self._stored.get(place, 0) :]:
-                    rows.add(received)
-                self._stored[place] = len(log)
-        assert not rows.dead_letters
-        with psycopg.connect(self._url) as connection:
-            sink_store.prepare(connection)
-            with connection.transaction(), connection.cursor() as cursor:
-                sink_store.write(cursor, rows)
 
 
 @pytest.fixture
@@ -311,6 +251,22 @@ def test_whoever_waits_is_told_at_once(world: World, publisher: Deciding) -> Non
         began = datetime.now(UTC)
         assert waiting.result().status_code == 201
     assert datetime.now(UTC) - began < timedelta(seconds=redemptions.WAIT - 1)
+
+
+def test_what_the_log_had_first_stands_whatever_was_noted(world: World, publisher: Deciding) -> None:
+    """By another way than ours, say, or a day after what was noted was let go."""
+    give(world, 25)
+    publisher.held = []
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(ask, world, "a")
+        arrived = threading.Event()
+        while not publisher.held:
+            arrived.wait(0.02)
+        other = redeeming.redemption(SHOP, "7", "a", Wanted("rare", 2), instants.from_datetime(datetime.now(UTC)))
+        publisher.decide([other, *publisher.held])
+        assert problem(waiting.result()) == (422, "idempotency-key-reused")
+    assert ask(world, "a", "rare").status_code == 201
+    assert [each["reward_id"] for each in read(world).json()["items"]] == ["rare"]
 
 
 def test_points_are_back_once_it_is_cancelled(world: World) -> None:

@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache, lru_cache
 from pathlib import Path
@@ -177,6 +177,10 @@ class Writing:
     def day(self, when: datetime | None) -> str:
         """The date in the shop's zone."""
         return "–" if when is None else str(dates.format_date(when.astimezone(self.zone), locale=self.locale))
+
+    def day_before(self, when: datetime | None) -> str:
+        """The last date in the shop's zone before an instant: of what ends at a midnight, its last day."""
+        return self.day(None if when is None else when - timedelta(microseconds=1))
 
     def ago(self, when: datetime | None) -> str:
         """How long ago that is."""

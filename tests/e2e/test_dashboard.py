@@ -34,6 +34,20 @@ PAGES = (
 )
 
 
+#: Entries of customer 1, the newest first: what they can spend, 300 that they cannot yet, and 50 that have run out.
+LEDGER = (
+    ("redeem", "summer-5", "returned", 500),
+    ("redeem", "summer-5", "redeemed", -500),
+    ("redeem", "ten-off", "redeemed", -500),
+    ("deduction", "given-twice", "adjusted", -150),
+    ("deduction", "by-mistake", "adjusted", 30),
+    ("deduction", "by-mistake", "adjusted", -30),
+    ("award", "birthday", "adjusted", 500),
+    ("order", "4711", "reversed", -100),
+    ("order", "4711", "earned", 3100),
+)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with started() as running:
@@ -68,10 +82,14 @@ def history(world: World) -> World:
         run = world.batch(start, {"1": "Loyal" if ago else "Champions", "2": "Active"}, published=True)
         sizes = {"segment": "Champions", "customers": 2, "monetary": 100, "balance": 3}
         world.insert("segment_sizes", shop=SHOP, as_of=start, run_id=run, **sizes)
-    order = {"source": "order", "source_id": "4711", "processed_at": NOW, "via": ""}
-    for kind, points in (("earned", 2600), ("reversed", -100)):
-        entry = {"posted_at": NOW, "id": uuid4(), "shop": SHOP, "customer_id": "1", "kind": kind, "points": points}
-        world.insert("points_transactions", **entry, **order, revision="1")
+    for number, (source, name, kind, points) in enumerate(LEDGER):
+        about = {"shop": SHOP, "customer_id": "1", "revision": "1", "processed_at": NOW, "via": ""}
+        entry = {"posted_at": NOW - number * timedelta(hours=1), "id": uuid4(), "kind": kind, "points": points}
+        world.insert("points_transactions", source=source, source_id=name, **entry, **about)
+    world.sql(
+        "UPDATE customers SET pending = 300, earned = 3000, spent = 650, expired = 50, expiring = 40,"
+        " expires_at = '2026-12-15T05:00:00Z' WHERE customer_id = '1'"
+    )
     change = {"recency_days": 3, "frequency": 9, "monetary": 250_000, "r": 5, "f": 5, "m": 5, "score": "5.0"}
     about = {"segment_id": "seg_555", "segment": "Champions", "cut_points_version": "default", "cause": "order 4711"}
     world.insert("rfm_score_history", at=NOW, id=uuid4(), shop=SHOP, customer_id="1", **change, **about)
@@ -211,6 +229,47 @@ def test_the_pages(world: World, page: Page) -> None:
     expect(page.get_by_role("heading", name="Products")).to_be_visible()
     page.get_by_role("link", name="System").click()
     expect(page.get_by_text("No batch has run yet.")).to_be_visible()
+
+
+def test_a_customers_points_and_where_they_came_from(history: World, browser: Browser) -> None:
+    with page_of(browser, str(history.client.base_url)) as page:
+        sign_in(history, page)
+        page.goto(f"/shops/{SHOP}/customers/1")
+        account = page.get_by_role("region", name="Points", exact=True)
+        assert account.locator("dl > div").all_inner_texts() == [
+            "Can be spent\n2,500",
+            "Pending\n300\ncannot be spent yet",
+            "Run out next\n40\nlast day: Dec 14, 2026",
+            "Ever earned\n3,000",
+            "Spent\n650\nredeemed or deducted",
+            "Run out\n50",
+        ]
+        expect(page.locator(".tile").first).to_contain_text("40 run out after Dec 14, 2026")
+        ledger = page.get_by_role("region", name="Points ledger")
+        cells = [row.split("\t")[1:] for row in ledger.locator("tbody tr").all_inner_texts()]
+        assert cells == [
+            ["returned", "Redemption summer-5", "+500"],
+            ["redeemed", "Redemption summer-5", "−500"],
+            ["redeemed", "Redemption ten-off", "−500"],
+            ["deducted by hand", "Deduction given-twice", "−150"],
+            ["given back", "Deduction by-mistake", "+30"],
+            ["deducted by hand", "Deduction by-mistake", "−30"],
+            ["given by hand", "Award birthday", "+500"],
+            ["reversed", "Order 4711", "−100"],
+            ["earned", "Order 4711", "+3,100"],
+        ]
+        sums = [row.split("\t") for row in ledger.locator("tfoot tr").all_inner_texts()]
+        assert [(row[0], row[-1]) for row in sums] == [
+            ("All together", "2,850"),
+            ("of these pending", "−300"),
+            ("of these run out", "−50"),
+            ("Balance", "2,500"),
+        ]
+        history.sql("UPDATE customers SET balance = -120, expiring = 0, expires_at = NULL WHERE customer_id = '1'")
+        page.reload()
+        expect(account).to_contain_text("Owed")
+        expect(account.locator("dl > div").first).to_contain_text("120")
+        expect(page.locator(".tile").first).to_contain_text("owed")
 
 
 def look(page: Page) -> None:

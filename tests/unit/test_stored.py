@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime import patience
 from streams.worker.stored import Store, StoredState, StoreError
 from tables.state import CLAIM, FENCING, PartitionState, Writes, token_bytes
 
@@ -69,7 +70,8 @@ class Partition:
 
     def die(self) -> None:
         """As by kill -9: the files as they are at this moment."""
-        shutil.copytree(self.folder / str(self.lives), self.folder / str(self.lives + 1))
+        # RocksDB puts files together beside us: a copy from which one is taken away meanwhile is of no moment.
+        patience.retried(self._copy, shutil.Error, seconds=30, every=0.1)
         self.state.close()
         self.state = self.begin()
 
@@ -78,8 +80,13 @@ class Partition:
         while self.undelivered:
             self.deliver()
         self.state.close()
-        shutil.copytree(self.folder / str(self.lives), self.folder / str(self.lives + 1))
+        self._copy()
         self.state = self.begin()
+
+    def _copy(self) -> None:
+        following = self.folder / str(self.lives + 1)
+        shutil.rmtree(following, ignore_errors=True)
+        shutil.copytree(self.folder / str(self.lives), following)
 
     def known(self) -> PartitionState:
         """By a reader in memory, with what is folded and not delivered."""

@@ -38,7 +38,8 @@ def admin_api(shop: str) -> str:
 
 
 class Store(NamedTuple):
-    """A store as it is shown, and how many of its redemptions wait, are tried again, untold, issued and failed."""
+    """A store as it is shown, and how many of its redemptions wait, are tried again, untold, issued and failed; and how
+    many discounts are still to be withdrawn."""
 
     shop: str
     endpoint: str
@@ -53,12 +54,14 @@ class Store(NamedTuple):
     untold: int
     issued: int
     failed: int
+    withdrawing: int
 
 
 _STORES: Final = """
 SELECT s.shop, endpoint, enabled, set_at, CASE WHEN rests_until > clock_timestamp() THEN rests_until END AS rests_until,
     rests_why, failures, s.last_error, coalesce(waiting, 0) AS waiting, coalesce(retried, 0) AS retried,
-    coalesce(untold, 0) AS untold, coalesce(issued, 0) AS issued, coalesce(failed, 0) AS failed
+    coalesce(untold, 0) AS untold, coalesce(issued, 0) AS issued, coalesce(failed, 0) AS failed,
+    coalesce(withdrawing, 0) AS withdrawing
 FROM fulfilment_shops s
 LEFT JOIN LATERAL (
     SELECT count(*) FILTER (WHERE w.failing_since IS NULL) AS waiting,
@@ -67,10 +70,12 @@ LEFT JOIN LATERAL (
     WHERE r.shop = s.shop AND r.status = 'reserved' AND w.outcome IS NULL
 ) open ON true
 LEFT JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE finished_at IS NULL) AS untold,
-        count(*) FILTER (WHERE finished_at IS NOT NULL AND outcome = 'issued') AS issued,
-        count(*) FILTER (WHERE finished_at IS NOT NULL AND outcome = 'failed') AS failed
-    FROM fulfilment_work w WHERE w.shop = s.shop AND w.outcome IS NOT NULL
+    SELECT count(*) FILTER (WHERE NOT told) AS untold,
+        count(*) FILTER (WHERE told AND outcome = 'issued') AS issued,
+        count(*) FILTER (WHERE told AND outcome = 'failed') AS failed,
+        count(*) FILTER (WHERE withdrawal = 'due') AS withdrawing
+    FROM fulfilment_work w CROSS JOIN LATERAL (SELECT finished_at IS NOT NULL OR withdrawal IS NOT NULL) AS of (told)
+    WHERE w.shop = s.shop AND (w.outcome IS NOT NULL OR w.withdrawal IS NOT NULL)
 ) done ON true
 WHERE %(shop)s::text IS NULL OR s.shop = %(shop)s
 ORDER BY s.shop
@@ -123,7 +128,8 @@ class Open(NamedTuple):
 class Work(NamedTuple):
     """A redemption that somebody works on, and nobody else meanwhile.
 
-    `attempt` counts from 1. With an `outcome` it is to be told; without, its discount to be made.
+    `attempt` counts from 1. With an `outcome` it is to be told; without, its discount to be made. With a `withdrawal`
+    its discount is to be withdrawn, whatever came of making it.
     """
 
     shop: str
@@ -136,6 +142,7 @@ class Work(NamedTuple):
     reason: str | None
     code: str | None
     valid_until: datetime | None
+    withdrawal: Literal["due", "done", "failed"] | None
 
 
 _ENLIST: Final = """
@@ -146,11 +153,24 @@ WHERE s.enabled AND r.status = 'reserved' AND w.shop IS NULL
 LIMIT %s ON CONFLICT DO NOTHING
 """
 
-#: What can be done now: an outcome told, whatever the store does; a discount made where the store is on and rests not.
+#: Of a cancelled redemption its discount is to go, once what came of it was told; or if it was ever tried.
+_WITHDRAW: Final = """
+UPDATE fulfilment_work w SET withdrawal = 'due', attempts = 0, due_at = clock_timestamp(), finished_at = NULL,
+    failing_since = NULL, last_error = NULL
+FROM fulfilment_shops s JOIN redemptions r USING (shop)
+WHERE s.enabled AND r.returned_reason = 'cancelled'
+  AND (w.shop, w.customer_id, w.request_id) = (r.shop, r.customer_id, r.request_id)
+  AND w.withdrawal IS NULL AND coalesce(w.held_until <= clock_timestamp(), true)
+  AND (w.finished_at IS NOT NULL AND w.code IS NOT NULL OR w.outcome IS NULL AND w.attempts > 0)
+"""
+
+#: What can be done now: an outcome told, whatever the store does; a discount made or withdrawn where the store is on
+#: and rests not. (Who has used what was cancelled has used it: that is not withdrawn.)
 _DUE: Final = """
 w.finished_at IS NULL AND w.due_at <= clock_timestamp() AND coalesce(w.held_until <= clock_timestamp(), true)
-AND (w.outcome IS NOT NULL
-     OR s.enabled AND coalesce(s.rests_until <= clock_timestamp(), true) AND r.status = 'reserved')
+AND (w.outcome IS NOT NULL AND w.withdrawal IS NULL
+     OR s.enabled AND coalesce(s.rests_until <= clock_timestamp(), true)
+        AND r.status = CASE WHEN w.withdrawal IS NULL THEN 'reserved' ELSE 'returned' END)
 """
 
 _OPEN: Final = f"""
@@ -169,10 +189,10 @@ WITH next AS (
     ORDER BY w.due_at LIMIT 1 FOR NO KEY UPDATE OF w SKIP LOCKED
 )
 UPDATE fulfilment_work w SET held_by = %(me)s, held_until = clock_timestamp() + %(lease)s,
-    attempts = attempts + CASE WHEN outcome IS NULL THEN 1 ELSE 0 END
+    attempts = attempts + CASE WHEN outcome IS NULL OR withdrawal IS NOT NULL THEN 1 ELSE 0 END
 FROM next WHERE (w.shop, w.customer_id, w.request_id) = (next.shop, next.customer_id, next.request_id)
 RETURNING w.shop, w.customer_id, w.request_id, reward_id, decided_at, attempts AS attempt, outcome, reason, code,
-    valid_until
+    valid_until, withdrawal
 """  # noqa: S608
 
 _MINE: Final = """
@@ -191,6 +211,11 @@ WHERE shop = %(shop)s AND (failures > 0 OR rests_why IS NOT NULL)
 """
 _FINISH: Final = f"""
 UPDATE fulfilment_work SET finished_at = clock_timestamp(), held_by = NULL, held_until = NULL, last_error = NULL {_MINE}
+"""  # noqa: S608
+_WITHDRAWN: Final = f"""
+UPDATE fulfilment_work SET withdrawal = %(withdrawal)s, finished_at = clock_timestamp(), held_by = NULL,
+    held_until = NULL, last_error = %(error)s
+{_MINE}
 """  # noqa: S608
 _UNTOLD: Final = f"""
 UPDATE fulfilment_work SET due_at = clock_timestamp() + %(wait)s, held_by = NULL, held_until = NULL,
@@ -217,6 +242,15 @@ UPDATE fulfilment_work SET last_error = %(error)s, failing_since = coalesce(fail
     held_by = NULL, held_until = NULL
 {_MINE} AND outcome IS NULL
 """  # noqa: S608
+
+#: As _FAILED, of a discount that is to be withdrawn.
+_THERE_STILL: Final = f"""
+UPDATE fulfilment_work SET last_error = %(error)s, failing_since = coalesce(failing_since, clock_timestamp()),
+    withdrawal = CASE WHEN failing_since <= clock_timestamp() - %(tried)s THEN 'failed' ELSE withdrawal END,
+    finished_at = CASE WHEN failing_since <= clock_timestamp() - %(tried)s THEN clock_timestamp() END,
+    due_at = clock_timestamp() + %(wait)s, held_by = NULL, held_until = NULL
+{_MINE}
+"""  # noqa: S608
 _UNWELL: Final = """
 UPDATE fulfilment_shops SET failures = failures + 1, failing_since = coalesce(failing_since, clock_timestamp()),
     last_error = %(error)s
@@ -229,7 +263,8 @@ _GIVE_UP: Final = """
 UPDATE fulfilment_work w SET outcome = 'failed', reason = 'gave_up', due_at = clock_timestamp()
 FROM fulfilment_shops s
 WHERE s.shop = %(shop)s AND s.failing_since <= clock_timestamp() - %(tried)s AND w.shop = s.shop
-  AND w.outcome IS NULL AND w.finished_at IS NULL AND w.created_at <= clock_timestamp() - %(tried)s
+  AND w.outcome IS NULL AND w.withdrawal IS NULL AND w.finished_at IS NULL
+  AND w.created_at <= clock_timestamp() - %(tried)s
   AND coalesce(w.held_until <= clock_timestamp(), true) AND (w.attempts = 0 OR w.code IS NOT NULL)
 """
 
@@ -237,7 +272,7 @@ _TIDY: Final = """
 DELETE FROM fulfilment_work w WHERE coalesce(finished_at, created_at) < now() - %s AND NOT EXISTS (
     SELECT FROM redemptions r WHERE (r.shop, r.customer_id, r.request_id) = (w.shop, w.customer_id, w.request_id)
         AND r.status = 'reserved')
-  AND (finished_at IS NOT NULL OR outcome IS NULL)
+  AND (finished_at IS NOT NULL OR outcome IS NULL OR withdrawal IS NOT NULL)
 """
 
 _LOAD: Final = """
@@ -254,6 +289,11 @@ STOPPED: Final = "SELECT count(*) AS stopped FROM fulfilment_shops WHERE enabled
 async def enlist(connection: AsyncConnection[Any], most: int) -> int:
     """Makes work of redemptions that are to be fulfilled and are none yet; how many."""
     return (await connection.execute(_ENLIST, (most,))).rowcount
+
+
+async def withdraw(connection: AsyncConnection[Any]) -> None:
+    """Makes work of the discounts of redemptions that were cancelled, in the stores that are on."""
+    await connection.execute(_WITHDRAW)
 
 
 async def due(connection: AsyncConnection[Any], others: Collection[str], most: int) -> list[Open]:
@@ -291,6 +331,13 @@ class Holder:
         """It has been told."""
         await self._on(connection, _FINISH, work)
 
+    async def withdrawn(self, connection: AsyncConnection[Any], work: Work, error: str | None) -> None:
+        """Its discount is of no use any more; or, with an `error`, never will be withdrawn."""
+        async with connection.transaction():
+            withdrawal = "done" if error is None else "failed"
+            await self._on(connection, _WITHDRAWN, work, withdrawal=withdrawal, error=error)
+            await connection.execute(_WELL, {"shop": work.shop})
+
     async def untold(self, connection: AsyncConnection[Any], work: Work, wait: timedelta) -> None:
         """It could not be told: again after `wait`, for as long as it takes."""
         await self._on(connection, _UNTOLD, work, wait=wait)
@@ -317,13 +364,14 @@ class Holder:
         wait: timedelta,
         rest: Callable[[int], timedelta | None],
     ) -> timedelta | None:
-        """It is due again after `wait`, or given up, and may then exist under its code all the same.
+        """It is due again after `wait`, or given up, and may then exist under its code all the same. So a withdrawal.
 
         `rest` says how long the store rests after so many failures in a row: that is answered.
         """
         tried = {"tried": self._tried}
         async with connection.transaction():
-            await self._on(connection, _FAILED, work, error=error, wait=wait, code=work.code, **tried)
+            statement = _FAILED if work.withdrawal is None else _THERE_STILL
+            await self._on(connection, statement, work, error=error, wait=wait, code=work.code, **tried)
             cursor = await connection.execute(_UNWELL, {"shop": work.shop, "error": error})
             row = await cursor.fetchone()
             rests = None if row is None else rest(row[0])

@@ -30,7 +30,7 @@ _OWN: Final = {
     "redemptions": ("redemptions", "*", "decided_at, request_id"),
     "fulfilment_work": (
         "discounts",
-        "request_id, code, valid_until, outcome, reason, attempts, created_at, finished_at",
+        "request_id, code, valid_until, outcome, reason, attempts, created_at, finished_at, withdrawal",
         "created_at, request_id",
     ),
     "batch_segments": ("batch_standings", "*", "run_id"),

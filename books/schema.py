@@ -229,7 +229,7 @@ TABLES: Final = (
         _names("shop customer_id request_id"),
         _names(
             "attempts created_at due_at failing_since held_by held_until last_error outcome reason code valid_until"
-            " finished_at"
+            " finished_at withdrawal"
         ),
         personal="customer",
     ),

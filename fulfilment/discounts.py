@@ -41,6 +41,11 @@ query CodeOfReward($code: String!) {
   }
 }
 """
+_WITHDRAWAL: Final = """
+mutation WithdrawCode($id: ID!) {
+  discountCodeDeactivate(id: $id) { codeDiscountNode { id } userErrors { field code message } }
+}
+"""
 
 #: The kinds of rewards that can be made safely. A store's credit has no name of ours that could be looked up: tried
 #: twice, it might be given twice.
@@ -134,18 +139,23 @@ def look(code: str) -> Call:
     return Call(_LOOK, {"code": code}, "codeDiscountNodeByCode")
 
 
+def withdrawal(node: Mapping[str, Any]) -> Call:
+    """What makes a discount of an answer useless; asked twice, it is the same."""
+    return Call(_WITHDRAWAL, {"id": node["id"]}, "discountCodeDeactivate")
+
+
 def ends_at(node: Mapping[str, Any]) -> datetime | None:
     """Until when a discount of an answer can be used, None for ever; BadEvent if that is no time."""
     said = node["codeDiscount"]["endsAt"]
     return None if said is None else instants.to_datetime(instants.parse(said))
 
 
-def is_ours(node: Mapping[str, Any], wanted: Wanted) -> bool:
+def is_ours(node: Mapping[str, Any], customer_id: str, request_id: str) -> bool:
     """Whether a discount that was looked up is this request's, and this customer's alone."""
     found = node["codeDiscount"]
     # A discount of a kind that we do not make tells nothing, one that is not for customers has none.
     customers = [each["id"] for each in found.get("context", {}).get("customers", [])]
-    return bool(found.get("title") == title(wanted.request_id) and customers == [customer(wanted.customer_id)])
+    return bool(found.get("title") == title(request_id) and customers == [customer(customer_id)])
 
 
 def _text(when: datetime) -> str:

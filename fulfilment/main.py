@@ -60,9 +60,10 @@ AGAIN: Final = 2.0
 #: Redemptions that are made work of in one look.
 _ENLISTED: Final = 1_000
 
-#: Between two looks for what is old, and for what the metrics tell (seconds).
+#: Between two looks for what is old, for what the metrics tell, and for what was cancelled (seconds).
 _TIDY: Final = 3600.0
 _LOAD: Final = 15.0
+_CANCELLED: Final = 3.0
 
 _POOL: Final = 8
 _ALIVE: Final = 30.0
@@ -86,6 +87,8 @@ class Fulfiller:
         self._ending = asyncio.Event()
         self._away = True
         self._unheard = False
+        #: Not before then is it done again, in the order of `_now_and_then` (seconds of `monotonic`).
+        self._next = [0.0, 0.0, 0.0]
         self._admin: Admin
 
     def waits_for(self) -> Sequence[str]:
@@ -100,19 +103,12 @@ class Fulfiller:
     async def run(self) -> None:
         """Works until `end`, or the door has failed for good. Waits for a database that is away."""
         self._admin = Admin(private=self._private, connections=STORES)
-        tidy_at = load_at = 0.0
         await self._pool.open()
         try:
             while not self._ending.is_set() and self._door.failed() is None:
                 try:
+                    await self._now_and_then()
                     await self._look()
-                    if monotonic() >= load_at:
-                        await self._measure()
-                        load_at = monotonic() + _LOAD
-                    if monotonic() >= tidy_at:
-                        async with self._pool.connection() as connection:
-                            await fulfilment.tidy(connection)
-                        tidy_at = monotonic() + _TIDY
                     self._away = False
                 except _AWAY as error:
                     self._away = True
@@ -142,6 +138,21 @@ class Fulfiller:
             found = await fulfilment.due(connection, self._tasks, free) if free > 0 else []
         for store in found:
             self._tasks[store.shop] = asyncio.create_task(self._work_off(store))
+
+    async def _now_and_then(self) -> None:
+        chores = ((self._withdraw, _CANCELLED), (self._measure, _LOAD), (self._tidy, _TIDY))
+        for number, (chore, seconds) in enumerate(chores):
+            if monotonic() >= self._next[number]:
+                await chore()
+                self._next[number] = monotonic() + seconds
+
+    async def _withdraw(self) -> None:
+        async with self._pool.connection() as connection:
+            await fulfilment.withdraw(connection)
+
+    async def _tidy(self) -> None:
+        async with self._pool.connection() as connection:
+            await fulfilment.tidy(connection)
 
     async def _measure(self) -> None:
         async with self._pool.connection() as connection:
@@ -183,7 +194,9 @@ class Fulfiller:
                 await asyncio.wait_for(self._ending.wait(), left)
 
     async def _one(self, store: Open, maker: Maker | None, work: Work) -> bool:
-        """One redemption made, if it is not, and told; whether there may be another of the store's."""
+        """One redemption made, if it is not, and told, or withdrawn; whether there may be another of the store's."""
+        if work.withdrawal is not None:
+            return await self._take_back(store, maker, work)
         if work.outcome is None:
             decided = await self._decide(store, maker, work)
             if decided is None:
@@ -223,8 +236,34 @@ class Fulfiller:
         began = monotonic()
         result = await maker.make(wanted)
         metrics.FULFILMENT_SECONDS.observe(monotonic() - began)
-        self._not_before[work.shop] = monotonic() + maker.pause.total_seconds()
         work = work._replace(code=wanted.code)
+        if await self._put_off(store, maker, work, result):
+            return None
+        return await self._note(work, result, well=True)
+
+    async def _take_back(self, store: Open, maker: Maker | None, work: Work) -> bool:
+        """The discount of a redemption that was cancelled made useless; whether there may be another of the store's."""
+        if maker is None:
+            await self._rest(store, work, "token", SHUT, "token")
+            return False
+        digest = await self._vault.code_digest(work.shop, work.customer_id, work.request_id)
+        if digest is None:
+            result = Result("failed", "forgotten")
+        else:
+            result = await maker.withdraw(codes.code(digest), work.customer_id, work.request_id)
+        if await self._put_off(store, maker, work, result):
+            return False
+        error = None if result.kind == "withdrawn" else result.why
+        if error is not None:
+            log.warning("the discount of a cancelled redemption of %s stays in its store: %s", work.shop, error)
+        async with self._pool.connection() as connection:
+            await self._holder.withdrawn(connection, work, error)
+        metrics.FULFILMENTS.labels("withdrawn" if error is None else "left").inc()
+        return True
+
+    async def _put_off(self, store: Open, maker: Maker, work: Work, result: Result) -> bool:
+        """Whether the store has to be asked again, which is noted."""
+        self._not_before[work.shop] = monotonic() + maker.pause.total_seconds()
         if result.kind == "busy":
             await self._rest(store, work, "throttled", result.after, result.why)
         elif result.kind == "shut":
@@ -233,8 +272,8 @@ class Fulfiller:
         elif result.kind == "again":
             await self._failed(work, result.why)
         else:
-            return await self._note(work, result, well=True)
-        return None
+            return False
+        return True
 
     async def _wanted(self, work: Work) -> Wanted | Result:
         """What is to be made; or why that cannot be."""

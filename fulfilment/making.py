@@ -1,6 +1,7 @@
-"""The discount of one redemption: made, or found to have been made before."""
+"""The discount of one redemption: made, or found to have been made before; and withdrawn."""
 
 import asyncio
+from collections.abc import Awaitable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, Literal, NamedTuple
@@ -25,11 +26,11 @@ LONGEST_PAUSE: Final = timedelta(seconds=10)
 class Result(NamedTuple):
     """What came of it. `why`: in a word.
 
-    issued: it is there, until `valid_until`. failed: it never will be. again: it may be another time, and may be there
-    by now. busy: not `after` so long. shut: the store lets nobody in.
+    issued: it is there, until `valid_until`. withdrawn: it is of no use. failed: neither, and never will be. again: it
+    may be another time, and may be there by now. busy: not `after` so long. shut: the store lets nobody in.
     """
 
-    kind: Literal["issued", "failed", "again", "busy", "shut"]
+    kind: Literal["issued", "withdrawn", "failed", "again", "busy", "shut"]
     why: str = ""
     valid_until: datetime | None = None
     after: timedelta = timedelta()
@@ -47,9 +48,16 @@ class Maker:
 
     async def make(self, wanted: Wanted) -> Result:
         """Makes it; tried twice, it is the same one. Whoever calls has waited for what the last one's `pause` says."""
+        return await self._read(self._make(wanted))
+
+    async def withdraw(self, code: str, customer_id: str, request_id: str) -> Result:
+        """Makes the discount of a code useless, if there is one and it is this request's. Twice is harmless."""
+        return await self._read(self._withdraw(code, customer_id, request_id))
+
+    async def _read(self, asking: Awaitable[Result]) -> Result:
         self.pause = timedelta()
         try:
-            return await self._make(wanted)
+            return await asking
         except _UNREADABLE:
             return Result("again", "unreadable")
 
@@ -98,7 +106,23 @@ class Maker:
         node = answer.data[call.field]
         if node is None:  # it is not to be found yet
             return Result("again", "taken")
-        return _issued(node) if discounts.is_ours(node, wanted) else Result("failed", "code_taken")
+        ours = discounts.is_ours(node, wanted.customer_id, wanted.request_id)
+        return _issued(node) if ours else Result("failed", "code_taken")
+
+    async def _withdraw(self, code: str, customer_id: str, request_id: str) -> Result:
+        call = discounts.look(code)
+        answer = await self._ask(call)
+        if answer.trouble is not None:
+            return _of(answer.trouble)
+        node = answer.data[call.field]
+        if node is None or not discounts.is_ours(node, customer_id, request_id):
+            return Result("withdrawn")
+        call = discounts.withdrawal(node)
+        answer = await self._ask(call)
+        if answer.trouble is not None:
+            return _of(answer.trouble)
+        errors = answer.data[call.field]["userErrors"]
+        return _refused(errors) if errors else Result("withdrawn")
 
     async def _ask(self, call: Call) -> Answer:
         await asyncio.sleep(min(self.pause, self.longest_pause).total_seconds())

@@ -25,6 +25,7 @@ CREATE TABLE redemptions (
 );
 CREATE INDEX redemptions_by_customer ON redemptions (shop, customer_id, decided_at);
 CREATE INDEX redemptions_reserved ON redemptions (shop, customer_id, request_id) WHERE status = 'reserved';
+CREATE INDEX redemptions_cancelled ON redemptions (shop, customer_id, request_id) WHERE returned_reason = 'cancelled';
 
 -- The stores in which discounts are made, and how their Admin API is reached. The token is sealed with a key of the shop's.
 CREATE TABLE fulfilment_shops (
@@ -56,7 +57,8 @@ CREATE TABLE fulfilment_work (
     reason        text,                            -- why it failed
     code          text,
     valid_until   timestamptz,
-    finished_at   timestamptz,                     -- its outcome has been told
+    finished_at   timestamptz,                     -- its outcome has been told, or its discount withdrawn
+    withdrawal    text CHECK (withdrawal IN ('due', 'done', 'failed')), -- of the discount of a redemption that was cancelled
     PRIMARY KEY (shop, customer_id, request_id)
 );
 CREATE INDEX fulfilment_work_waiting ON fulfilment_work (shop, due_at) WHERE finished_at IS NULL;

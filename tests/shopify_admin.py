@@ -37,12 +37,14 @@ type Mutation {{
   discountCodeBasicCreate(basicCodeDiscount: DiscountCodeBasicInput!): DiscountCodeBasicCreatePayload
   discountCodeFreeShippingCreate(freeShippingCodeDiscount: DiscountCodeFreeShippingInput!):
     DiscountCodeFreeShippingCreatePayload
+  discountCodeDeactivate(id: ID!): DiscountCodeDeactivatePayload
 }}
 type Product {{ id: ID! title: String! priceRangeV2: ProductPriceRangeV2! }}
 type ProductPriceRangeV2 {{ maxVariantPrice: MoneyV2! minVariantPrice: MoneyV2! }}
 type MoneyV2 {{ amount: Decimal! }}
 type DiscountCodeBasicCreatePayload {{ codeDiscountNode: DiscountCodeNode userErrors: [DiscountUserError!]! }}
 type DiscountCodeFreeShippingCreatePayload {{ codeDiscountNode: DiscountCodeNode userErrors: [DiscountUserError!]! }}
+type DiscountCodeDeactivatePayload {{ codeDiscountNode: DiscountCodeNode userErrors: [DiscountUserError!]! }}
 type DiscountUserError {{ field: [String!] message: String! code: String }}
 type DiscountCodeNode {{ id: ID! codeDiscount: DiscountCode! }}
 union DiscountCode = DiscountCodeBasic | DiscountCodeFreeShipping
@@ -130,6 +132,18 @@ class Store:
 
     def discountCodeFreeShippingCreate(self, _: Any, freeShippingCodeDiscount: dict[str, Any]) -> Any:  # noqa: N802, N803
         return self._create("DiscountCodeFreeShipping", "freeShippingCodeDiscount", freeShippingCodeDiscount)
+
+    def discountCodeDeactivate(self, _: Any, id: str) -> Any:  # noqa: A002, N802
+        found = next((each for each in self.discounts.values() if _node(each)["id"] == id), None)
+        errors = list(self.errors) if found else [_error("INVALID", "id")]
+        if found is None or errors:
+            return {"codeDiscountNode": None, "userErrors": errors}
+        found["withdrawn"] = True
+        return {"codeDiscountNode": _node(found), "userErrors": []}
+
+    def withdrawn(self) -> list[str]:
+        """The codes of discounts that were deactivated."""
+        return [code for code, each in self.discounts.items() if each.get("withdrawn")]
 
     def _create(self, type_: str, argument: str, told: dict[str, Any]) -> Any:
         errors = list(self.errors)

@@ -137,6 +137,7 @@ def show_stores(
             Text(each.shop),
             Text(each.endpoint if each.enabled else f"{each.endpoint} (off)"),
             Text(f"{each.waiting:,} wait, {each.retried:,} are tried again, {each.untold:,} are to be told"),
+            Text(f"{each.withdrawing:,} were cancelled, and their discounts are to be withdrawn"),
             Text(f"{each.issued:,} made, {each.failed:,} failed, {each.failures} failures in a row{_rest(each)}"),
         )
     if not found:

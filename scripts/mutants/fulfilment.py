@@ -11,15 +11,15 @@ MUTANTS = [
     Mutant(
         "a discount of somebody else's customer counts as ours",
         "fulfilment/discounts.py",
-        " and customers == [customer(wanted.customer_id)])",
+        " and customers == [customer(customer_id)])",
         ")",
         (f"{TESTS}::test_a_code_of_ours_that_is_there_counts_as_made_and_somebody_elses_does_not",),
     ),
     Mutant(
         "a code that is taken fails, though it is ours",
         "fulfilment/making.py",
-        "        return _issued(node) if discounts.is_ours(node, wanted) else ",
-        "        return _issued(node) if not discounts.is_ours(node, wanted) else ",
+        "        return _issued(node) if ours else ",
+        "        return _issued(node) if not ours else ",
         (KILLED,),
     ),
     Mutant(
@@ -91,6 +91,20 @@ MUTANTS = [
         '                await connection.execute(_GIVE_UP, {"shop": work.shop, **tried})\n',
         "",
         (f"{TESTS}::test_of_a_store_that_is_gone_all_that_waited_is_given_up",),
+    ),
+    Mutant(
+        "a discount of somebody else's is withdrawn",
+        "fulfilment/making.py",
+        "        if node is None or not discounts.is_ours(node, customer_id, request_id):\n",
+        "        if node is None:\n",
+        (f"{TESTS}::test_what_is_not_ours_or_not_there_is_not_withdrawn",),
+    ),
+    Mutant(
+        "what was cancelled and used all the same is withdrawn",
+        "books/fulfilment.py",
+        "AND r.status = CASE WHEN w.withdrawal IS NULL THEN 'reserved' ELSE 'returned' END)",
+        "AND (w.withdrawal IS NOT NULL OR r.status = 'reserved'))",
+        (f"{TESTS}::test_what_was_cancelled_and_is_used_all_the_same_is_not_withdrawn",),
     ),
     Mutant(
         "a token is asked for at any address",

@@ -144,10 +144,14 @@ def test_points_become_one_code_that_is_used_and_come_back_where_there_is_none(
         assert list(store.discounts) == [code, second]
         assert shop.sql("SELECT attempts FROM fulfilment_work WHERE request_id = 'second'") == [(2,)]
 
+        shop.publish(redeeming.cancellation(SHOP, "7", "second", None, _now()))
+        shop.becomes("second", 7, "returned", 1590)
+        wait(lambda: store.withdrawn() == [second], what="the code to be of no use")
+
         before, asked = shop.redemptions(), len(store.asked)
         assert "empty" in stack.run("rebuild")
         wait(lambda: shop.redemptions() == before, what="what became of each before")
-        shop.balance(7, 1090)
+        shop.balance(7, 1590)
         shop.balance(8, 600)
         assert len(store.asked) == asked
 

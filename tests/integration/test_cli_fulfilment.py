@@ -85,15 +85,18 @@ def test_it_shows_how_many_wait_and_why_a_store_rests(world: World, token: Path)
     _redeem(world, "made", "issued", attempts=1, outcome="issued", finished_at=at)
     _redeem(world, "failed", "returned", attempts=1, outcome="failed", finished_at=at)
     _redeem(world, "cancelled", "returned")
+    _redeem(world, "withdrawing", "returned", outcome="issued", withdrawal="due")
+    _redeem(world, "withdrawn", "returned", outcome="issued", withdrawal="done", finished_at=at)
     world.sql(
         "UPDATE fulfilment_shops SET rests_until = now() + interval '1 hour', rests_why = 'refused',"
         " last_error = 'status 401', failures = 3"
     )
     (store,) = shown(world, "nest")
-    counts = {name: store[name] for name in ("waiting", "retried", "untold", "issued", "failed", "failures")}
-    assert counts == {"waiting": 2, "retried": 1, "untold": 1, "issued": 2, "failed": 1, "failures": 3}
+    wanted = {"waiting": 2, "retried": 1, "untold": 1, "issued": 4, "failed": 1, "withdrawing": 1, "failures": 3}
+    assert {name: store[name] for name in wanted} == wanted
     text = run(world, "show").stdout
     assert "2 wait, 1 are tried again, 1 are to be told" in text
+    assert "1 were cancelled, and their discounts are to be withdrawn" in text
     assert "set its token anew (status 401)" in " ".join(text.split())
     run(world, "set", SHOP, "--token-file", str(token))
     assert (shown(world)[0]["rests_until"], shown(world)[0]["failures"]) == (None, 0)

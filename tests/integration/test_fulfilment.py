@@ -529,6 +529,106 @@ def test_of_a_store_that_is_gone_all_that_waited_is_given_up(world: World, store
     assert {fact["reason"] for fact in door.facts().values()} == {"gave_up"}
 
 
+# --- cancelled ---------------------------------------------------------------------------------------------------
+
+
+def cancel(world: World, request_id: str) -> None:
+    query = "UPDATE redemptions SET status = 'returned', returned_reason = 'cancelled' WHERE request_id = %s"
+    world.sql(query, request_id)
+
+
+def withdrawal(world: World, request_id: str) -> Any:
+    return work(world, request_id)["withdrawal"]
+
+
+def test_the_discount_of_what_was_cancelled_is_withdrawn_and_nobody_is_told(world: World, store: Store) -> None:
+    switch_on(world, store)
+    with working(world) as door:
+        redeem(world, "r-1")
+        redeem(world, "r-2")
+        wait(lambda: not world.sql("SELECT 1 FROM redemptions WHERE status = 'reserved'"))
+        store.ways.extend(["ok", "drop", "ok", "502 after it worked"])
+        cancel(world, "r-1")
+        for _ in range(2):  # each question may be answered badly, and is asked again
+            wait(lambda: work(world, "r-1")["last_error"] is not None)
+            failed = work(world, "r-1")
+            assert (failed["withdrawal"], failed["due_at"] > datetime.now(UTC)) == ("due", True)
+            world.sql("UPDATE fulfilment_work SET last_error = NULL")
+            now_due(world)
+        wait(lambda: withdrawal(world, "r-1") == "done")
+        assert store.withdrawn() == [code_of(world, "r-1")]
+        asked = len(store.asked)
+        assert work(world, "r-1")["finished_at"] is not None
+        world.run(asyncio.sleep(2 * fulfilling.LOOK))
+        assert len(store.asked) == asked
+    assert len(door.told) == 2
+    assert work(world, "r-2")["withdrawal"] is None
+    assert shop_row(world)["failures"] == 0
+
+
+def test_what_was_cancelled_while_nobody_knew_whether_it_is_there_is_withdrawn(world: World, store: Store) -> None:
+    switch_on(world, store)
+    store.ways.append("drop after it worked")
+    redeem(world, "r-1")
+    redeem(world, "r-2")
+    world.insert("fulfilment_work", shop=SHOP, customer_id="7", request_id="r-2")
+    cancel(world, "r-2")
+    with working(world) as door:
+        wait(lambda: work(world, "r-1")["last_error"] is not None)
+        cancel(world, "r-1")
+        wait(lambda: withdrawal(world, "r-1") == "done")
+    assert store.withdrawn() == [code_of(world, "r-1")]
+    assert door.told == []
+    assert withdrawal(world, "r-2") is None, "it was never tried"
+
+
+def test_what_is_not_ours_or_not_there_is_not_withdrawn(world: World, store: Store) -> None:
+    switch_on(world, store)
+    with working(world):
+        for request_id in ("r-gone", "r-edited"):
+            redeem(world, request_id)
+        wait(lambda: not world.sql("SELECT 1 FROM redemptions WHERE status = 'reserved'"))
+        del store.discounts[code_of(world, "r-gone")]
+        store.have(code_of(world, "r-edited"), "Christmas", ["gid://shopify/Customer/7"])
+        for request_id in ("r-gone", "r-edited"):
+            cancel(world, request_id)
+        wait(lambda: [withdrawal(world, each) for each in ("r-gone", "r-edited")] == ["done", "done"])
+    assert store.withdrawn() == []
+
+
+def test_what_was_cancelled_and_is_used_all_the_same_is_not_withdrawn(world: World, store: Store) -> None:
+    switch_on(world, store)
+    with working(world):
+        redeem(world, "r-1")
+        redeem(world, "r-2")
+        wait(lambda: not world.sql("SELECT 1 FROM redemptions WHERE status = 'reserved'"))
+        store.always = "429"
+        store.retry_after = "60"
+        cancel(world, "r-1")
+        wait(lambda: withdrawal(world, "r-1") == "due" and shop_row(world)["rests_until"] is not None)
+        world.sql("UPDATE redemptions SET status = 'used', returned_reason = NULL WHERE request_id = 'r-1'")
+        store.always = "ok"
+        cancel(world, "r-2")
+        world.sql("UPDATE fulfilment_shops SET rests_until = NULL")
+        wait(lambda: withdrawal(world, "r-2") == "done")
+    assert store.withdrawn() == [code_of(world, "r-2")]
+    assert withdrawal(world, "r-1") == "due"
+
+
+def test_a_withdrawal_that_fails_for_a_day_is_left(world: World, store: Store) -> None:
+    switch_on(world, store)
+    with working(world):
+        redeem(world, "r-1")
+        wait(lambda: not world.sql("SELECT 1 FROM redemptions WHERE status = 'reserved'"))
+        store.always = "500"
+        cancel(world, "r-1")
+        wait(lambda: work(world, "r-1")["last_error"] == "status 500")
+        world.sql("UPDATE fulfilment_work SET failing_since = now() - interval '24 hours'")
+        now_due(world)
+        wait(lambda: withdrawal(world, "r-1") == "failed")
+    assert work(world, "r-1")["finished_at"] is not None
+
+
 # --- telling -----------------------------------------------------------------------------------------------------
 
 

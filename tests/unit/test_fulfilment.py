@@ -79,6 +79,7 @@ def test_amounts_are_written_without_an_exponent() -> None:
         discounts.creation(wanted(reward(), "10")),
         discounts.creation(wanted(reward("shipping", None))),
         discounts.look("LN-X"),
+        discounts.withdrawal({"id": "gid://shopify/DiscountCodeNode/1"}),
         discounts.price("11"),
     ],
     ids=lambda call: call.field,
@@ -93,8 +94,7 @@ def node(title: str = "LoyalNest reward r-1", *customers: str) -> dict[str, Any]
 
 
 def test_a_discount_is_ours_by_its_request_and_its_customer() -> None:
-    mine = wanted(reward())
-    assert discounts.is_ours(node("LoyalNest reward r-1", "7"), mine)
+    assert discounts.is_ours(node("LoyalNest reward r-1", "7"), "7", "r-1")
     others: list[dict[str, Any]] = [
         node("LoyalNest reward r-2", "7"),
         node("LoyalNest reward r-1", "8"),
@@ -104,7 +104,7 @@ def test_a_discount_is_ours_by_its_request_and_its_customer() -> None:
         {"codeDiscount": {"title": "LoyalNest reward r-1", "context": {}}},
     ]
     for other in others:
-        assert not discounts.is_ours(other, mine)
+        assert not discounts.is_ours(other, "7", "r-1")
 
 
 @pytest.mark.parametrize("amount", ["x", "-1", "NaN", None])

@@ -5,7 +5,39 @@ from scripts.mutants.mutant import Mutant
 CURSORS = "tests/integration/test_api_cursors.py"
 EXPORTED = "tests/integration/test_api_exports.py::test_many_are_opened_and_a_redaction_is_heard_meanwhile"
 
+ADJUSTED = "tests/integration/test_api_adjustments.py"
+
 MUTANTS = [
+    # Adjustments
+    Mutant(
+        "an award's name may mean something else to another process",
+        "books/awards.py",
+        "        claimed = _body(row)\n",
+        "        claimed = wanted\n",
+        (ADJUSTED,),
+    ),
+    Mutant(
+        "an award that is claimed and stored meanwhile is not looked for anew",
+        "books/awards.py",
+        "        # Anew: whoever claimed it before may have seen it stored, and let go of it.\n"
+        "        stored = await find(connection, shop, customer_id, award_id)\n",
+        "",
+        (ADJUSTED,),
+    ),
+    Mutant(
+        "whoever waits for an award hears of it at the end of their wait",
+        "api/live/hub.py",
+        "await asyncio.wait_for(changed.wait(), left)",
+        "await asyncio.sleep(left)",
+        (ADJUSTED,),
+    ),
+    Mutant(
+        "who was merged is given points of their own",
+        "books/awards.py",
+        "        if into is not None:\n            raise MergedError(into)\n",
+        "",
+        (ADJUSTED,),
+    ),
     # The API
     Mutant(
         "a page of the ledger reads what came before it",

@@ -11,7 +11,24 @@ REDACTIONS = "tests/integration/test_import_redactions.py"
 PACE = "tests/integration/test_import_pace.py"
 THREE_WAYS = "tests/property/test_imports.py"
 
+BALANCES = "tests/unit/test_balances.py"
+
 MUTANTS = [
+    # Balances
+    Mutant(
+        "a balance may be dated ahead of its import",
+        "imports/balances.py",
+        "return min(at, self._since)",
+        "return at",
+        (BALANCES,),
+    ),
+    Mutant(
+        "an address stands in the name of a balance",
+        "imports/balances.py",
+        'if "@" in said:  # it would be',
+        "if False:  # it would be",
+        (BALANCES,),
+    ),
     # The same message each time
     Mutant(
         "what is brought in again was received again",

@@ -22,7 +22,31 @@ ADVANCE = """            if flight.pending:
                 break
 """
 
+AWARDS = "tests/integration/test_sink_store.py"
+
 MUTANTS = [
+    # Awards
+    Mutant(
+        "the last body of an award that comes stands",
+        "streams/sink/store.py",
+        "{name} = CASE WHEN {_GREATER} THEN excluded.{name} ELSE t.{name} END",
+        "{name} = excluded.{name}",
+        (AWARDS,),
+    ),
+    Mutant(
+        "an award that was taken back is given anew",
+        "streams/sink/store.py",
+        "voided_at = greatest(t.voided_at, excluded.voided_at)",
+        "voided_at = excluded.voided_at",
+        (AWARDS,),
+    ),
+    Mutant(
+        "the journal keeps an award without what it says",
+        "streams/publisher.py",
+        "_ENVELOPES: Final = (topics.ORDERS, topics.CUSTOMERS, topics.SHOPS, topics.REQUESTS)",
+        "_ENVELOPES: Final = (topics.ORDERS, topics.CUSTOMERS, topics.SHOPS)",
+        ("tests/contracts/test_publisher.py::test_the_journal_fills_what_is_known_of_a_webhook",),
+    ),
     # What is taken for our own door's
     Mutant("a name may run over its quote", "events/plain.py", "form.replace(signs, fewer)", "form", (PLAIN,)),
     Mutant("every year has a 29th of February", "events/plain.py", "2[0-8])", "2[0-9])", (PLAIN,)),

@@ -101,6 +101,13 @@ def test_what_is_asked_for_stands_whoever_asks_again(stack: tuple[Up, World]) ->
         assert (account["earned"], account["spent"], account["spendable"]) == (1000, 100, 900 + good[0])
         ledger = [each["points"] for each in one.get("/points")["items"]]
         assert sorted(ledger) == sorted([50, -50, good[0], -100, 1000])
+
+        # Balances of another programme, by id and by address: with what is there they are what the history says.
+        file = running.folder.parent / "balances.csv"
+        file.write_text("customer,points,date\n7,25,2026-01-05\nada@example.com,60,2026-01-05\n")
+        for words in ((), ("--again",)):
+            assert "2 customers in" in running.run("import", str(file), "--shop", SHOP, *words)
+        wait(lambda: one.balance() == 925 + good[0], what="the balance that was brought in, once")
         deadline = time.monotonic() + 60
         while differences := parity.main(running.settings(), SHOP):
             assert time.monotonic() < deadline, differences

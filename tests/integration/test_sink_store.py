@@ -646,6 +646,9 @@ def test_an_award_that_was_taken_back_stays_so(settings: Settings, feed: Feed) -
     feed(award(5), award(6))
     assert rows(settings, AWARDS) == [(AT, 6, "", "api", False, "2026-11-21 09:30:00+00")]
     assert rows(settings, "SELECT stored_at FROM awards") > told
+    feed(award(9, award_id="a-2"))
+    feed(award(8, award_id="a-2", voided=True))
+    assert rows(settings, AWARDS)[1] == (AT, 9, "", "api", False, "2026-11-21 09:30:00+00"), "it took back the award"
 
 
 def test_whoever_waits_for_an_award_is_told_and_one_that_cannot_be_used_is_the_workers(

@@ -119,8 +119,9 @@ async def cancel(
 ) -> Redemption:
     """Its points return, as if they had never been taken, with the life they had. For ever.
 
-    A code that is out stays out: an order that bears it has used the redemption all the same, be it placed before or
-    after, and its points are taken. One that was refused, or whose points are back already, is answered as it is.
+    A code that is out may be used until it is withdrawn: an order that bears it has used the redemption all the
+    same, be it placed before or after, and its points are taken. One that was refused, or whose points are back
+    already, is answered as it is.
     """
     found = await _known(caller, customer_id, request_id)
     if found.status in ("pending", "reserved", "issued"):

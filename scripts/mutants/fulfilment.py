@@ -107,6 +107,20 @@ MUTANTS = [
         (f"{TESTS}::test_what_was_cancelled_and_is_used_all_the_same_is_not_withdrawn",),
     ),
     Mutant(
+        "what fails after an attempt that nobody heard of is not there for sure",
+        "fulfilment/main.py",
+        '        there = issued or (work.attempt > 1 and result.why != "code_taken")\n',
+        "        there = issued\n",
+        (f"{TESTS}::test_what_fails_after_an_attempt_that_nobody_heard_of_may_be_there_too",),
+    ),
+    Mutant(
+        "two customers who call their requests the same have one code",
+        "books/vault.py",
+        'f"{customer_id}/{request_id}".encode()',
+        "request_id.encode()",
+        (f"{TESTS}::test_two_customers_who_call_their_requests_the_same_have_a_code_each",),
+    ),
+    Mutant(
         "a token is asked for at any address",
         "fulfilment/admin.py",
         "socket_factory=None if private else public_socket,",

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,10 +14,9 @@ import pytest
 
 from cli.commands import common
 from cli.commands.shops import ensure
-from events import codec, instants, keys, redeeming, topics
+from events import codec, instants, keys, topics
 from events.messages import Message
 from events.programs import Program
-from events.redeeming import Wanted
 from tests import shopify_admin
 from tests.e2e.up import Up, up, wait
 
@@ -81,6 +81,7 @@ class Shop:
         token = stack.folder.parent / "token"
         token.write_text(shopify_admin.TOKEN)
         stack.run("fulfilment", "set", "spent", "--token-file", str(token), "--endpoint", store.url())
+        self._key = stack.run("keys", "create", "spent", "--scope", "read", "--scope", "redeem").strip()
 
     def publish(self, *messages: Message) -> None:
         async def publishing() -> None:
@@ -90,7 +91,16 @@ class Shop:
         asyncio.run(publishing())
 
     def redeem(self, request_id: str, customer_id: int) -> None:
-        self.publish(redeeming.redemption(SHOP, str(customer_id), request_id, Wanted("ten", 500), _now()))
+        self._post(customer_id, "", {"reward_id": "ten", "cost": 500}, {"Idempotency-Key": request_id})
+
+    def cancel(self, request_id: str, customer_id: int) -> None:
+        self._post(customer_id, f"/{request_id}/cancel", {}, {})
+
+    def _post(self, customer_id: int, path: str, body: dict[str, Any], headers: dict[str, str]) -> None:
+        address = f"{self.stack.announced['api']}/v1/shops/{SHOP}/customers/{customer_id}/redemptions{path}"
+        headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json", **headers}
+        with urllib.request.urlopen(urllib.request.Request(address, codec.dumps(body), headers), timeout=30) as answer:
+            assert answer.status in (200, 201)
 
     def sql(self, query: str, *parameters: Any) -> list[Any]:
         with psycopg.connect(self.stack.settings().database_url()) as connection:
@@ -144,7 +154,7 @@ def test_points_become_one_code_that_is_used_and_come_back_where_there_is_none(
         assert list(store.discounts) == [code, second]
         assert shop.sql("SELECT attempts FROM fulfilment_work WHERE request_id = 'second'") == [(2,)]
 
-        shop.publish(redeeming.cancellation(SHOP, "7", "second", None, _now()))
+        shop.cancel("second", 7)
         shop.becomes("second", 7, "returned", 1590)
         wait(lambda: store.withdrawn() == [second], what="the code to be of no use")
 

@@ -9,6 +9,7 @@ break, a file a list.
 """
 
 from scripts.mutants import (
+    accounts,
     analytics,
     api,
     batch,
@@ -26,6 +27,7 @@ from scripts.mutants import (
 MUTANTS = [
     *money.MUTANTS,
     *tables.MUTANTS,
+    *accounts.MUTANTS,
     *streams.MUTANTS,
     *persons.MUTANTS,
     *imports.MUTANTS,

@@ -1,0 +1,115 @@
+"""What can be spent, what is decided of a request, and that it is archived."""
+
+from scripts.mutants.mutant import ORDER_FREE, Mutant
+
+PURSE = "tests/property/test_account.py"
+REDEMPTIONS = "tests/property/test_redemptions.py"
+SINK = "tests/integration/test_sink_redemptions.py"
+TIES = "tests/property/test_batch_ties.py"
+
+MUTANTS = [
+    Mutant(
+        "points that ran out before something was taken are forgotten",
+        "tables/account.py",
+        "        most = max(most, _gone(nodes, tree, terms, when) - before)\n",
+        "",
+        (PURSE,),
+    ),
+    Mutant(
+        "a later, shorter life does not reach what is held",
+        "tables/terms.py",
+        "if last >= since:",
+        "if last >= since and before == FOR_EVER:",
+        (PURSE,),
+    ),
+    Mutant(
+        "points that wait run out from when they were earned",
+        "tables/terms.py",
+        "return last if last == NEVER else self.spendable_until(last)",
+        "return last",
+        (PURSE,),
+    ),
+    Mutant(
+        "an award that was taken back and told again stands",
+        "tables/account.py",
+        'max(voided_at, told["voided_at"])',
+        'told["voided_at"]',
+        (ORDER_FREE,),
+    ),
+    Mutant(
+        "a decision by the balance of its request's own time alone",
+        "tables/redemptions.py",
+        'at = max(asked, held["decided_at"], filed)',
+        "at = asked",
+        (REDEMPTIONS,),
+    ),
+    Mutant(
+        "what is taken later may be spent before",
+        "tables/redemptions.py",
+        "purse(nodes, tree, held, terms, at).balance - later",
+        "purse(nodes, tree, held, terms, at).balance",
+        (REDEMPTIONS,),
+    ),
+    Mutant(
+        "a request is decided as often as it comes",
+        "tables/asking.py",
+        """        if redemptions.kept(nodes, held, request["request_id"]).decision is not None:
+            return
+""",
+        "",
+        (REDEMPTIONS,),
+    ),
+    Mutant(
+        "history that is told anew is decided anew",
+        "tables/asking.py",
+        """        if self._waiting is not None:
+            self._waiting.append([*ident, dict(request)])
+            return
+""",
+        "",
+        (REDEMPTIONS,),
+    ),
+    Mutant(
+        "a cancelled redemption that was used gives its points back",
+        "tables/redemptions.py",
+        """    if any(counts for _, _, counts, _ in code.orders):
+        return State("used", None, revision)
+    if have.cancelled:
+        return State("returned", "cancelled", revision)
+""",
+        """    if have.cancelled:
+        return State("returned", "cancelled", revision)
+    if any(counts for _, _, counts, _ in code.orders):
+        return State("used", None, revision)
+""",
+        (REDEMPTIONS,),
+    ),
+    Mutant(
+        "a failure of a lower attempt counts",
+        "lake/redemptions.py",
+        'outcomes.sort("attempt", "issued", "valid_until", "code")',
+        'outcomes.sort("valid_until", "issued", "attempt", "code")',
+        (TIES,),
+    ),
+    Mutant(
+        "the batch spends the newest points first",
+        "lake/accounts.py",
+        'timed.sort("at").select("begins", "ends", "points")',
+        'timed.sort("at", descending=True).select("begins", "ends", "points")',
+        (TIES, "tests/property/test_batch_oracle.py"),
+    ),
+    Mutant(
+        "what was decided is told and not archived",
+        "streams/sink/store.py",
+        '        rows.raw_events += [redemptions.archived(row) for row in fresh if not row["archived"]]\n',
+        "",
+        (SINK,),
+    ),
+    Mutant(
+        "a second decision overwrites the first",
+        "streams/sink/redemptions.py",
+        "            if decided != known:",
+        "            if False:",
+        (SINK,),
+    ),
+]

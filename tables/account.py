@@ -14,7 +14,6 @@ which is first in, first out to the point, whatever the order in which anything 
 """
 
 import zlib
-from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, cast
 
 from typing_extensions import TypedDict
@@ -174,32 +173,22 @@ def purse(nodes: Reads, tree: Node, account: Account | None, terms: Terms, at: i
     return Purse(left, everything.points - active, earned, spent, expired, expiring, expires_at)
 
 
-def _gone(nodes: Reads, tree: Node, terms: Terms, at: int) -> int:
-    """The points that had run out by an instant, had none been spent."""
-    return contributions.sums(nodes, tree, 0, terms.gone_until(at) + 1).points
-
-
 def _expired(nodes: Reads, tree: Node, debits: Node, terms: Terms, at: int, spent: int) -> int:
-    most, before = max(0, _gone(nodes, tree, terms, at) - spent), 0
-    for when, points in _debits(nodes, debits, at):
-        most = max(most, _gone(nodes, tree, terms, when) - before)
-        before += points
-    return most
+    known: dict[int, int] = {}
+
+    def gone(when: int) -> int:
+        """The points that had run out by an instant, had none been spent."""
+        last = terms.gone_until(when)
+        if last not in known:
+            known[last] = contributions.sums(nodes, tree, 0, last + 1).points
+        return known[last]
+
+    return contributions.greatest(nodes, debits, gone, at, least=max(0, gone(at) - spent))
 
 
 def taken_after(nodes: Reads, account: Account, at: int) -> int:
     """What is taken later than an instant."""
     return contributions.sums(nodes, account["debits"], at + 1, FOR_EVER).points
-
-
-def _debits(nodes: Reads, debits: Node, until: int) -> Iterator[tuple[int, int]]:
-    """When something was taken up to an instant, and how much."""
-    for entry in contributions.entries(nodes, debits):
-        if entry[contributions.PROCESSED] > until:
-            return
-        points = entry[contributions.EARNED] - entry[contributions.REVERSED]
-        if points:
-            yield entry[contributions.PROCESSED], points
 
 
 def _expiring(nodes: Reads, tree: Node, terms: Terms, at: int, used: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ its children, never changed by a difference.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, NotRequired, Protocol
 
 from typing_extensions import TypedDict
@@ -250,6 +250,29 @@ def reaching(nodes: Reads, node: Node, points: int) -> int:
         if left < 0:
             return int(entry[PROCESSED])
     return _FOR_EVER
+
+
+def greatest(nodes: Reads, node: Node, of: Callable[[int], int], until: int, before: int = 0, least: int = 0) -> int:
+    """The greatest of(processed_at) less the points of all entries before, over the entries up to `until`; `least`
+    where none is above it. `of` never falls, so what a node comes to at most is known without looking into it."""
+    if "e" in node:
+        for entry in node["e"]:
+            if entry[PROCESSED] > until:
+                break
+            least = max(least, of(entry[PROCESSED]) - before)
+            before += entry[EARNED] - entry[REVERSED]
+        return least
+    bounds = []
+    for line in node["c"]:
+        if line[_FIRST] > until:
+            break
+        bounds.append((of(min(line[_LAST], until)) - before, before, line[_NODE]))
+        before += line[_SUMS + 3]
+    for most, below, number in sorted(bounds, reverse=True):
+        if most <= least:
+            break
+        least = greatest(nodes, nodes.get(number), of, until, below, least)
+    return least
 
 
 def oldest(node: Node) -> int:

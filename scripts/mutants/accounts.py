@@ -11,8 +11,8 @@ MUTANTS = [
     Mutant(
         "points that ran out before something was taken are forgotten",
         "tables/account.py",
-        "        most = max(most, _gone(nodes, tree, terms, when) - before)\n",
-        "",
+        "return contributions.greatest(nodes, debits, gone, at, least=max(0, gone(at) - spent))",
+        "return max(0, gone(at) - spent)",
         (PURSE,),
     ),
     Mutant(

@@ -12,6 +12,7 @@ from tables import account, contributions
 from tables.terms import Terms
 from tests import oracle
 from tests.property.test_history import Kept as Table
+from tests.property.test_history import small
 from tests.property.webhooks import NOW, POOL, PROGRAM, SHOP, thorough
 
 Json = dict[str, Any]
@@ -26,14 +27,21 @@ def micros(at: datetime) -> int:
 
 @thorough(1500)
 @given(
-    lots=st.lists(st.tuples(_AT, _POINTS), max_size=9),
-    debits=st.lists(st.tuples(_AT, _POINTS), max_size=6),
+    lots=st.lists(st.tuples(_AT, _POINTS), max_size=12),
+    debits=st.lists(st.tuples(_AT, _POINTS), max_size=12),
     plain=PROGRAM,
     at=_AT,
+    nodes_of=st.sampled_from([2, 3, 32]),
 )
 def test_a_purse_is_what_lots_kept_one_by_one_come_to(
-    lots: list[tuple[datetime, int]], debits: list[tuple[datetime, int]], plain: Json, at: datetime
+    lots: list[tuple[datetime, int]], debits: list[tuple[datetime, int]], plain: Json, at: datetime, nodes_of: int
 ) -> None:
+    """However deep the trees are."""
+    with small(nodes_of, nodes_of):
+        check(lots, debits, plain, at)
+
+
+def check(lots: list[tuple[datetime, int]], debits: list[tuple[datetime, int]], plain: Json, at: datetime) -> None:
     terms = Terms(Program.model_validate({**plain, "shop": SHOP}))
     nodes: Any = Table().open()[1]
     tree, held = contributions.empty(), account.empty()

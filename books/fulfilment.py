@@ -1,8 +1,9 @@
 """Discounts to be made in Shopify for accepted redemptions: the stores that have it on, and how far each one is.
 
 What is to be made stands in `redemptions`, which a rebuild empties; what was tried and told in `fulfilment_work`, which
-none does. Whoever works takes a row for a while (SKIP LOCKED), and notes what came of it before it is told. By the
-database's clock alone. docs/decisions/0033-fulfilment.md says why it is so.
+none does, and for ever: while history is told anew an old redemption looks as if its discount were still to be made.
+Whoever works takes a row for a while (SKIP LOCKED), and notes what came of it before it is told. By the database's
+clock alone. docs/decisions/0033-fulfilment.md says why it is so.
 """
 
 from collections.abc import Callable, Collection
@@ -15,9 +16,6 @@ from psycopg.rows import class_row
 
 #: The version of Shopify's Admin API that the documents in fulfilment/discounts.py are written for.
 API_VERSION: Final = "2026-10"
-
-#: How long what is done is remembered, beyond its redemption being told of.
-KEPT: Final = timedelta(days=90)
 
 #: Why a store rests. `refused` stays until the store takes something again, or is set anew.
 Why = Literal["failures", "throttled", "refused", "token"]
@@ -268,13 +266,6 @@ WHERE s.shop = %(shop)s AND s.failing_since <= clock_timestamp() - %(tried)s AND
   AND coalesce(w.held_until <= clock_timestamp(), true) AND (w.attempts = 0 OR w.code IS NOT NULL)
 """
 
-_TIDY: Final = """
-DELETE FROM fulfilment_work w WHERE coalesce(finished_at, created_at) < now() - %s AND NOT EXISTS (
-    SELECT FROM redemptions r WHERE (r.shop, r.customer_id, r.request_id) = (w.shop, w.customer_id, w.request_id)
-        AND r.status = 'reserved')
-  AND (finished_at IS NOT NULL OR outcome IS NULL OR withdrawal IS NOT NULL)
-"""
-
 _LOAD: Final = """
 SELECT (SELECT count(*) FROM fulfilment_shops s JOIN redemptions r USING (shop)
         LEFT JOIN fulfilment_work w USING (shop, customer_id, request_id)
@@ -386,11 +377,6 @@ class Holder:
         whose = {"shop": work.shop, "customer": work.customer_id, "request": work.request_id}
         asked = {**whose, "me": self._me, **more}
         return (await connection.execute(statement, asked)).rowcount == 1
-
-
-async def tidy(connection: AsyncConnection[Any]) -> None:
-    """Removes what was done long ago."""
-    await connection.execute(_TIDY, (KEPT,))
 
 
 async def load(connection: AsyncConnection[Any]) -> tuple[int, int]:

@@ -60,8 +60,7 @@ AGAIN: Final = 2.0
 #: Redemptions that are made work of in one look.
 _ENLISTED: Final = 1_000
 
-#: Between two looks for what is old, for what the metrics tell, and for what was cancelled (seconds).
-_TIDY: Final = 3600.0
+#: Between two looks for what the metrics tell, and for what was cancelled (seconds).
 _LOAD: Final = 15.0
 _CANCELLED: Final = 3.0
 
@@ -88,7 +87,7 @@ class Fulfiller:
         self._away = True
         self._unheard = False
         #: Not before then is it done again, in the order of `_now_and_then` (seconds of `monotonic`).
-        self._next = [0.0, 0.0, 0.0]
+        self._next = [0.0, 0.0]
         self._admin: Admin
 
     def waits_for(self) -> Sequence[str]:
@@ -140,7 +139,7 @@ class Fulfiller:
             self._tasks[store.shop] = asyncio.create_task(self._work_off(store))
 
     async def _now_and_then(self) -> None:
-        chores = ((self._withdraw, _CANCELLED), (self._measure, _LOAD), (self._tidy, _TIDY))
+        chores = ((self._withdraw, _CANCELLED), (self._measure, _LOAD))
         for number, (chore, seconds) in enumerate(chores):
             if monotonic() >= self._next[number]:
                 await chore()
@@ -149,10 +148,6 @@ class Fulfiller:
     async def _withdraw(self) -> None:
         async with self._pool.connection() as connection:
             await fulfilment.withdraw(connection)
-
-    async def _tidy(self) -> None:
-        async with self._pool.connection() as connection:
-            await fulfilment.tidy(connection)
 
     async def _measure(self) -> None:
         async with self._pool.connection() as connection:

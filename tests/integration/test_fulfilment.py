@@ -794,23 +794,21 @@ def test_a_shop_that_is_forgotten_is_off_and_makes_other_codes_when_it_comes_bac
     assert code_of(world, "r-1", OTHER) != code_of(world, "r-1")
 
 
-def test_what_was_done_long_ago_is_tidied_away(world: World, store: Store) -> None:
+def test_what_was_made_long_ago_is_not_made_anew_while_a_rebuild_brings_it_back(world: World, store: Store) -> None:
     switch_on(world, store)
-    for name, status in (("r-done", "issued"), ("r-open", "reserved"), ("r-new", "issued")):
-        redeem(world, name, status=status)
-        age = "0 days" if name == "r-new" else "91 days"
-        world.sql(
-            "INSERT INTO fulfilment_work (shop, customer_id, request_id, created_at, outcome, finished_at)"
-            " VALUES (%s, '7', %s, now() - %s::interval, 'issued', now() - %s::interval)",
-            *(SHOP, name, age, age),
-        )
-
-    async def tidied() -> None:
-        async with world.services.pool.connection() as connection:
-            await fulfilment.tidy(connection)
-
-    world.run(tidied())
-    assert {row["request_id"] for row in world.sql("SELECT request_id FROM fulfilment_work")} == {"r-open", "r-new"}
+    with working(world) as door:
+        redeem(world, "r-old")
+        wait(lambda: len(door.told) == 1)
+        wait(lambda: work(world, "r-old")["finished_at"] is not None)
+        ages = ", ".join(f"{name} = now() - interval '2 years'" for name in ("created_at", "finished_at"))
+        world.sql(f"UPDATE fulfilment_work SET {ages}")
+    store.discounts.clear()  # the merchant has tidied up
+    world.sql("DELETE FROM redemptions")
+    with working(world) as door:
+        redeem(world, "r-old")
+        redeem(world, "r-new")
+        wait(lambda: len(door.told) == 1)
+    assert list(store.discounts) == [code_of(world, "r-new")]
 
 
 def test_a_customers_export_has_their_redemptions(world: World) -> None:

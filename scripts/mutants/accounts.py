@@ -89,7 +89,7 @@ MUTANTS = [
         "lake/redemptions.py",
         'outcomes.sort("attempt", "issued", "valid_until", "code")',
         'outcomes.sort("valid_until", "issued", "attempt", "code")',
-        (TIES,),
+        ("tests/unit/test_lake_redemptions.py",),
     ),
     Mutant(
         "the batch spends the newest points first",

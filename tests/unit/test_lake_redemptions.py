@@ -1,0 +1,43 @@
+"""What redemptions take, by the rows of the lake."""
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from events.programs import Program
+from lake import redemptions
+from lake.rows import TABLES
+
+PROGRAM = Program(shop="a.myshopify.com", currency="USD")
+
+
+def rows(name: str, *found: tuple[Any, ...]) -> pl.DataFrame:
+    return pl.DataFrame(list(found), schema=TABLES[name], orient="row")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "taken"),
+    [
+        ([], [-30]),
+        ([(1, True, 0, "A")], [-30]),
+        ([(1, False, 0, "")], []),
+        # The greatest attempt counts, whatever the lower one said; of one attempt the code before the failure.
+        ([(0, True, 900, "A"), (1, False, 0, "")], []),
+        ([(0, False, 0, ""), (1, True, 0, "A")], [-30]),
+        ([(1, False, 0, ""), (1, True, 0, "A")], [-30]),
+    ],
+)
+def test_the_greatest_attempt_counts(outcomes: list[tuple[Any, ...]], taken: list[int]) -> None:
+    found = redemptions.taken(
+        rows("decisions", ("7", "r", 100, True, "ten", 30, 100), ("7", "no", 100, False, "ten", 50, 100)),
+        rows("cancels", ("8", "r", 100)),
+        rows("outcomes", *(("7", "r", *each, 100) for each in outcomes)),
+        rows("codes", ("9", "A", 100)),
+        rows("owners", ("9", "8", 100)),
+        lambda ids: ids.to_frame("order_id").with_columns(
+            customer_id=pl.lit("8"), counted=pl.lit(value=True), void=pl.lit(value=False)
+        ),
+        PROGRAM,
+    )
+    assert found["points"].to_list() == taken

@@ -100,6 +100,7 @@ SECTIONS: Final[dict[str, Callable[[World, Options], Section]]] = {
     "mixed": stream.store_of_all_topics,
     "webhooks": doors.webhooks,
     "delays": doors.delays,
+    "redeem": doors.redemptions,
     "steady": doors.steady_load,
     "embedded": doors.first_try,
     "past": doors.store_with_a_past,

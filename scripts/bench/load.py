@@ -62,7 +62,7 @@ class Load:
                 await asyncio.sleep(max(began + number / rate - time.perf_counter(), 0))
             sent = time.perf_counter()
             writer.write(request)
-            if await _status(reader) != 200:
+            if await _status(reader) not in (200, 201):
                 self.refused += 1
                 continue
             self.took.append(time.perf_counter() - sent)

@@ -124,8 +124,8 @@ async def _touch(port: int) -> None:
     writer.close()
 
 
-def load(run: Run, port: int, wanted: list[Request], rate: float, key: str = "") -> Process:
-    file = run.folder / "requests"
+def load(run: Run, port: int, wanted: list[Request], rate: float, key: str = "", name: str = "requests") -> Process:
+    file = run.folder / name
     file.write_bytes(pickle.dumps(wanted))
     script = Path(__file__).resolve().parent / "load.py"
     words = [sys.executable, "-P", str(script), _HOST, str(port), str(file), str(_CONNECTIONS), str(rate), key]
@@ -136,7 +136,7 @@ def outcome(load: Process, number: int) -> dict[str, Any]:
     wait("the load", load.finished, seconds=300)
     came: dict[str, Any] = json.loads(load.log.read_text())
     if came["refused"] or came["sent"] != number:
-        raise BenchError(f"{came['refused']} of {came['sent']} webhooks were not answered 200")
+        raise BenchError(f"{came['refused']} of {came['sent']} requests were not answered as they should be")
     return came
 
 

@@ -23,6 +23,7 @@ from pydantic import SecretStr
 from books import migrate
 from cli.stack import home
 from events import topics
+from events.programs import Program
 from runtime import kafka
 from runtime.settings import Settings
 from scripts import servers
@@ -209,8 +210,7 @@ class Run:
         if producer.flush(60):
             raise BenchError(f"{topic} could not be filled within a minute")
 
-    def announce(self) -> None:
-        program = data.program()
+    def announce(self, program: Program) -> None:
         self.send(self.settings.topic(topics.PROGRAMS), [(program.shop, program.model_dump_json().encode())])
 
     def close(self) -> None:
@@ -242,8 +242,8 @@ class World:
         return float(times.user + times.system), family_cpu(self.postmaster)
 
     @contextmanager
-    def run(self, name: str, **changes: Any) -> Iterator[Run]:
-        """A run with every topic made, the program announced, and an empty database."""
+    def run(self, name: str, program: Program | None = None, **changes: Any) -> Iterator[Run]:
+        """A run with every topic made, the program (data.program without another) announced, and an empty database."""
         unique = f"bench-{uuid4().hex[:8]}"
         folder = self.folder / f"{name}-{unique}"
         folder.mkdir()
@@ -262,7 +262,7 @@ class World:
             self.timescale = migrate.migrate(url).form
             kafka.create_topics(made)
             run = Run(made, folder)
-            run.announce()
+            run.announce(program or data.program())
             yield run
         finally:
             if run is not None:

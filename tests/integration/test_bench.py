@@ -27,6 +27,7 @@ SECTIONS = [
     {
         "webhooks": "Webhooks a second",
         "delays": "From accepted to visible",
+        "redeem": "Redemptions beside orders",
         "steady": "Ten minutes at a steady rate",
         "embedded": "Embedded: one order on an idle machine",
     },

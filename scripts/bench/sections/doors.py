@@ -1,7 +1,7 @@
 """The doors: webhooks, what is seen of them and when, and a past that is brought in."""
 
 from api.webhooks.front_door import DELIVERIES_REMEMBERED
-from scripts.bench import embedded, past, report, steady, web
+from scripts.bench import embedded, past, redeeming, report, steady, web
 from scripts.bench.report import Floor, number, table
 from scripts.bench.sections.section import Options, Section, say
 from scripts.bench.world import World
@@ -15,7 +15,10 @@ RATE, BUSY = 100.0, 500.0
 #: What a machine of two cores holds with everything on it.
 STEADY = 200.0
 #: Milliseconds.
-BUSY_DELAY = 500
+BUSY_DELAY = REDEMPTION_DELAY = 500
+#: Redemptions a second; orders and redemptions of a large account.
+REDEEMED = 50.0
+LARGE = 50_000, 5_000
 
 
 def webhooks(place: World, options: Options) -> Section:
@@ -64,6 +67,28 @@ def delays(place: World, options: Options) -> Section:
                 ceiling=True,
             ),
         ],
+    )
+
+
+def redemptions(place: World, options: Options) -> Section:
+    say(f"{REDEEMED:.0f} redemptions a second beside {BUSY:.0f} orders")
+    found = redeeming.redeemed(place, REDEEMED, BUSY, options.seconds)
+    answered, bought = report.spread(found.took), report.spread(found.orders)
+    small, large = redeeming.decided(10, 10), redeeming.decided(*LARGE)
+    return Section(
+        "Redemptions beside orders",
+        f"{REDEEMED:.0f} redemptions a second for {options.seconds:.0f} s, by {redeeming.CUSTOMERS} customers in turns,"
+        f" beside {BUSY:.0f} orders a second: each answered once what was decided stands in the history.\n\n"
+        + table(
+            ["until it is answered", "requests", "median", "95 %", "99 %"],
+            [
+                ["a redemption", f"{len(found.took):,}", *map(report.seconds, answered)],
+                ["an order's webhook", f"{len(found.orders):,}", *map(report.seconds, bought)],
+            ],
+        )
+        + f"\n\nThe decision itself, where points live for a year: {small * 1000:.2f} ms in an account of ten orders"
+        f" and ten redemptions, {large * 1000:.2f} ms in one of {LARGE[0]:,} and {LARGE[1]:,}.",
+        [Floor("redemption asked to answered, 95 %", answered[1] * 1000, REDEMPTION_DELAY, "ms", ceiling=True)],
     )
 
 

@@ -61,6 +61,7 @@ class Order:
 class Customer:
     now: datetime  # of its own envelopes alone, without any batch's as_of
     balance: int = 0
+    deserved: int = 0  # the points of their orders alone
     pending: int = 0
     earned: int = 0  # ever, spent since or not
     spent: int = 0
@@ -542,8 +543,10 @@ def measure(customer: Customer, orders: list[Order], awards: list[Award], at: da
     lots = [(order.processed_at, order.points) for order in orders if order.processed_at is not None]
     lots += [(award.at, award.points) for award in awards if award.points > 0]
     spend(customer, sorted(lots), [(award.at, -award.points) for award in awards if award.points < 0], at, program)
-    customer.earned = sum(order.points for order in orders if order.processed_at and order.processed_at <= at)
-    customer.earned += sum(award.points for award in awards if award.earned and award.points > 0 and award.at <= at)
+    customer.deserved = sum(order.points for order in orders if order.processed_at and order.processed_at <= at)
+    customer.earned = customer.deserved + sum(
+        award.points for award in awards if award.earned and award.points > 0 and award.at <= at
+    )
     for order in orders:
         assert order.processed_at is not None
         if order.processed_at > at:

@@ -33,7 +33,7 @@ def test_those_that_count_are_the_customers_values_at_any_instant(world: World, 
         customers = said(sent, at)
         for customer, should in customers.items():
             found = orders.of_customer(connection, lake, program, customer, instants.from_datetime(at))
-            assert sums(found) == (should.frequency, should.monetary, should.balance), customer
+            assert sums(found) == (should.frequency, should.monetary, should.deserved), customer
             reasons.update(found["reason"].cast(str).to_list())
     assert {"counts", "cancelled", "test", "refunded", "not_paid"} <= set(reasons), reasons
 

@@ -66,7 +66,7 @@ def covered(state: orders.OrderState) -> Any:
 def worth(state: orders.OrderState, policies: Policies = GOODS) -> dict[str, Any]:
     """What the order tells each customer, but for what may change under one revision."""
     told = orders.facts(SHOP, str(ORDERS[0]), "USD", state, policies)
-    growing = ("now", "homes", "addresses", "contact", "consent")
+    growing = ("now", "homes", "codes", "addresses", "contact", "consent")
     return {fact["customer_id"]: {**fact, **dict.fromkeys(growing)} for fact in told}
 
 

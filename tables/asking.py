@@ -8,6 +8,7 @@ partition, which keeps them.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, Literal
 
 from events import instants, keys, records, topics
@@ -117,10 +118,10 @@ class Asking(Forwarding):
     def _take_outcome(self, ident: tuple[str, str], said: records.AccountFulfilment) -> None:
         state, nodes = self._state(ident)
         held, request_id = customers.account_of(state), said["request_id"]
+        code = redemptions.code_of(nodes, held, said["code"])
         if said["code"]:
-            code = redemptions.code_of(nodes, held, said["code"])
             redemptions.keep_code(nodes, held, said["code"], redemptions.with_request(code, request_id))
-        self._change(ident, request_id, lambda have: redemptions.with_outcome(have, said))
+        self._change(ident, request_id, lambda have: redemptions.with_use(redemptions.with_outcome(have, said), code))
 
     def _take_codes(self, ident: tuple[str, str], fact: records.OrderFact) -> None:
         """The codes that an order bears: those of redemptions are used by it. A shop without rewards has none."""
@@ -132,7 +133,7 @@ class Asking(Forwarding):
             code = redemptions.with_order(redemptions.code_of(nodes, held, name), fact)
             redemptions.keep_code(nodes, held, name, code)
             for request_id in code.requests:
-                self._change(ident, request_id, lambda have: have)
+                self._change(ident, request_id, partial(redemptions.with_use, code=code))
 
     def _change(self, ident: tuple[str, str], request_id: str, change: Callable[[Kept], Kept]) -> None:
         """Something was said of a redemption; once it has been decided, what has become of it is told."""

@@ -178,6 +178,11 @@ def with_outcome(have: Kept, said: AccountFulfilment) -> Kept:
     return _said(have._replace(made=max(made, have.made or made)), said["now"])
 
 
+def with_use(have: Kept, code: Code) -> Kept:
+    """With what is known of a code that was ever made for it: when its orders changed, the redemption may have."""
+    return _said(have, code.changed_at)
+
+
 def _said(have: Kept, at: int) -> Kept:
     return have._replace(said_at=max(have.said_at, at))
 
@@ -216,8 +221,7 @@ def _revision(have: Kept, code: Code) -> str:
     attempt, issued, until, name = have.made or [0, False, 0, ""]
     made = f"{have.made is not None:d}{attempt:08x}{issued:d}{until:015x}{name.encode().hex()}"
     of_orders = " ".join(f"{order_id:>20} {revision}" for order_id, revision, *_ in code.orders)
-    changed = max(have.said_at, code.changed_at)
-    return f"{changed:015x}b0{have.cancelled:d}{made} {len(code.orders)}{of_orders}"
+    return f"{have.said_at:015x}b0{have.cancelled:d}{made} {len(code.orders)}{of_orders}"
 
 
 def reward_of(program: Program, have: Kept) -> Reward | None:

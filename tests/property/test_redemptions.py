@@ -402,6 +402,7 @@ def test_what_is_said_of_a_redemption_may_come_in_any_order(seed: int) -> None:
                 kept = change(kept)
             else:
                 code = change(code)
+            kept = redemptions.with_use(kept, code)
             if kept.decision is None:
                 continue
             state = redemptions.state_of(kept, code, reward)

@@ -86,13 +86,14 @@ def composed(home: int, order_id: str, of: dict[str, Part], link: Link | None) -
     sums = [0, 0, 0, 0]
     if link is None or not link.into:
         for part in of.values():
-            if _counts(part, revision):
+            if _counts(part, revision, order_id):
                 sums = [a + b for a, b in zip(sums, part[_VALUES], strict=True)]
     return [home, order_id, revision, *sums[:3], min(sums[3], 1), of]
 
 
-def _counts(part: Part, revision: str) -> bool:
-    return part[_REVISION] == revision and (len(part) <= _ALIVE or part[_ALIVE])
+def _counts(part: Part, revision: str, name: str) -> bool:
+    """Of one order the parts of the highest revision; awards that two customers have by one name are two."""
+    return (part[_REVISION] == revision or not name.isdigit()) and (len(part) <= _ALIVE or part[_ALIVE])
 
 
 def with_own(entry: Entry | None, own: Part) -> dict[str, Part]:
@@ -144,7 +145,7 @@ def postings(found: list[Entry], link: Link | None, origins: set[str]) -> Iterat
         earned = taken_back = 0
         if link is None or not link.into:
             for entry, part in mine:
-                if _counts(part, entry[REVISION]):
+                if _counts(part, entry[REVISION], entry[contributions.ORDER]):
                     earned, taken_back = earned + part[2], taken_back + part[3]
         ranks = [rank for rank, _ in hops]
         words = [*ranks, "!"] if ranks and alive else ranks

@@ -49,3 +49,13 @@ def test_many_customers_with_one_address_cost_as_much_each_as_one_does() -> None
 
     # An order's fact and the claim: nothing is known of the address that anybody could be told.
     assert told(120) == 2 * 120
+
+
+def test_awards_that_two_customers_have_by_one_name_are_two() -> None:
+    """Of an order only the parts of the highest revision count, for Shopify may move it; nobody moves an award."""
+    parts = {OWN: ["b", 0, 5, 5, 0, 1], "8": ["a", 0, 7, 0, 0, 1, [], True]}
+    assert merging.composed(100, "award:one", parts, None)[EARNED] == 12
+    assert merging.composed(100, "1001", parts, None)[EARNED] == 5
+    entry = merging.composed(100, "award:one", {**parts, "8": [f"{90:015x}b0", *parts["8"][1:]]}, None)
+    (posting,) = merging.postings([entry], None, {"8"})
+    assert (posting.earned, posting.reversed) == (7, 0)

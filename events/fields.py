@@ -78,7 +78,7 @@ Uuid = Annotated[str, Field(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$
 
 #: Longer than any that we make: two times, a webhook's id of 128, a digest, counts and flags, and MAX_HOPS ranks; or,
 #: a redemption's, a code, two orders' and the ranks.
-Revision = Annotated[str, Field(pattern="^[ -~]{1,1200}$")]
+Revision = Annotated[str, Field(pattern="^[ -~]{1,1500}$")]
 
 #: Through so many merges an order follows its customer.
 MAX_HOPS = 12

@@ -105,7 +105,8 @@ class Award(NamedTuple):
         """Sorts as the award grows; tables/orders.py's `changed_at_of` reads when it changed."""
         at, points, *rest = self.body
         changed = max(at, self.voided_at)
-        words = " ".join(str(each) for each in rest)
+        # In hex: a reason may hold any sign, a revision only those of ASCII; the order is that of the words.
+        words = " ".join(str(each).encode().hex() for each in rest)
         return f"{changed:015x}b0{self.voided_at > 0:d}{at:015x}{points + (1 << 62):016x}{words}"
 
     def points(self, home: Home) -> tuple[int, int]:

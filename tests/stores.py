@@ -440,7 +440,7 @@ class _Store:
                 "award_id": f"award-{number}",
                 "at": self.received(at),
                 "points": points,
-                "reason": chance.choice(["refund", "birthday", "goodwill"]),
+                "reason": chance.choice(["refund", "Geburtstag für Ömer", "goodwill"]),
                 "source": "manual",
                 "counts_as_earned": chance.random() < 0.5,
             }

@@ -1,7 +1,8 @@
 """What the commands share: options, settings, the way to the servers, and errors in one sentence."""
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import psycopg
 import typer
 from confluent_kafka import KafkaException
+from psycopg import AsyncConnection
 from pydantic import SecretStr, ValidationError
 from rich.console import Console
 
@@ -165,3 +167,14 @@ def _problem(model: str, each: Any) -> str:
     if model == "Settings":
         return f"the setting LOYALNEST_{where.upper()} is wrong: {each['msg']}"
     return f"{where or model}: {each['msg']}"
+
+
+def asked(database_url: str | None, data: Any, step: Callable[[Settings, AsyncConnection[Any]], Awaitable[Any]]) -> Any:
+    """What a step makes of the settings and a connection that commits by itself."""
+
+    async def asking(settings: Settings) -> Any:
+        async with await database.connect_async(settings.database_url(), "loyalnest", autocommit=True) as connection:
+            return await step(settings, connection)
+
+    with attached(read_settings(database=database_url, data=data)) as settings:
+        return asyncio.run(asking(settings))

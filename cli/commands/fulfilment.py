@@ -1,9 +1,7 @@
 """Fulfilment: in which stores the discounts of redemptions are made, and how far that is."""
 
-import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -35,19 +33,6 @@ _WHY: Final = {
     "refused": "for it does not let us in: set its token anew",
     "token": "for its token cannot be read: set it anew",
 }
-
-
-def _asked(
-    database_url: str | None, data: Any, step: Callable[[Settings, AsyncConnection[Any]], Awaitable[Any]]
-) -> Any:
-    """What a step makes of the settings and a connection that commits by itself."""
-
-    async def asking(settings: Settings) -> Any:
-        async with await database.connect_async(settings.database_url(), "loyalnest", autocommit=True) as connection:
-            return await step(settings, connection)
-
-    with common.attached(common.read_settings(database=database_url, data=data)) as settings:
-        return asyncio.run(asking(settings))
 
 
 def _read_token(file: Path) -> str:
@@ -106,7 +91,7 @@ def set_store(
             raise CommandError(f"{name} has been forgotten")
         await fulfilment.set_store(connection, name, address, sealed)
 
-    _asked(database_url, data, setting)
+    common.asked(database_url, data, setting)
     common.out.print(f"Discounts of {name} are made at {address} from now on.", markup=False, soft_wrap=True)
 
 
@@ -114,7 +99,7 @@ def set_store(
 def off(shop: Shop, database_url: Database = None, data: Data = None) -> None:
     """Make no more discounts in a shop's store, and forget its token. Redemptions wait until it is set again."""
     name = common.shop_name(shop)
-    if not _asked(database_url, data, lambda _, connection: fulfilment.off(connection, name)):
+    if not common.asked(database_url, data, lambda _, connection: fulfilment.off(connection, name)):
         raise CommandError(_NONE.format(shop=name))
     common.out.print("Off.")
 
@@ -128,7 +113,7 @@ def show_stores(
 ) -> None:
     """Show in which stores discounts are made, whether one rests and why, and how many wait, were made, and failed."""
     name = None if shop is None else common.shop_name(shop)
-    found: list[Store] = _asked(database_url, data, lambda _, connection: fulfilment.stores(connection, name))
+    found: list[Store] = common.asked(database_url, data, lambda _, connection: fulfilment.stores(connection, name))
     if as_json:
         sys.stdout.write(json.dumps([each._asdict() for each in found], default=str, indent=2) + "\n")
         return

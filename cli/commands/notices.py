@@ -1,9 +1,7 @@
 """Notices: the process that sends them, and, beside it, who is told and what did not arrive."""
 
-import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final
@@ -50,19 +48,6 @@ def send(context: typer.Context, database_url: processes.RealDatabase = None) ->
     raise typer.Exit(program.main(settings))
 
 
-def _asked(
-    database_url: str | None, data: Any, step: Callable[[Settings, AsyncConnection[Any]], Awaitable[Any]]
-) -> Any:
-    """What a step makes of the settings and a connection that commits by itself."""
-
-    async def asking(settings: Settings) -> Any:
-        async with await database.connect_async(settings.database_url(), "loyalnest", autocommit=True) as connection:
-            return await step(settings, connection)
-
-    with common.attached(common.read_settings(database=database_url, data=data)) as settings:
-        return asyncio.run(asking(settings))
-
-
 def _print(found: list[Any]) -> None:
     sys.stdout.write(json.dumps([each._asdict() for each in found], default=str, indent=2) + "\n")
 
@@ -71,7 +56,7 @@ def _print(found: list[Any]) -> None:
 def list_endpoints(shop: Shop, as_json: AsJson = False, database_url: Database = None, data: Data = None) -> None:
     """Show a shop's endpoints, and whether messages arrive there."""
     name = common.shop_name(shop)
-    found = _asked(database_url, data, lambda _, connection: notices.listing(connection, name))
+    found = common.asked(database_url, data, lambda _, connection: notices.listing(connection, name))
     if as_json:
         _print(found)
         return
@@ -121,7 +106,7 @@ def add(
             raise CommandError(f"{name} has {notices.MOST} endpoints: remove one first")
         return endpoint, notices.secret_text(secret)
 
-    endpoint, secret = _asked(database_url, data, adding)
+    endpoint, secret = common.asked(database_url, data, adding)
     common.err.print(f"{endpoint} is told from now on. Keep its secret now, it is not shown again:")
     sys.stdout.write(f"{secret}\n")
 
@@ -130,7 +115,7 @@ def add(
 def remove(shop: Shop, endpoint: Endpoint, database_url: Database = None, data: Data = None) -> None:
     """Tell an endpoint no more. What waits for it is dropped."""
     name = common.shop_name(shop)
-    if not _asked(database_url, data, lambda _, connection: notices.remove(connection, name, endpoint)):
+    if not common.asked(database_url, data, lambda _, connection: notices.remove(connection, name, endpoint)):
         raise CommandError(_NONE)
     common.out.print("Removed.")
 
@@ -144,7 +129,7 @@ def try_endpoint(shop: Shop, endpoint: Endpoint, database_url: Database = None, 
         await _check(connection, name, endpoint)
         return await notices.test(connection, name, endpoint, datetime.now(UTC))
 
-    made = _asked(database_url, data, testing)
+    made = common.asked(database_url, data, testing)
     common.out.print(f"Delivery {made.id} waits to be sent: `loyalnest notices deliveries` tells what became of it.")
 
 
@@ -170,7 +155,7 @@ def deliveries(
         await _check(connection, name, endpoint)
         return await notices.deliveries(connection, endpoint, status and status.value, notices.NEWEST, limit)
 
-    found = _asked(database_url, data, listing)
+    found = common.asked(database_url, data, listing)
     if as_json:
         _print(found)
         return
@@ -208,5 +193,5 @@ def replay(
         done = [await notices.replay(connection, endpoint, each) for each in chosen]
         return sum(each is not None for each in done), len(chosen)
 
-    done, asked = _asked(database_url, data, replaying)
+    done, asked = common.asked(database_url, data, replaying)
     common.out.print(f"{done:,} of {asked:,} are sent again.")

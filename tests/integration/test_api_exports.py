@@ -288,7 +288,7 @@ def test_any_size_takes_the_same_memory(world: World) -> None:
         url = f"/v1/shops/{SHOP}/exports/segments.csv"
         with world.client.stream("GET", url, headers=headers, params={"segment": segment}) as answer:
             for chunk in answer.iter_bytes():
-                rows += chunk.count(b"\r\n")
+                rows += chunk.count(b"\n")  # a part may end between \r and \n
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert rows == 60_001

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Header, Path, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api import cursors
-from api.context import AdjustAccess, Caller, ReadAccess, now_us
+from api.asking import LOCATION, Asking, connected
+from api.context import AdjustAccess, ReadAccess, now_us
 from api.cursors import CursorQuery, LimitQuery
 from api.customers import CustomerPath
-from api.limits import READ_SECONDS, within
 from api.models import Answer, AsOf, Time
 from api.problems import ProblemError, ProblemModel
 from books import awards
@@ -20,9 +20,6 @@ from events.awards import AWARD_ID, WORDS, Body, message
 from events.money import MAX_POINTS
 
 router = APIRouter(prefix="/v1/shops/{shop}/customers/{customer_id}/adjustments", tags=["points"])
-
-#: How long an answer waits until what was asked for is stored (seconds).
-WAIT: Final = 5.0
 
 #: Where a list begins: nothing is newer.
 _FIRST: Final = (datetime(9999, 12, 31, tzinfo=UTC), "")
@@ -114,11 +111,10 @@ class Adjustments(Answer):
     next: str | None = Field(description="the next page's cursor; null on the last")
 
 
-_LOCATION: Final = {"Location": {"description": "where it can be read", "schema": {"type": "string"}}}
 _TAKEN: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"model": Adjustment, "description": "it was asked for before, and stands", "headers": _LOCATION},
-    201: {"headers": _LOCATION},
-    202: {"model": Adjustment, "description": "durable, and not taken in within 5 s", "headers": _LOCATION},
+    200: {"model": Adjustment, "description": "it was asked for before, and stands", "headers": LOCATION},
+    201: {"headers": LOCATION},
+    202: {"model": Adjustment, "description": "durable, and not taken in within 5 s", "headers": LOCATION},
     409: {"model": ProblemModel, "description": "the customer was merged: `merged_into` is who they are now"},
 }
 
@@ -134,9 +130,10 @@ async def adjust(
     adjustment may have run out already: the customer's `account` tells.
     """
     await caller.program()
-    wanted = asked.body(now_us())
+    wanted, at_will = asked.body(now_us()), asked.at is None
+    place = (caller.shop, customer_id, key)
     try:
-        standing = await within(READ_SECONDS, _claim(caller, customer_id, key, wanted, at_will=asked.at is None))
+        standing = await connected(caller, lambda it: awards.claim(it, *place, wanted, at_will=at_will))
     except OtherBodyError:
         detail = "This Idempotency-Key was used for another adjustment of this customer's: send another key."
         raise ProblemError(422, "idempotency-key-reused", detail) from None
@@ -147,8 +144,9 @@ async def adjust(
     if standing.stored_at is not None:
         response.status_code = 200
         return Adjustment.of(customer_id, standing)
-    await _publish(caller, customer_id, standing, voided=False)
-    stored = await _stored(caller, customer_id, key, voided=False)
+    asking = Asking(caller, awards, customer_id, key)
+    await asking.publish(message(*place, standing.body, now_us()))
+    stored = await asking.stored()
     if stored is None:
         response.status_code = 202
     return Adjustment.of(customer_id, stored or standing)
@@ -157,16 +155,17 @@ async def adjust(
 @router.delete(
     "/{award_id}",
     summary="Take an adjustment back",
-    responses={202: {"model": Adjustment, "description": "durable, and not taken in within 5 s", "headers": _LOCATION}},
+    responses={202: {"model": Adjustment, "description": "durable, and not taken in within 5 s", "headers": LOCATION}},
 )
 async def void(caller: AdjustAccess, customer_id: CustomerPath, award_id: AwardPath, response: Response) -> Adjustment:
     """For ever: its points are as if they had never been. What has been bought with them stays, and the balance may be
     below 0."""
-    found = await _known(caller, customer_id, award_id)
+    asking = Asking(caller, awards, customer_id, award_id)
+    found = _there(await asking.known())
     if found.voided_at is not None:
         return Adjustment.of(customer_id, found)
-    await _publish(caller, customer_id, found, voided=True)
-    stored = await _stored(caller, customer_id, award_id, voided=True)
+    await asking.publish(message(caller.shop, customer_id, award_id, found.body, now_us(), voided=True))
+    stored = await asking.stored(lambda each: each.voided_at is not None)
     if stored is None:
         response.status_code = 202
         response.headers["Location"] = f"/v1/shops/{caller.shop}/customers/{customer_id}/adjustments/{award_id}"
@@ -176,7 +175,7 @@ async def void(caller: AdjustAccess, customer_id: CustomerPath, award_id: AwardP
 @router.get("/{award_id}", summary="An adjustment")
 async def adjustment(caller: ReadAccess, customer_id: CustomerPath, award_id: AwardPath) -> Adjustment:
     """As it stands; one that is on its way, too."""
-    return Adjustment.of(customer_id, await _known(caller, customer_id, award_id))
+    return Adjustment.of(customer_id, _there(await Asking(caller, awards, customer_id, award_id).known()))
 
 
 @router.get("", summary="A customer's adjustments")
@@ -185,7 +184,8 @@ async def adjustments(
 ) -> Adjustments:
     """Newest first by `at`, those that were taken back among them; none for somebody who never had any. Of whoever was
     merged into the customer they stand under that id."""
-    found = await within(READ_SECONDS, _page(caller, customer_id, _before(cursor), limit + 1))
+    before = _before(cursor)
+    found = await connected(caller, lambda it: awards.page(it, caller.shop, customer_id, before, limit + 1))
     last = found[limit - 1] if len(found) > limit else None
     return Adjustments(
         customer_id=customer_id,
@@ -203,43 +203,8 @@ def _before(cursor: str | None) -> tuple[datetime, str]:
     return instants.to_datetime(at), award_id
 
 
-async def _page(caller: Caller, customer_id: str, before: tuple[datetime, str], limit: int) -> list[Award]:
-    async with caller.services.pool.connection() as connection:
-        return list(await awards.page(connection, caller.shop, customer_id, before, limit))
-
-
-async def _claim(caller: Caller, customer_id: str, award_id: str, wanted: Body, *, at_will: bool) -> Award:
-    async with caller.services.pool.connection() as connection:
-        return await awards.claim(connection, caller.shop, customer_id, award_id, wanted, at_will=at_will)
-
-
-async def _known(caller: Caller, customer_id: str, award_id: str) -> Award:
-    """The award, stored or on its way; a problem (404) for one that nobody knows."""
-
-    async def look() -> Award | None:
-        async with caller.services.pool.connection() as connection:
-            return await awards.known(connection, caller.shop, customer_id, award_id)
-
-    found = await within(READ_SECONDS, look())
+def _there(found: Award | None) -> Award:
+    """It; a problem (404) where nobody knows one."""
     if found is None:
         raise ProblemError(404, "no-adjustment", "The customer has no adjustment of this name.")
     return found
-
-
-async def _publish(caller: Caller, customer_id: str, award: Award, *, voided: bool) -> None:
-    sent = message(caller.shop, customer_id, award.award_id, award.body, now_us(), voided=voided)
-    await caller.services.publisher.publish([sent])
-
-
-async def _stored(caller: Caller, customer_id: str, award_id: str, *, voided: bool) -> Award | None:
-    """The award once it is stored (`voided`: as taken back); None if that takes longer than WAIT."""
-
-    async def look() -> Award | None:
-        async with caller.services.pool.connection() as connection:
-            found = await awards.find(connection, caller.shop, customer_id, award_id)
-            if found is None or (voided and found.voided_at is None):
-                return None
-            await awards.release(connection, caller.shop, customer_id, award_id)
-            return found
-
-    return await caller.services.live.until(caller.shop, lambda: within(READ_SECONDS, look()), WAIT)

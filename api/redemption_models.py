@@ -129,3 +129,20 @@ class Redemptions(Answer):
     shop: str
     items: list[Redemption]
     next: str | None = Field(description="the next page's cursor; null on the last")
+
+
+class Total(Answer):
+    """The redemptions of one status."""
+
+    status: Status
+    redemptions: int
+    cost: int = Field(
+        description="points that they cost in all: of `refused` never taken, of `returned` given back", examples=[12500]
+    )
+
+
+class Totals(Answer):
+    """A shop's redemptions in figures, each status once."""
+
+    shop: str
+    items: list[Total]

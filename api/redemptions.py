@@ -1,15 +1,15 @@
 """Redemptions: rewards that customers ask for, what was decided, what became of it."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, Final
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final, get_args
 
 from fastapi import APIRouter, Header, Path, Query, Response
 
 from api import cursors
+from api.asking import LOCATION, Asking, connected
 from api.context import Caller, FulfilAccess, ReadAccess, RedeemAccess, now_us
 from api.cursors import CursorQuery, LimitQuery
 from api.customers import CustomerPath
-from api.limits import READ_SECONDS, within
 from api.problems import ProblemError, ProblemModel
 from api.redemption_models import (
     Cancellation,
@@ -19,21 +19,19 @@ from api.redemption_models import (
     Redemption,
     Redemptions,
     Status,
+    Total,
+    Totals,
 )
 from books import persons, redemptions
-from books.redemptions import Asked, OtherBodyError, UnknownRewardError
+from books.redemptions import Asked, OtherBodyError, UnknownRewardError, Which
 from books.redemptions import Redemption as Found
 from events import instants, redeeming
-from events.messages import Message
 from events.programs import Program, reward_at
 from events.redeeming import REQUEST_ID
 
 router = APIRouter(prefix="/v1/shops/{shop}", tags=["redemptions"])
 
 _OF_CUSTOMER: Final = "/customers/{customer_id}/redemptions"
-
-#: How long an answer waits until what was asked for is stored (seconds).
-WAIT: Final = 5.0
 
 RequestPath = Annotated[
     str, Path(description="the Idempotency-Key that it was asked for with", pattern=REQUEST_ID, examples=["cart-81-a"])
@@ -47,13 +45,14 @@ Key = Annotated[
         examples=["cart-81-a"],
     ),
 ]
+RewardQuery = Annotated[str | None, Query(description="only of this reward", pattern=REQUEST_ID, examples=["ten-off"])]
 
-_LOCATION: Final = {"Location": {"description": "where it can be read", "schema": {"type": "string"}}}
+_NONE: Final = {"redemptions": 0, "cost": 0}
 
 
 def _waits(what: str, refusals: str) -> dict[int | str, dict[str, Any]]:
     return {
-        202: {"model": Redemption, "description": f"durable, and not {what} within 5 s", "headers": _LOCATION},
+        202: {"model": Redemption, "description": f"durable, and not {what} within 5 s", "headers": LOCATION},
         409: {"model": ProblemModel, "description": refusals},
     }
 
@@ -63,7 +62,7 @@ def _waits(what: str, refusals: str) -> dict[int | str, dict[str, Any]]:
     summary="Redeem",
     status_code=201,
     responses={
-        201: {"headers": _LOCATION},
+        201: {"headers": LOCATION},
         **_waits(
             "decided",
             "refused, under its `request_id`, for good: `insufficient-points` (`balance`, `needed`), `limit`,"
@@ -86,8 +85,9 @@ async def redeem(
     found = await _claim(caller, customer_id, key, asked, program)
     response.headers["Location"] = _location(caller, customer_id, key)
     if found.decided_at is None:
-        await _publish(caller, redeeming.redemption(caller.shop, customer_id, key, found.wanted(), now_us()))
-        stored = await _stored(caller, customer_id, key, lambda _: True)
+        asking = Asking(caller, redemptions, customer_id, key)
+        await asking.publish(redeeming.redemption(caller.shop, customer_id, key, found.wanted(), now_us()))
+        stored = await asking.stored()
         if stored is None:
             response.status_code = 202
             return Redemption.of(found)
@@ -102,7 +102,7 @@ async def redeem(
 @router.get(_OF_CUSTOMER + "/{request_id}", summary="A redemption")
 async def redemption(caller: ReadAccess, customer_id: CustomerPath, request_id: RequestPath) -> Redemption:
     """As it stands, a refused one too; `pending` is one on its way."""
-    return Redemption.of(await _known(caller, customer_id, request_id))
+    return Redemption.of(_there(await Asking(caller, redemptions, customer_id, request_id).known()))
 
 
 @router.post(
@@ -123,12 +123,12 @@ async def cancel(
     same, be it placed before or after, and its points are taken. One that was refused, or whose points are back
     already, is answered as it is.
     """
-    found = await _known(caller, customer_id, request_id)
+    asking = Asking(caller, redemptions, customer_id, request_id)
+    found = _there(await asking.known())
     if found.status in ("pending", "reserved", "issued"):
         reason = None if said is None else said.reason
-        await _publish(caller, redeeming.cancellation(caller.shop, customer_id, request_id, reason, now_us()))
-        ended = ("refused", "used", "returned")
-        stored = await _stored(caller, customer_id, request_id, lambda each: each.status in ended)
+        await asking.publish(redeeming.cancellation(caller.shop, customer_id, request_id, reason, now_us()))
+        stored = await asking.stored(lambda each: each.status in ("refused", "used", "returned"))
         if stored is None:
             return _accepted(caller, found, response)
         found = stored
@@ -154,14 +154,14 @@ async def fulfil(
 
     Of several attempts the highest holds: after a failure that was mended, tell the next attempt.
     """
-    found = await _known(caller, customer_id, request_id)
+    asking = Asking(caller, redemptions, customer_id, request_id)
+    found = _there(await asking.known())
     if found.status in ("pending", "refused"):
         raise ProblemError(409, "not-accepted", f"The redemption is {found.status}.", request_id=request_id)
     if found.attempt is None or found.attempt < said.attempt:
         outcome = said.outcome()
-        await _publish(caller, redeeming.fulfilment(caller.shop, customer_id, request_id, outcome, now_us()))
-        told = lambda each: each.attempt is not None and each.attempt >= said.attempt  # noqa: E731
-        stored = await _stored(caller, customer_id, request_id, told)
+        await asking.publish(redeeming.fulfilment(caller.shop, customer_id, request_id, outcome, now_us()))
+        stored = await asking.stored(lambda each: each.attempt is not None and each.attempt >= said.attempt)
         if stored is None:
             return _accepted(caller, found, response)
         found = stored
@@ -178,12 +178,7 @@ async def of_customer(
     """Newest first by when they were decided, refused ones among them; none for somebody who never asked. Of whoever
     was merged into the customer they stand under that id."""
     before = (redemptions.LAST, "") if cursor is None else _time_and_names(cursors.read(cursor, int, str))
-
-    async def look() -> list[Found]:
-        async with caller.services.pool.connection() as connection:
-            return list(await redemptions.of_customer(connection, caller.shop, customer_id, before, limit + 1))
-
-    found = await within(READ_SECONDS, look())
+    found = await connected(caller, lambda it: redemptions.of_customer(it, caller.shop, customer_id, before, limit + 1))
     following = _cursor(found, limit, lambda last: (last.request_id,))
     items = [Redemption.of(each) for each in found[:limit]]
     return CustomersRedemptions(customer_id=customer_id, items=items, next=following)
@@ -193,22 +188,35 @@ async def of_customer(
 async def of_shop(
     caller: ReadAccess,
     status: Annotated[Status | None, Query(description="only these")] = None,
+    reward: RewardQuery = None,
+    named: Annotated[
+        str | None,
+        Query(
+            description="only those of this customer, of this name or with this code",
+            min_length=1,
+            max_length=64,
+            pattern=r"^[^\x00]*$",
+        ),
+    ] = None,
     cursor: CursorQuery = None,
     limit: LimitQuery = 100,
 ) -> Redemptions:
     """Newest first by when they were decided. Those that wait for their code are `reserved`."""
     before = (redemptions.LAST, "", "") if cursor is None else _time_and_names(cursors.read(cursor, int, str, str))
-
-    async def look() -> list[Found]:
-        async with caller.services.pool.connection() as connection:
-            return list(await redemptions.of_shop(connection, caller.shop, status, before, limit + 1))
-
-    found = await within(READ_SECONDS, look())
+    which = Which(status, reward, named)
+    found = await connected(caller, lambda it: redemptions.of_shop(it, caller.shop, which, before, limit + 1))
     following = _cursor(found, limit, lambda last: (last.customer_id, last.request_id))
     return Redemptions(shop=caller.shop, items=[Redemption.of(each) for each in found[:limit]], next=following)
 
 
-def _cursor(found: list[Found], limit: int, names: Callable[[Found], tuple[str, ...]]) -> str | None:
+@router.get("/redemptions/totals", summary="How many redemptions there are")
+async def totals(caller: ReadAccess, reward: RewardQuery = None) -> Totals:
+    """By status, all that were ever decided, with what they cost."""
+    found = await connected(caller, lambda it: redemptions.totals(it, caller.shop, reward))
+    return Totals(shop=caller.shop, items=[Total(status=each, **found.get(each, _NONE)) for each in get_args(Status)])
+
+
+def _cursor(found: Sequence[Found], limit: int, names: Callable[[Found], tuple[str, ...]]) -> str | None:
     if len(found) <= limit:
         return None
     last = found[limit - 1]
@@ -234,12 +242,9 @@ def _accepted(caller: Caller, found: Found, response: Response) -> Redemption:
 
 
 async def _claim(caller: Caller, customer_id: str, request_id: str, asked: Asked, program: Program) -> Found:
-    async def claim() -> Found:
-        async with caller.services.pool.connection() as connection:
-            return await redemptions.claim(connection, caller.shop, customer_id, request_id, asked, program, now_us())
-
+    place = (caller.shop, customer_id, request_id)
     try:
-        return await within(READ_SECONDS, claim())
+        return await connected(caller, lambda it: redemptions.claim(it, *place, asked, program, now_us()))
     except OtherBodyError:
         raise _other_body() from None
     except UnknownRewardError:
@@ -252,35 +257,11 @@ def _other_body() -> ProblemError:
     return ProblemError(422, "idempotency-key-reused", detail)
 
 
-async def _known(caller: Caller, customer_id: str, request_id: str) -> Found:
-    """The redemption, decided or on its way; a problem (404) for one that nobody knows."""
-
-    async def look() -> Found | None:
-        async with caller.services.pool.connection() as connection:
-            return await redemptions.known(connection, caller.shop, customer_id, request_id)
-
-    found = await within(READ_SECONDS, look())
+def _there(found: Found | None) -> Found:
+    """It; a problem (404) where nobody knows one."""
     if found is None:
         raise ProblemError(404, "no-redemption", "The customer has no redemption of this name.")
     return found
-
-
-async def _publish(caller: Caller, message: Message) -> None:
-    await caller.services.publisher.publish([message])
-
-
-async def _stored(caller: Caller, customer_id: str, request_id: str, ready: Callable[[Found], bool]) -> Found | None:
-    """The redemption once what is stored of it is `ready`; None if that takes longer than WAIT."""
-
-    async def look() -> Found | None:
-        async with caller.services.pool.connection() as connection:
-            found = await redemptions.find(connection, caller.shop, customer_id, request_id)
-            if found is None or not ready(found):
-                return None
-            await redemptions.release(connection, caller.shop, customer_id, request_id)
-            return found
-
-    return await caller.services.live.until(caller.shop, lambda: within(READ_SECONDS, look()), WAIT)
 
 
 async def _refusal(caller: Caller, found: Found) -> ProblemError:
@@ -290,12 +271,12 @@ async def _refusal(caller: Caller, found: Found) -> ProblemError:
         detail = f"It costs {found.cost} points, and {found.balance} could be spent."
         more = {"balance": found.balance, "needed": found.cost}
     elif found.reason == "wrong-cost":
-        more = {"cost": _cost_then(await caller.program(), found)}
+        more = {"cost": cost_then(await caller.program(), found)}
         detail = f"It costs {more['cost']} points, not {found.cost}."
     elif found.reason == "limit":
         detail = "The customer has had this reward as often as they may for now."
     elif found.reason == "merged":
-        more = {"merged_into": await within(READ_SECONDS, _merged_into(caller, found.customer_id))}
+        more = {"merged_into": await merged_into(caller, found.customer_id)}
         detail = "The customer was merged: ask for whom they are now, who has all that was theirs."
     elif found.reason == "closed":
         detail = "The customer was deleted: nothing is given to them any more."
@@ -304,12 +285,13 @@ async def _refusal(caller: Caller, found: Found) -> ProblemError:
     return ProblemError(409, found.reason or "refused", detail, request_id=found.request_id, **more)
 
 
-def _cost_then(program: Program, found: Found) -> int | None:
+def cost_then(program: Program, found: Found | Redemption) -> int | None:
+    """What the reward of a decided redemption cost then; None where there was none."""
     assert found.decided_at is not None, "it was refused"
     reward = reward_at(program, found.reward_id, instants.from_datetime(found.decided_at))
     return None if reward is None else reward.cost
 
 
-async def _merged_into(caller: Caller, customer_id: str) -> str | None:
-    async with caller.services.pool.connection() as connection:
-        return await persons.merged_into(connection, caller.shop, customer_id)
+async def merged_into(caller: Caller, customer_id: str) -> str | None:
+    """Whom a customer was merged into."""
+    return await connected(caller, lambda it: persons.merged_into(it, caller.shop, customer_id))

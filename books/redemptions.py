@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from psycopg import AsyncConnection
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row
 
 from events import instants
 from events.programs import Program, reward_at
@@ -52,9 +52,31 @@ ORDER BY decided_at DESC, request_id DESC LIMIT %(limit)s
 """  # noqa: S608
 _OF_SHOP: Final = f"""
 SELECT {_COLUMNS} FROM redemptions
-WHERE shop = %(shop)s AND {{}}(decided_at, customer_id, request_id) < (%(at)s, %(customer)s, %(request)s)
+WHERE shop = %(shop)s{{}} AND (decided_at, customer_id, request_id) < (%(at)s, %(customer)s, %(request)s)
 ORDER BY decided_at DESC, customer_id DESC, request_id DESC LIMIT %(limit)s
 """  # noqa: S608
+# Each way by an index of its own: one condition with OR would be held against everything that was ever redeemed.
+_NAMED: Final = """
+ AND (customer_id, request_id) IN (
+    SELECT customer_id, request_id FROM redemptions WHERE shop = %(shop)s AND customer_id = %(named)s
+    UNION SELECT customer_id, request_id FROM redemptions WHERE shop = %(shop)s AND request_id = %(named)s
+    UNION SELECT customer_id, request_id FROM redemptions WHERE shop = %(shop)s AND upper(code) = upper(%(named)s)
+)"""
+_STATUS: Final = " AND status = %(status)s"
+_REWARD: Final = " AND reward_id = %(reward)s"
+_TOTALS: Final = """
+SELECT status, count(*) AS redemptions, sum(cost)::bigint AS cost FROM redemptions WHERE shop = %(shop)s{}
+GROUP BY status
+"""
+
+
+class Which(NamedTuple):
+    """Those of a shop's redemptions that are asked for; None: whatever it is. `named`: a customer's id, a redemption's
+    name, or a code."""
+
+    status: str | None = None
+    reward_id: str | None = None
+    named: str | None = None
 
 
 class Redemption(NamedTuple):
@@ -141,15 +163,24 @@ async def of_customer(
 
 
 async def of_shop(
-    connection: AsyncConnection[Any], shop: str, status: str | None, before: tuple[datetime, str, str], limit: int
+    connection: AsyncConnection[Any], shop: str, which: Which, before: tuple[datetime, str, str], limit: int
 ) -> Sequence[Redemption]:
     """A shop's decided redemptions before (decided_at, customer_id, request_id), the newest first."""
     at, customer_id, request_id = before
     cursor = connection.cursor(row_factory=class_row(Redemption))
-    query = _OF_SHOP.format("" if status is None else "status = %(status)s AND ")
-    asked = _named(shop, customer_id, request_id) | {"at": at, "limit": limit, "status": status}
-    await cursor.execute(query.encode(), asked)
+    said = zip(which, (_STATUS, _REWARD, _NAMED), strict=True)
+    query = _OF_SHOP.format("".join(condition for value, condition in said if value is not None))
+    asked = {"status": which.status, "reward": which.reward_id, "named": which.named, "at": at, "limit": limit}
+    await cursor.execute(query.encode(), _named(shop, customer_id, request_id) | asked)
     return await cursor.fetchall()
+
+
+async def totals(connection: AsyncConnection[Any], shop: str, reward_id: str | None) -> dict[str, dict[str, int]]:
+    """How many redemptions of a shop (None: of any reward) have a status, and what they cost in points, by status."""
+    cursor = connection.cursor(row_factory=dict_row)
+    query = _TOTALS.format("" if reward_id is None else _REWARD)
+    await cursor.execute(query.encode(), {"shop": shop, "reward": reward_id})
+    return {row.pop("status"): row for row in await cursor.fetchall()}
 
 
 async def claim(

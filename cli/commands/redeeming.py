@@ -9,7 +9,7 @@ import typer
 from psycopg import AsyncConnection
 
 from books import programs, redemptions
-from books.redemptions import Asked, OtherBodyError, Redemption, UnknownRewardError
+from books.redemptions import Asked, OtherBodyError, Redemption, UnknownRewardError, Which
 from cli.commands import asking, common, show
 from cli.commands.asking import Customer
 from cli.commands.common import AsJson, CommandError, Data, Database, Kafka, Shop
@@ -129,7 +129,7 @@ def show_redemptions(
     async def looking(_: Settings, connection: AsyncConnection[Any]) -> list[Redemption]:
         if whose is None:
             first = (redemptions.LAST, "", "")
-            return list(await redemptions.of_shop(connection, full, status, first, _MOST))
+            return list(await redemptions.of_shop(connection, full, Which(status), first, _MOST))
         listed = await redemptions.of_customer(connection, full, whose, (redemptions.LAST, ""), _MOST)
         return [each for each in listed if status in (None, each.status)]
 

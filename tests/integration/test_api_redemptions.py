@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from api import redemptions
+from api import asking
 from events import codec, instants, keys, plain, redeeming, topics
 from events.messages import Message
 from events.redeeming import Wanted
@@ -210,7 +210,7 @@ def test_two_processes_that_are_asked_at_once_say_the_same(world: World, databas
 def test_what_is_not_decided_in_time_is_durable(
     world: World, publisher: Deciding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redemptions, "WAIT", 0.3)
+    monkeypatch.setattr(asking, "WAIT", 0.3)
     give(world, 25)
     publisher.held = []
     waiting = ask(world, "a")
@@ -250,7 +250,7 @@ def test_whoever_waits_is_told_at_once(world: World, publisher: Deciding) -> Non
         publisher.decide(publisher.held)
         began = datetime.now(UTC)
         assert waiting.result().status_code == 201
-    assert datetime.now(UTC) - began < timedelta(seconds=redemptions.WAIT - 1)
+    assert datetime.now(UTC) - began < timedelta(seconds=asking.WAIT - 1)
 
 
 def test_what_the_log_had_first_stands_whatever_was_noted(world: World, publisher: Deciding) -> None:
@@ -391,6 +391,46 @@ def test_lists_in_pages(world: World) -> None:
     for path, cursor in (("/redemptions", "WzEsIngiXQ"), ("/customers/7/redemptions", "x")):
         assert world.get(path, world.key("read"), cursor=cursor).status_code == 400
     assert world.get("/redemptions", world.key("read"), status="pending").status_code == 422
+
+
+def test_a_shops_are_found_and_counted(world: World, publisher: Deciding) -> None:
+    give(world, 30)
+    for name, reward, customer in (("a", "ten", "7"), ("b", "cheap", "7"), ("7", "ten", "8"), ("A", "ten", "7")):
+        assert ask(world, name, reward, customer).status_code in (201, 409)
+    assert fulfil(world, "a", attempt=1, state="issued", code="THANKS-a").status_code == 200
+    cancel(world, "b")
+
+    def listed(**asked: object) -> list[tuple[str, str]]:
+        answer = world.get("/redemptions", world.key("read"), **asked)
+        assert answer.status_code == 200, answer.text
+        return [(each["customer_id"], each["request_id"]) for each in answer.json()["items"]]
+
+    assert listed(reward="cheap") == [("7", "b")]
+    assert listed(reward="none") == []
+    assert listed(named="7") == [("7", "A"), ("8", "7"), ("7", "b"), ("7", "a")], "a customer's, and one's name"
+    assert listed(named="a") == [("7", "a")]
+    assert listed(named="thanks-A") == [("7", "a")], "a code in any case"
+    assert listed(named="7", status="returned", reward="cheap") == [("7", "b")]
+    assert listed(named="7", status="returned", reward="ten") == []
+    assert listed(named="nobody") == []
+    for wrong in ({"named": ""}, {"named": "x" * 65}, {"reward": "a b"}):
+        assert world.get("/redemptions", world.key("read"), **wrong).status_code == 422
+    first = world.get("/redemptions", world.key("read"), named="7", limit=3).json()
+    assert listed(named="7", cursor=first["next"]) == [("7", "a")]
+
+    def counted(**asked: object) -> list[tuple[str, int, int]]:
+        items = world.get("/redemptions/totals", world.key("read"), **asked).json()["items"]
+        return [(each["status"], each["redemptions"], each["cost"]) for each in items]
+
+    everything = [("refused", 1, 10), ("reserved", 1, 10), ("issued", 1, 10), ("used", 0, 0), ("returned", 1, 4)]
+    assert counted() == everything
+    assert counted(reward="cheap") == [
+        (status, *((1, 4) if status == "returned" else (0, 0))) for status, *_ in everything
+    ]
+    assert world.get("/redemptions/totals", world.key("redeem")).status_code == 403
+    world.program(shop=OTHER)
+    elsewhere = world.client.get(f"/v1/shops/{OTHER}/redemptions/totals", headers=world.key("read", shop=OTHER)).json()
+    assert {each["redemptions"] for each in elsewhere["items"]} == {0}
 
 
 @pytest.mark.parametrize(

@@ -268,8 +268,8 @@ class Redemption(TypedDict):
     """A redemption's absolute row: what was decided of the request, once, and what came of it. The highest revision
     holds.
 
-    `refused`; `reserved`, as long as there is no code; `issued`; `used` by an order; `returned`: its points were given
-    back.
+    `refused`; `reserved`, as long as there is no code; `issued`, and so from the first if it is `forced`; `used` by an
+    order; `returned`: its points were given back.
     """
 
     shop: Shop

@@ -212,7 +212,8 @@ def state_of(have: Kept, code: Code, reward: Reward | None) -> State:
     if any(gone for *_, gone in code.orders):
         keeps = reward is not None and reward.on_void == "keep"
         return State("used", None, revision) if keeps else State("returned", "void", revision)
-    return State("reserved" if have.made is None else "issued", None, revision)
+    handed_out = decision.forced or have.made is not None
+    return State("issued" if handed_out else "reserved", None, revision)
 
 
 def _revision(have: Kept, code: Code) -> str:

@@ -348,7 +348,7 @@ def test_what_was_given_already_is_never_refused(world: World) -> None:
     at = "2026-11-20T10:00:00+02:00"
     answer = ask(world, "a", scopes="redeem till", forced=True, at=at)
     told = answer.json()
-    assert (answer.status_code, told["status"], told["forced"], told["balance"]) == (201, "reserved", True, 0)
+    assert (answer.status_code, told["status"], told["forced"], told["balance"]) == (201, "issued", True, 0)
     assert told["requested_at"] == told["decided_at"] == "2026-11-20T08:00:00Z"
     assert ask(world, "a", scopes="redeem till", forced=True).json() == told
     assert ask(world, "a", scopes="redeem till", forced=True, at=at, cost=10).json() == told
@@ -385,7 +385,7 @@ def test_lists_in_pages(world: World) -> None:
     assert paged("/customers/7/redemptions") == [("7", name) for name in names]
     both = [(customer, name) for day in (names[:3], names[3:]) for customer in "87" for name in day]
     assert paged("/redemptions") == [("6", "refused"), *both]
-    assert paged("/redemptions", status="reserved") == both
+    assert paged("/redemptions", status="issued") == both
     assert paged("/redemptions", status="refused") == [("6", "refused")]
     assert paged("/redemptions", status="used") == []
     for path, cursor in (("/redemptions", "WzEsIngiXQ"), ("/customers/7/redemptions", "x")):

@@ -174,7 +174,7 @@ class Log:
             return "returned"
         if any(each["paid"] for each in bear):
             return "used" if decision["reward_id"] == "kept" else "returned"
-        return "issued" if made else "reserved"
+        return "issued" if made or decision["forced"] else "reserved"
 
     def balance(self, at: int, ahead: bool = True) -> int:
         """Lot by lot; with what is known to be taken later, where whoever asks is to be granted something (`ahead`)."""

@@ -104,6 +104,8 @@ def creation(wanted: Wanted) -> Call:
         discount["minimumRequirement"] = {"subtotal": {"greaterThanOrEqualToSubtotal": f"{reward.min_order:f}"}}
     if reward.kind == "shipping":
         discount["destination"] = {"all": True}
+        if reward.value:
+            discount["maximumShippingPrice"] = f"{reward.value:f}"
         return Call(_SHIPPING, {"discount": discount}, "discountCodeFreeShippingCreate")
     discount["customerGets"] = _gets(reward, wanted.off)
     return Call(_BASIC, {"discount": discount}, "discountCodeBasicCreate")

@@ -66,7 +66,8 @@ def test_each_kind_asks_for_its_own() -> None:
     assert product["value"] == {"discountAmount": {"amount": "24.50", "appliesOnEachItem": False}}
     shipping = asked(reward("shipping", None))
     assert shipping["destination"] == {"all": True}
-    assert "customerGets" not in shipping
+    assert not {"customerGets", "maximumShippingPrice"} & set(shipping)
+    assert asked(reward("shipping", "5.90"))["maximumShippingPrice"] == "5.9"
 
 
 def test_amounts_are_written_without_an_exponent() -> None:

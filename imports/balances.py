@@ -70,7 +70,9 @@ class BalanceFile:
     def __init__(self, path: Path, since: int) -> None:
         self._path = path
         self._since = since
-        self._columns = columns(text.header_of(path)[0])
+        header, delimiter = text.header_of(path)
+        self._columns = columns(header)
+        self._marks = cells.Marks(semicolons=delimiter == ";")
         self.notes = Notes()
 
     def scan(self) -> int:
@@ -110,7 +112,7 @@ class BalanceFile:
 
     def _balance(self, cell: dict[str, str]) -> Balance:
         customer, email = _who(cell)
-        body = Body(self._at(cell.get("date", "")), _points(cell["points"]), "", _SOURCE, counts_as_earned=True)
+        body = Body(self._at(cell.get("date", "")), self._points(cell["points"]), "", _SOURCE, counts_as_earned=True)
         return Balance(customer, email, _name(cell.get("id", "")), body)
 
     def _at(self, said: str) -> int:
@@ -127,6 +129,17 @@ class BalanceFile:
             self.notes("no_offset")
         return min(at, self._since)
 
+    def _points(self, said: str) -> int:
+        try:
+            found = Decimal(cells.amount(said, self._marks, 0)[0])
+        except CellError as error:
+            raise CellError(f"the number of points {error}") from None
+        if found != int(found):
+            raise CellError("the points are no whole number")
+        if abs(found) > MAX_POINTS:
+            raise CellError(f"the points are more than {MAX_POINTS}")
+        return int(found)
+
 
 def _who(cell: dict[str, str]) -> tuple[str | None, str]:
     named, email = cell.get("customer", ""), cell.get("email", "")
@@ -142,18 +155,6 @@ def _who(cell: dict[str, str]) -> tuple[str | None, str]:
         if not text.is_clean(email) or not ADDRESS.fullmatch(email):
             raise CellError("no customer's id, and the e-mail is no address")
     return customer, normalised(email)
-
-
-def _points(said: str) -> int:
-    try:
-        found = Decimal(cells.amount(said, cells.Marks(), 0)[0])
-    except CellError:
-        raise CellError("the points are no number") from None
-    if found != int(found):
-        raise CellError("the points are no whole number")
-    if abs(found) > MAX_POINTS:
-        raise CellError(f"the points are more than {MAX_POINTS}")
-    return int(found)
 
 
 def _name(said: str) -> str:

@@ -82,8 +82,8 @@ def amount(text: str, found: Marks, places: int) -> tuple[str, bool]:
     """(a decimal amount without currency sign and thousands' marks, whether the reading was a guess).
 
     Of two kinds of marks the last is the decimal one. A single one before three digits is read as the file's other
-    amounts have it; where none tells, as its columns are parted. `places` are the currency's. CellError if it cannot
-    be told.
+    amounts have it; where none tells, as its columns are parted, and not at all where nothing has a part (`places` are
+    the currency's, and 0). CellError if it cannot be told.
     """
     plain = _SIGNS.sub("", text.strip().removeprefix("'")).replace("\u00a0", "").replace("\u202f", "")
     groups = _GROUPS.fullmatch(plain)
@@ -96,7 +96,7 @@ def amount(text: str, found: Marks, places: int) -> tuple[str, bool]:
         seen, other = (found.comma, found.dot) if mark == "," else (found.dot, found.comma)
         if many or (other and not seen):
             plain = plain.replace(mark, "")
-        elif seen and other:
+        elif (seen and other) or (places == 0 and not seen and (mark == "." or found.semicolons)):
             raise CellError("can be read in two ways, and the file's other amounts do not tell which")
         elif seen or (mark == "," and found.semicolons) or (mark == "." and places == 3):
             plain = plain.replace(",", ".")

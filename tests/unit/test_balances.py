@@ -88,7 +88,7 @@ def test_what_cannot_be_a_balance_is_named(tmp_path: Path) -> None:
         ",Lovelace,50,,": "no customer's id, and the e-mail is no address",
         "7.2E+12,,50,,": "the customer's id was rounded by a spreadsheet: export anew, and do not save it from a"
         " spreadsheet",
-        "8,,many,,": "the points are no number",
+        "8,,many,,": "the number of points is not an amount",
         "8,,1.5,,": "the points are no whole number",
         "8,,99999999999999,,": "the points are more than 10000000000000",
         "8,,5,2026-11-23,": "the date has yet to come",
@@ -105,6 +105,29 @@ def test_what_cannot_be_a_balance_is_named(tmp_path: Path) -> None:
     assert [each for each in found if isinstance(each, Problem)] == problems
     points = [(each.payload.get("customer_id"), each.payload["points"]) for each in found if isinstance(each, Item)]
     assert points == [("7", 50), ("7", 60), ("9", 1250), ("10", -20), ("11", 12), (None, 4)]
+
+
+TWO_WAYS = "the number of points can be read in two ways, and the file's other amounts do not tell which"
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "points", "read_as"),
+    [
+        (",", "1.000", TWO_WAYS),
+        (",", "2.500", TWO_WAYS),
+        (",", '"1,000"', 1000),
+        (";", "1.000", TWO_WAYS),
+        (";", "1,000", TWO_WAYS),
+        ("\t", "1,000", 1000),
+        (";", "1.000,00", 1000),
+        (";", "1.000.000", 1_000_000),
+        (",", "1000.000", 1000),
+        (";", "-1000,0", -1000),
+    ],
+)
+def test_a_thousand_is_never_read_as_one(tmp_path: Path, delimiter: str, points: str, read_as: int | str) -> None:
+    (found,) = read(tmp_path, f"customer id{delimiter}points", f"7{delimiter}{points}")
+    assert (found.reason if isinstance(found, Problem) else said(found)["points"]) == read_as
 
 
 def test_who_has_no_points_is_left_out_and_counted(tmp_path: Path) -> None:

@@ -33,11 +33,17 @@ def test_where_nothing_tells_it_is_thousands_and_a_guess() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"), [("12,500", Marks(comma=True, dot=True)), ("12.500", Marks(semicolons=True))]
+    ("text", "found", "places"),
+    [
+        ("12,500", Marks(comma=True, dot=True), 2),
+        ("12.500", Marks(semicolons=True), 2),
+        ("12.000", NOTHING, 0),  # of what has no decimals
+        ("12,000", Marks(semicolons=True), 0),
+    ],
 )
-def test_what_can_be_read_in_two_ways_is_refused(text: str, found: Marks) -> None:
+def test_what_can_be_read_in_two_ways_is_refused(text: str, found: Marks, places: int) -> None:
     with pytest.raises(CellError, match="two ways"):
-        amount(text, found, 2)
+        amount(text, found, places)
 
 
 @pytest.mark.parametrize(

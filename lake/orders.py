@@ -39,7 +39,6 @@ def of_customer(connection: Connection[Any], lake: Lake, program: Program, custo
 def _told(states: pl.DataFrame, program: Program, at: int) -> pl.DataFrame:
     valued = valuing.amounts(states, program, "customer").select("order_id", "net", "counted")
     frame = states.join(valued, on="order_id", how="inner")
-    points = valuing.points(frame["net"], frame["processed_at"], program) * frame["counted"]
     oldest = None if program.look_back_days is None else at - program.look_back_days * instants.DAY
     reason = (
         pl.when("deleted")
@@ -60,6 +59,7 @@ def _told(states: pl.DataFrame, program: Program, at: int) -> pl.DataFrame:
         .then(pl.lit("too_old"))
         .otherwise(pl.lit("counts"))
     )
+    points = valuing.points("net", program) * pl.col("counted")
     return (
         frame.with_columns(points=points, reason=reason.cast(pl.Enum(get_args(Reason))))
         .select("order_id", "processed_at", "status", "net", "points", "reason")

@@ -52,9 +52,6 @@ VALUES: Final = ("deserved", "frequency", "monetary", "last_order_at")
 _SUMMED: Final = {"customer": pl.Int32, **dict.fromkeys(VALUES, pl.Int64)}
 _VALUED: Final = {"customer_id": pl.String, **dict.fromkeys(("now", *VALUES), pl.Int64)}
 
-#: What of an order that counts `valuing.deserved` tells.
-_DESERVED: Final = {"customer": pl.Int32, **dict.fromkeys(("processed_at", "net", "total"), pl.Int64)}
-
 #: Versions of orders that count for somebody.
 MINE: Final = valuing.COUNTED & pl.col("customer").is_not_null()
 _SPAN: Final = ("valid_from", "valid_to")
@@ -147,7 +144,7 @@ def work_out(files: Files, program: Program, at: int) -> tuple[pl.DataFrame, Cut
     """
     wanted = versions.holding(files.until(at)) & MINE & (pl.col("processed_at") <= at)
     parts = [
-        _sums(_deserved(rows, program), program, pl.lit(at))
+        _sums(valuing.deserved(rows, program), program, pl.lit(at))
         for rows in versions.scans(files.layers, wanted, needed(program))
     ]
     return _standing(files, program, at, parts)
@@ -169,10 +166,6 @@ def work_out_all(files: Files, program: Program, times: Sequence[int]) -> Iterat
 def needed(program: Program) -> list[str]:
     """What of the versions in MINE `valuing.deserved` needs."""
     return ["customer", *valuing.needed(program)]
-
-
-def _deserved(rows: pl.LazyFrame, program: Program) -> pl.LazyFrame:
-    return rows.map_batches(lambda part: valuing.deserved(part, program), schema=_DESERVED, streamable=True)
 
 
 def _standing(files: Files, program: Program, at: int, parts: list[pl.DataFrame]) -> tuple[pl.DataFrame, CutPoints]:
@@ -221,7 +214,7 @@ def _lots(files: Files, program: Program, at: int, found: pl.DataFrame) -> pl.Da
     wanted = versions.holding(files.until(at)) & MINE
     parts = [
         owned(rows.filter(pl.col("total") > 0).select("customer", at="processed_at", points="total").collect(), owners)
-        for rows in (_deserved(each, program) for each in versions.scans(files.layers, wanted, needed(program)))
+        for rows in (valuing.deserved(each, program) for each in versions.scans(files.layers, wanted, needed(program)))
     ]
     lots = (
         pl.concat(parts) if parts else pl.DataFrame(schema=dict(zip(("customer", "at", "points"), _LOT, strict=True)))

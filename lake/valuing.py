@@ -6,7 +6,7 @@ Written apart from the stream's folds on purpose: the two are compared customer 
 from collections.abc import Sequence
 from datetime import datetime
 from fractions import Fraction
-from typing import Final
+from typing import Final, TypeVar
 
 import polars as pl
 
@@ -15,8 +15,13 @@ from events.orders import COUNTING, PAID_ONCE
 from events.programs import Program
 from lake import identity
 
-_SINCE_EVER = -(1 << 63)
-_MOST = (1 << 63) - 1
+_SINCE_EVER: Final = -(1 << 63)
+_MOST: Final = (1 << 63) - 1
+
+#: No amount comes near it: of an order that counts for nothing nobody looks at what it comes to.
+_BEYOND_ANY: Final = 1000 * money.MAX_MINOR
+
+Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 #: Whether an order counts, if it has a customer: a guest's counts for nobody.
 COUNTED: Final = pl.col("status").is_in(COUNTING) & ~(pl.col("test") | pl.col("cancelled") | pl.col("deleted"))
@@ -40,10 +45,8 @@ def valued(found: pl.DataFrame, merged: pl.DataFrame, program: Program) -> pl.Da
     nothing of an order that neither counts nor was ever paid.
     """
     frame = identity.owned(amounts(found, program, "customer_id"), identity.resolved(merged))
-    at = frame["processed_at"]
     return frame.with_columns(
-        earned=points(frame["gross"], at, program) * frame["paid"],
-        total=points(frame["net"], at, program) * frame["counted"],
+        earned=points("gross", program) * pl.col("paid"), total=points("net", program) * pl.col("counted")
     ).with_columns(reversed=pl.col("earned") - pl.col("total"))
 
 
@@ -70,11 +73,11 @@ def needed(program: Program) -> list[str]:
     return ["processed_at", "left", *beyond, *(_TAXES if taxed else ())]
 
 
-def deserved(found: pl.DataFrame, program: Program) -> pl.DataFrame:
+def deserved(found: Frame, program: Program) -> Frame:
     """Of orders that count (COUNTED) and have a customer: `customer`, processed_at, net and `total`, the points that
     each deserves now. As `valued` has them, and no more of it than RFM values need."""
-    frame = _priced(found, program).select("customer", "processed_at", net=_net(program))
-    return frame.with_columns(total=points(frame["net"], frame["processed_at"], program))
+    net = _priced(found, program).select("customer", "processed_at", net=_net(program))
+    return net.with_columns(total=points("net", program))
 
 
 def _amounts(found: pl.DataFrame, program: Program) -> pl.DataFrame:
@@ -87,14 +90,14 @@ def _amounts(found: pl.DataFrame, program: Program) -> pl.DataFrame:
     )
 
 
-def _priced(found: pl.DataFrame, program: Program) -> pl.DataFrame:
+def _priced(found: Frame, program: Program) -> Frame:
     """With what the goods are worth after refunds, and the policies in force where there are any."""
     kinds, _ = _kinds(program)
     beyond: pl.Expr = pl.lit(0)
     for kind, column in _BEYOND.items():
         if kind in kinds:
             beyond = pl.when(pl.col("refunds") == kind).then(column).otherwise(beyond)
-    states = found.with_columns(_policies(program, found["processed_at"])) if program.policies else found
+    states = found.with_columns(**_policies(program)) if program.policies else found
     return states.with_columns(priced=(pl.col("left") - beyond).clip(0, money.MAX_MINOR))
 
 
@@ -110,16 +113,26 @@ def _kinds(program: Program) -> tuple[set[str], bool]:
     return {policy.refunds for policy in policies}, any(policy.taxes == "excluded" for policy in policies)
 
 
-def _policies(program: Program, at: pl.Series) -> Sequence[pl.Series]:
-    """For an order of each instant: `refunds`, what one takes off, and whether tax is `excluded`."""
-    starts, refunds, excluded = [_SINCE_EVER], ["goods"], [False]
+def _policies(program: Program) -> dict[str, pl.Expr]:
+    """For each order `refunds`, what one takes off, and whether tax is `excluded`."""
     # Of two of one instant the last holds, as the program lists them.
-    for policy in program.policies:
-        starts.append(_start(policy.effective_from))
-        refunds.append(policy.refunds)
-        excluded.append(policy.taxes == "excluded")
-    found = pl.Series(starts, dtype=pl.Int64).search_sorted(at, side="right") - 1
-    return [pl.Series("refunds", refunds)[found], pl.Series("excluded", excluded)[found]]
+    starts = [_start(policy.effective_from) for policy in program.policies]
+    refunds = [(start, pl.lit(policy.refunds)) for start, policy in zip(starts, program.policies, strict=True)]
+    taxes = [
+        (start, pl.lit(policy.taxes == "excluded")) for start, policy in zip(starts, program.policies, strict=True)
+    ]
+    return {
+        "refunds": _in_force(pl.lit("goods"), refunds),
+        "excluded": _in_force(pl.lit(value=False), taxes),
+    }
+
+
+def _in_force(first: pl.Expr, later: Sequence[tuple[int, pl.Expr]]) -> pl.Expr:
+    """What holds at an order's processed_at: the last that has begun, in the order in which they begin."""
+    found = first
+    for start, each in later:
+        found = pl.when(pl.col("processed_at") >= start).then(each).otherwise(found)
+    return found
 
 
 def _tax_in(amount: str) -> pl.Expr:
@@ -133,47 +146,27 @@ def _tax_in(amount: str) -> pl.Expr:
     return pl.when(pl.col("excluded") & (whole > 0)).then(share).otherwise(0).cast(pl.Int64)
 
 
-def points(amounts: pl.Series, at: pl.Series, program: Program) -> pl.Series:
-    """floor(amount x rate) by the rule with the latest effective_from not after each instant; amounts >= 0.
+def points(amount: str, program: Program) -> pl.Expr:
+    """floor(amount x rate) by the rule with the latest effective_from not after processed_at; amounts >= 0.
 
     Of two rules of one instant the later in the list holds. An order has MAX_POINTS at most.
     """
-    starts, rates = _rules(program)
-    if len(rates) == 1 and starts == [_SINCE_EVER]:
-        return _floor(amounts, rates[0]).rename("points")
-    rule = pl.Series(starts, dtype=pl.Int64).search_sorted(at, side="right").cast(pl.Int64) - 1
-    frame = pl.DataFrame({"amount": amounts, "rule": rule}).with_row_index("row")
-    done = [pl.DataFrame(schema={"row": pl.UInt32, "points": pl.Int64})]
-    for part in frame.partition_by("rule"):
-        given = _floor(part["amount"], rates[part["rule"][0]])
-        done.append(part.select("row", given.alias("points")))
-    return pl.concat(done).sort("row")["points"]
+    (_, first), *later = [(start, _floor(pl.col(amount), rate)) for start, rate in _rules(program)]
+    return _in_force(first, later).alias("points")
 
 
-def _rules(program: Program) -> tuple[list[int], list[Fraction]]:
+def _rules(program: Program) -> list[tuple[int, Fraction]]:
     """The rules' starts, ascending, and points per minor unit under each."""
     unit = 10 ** money.exponent(program.currency)
-    rules = sorted(
-        (
-            (
-                _start(rule.effective_from),
-                Fraction(rule.points_per_unit) / unit,
-            )
-            for rule in program.rules
-        ),
-        key=lambda rule: rule[0],
-    )
-    return [start for start, _ in rules], [rate for _, rate in rules]
+    rules = ((_start(rule.effective_from), Fraction(rule.points_per_unit) / unit) for rule in program.rules)
+    return sorted(rules, key=lambda rule: rule[0])
 
 
 def _start(effective_from: datetime | None) -> int:
     return _SINCE_EVER if effective_from is None else instants.from_datetime(effective_from)
 
 
-def _floor(amounts: pl.Series, rate: Fraction) -> pl.Series:
-    most = amounts.max() or 0
-    assert isinstance(most, int)
-    if most * rate.numerator <= _MOST:
-        return (amounts * rate.numerator // rate.denominator).clip(upper_bound=money.MAX_POINTS)
-    exact = [min(amount * rate.numerator // rate.denominator, money.MAX_POINTS) for amount in amounts.to_list()]
-    return pl.Series(exact, dtype=pl.Int64)
+def _floor(amounts: pl.Expr, rate: Fraction) -> pl.Expr:
+    # Products that may leave 64 bits are made in 128, which take longer.
+    exact = amounts if _BEYOND_ANY * rate.numerator <= _MOST else amounts.cast(pl.Int128)
+    return (exact * rate.numerator // rate.denominator).clip(upper_bound=money.MAX_POINTS).cast(pl.Int64)

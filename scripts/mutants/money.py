@@ -259,8 +259,8 @@ MUTANTS = [
     Mutant(
         "the batch looks at the policy of a moment before",
         "lake/valuing.py",
-        '.search_sorted(at, side="right") - 1\n    return [pl',
-        '.search_sorted(at - 1, side="right") - 1\n    return [pl',
+        'pl.col("processed_at") >= start',
+        'pl.col("processed_at") > start',
         (POLICIES,),
     ),
     Mutant(

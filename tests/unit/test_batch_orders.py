@@ -24,8 +24,9 @@ def program(*rules: tuple[datetime | None, str], currency: str = "USD") -> Progr
 
 
 def points(amounts: list[int], at: list[datetime], found: Program) -> list[int]:
-    times = pl.Series([instants.from_datetime(each) for each in at], dtype=pl.Int64)
-    return valuing.points(pl.Series(amounts, dtype=pl.Int64), times, found).to_list()
+    times = [instants.from_datetime(each) for each in at]
+    schema = {"amount": pl.Int64, "processed_at": pl.Int64}
+    return pl.DataFrame([amounts, times], schema=schema).select(valuing.points("amount", found)).to_series().to_list()
 
 
 def test_points_are_floors_of_exact_products() -> None:

@@ -35,6 +35,7 @@ class Stored:
 
 def rebuilding(table: Mapping[str, bytes], partial: Partial) -> Iterator[None]:
     """Fills an empty Partial with what a partition's entries sum to: what a recovery leaves the stream with."""
+    zones: dict[str, ZoneInfo | None] = {}
     for key in list(table):
         if (shop := windows.shop_of_zone_key(key)) is not None:
             partial.hear_of(shop)  # perhaps of a zone alone: a crash may have kept nothing more
@@ -43,7 +44,9 @@ def rebuilding(table: Mapping[str, bytes], partial: Partial) -> Iterator[None]:
             state = customers.unpacked(value)
             shop, customer_id = keys.split(key)
             partial.advance(shop, state["now"])
-            zone = windows.standing_zone(table, shop)
+            if shop not in zones:
+                zones[shop] = windows.standing_zone(table, shop)
+            zone = zones[shop]
             if zone is not None:
                 now = partial.time(shop)
                 oldest = now - windows.LONGEST
@@ -68,19 +71,19 @@ def _changes(
 ) -> Iterator[tuple[Window, tuple[int, ...]]]:
     """What one customer's entries add to each window that is open at a stream time."""
     guest = keys.is_guest(customer_id)
-    seen: set[Window] = set()
+    seen: dict[str, int] = {}
     for entry in entries:
         change = windows.contribution(entry, guest)
-        for window in windows.windows(entry[contributions.PROCESSED], zone):
-            if windows.is_open(window, now):
-                yield window, _with_customer(change, window, seen, guest)
+        for window in windows.open_at(entry[contributions.PROCESSED], zone, now):
+            yield window, _with_customer(change, window, seen, guest)
 
 
-def _with_customer(change: tuple[int, ...], window: Window, seen: set[Window], guest: bool) -> tuple[int, ...]:
-    """The change, and the customer in it if it is their first counted order in the window."""
-    if guest or not change[windows.ORDERS] or window in seen:
+def _with_customer(change: tuple[int, ...], window: Window, seen: dict[str, int], guest: bool) -> tuple[int, ...]:
+    """The change, and the customer in it if it is their first counted order in the window. Entries come in the order of
+    time: `seen` has of each size when the last window began in which there was one."""
+    if guest or not change[windows.ORDERS] or seen.get(window.size) == window.start:
         return change
-    seen.add(window)
+    seen[window.size] = window.start
     return (*change[: windows.CUSTOMERS], 1, *change[windows.CUSTOMERS + 1 :])
 
 
@@ -104,7 +107,7 @@ class Restatement:
         for key in list(self._table):
             value = self._table.get(key) if key.startswith(prefix) and "#" not in key else None
             if value is not None:
-                guest, seen = keys.is_guest(key.removeprefix(prefix)), set[Window]()
+                guest, seen = keys.is_guest(key.removeprefix(prefix)), dict[str, int]()
                 entries = contributions.entries(Stored(self._table, key), customers.unpacked(value)["tree"])
                 for at, entry in enumerate(entries, start=1):
                     window = windows.window("day", entry[contributions.PROCESSED], self._zone)

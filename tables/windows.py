@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from functools import lru_cache
 from operator import add
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from events import instants, programs
@@ -26,7 +26,7 @@ RETENTION: dict[Size, int] = {
     "hour": 35 * instants.DAY,
     "day": 400 * instants.DAY,
 }
-_FIXED = {"minute": instants.MINUTE, "hour": instants.HOUR}
+_FIXED: Final[dict[Size, int]] = {"minute": instants.MINUTE, "hour": instants.HOUR}
 
 #: Before a stream time less this no window is open. (The longest day of any zone has less than two days.)
 LONGEST = max(RETENTION.values()) + 2 * instants.DAY
@@ -50,7 +50,19 @@ def window(size: Size, at: int, zone: ZoneInfo) -> Window:
     if length is not None:
         start = at - at % length
         return Window(size, start, start + length, "UTC")
-    return _day(instants.to_datetime(at).astimezone(zone).date(), zone)
+    return _day_of_hour(at // instants.HOUR, zone) or _day(instants.to_datetime(at).astimezone(zone).date(), zone)
+
+
+@lru_cache(maxsize=1 << 15)
+def _day_of_hour(hour: int, zone: ZoneInfo) -> Window | None:
+    """The day that every instant of an hour (since the epoch, UTC) falls into; None where the date or the clock changes
+    within it."""
+    first, last = (
+        instants.to_datetime(each).astimezone(zone)
+        for each in (hour * instants.HOUR, hour * instants.HOUR + instants.HOUR - 1)
+    )
+    steady = first.utcoffset() == last.utcoffset() and first.date() == last.date()
+    return _day(first.date(), zone) if steady else None
 
 
 @lru_cache(maxsize=1 << 14)
@@ -71,6 +83,22 @@ def _of_minute(minute: int, zone: ZoneInfo) -> tuple[Window, ...]:
 def windows(at: int, zone: ZoneInfo) -> tuple[Window, ...]:
     """The windows of every size that an instant falls into. All of a minute's instants fall into the same."""
     return _of_minute(at // instants.MINUTE, zone)
+
+
+def open_at(at: int, zone: ZoneInfo, stream_time: int) -> list[Window]:
+    """Of the windows that an instant falls into those that the stream still writes at a stream time.
+
+    As a filter of `windows`, for instants of which each is met once: of most of these the day alone is open.
+    """
+    found = []
+    for size, length in _FIXED.items():
+        end = at - at % length + length
+        if end + RETENTION[size] > stream_time:
+            found.append(Window(size, end - length, end, "UTC"))
+    day = window("day", at, zone)
+    if is_open(day, stream_time):
+        found.append(day)
+    return found
 
 
 def is_open(of: Window, stream_time: int) -> bool:

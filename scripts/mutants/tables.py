@@ -303,6 +303,20 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
         (WINDOWS,),
     ),
     Mutant(
+        "a day that an hour begins and ends in has all of it",
+        "tables/windows.py",
+        "first.utcoffset() == last.utcoffset() and ",
+        "",
+        (WINDOWS,),
+    ),
+    Mutant(
+        "a recovery fills a window that has just closed",
+        "tables/windows.py",
+        "if end + RETENTION[size] > stream_time:",
+        "if end + RETENTION[size] >= stream_time:",
+        (WINDOWS,),
+    ),
+    Mutant(
         "a window written at the end of its retention",
         "tables/windows.py",
         "return of.end + RETENTION[of.size] > stream_time",
@@ -361,7 +375,7 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     Mutant(
         "recovery counts a customer once an order",
         "tables/restating.py",
-        "if guest or not change[windows.ORDERS] or window in seen:",
+        "if guest or not change[windows.ORDERS] or seen.get(window.size) == window.start:",
         "if guest or not change[windows.ORDERS]:",
         (WINDOWS,),
     ),

@@ -94,6 +94,33 @@ def test_a_day_has_the_hours_that_its_zone_gives_it(
     assert (found.start, found.end - found.start) == (us(*start), int(hours * instants.HOUR))
 
 
+@pytest.mark.parametrize("zone", [*ZONES, "America/St_Johns"])
+def test_an_hours_instants_need_not_lie_in_one_day(zone: str) -> None:
+    # St. John's turned its clocks back at a minute past midnight: of an hour that began and ended on Saturday a minute
+    # was Sunday's.
+    known = ZoneInfo(zone)
+    for at in range(us(2010, 11, 6, 12), us(2010, 11, 7, 12), 30 * instants.SECOND):
+        day = instants.to_datetime(at).astimezone(known).date()
+        assert windows.window("day", at, known) == windows._day(day, known)
+
+
+@thorough(300)
+@given(
+    at=st.integers(us(1975, 1, 1), us(2060, 1, 1)),
+    zone=st.sampled_from(ZONES).map(ZoneInfo),
+    size=st.sampled_from(windows.SIZES),
+    beyond=st.integers(-2 * instants.MINUTE, 2 * instants.MINUTE) | st.integers(-instants.DAY, 500 * instants.DAY),
+)
+@example(us(2026, 3, 8, 12), ZoneInfo("UTC"), "minute", 0)
+@example(us(2026, 3, 8, 12), ZoneInfo("UTC"), "hour", 0)
+@example(us(2026, 3, 8, 12), ZoneInfo("UTC"), "day", 0)
+def test_of_an_instants_windows_those_are_open_that_are(
+    at: int, zone: ZoneInfo, size: windows.Size, beyond: int
+) -> None:
+    now = windows.window(size, at, zone).end + windows.RETENTION[size] + beyond
+    assert windows.open_at(at, zone, now) == [each for each in windows.windows(at, zone) if windows.is_open(each, now)]
+
+
 @pytest.mark.parametrize("size", windows.SIZES)
 def test_a_window_is_written_until_its_retention_ends(size: windows.Size) -> None:
     window = windows.window(size, us(2026, 3, 8, 12), ZoneInfo("UTC"))

@@ -17,8 +17,9 @@ from runtime.settings import Settings
 #: Clocks may differ by this (seconds).
 _LEEWAY: Final = 5
 
-#: What whoever is signed in at Shopify's admin may do here. Addresses need an API key that names them.
-_SCOPES: Final = frozenset({"read", "export", "admin"})
+#: What whoever is signed in at Shopify's admin may do here: who may change the program may give and take points, and
+#: redeem, as well. Addresses need an API key that names them.
+_SCOPES: Final = frozenset({"read", "export", "adjust", "redeem", "till", "fulfil", "admin"})
 
 _NEEDED: Final = ["iss", "dest", "aud", "sub", "exp", "nbf"]
 

@@ -111,6 +111,12 @@ async def stores(connection: AsyncConnection[Any], shop: str | None = None) -> l
     return await cursor.fetchall()
 
 
+async def enabled(connection: AsyncConnection[Any], shop: str) -> bool:
+    """Whether a shop's discounts are made in its store."""
+    cursor = await connection.execute("SELECT FROM fulfilment_shops WHERE shop = %s AND enabled", (shop,))
+    return await cursor.fetchone() is not None
+
+
 # --- work --------------------------------------------------------------------------------------------------------
 
 
@@ -377,6 +383,30 @@ class Holder:
         whose = {"shop": work.shop, "customer": work.customer_id, "request": work.request_id}
         asked = {**whose, "me": self._me, **more}
         return (await connection.execute(statement, asked)).rowcount == 1
+
+
+class Making(NamedTuple):
+    """How far the making of one redemption's discount is: tried so many times, the last time with that error, its
+    outcome and why it failed; and whether it is `due` to be withdrawn, `done` or `failed`."""
+
+    attempts: int
+    last_error: str | None
+    outcome: Literal["issued", "failed"] | None
+    reason: str | None
+    withdrawal: Literal["due", "done", "failed"] | None
+
+
+_MAKING: Final = """
+SELECT attempts, last_error, outcome, reason, withdrawal FROM fulfilment_work
+WHERE shop = %s AND customer_id = %s AND request_id = %s
+"""
+
+
+async def making(connection: AsyncConnection[Any], shop: str, customer_id: str, request_id: str) -> Making | None:
+    """How far a redemption's discount is; None while nobody has begun."""
+    cursor = connection.cursor(row_factory=class_row(Making))
+    await cursor.execute(_MAKING, (shop, customer_id, request_id))
+    return await cursor.fetchone()
 
 
 async def load(connection: AsyncConnection[Any]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""How a shop's segments look and what they are called: one colour each, everywhere, and a name in each language."""
+"""How a shop's segments look, and what they and its rewards are called: a name in each language."""
 
 from collections.abc import Callable
 
@@ -43,11 +43,13 @@ def _names(gettext: Callable[[str], str]) -> dict[str, str]:
 
 
 class Looks:
-    """How a shop's segments look: one colour each, everywhere."""
+    """How a shop's segments look, one colour each, everywhere; and what its rewards are called."""
 
     def __init__(self, program: Program) -> None:
         self._rank = segments.order_of(program)
         self._translations = program.translations
+        # The latest that was announced of each: one that has ended is still called something.
+        self._rewards = {each.reward_id: each for each in program.rewards}
 
     def colour(self, segment: str | None) -> str:
         """The class of its colour."""
@@ -63,3 +65,13 @@ class Looks:
             return "–"
         told = self._translations.get(writing.language, {}).get(segment)
         return told or _names(writing.gettext).get(segment, segment)
+
+    def reward(self, reward_id: str, writing: Writing) -> str:
+        """A reward's name in the page's language; of one that the program never had, its id."""
+        told = self._rewards.get(reward_id)
+        return reward_id if told is None else told.called(writing.language)
+
+    def rewards(self, writing: Writing) -> list[tuple[str, str]]:
+        """Id and name of every reward that there ever was, by name."""
+        named = ((each, self.reward(each, writing)) for each in self._rewards)
+        return sorted(named, key=lambda each: (each[1].casefold(), each[0]))

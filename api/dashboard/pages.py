@@ -1,11 +1,10 @@
 """The dashboard's pages. Each asks what the API answers, by the API's own functions, so that the two cannot differ."""
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any, Final, NamedTuple, get_args
+from typing import Annotated, Any, Final, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
-from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from psycopg import sql
 
@@ -18,7 +17,6 @@ from api import (
     imports,
     lag,
     notices,
-    points,
     presets,
     products,
     questions,
@@ -27,9 +25,9 @@ from api import (
 )
 from api import movement as moving
 from api import program as program_routes
-from api.context import Caller, Credentials, ShopPath, caller_of, services_of
+from api.context import Credentials, services_of
 from api.dashboard import charts, grid, rendering, signing_in
-from api.dashboard.looks import Looks
+from api.dashboard.visiting import AdminVisit, Visit, Visitor
 from api.limits import READ_SECONDS, within
 from api.problems import ProblemError
 from books import sessions
@@ -48,9 +46,6 @@ _SENT: Final = 20
 #: A side of the movement: a segment's name; empty for those who were not known; none for any.
 _Side = Annotated[str | None, Query(max_length=100, pattern=r"^[^\x00]*$")]
 
-#: Customers that one was merged from, as far as the page names them.
-_MERGED: Final = 20
-
 _LAST_RUNS: Final = sql.SQL("""
 SELECT as_of, finished_at, status, published FROM batch_runs WHERE shop = %(shop)s ORDER BY started_at DESC LIMIT 1
 """)
@@ -64,58 +59,6 @@ SELECT EXISTS (SELECT FROM raw_events WHERE shop = %(shop)s) AS webhooks,
        EXISTS (SELECT FROM product_rfm WHERE shop = %(shop)s) AS analysts,
        EXISTS (SELECT FROM exports WHERE shop = %(shop)s AND status = 'done') AS export
 """)
-
-
-class SignInError(Exception):
-    """Whoever asks for a page has to sign in first."""
-
-
-class Visitor(NamedTuple):
-    """Who looks at a page of a shop, and what every page of it needs to know."""
-
-    request: Request
-    caller: Caller
-    program: Program
-
-    @property
-    def shop(self) -> str:
-        """The shop that is looked at."""
-        return self.caller.shop
-
-    def page(self, template: str, **values: Any) -> Response:
-        """A page of this shop."""
-        embedded = self.caller.key.way == "shopify"
-        ancestors = f"https://{self.shop} https://admin.shopify.com" if embedded else "'none'"
-        return rendering.page(
-            self.request,
-            template,
-            zone=self.program.zone,
-            locale=self.program.locale,
-            ancestors=ancestors,
-            shop=self.shop,
-            base=f"/shops/{self.shop}",
-            shops=self.caller.key.shops,
-            scopes=self.caller.key.scopes,
-            program=self.program,
-            looks=Looks(self.program),
-            prospects=PROSPECTS,
-            **values,
-        )
-
-
-def visiting(scope: str = "read") -> Callable[..., Awaitable[Visitor]]:
-    """The dependency of a shop's page: SignInError for who is not signed in; problems as the API has them."""
-
-    async def visit(request: Request, shop: ShopPath) -> Visitor:
-        caller = await caller_of(request, shop, scope)
-        if caller is None:
-            raise SignInError
-        return Visitor(request, caller, await caller.program())
-
-    return visit
-
-
-Visit = Annotated[Visitor, Depends(visiting())]
 
 
 @router.get("/")
@@ -261,15 +204,6 @@ async def find_customer(visitor: Visit, asked: Annotated[str, Form(alias="who", 
     return RedirectResponse(f"/shops/{visitor.shop}/customers/{wanted}", 303)
 
 
-@router.get("/shops/{shop}/customers/{customer_id}")
-async def customer(visitor: Visit, customer_id: customers.CustomerPath) -> Response:
-    """A customer: balance, digits and where they come from, and how they came there."""
-    found = await customers.customer(visitor.caller, customer_id)
-    ledger = await points.ledger(visitor.caller, customer_id, None, _PAGE)
-    history = await customers.history(visitor.caller, customer_id, None, _PAGE)
-    return visitor.page("customer.html", found=found, ledger=ledger, history=history, merged_shown=_MERGED)
-
-
 @router.get("/shops/{shop}/products")
 async def products_page(
     visitor: Visit,
@@ -299,7 +233,7 @@ async def exports_page(visitor: Visit, segment: Annotated[str, Query(max_length=
 
 
 @router.get("/shops/{shop}/notices")
-async def notices_page(visitor: Annotated[Visitor, Depends(visiting("admin"))]) -> Response:
+async def notices_page(visitor: AdminVisit) -> Response:
     """Who is told of segment changes, points and batches, and what has not arrived."""
     found = (await notices.endpoints(visitor.caller)).endpoints
     sent = {each.id: (await notices.deliveries(visitor.caller, each.id, None, None, _SENT)).items for each in found}
@@ -326,7 +260,7 @@ async def _signed_in(visitor: Visitor) -> list[sessions.Session]:
 
 
 @router.post("/shops/{shop}/sessions/{session}/end")
-async def end_session(visitor: Annotated[Visitor, Depends(visiting("admin"))], session: str) -> Response:
+async def end_session(visitor: AdminVisit, session: str) -> Response:
     """Signs somebody out, from their next request on."""
 
     async def end() -> bool:
@@ -372,13 +306,3 @@ async def start(visitor: Visit) -> Response:
     done = await visitor.caller.services.row(_STEPS, {"shop": visitor.shop})
     assert done is not None
     return visitor.page("start.html", done=done, address=str(visitor.request.base_url).rstrip("/"))
-
-
-@router.get("/shops/{shop}/parts/orders/{customer_id}")
-async def orders_part(visitor: Visit, customer_id: customers.CustomerPath) -> Response:
-    """The part of a customer's page that tells their orders."""
-    try:
-        told = await customers.customers_orders(visitor.caller, customer_id, _PAGE)
-    except BehindError as error:
-        return visitor.page("parts/nothing.html", why=f"{error}.")
-    return visitor.page("parts/orders.html", told=told)

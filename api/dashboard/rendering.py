@@ -182,6 +182,10 @@ class Writing:
         """The last date in the shop's zone before an instant: of what ends at a midnight, its last day."""
         return self.day(None if when is None else when - timedelta(microseconds=1))
 
+    def passed(self, when: datetime | None) -> bool:
+        """Whether that is over; nothing of what has no end is."""
+        return when is not None and when <= datetime.now(UTC)
+
     def ago(self, when: datetime | None) -> str:
         """How long ago that is."""
         if when is None:
@@ -209,13 +213,15 @@ def page(
     zone: str = "UTC",
     locale: str | None = None,
     ancestors: str = "'none'",
+    path: str | None = None,
     **values: Any,
 ) -> HTMLResponse:
-    """A page of a template, as whoever asks reads it; `zone` and `locale` are the shop's."""
+    """A page of a template, as whoever asks reads it; `zone` and `locale` are the shop's. `path`: where it can be read,
+    if that is not where a form was sent to."""
     writing = Writing(locales_of(request, locale), zone)
     html = (
         _environment()
         .get_template(template)
-        .render(w=writing, _=writing.gettext, languages=LANGUAGES, path=request.url.path, **values)
+        .render(w=writing, _=writing.gettext, languages=LANGUAGES, path=path or request.url.path, **values)
     )
     return HTMLResponse(html, status, headers(ancestors))

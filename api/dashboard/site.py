@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from api.dashboard import charts, pages, rendering, signing_in
+from api.dashboard import charts, customer, pages, redemptions, rendering, signing_in, visiting
 from api.problems import ProblemError
 
 #: What pages load.
@@ -49,9 +49,9 @@ async def _sign_in_first(request: Request, _error: Exception) -> Response:
 
 def install(app: FastAPI) -> None:
     """Adds the dashboard to the app."""
-    app.add_exception_handler(pages.SignInError, _sign_in_first)
-    app.include_router(signing_in.router)
-    app.include_router(pages.router)
+    app.add_exception_handler(visiting.SignInError, _sign_in_first)
+    for module in (signing_in, pages, customer, redemptions):
+        app.include_router(module.router)
 
     @app.get(f"{STATIC}/plotly.min.js", include_in_schema=False)
     async def plotly() -> FileResponse:

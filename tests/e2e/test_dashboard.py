@@ -25,6 +25,8 @@ PAGES = (
     "/segments/Champions",
     "/movement?current=Champions",
     "/customers/1",
+    "/redemptions",
+    "/customers/1/redemptions/ten-off",
     "/products",
     "/exports",
     "/program",
@@ -33,6 +35,10 @@ PAGES = (
     "/start",
 )
 
+#: What shows all that there is on them.
+SCOPES = ("read", "export", "adjust", "redeem", "till", "fulfil", "admin")
+
+REWARD = {"reward_id": "ten-off", "cost": 500, "kind": "amount", "value": "10", "name": "10 off", "valid_days": 90}
 
 #: Entries of customer 1, the newest first: what they can spend, 300 that they cannot yet, and 50 that have run out.
 LEDGER = (
@@ -57,7 +63,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def world(database: str) -> Iterator[World]:
     with opened(database) as running:
-        running.program()
+        running.program(rewards=[REWARD])
         running.customer("1", segment="Champions", segment_id="seg_555", r=5, f=5, m=5, monetary=250_000, balance=2500)
         running.customer("2")
         running.customer("3", **prospect())
@@ -90,6 +96,11 @@ def history(world: World) -> World:
         "UPDATE customers SET pending = 300, earned = 3000, spent = 650, expired = 50, expiring = 40,"
         " expires_at = '2026-12-15T05:00:00Z' WHERE customer_id = '1'"
     )
+    about = {"shop": SHOP, "customer_id": "1", "request_id": "ten-off", "reward_id": "ten-off", "cost": 500}
+    decided = {"decided_at": NOW, "requested_at": NOW, "seq": 1, "accepted": True, "balance": 3000, "forced": False}
+    world.insert("redemptions", **about, **decided, status="reserved", points=-500, revision="1")
+    gift = {"award_id": "birthday", "at": NOW, "points": 500, "reason": "birthday", "source": "dashboard"}
+    world.insert("awards", shop=SHOP, customer_id="1", **gift, counts_as_earned=True)
     change = {"recency_days": 3, "frequency": 9, "monetary": 250_000, "r": 5, "f": 5, "m": 5, "score": "5.0"}
     about = {"segment_id": "seg_555", "segment": "Champions", "cut_points_version": "default", "cause": "order 4711"}
     world.insert("rfm_score_history", at=NOW, id=uuid4(), shop=SHOP, customer_id="1", **change, **about)
@@ -284,7 +295,7 @@ def test_axe_finds_nothing_serious(history: World, browser: Browser, scheme: str
     with page_of(browser, str(history.client.base_url), color_scheme=scheme) as page:
         page.goto("/sign-in")
         look(page)
-        sign_in(history, page, "read", "export", "admin")
+        sign_in(history, page, *SCOPES)
         for tail in PAGES:
             page.goto(f"/shops/{SHOP}{tail}")
             parts_are_there(page)
@@ -301,7 +312,7 @@ document.documentElement.scrollWidth <= innerWidth ? [] : ["too wide", ...[...do
 
 def test_a_phone_shows_it_without_scrolling_sideways(history: World, browser: Browser) -> None:
     with page_of(browser, str(history.client.base_url), viewport={"width": 360, "height": 740}) as page:
-        sign_in(history, page, "read", "export", "admin")
+        sign_in(history, page, *SCOPES)
         for tail in PAGES:
             page.goto(f"/shops/{SHOP}{tail}")
             parts_are_there(page)

@@ -1,4 +1,4 @@
-// The overview's life: numbers that move by server-sent events, parts that are asked for once the page stands, charts.
+// A page's life: numbers that move by server-sent events, parts that are asked for once the page stands, charts.
 const main = document.getElementById("main");
 const language = document.documentElement.lang;
 const { shop, currency, locale } = main.dataset;
@@ -47,10 +47,60 @@ const tick = () => {
   element.textContent = relative.format(-n, unit);
 };
 
+// Pieces of a page that follow the shop: after a change the server makes the page anew, and each piece that is another by
+// then takes its place. What somebody is at (with the focus in it, or a form of it open) waits until they have left it.
+const pieces = new Map([...document.querySelectorAll("[data-renewed]")].map((each) => [each.dataset.renewed, each]));
+const shown = new Map([...pieces].map(([name, piece]) => [name, piece.innerHTML]));
+const newest = new Map();
+const again = document.querySelector("[data-again]")?.dataset.again ?? location.href;
+let changed = false;
+let rests = 0; // until when: what takes the server long is asked for seldom
+
+const figures = (piece) => new Map([...piece.querySelectorAll("[data-figure]")].map((each) => [each.dataset.figure, each]));
+const used = (piece) => piece.contains(document.activeElement) || piece.querySelector("details[open]");
+
+const settle = () => {
+  for (const [name, html] of newest) {
+    const piece = pieces.get(name);
+    if (used(piece)) continue;
+    newest.delete(name);
+    const before = figures(piece);
+    piece.innerHTML = html; // our own template, escaped on the server
+    for (const [figure, element] of figures(piece)) {
+      if (before.get(figure)?.textContent !== element.textContent) element.classList.add("moved");
+    }
+    document.dispatchEvent(new CustomEvent("renewed", { detail: name }));
+  }
+};
+
+const renew = async () => {
+  settle();
+  const began = performance.now();
+  if (!changed || document.hidden || began < rests) return;
+  changed = false;
+  rests = Infinity;
+  try {
+    const answer = await fetch(again);
+    if (!answer.ok || answer.redirected) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const name of pieces.keys()) {
+      const html = page.querySelector(`[data-renewed="${name}"]`)?.innerHTML;
+      if (html === undefined || html === shown.get(name)) continue;
+      shown.set(name, html);
+      newest.set(name, html);
+    }
+    settle();
+  } catch {
+    changed = true; // away: once more, in a moment
+  } finally {
+    rests = performance.now() + 9 * (performance.now() - began);
+  }
+};
+
 const watch = () => {
   const lost = document.querySelector("[data-lost]");
   const source = new EventSource(`${api}/live`);
-  source.addEventListener("snapshot", (event) => { lost.hidden = true; show(JSON.parse(event.data)); });
+  source.addEventListener("snapshot", (event) => { lost.hidden = true; changed = true; show(JSON.parse(event.data)); });
   source.addEventListener("open", () => { lost.hidden = true; });
   source.addEventListener("error", () => {
     lost.hidden = false;
@@ -59,17 +109,21 @@ const watch = () => {
   });
 };
 
+const latest = new Map(); // of each part what was asked last: an older answer that comes later is none
+
 const part = async (name, query = "") => {
   const element = document.querySelector(`[data-part="${name}"]`);
   if (!element) return;
   element.setAttribute("aria-busy", "true");
+  latest.set(name, query);
   try {
     const answer = await fetch(`/shops/${shop}/parts/${name}${query}`);
-    if (answer.ok) element.innerHTML = await answer.text(); // our own template, escaped on the server
+    const html = answer.ok && (await answer.text());
+    if (answer.ok && latest.get(name) === query) element.innerHTML = html; // our own template, escaped on the server
   } catch {
     // Away: what stands there stays, and the page says that the connection is lost.
   } finally {
-    element.setAttribute("aria-busy", "false");
+    if (latest.get(name) === query) element.setAttribute("aria-busy", "false");
   }
 };
 
@@ -90,6 +144,18 @@ if (movement) {
   part("movement", `?${asked()}`);
 }
 
+const adjusting = document.querySelector("[data-adjust]");
+if (adjusting) {
+  const foresee = () => {
+    const { way, points } = Object.fromEntries(new FormData(adjusting));
+    part(adjusting.dataset.adjust, `?${new URLSearchParams({ way, points })}`);
+  };
+  let typed;
+  adjusting.addEventListener("input", () => { clearTimeout(typed); typed = setTimeout(foresee, 200); });
+  document.addEventListener("renewed", ({ detail }) => { if (detail === "account") foresee(); });
+  if (adjusting.elements.points.value) foresee();
+}
+
 for (const button of document.querySelectorAll("[data-replay]")) {
   button.addEventListener("click", async () => {
     button.disabled = true;
@@ -102,11 +168,13 @@ for (const button of document.querySelectorAll("[data-replay]")) {
 }
 
 if (live("customers")) {
-  watch();
   setInterval(tick, 1000);
   part("cohorts");
   import("/static/charts.js").then((charts) => charts.draw({ api, currency })).catch(() => {});
 }
+
+if (live("customers") || pieces.size) watch();
+if (pieces.size) setInterval(renew, 1000);
 
 // Its tiles and grid are drawn and what is on it works: how soon that is, `make bench` reads.
 requestAnimationFrame(() => setTimeout(() => performance.mark("usable")));

@@ -11,7 +11,7 @@ from scripts import demo
 FOLDER = demo.ROOT / "docs" / "pictures"
 
 #: Each picture: the page's address behind the shop's, and what it is called.
-PAGES = {"overview": "", "program": "/program"}
+PAGES = {"overview": "", "redemptions": "/redemptions", "program": "/program"}
 
 
 def _stands(page: Page) -> None:

@@ -6,12 +6,14 @@ import shutil
 import signal
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.markup import escape
@@ -22,19 +24,26 @@ from cli.commands import play as player
 from cli.commands.batch import bar, run_segments
 from cli.commands.common import CommandError, Data
 from cli.commands.processes import Port
-from cli.shop import store_maker
+from cli.shop import account, store_maker
+from cli.shop.deliveries import Outgoing
 from cli.stack import embedded, home, settled
 from cli.stack.supervisor import Stack
-from events import instants
+from events import codec, instants
+from events.messages import Message
 from events.programs import Program
 from runtime import database, patience
 from runtime.settings import Settings
 
+if TYPE_CHECKING:
+    from cli.shop.player import Posted
+
 SHOP: Final = "demo.myshopify.com"
 _MARK: Final = ".loyalnest-demo"
 
-#: While the demo serves on, an order comes this often (seconds), so that the dashboard moves.
+#: While the demo serves on, an order comes this often (seconds), so that the dashboard moves; and after so many of them
+#: somebody redeems.
 _BETWEEN_ORDERS: Final = 1.5
+_ORDERS_TO_A_WISH: Final = 8
 
 #: What the analysts' file is asked, to begin with.
 _QUERY: Final = """\
@@ -116,21 +125,70 @@ class _Demo:
 
     def add_shop(self) -> str:
         """The shop, and an API key for it."""
-        program = Program.model_validate({"shop": SHOP, "currency": "USD", "zone": "America/New_York"})
+        said = {"shop": SHOP, "currency": "USD", "zone": "America/New_York"}
+        program = Program.model_validate({**said, "expiry": account.EXPIRY, "rewards": account.REWARDS})
         with common.err.status("adding the shop"):
             shops.ensure(self.settings, program)
-        return shops.create_key(self.settings, SHOP, "demo", ["read", "export", "pii", "admin"])
+        return shops.create_key(self.settings, SHOP, "demo", list(api_keys.SCOPES))
 
     def play(self, until: int, seed: int, customers: int, webhooks: int) -> None:
+        """The year, in stages: at the end of each some redeem, and what becomes of that goes on in the next."""
+        store = store_maker.make_store(until, seed=seed, customers=customers, webhooks=webhooks)
+        out: dict[str, str] = {}
+        accepted, seconds = 0, 0.0
+        for stage, deliveries in enumerate(account.stages(store, until)):
+            account.with_codes(deliveries, out)
+            posted = self._post(deliveries, f"{len(deliveries):,} webhooks")
+            accepted, seconds = accepted + posted.accepted, seconds + posted.seconds
+            self.settle()
+            out = self.redeem(stage, until - account.STAGES[stage], seed)
+        common.err.print(f"posted {accepted:,} webhooks in {seconds:.1f} s ({accepted / max(seconds, 0.001):,.0f}/s)")
+
+    def _post(self, deliveries: list[Outgoing], words: str) -> "Posted":
         from cli.shop.player import Player
 
         secret = embedded.webhook_secrets(self.settings)[0].get_secret_value()
-        store = store_maker.make_store(until, seed=seed, customers=customers, webhooks=webhooks)
-        posted = player.post(Player(self.stack.api, SHOP, secret), store, webhooks, f"{webhooks:,} webhooks")
-        if posted.accepted != webhooks:
-            raise CommandError(f"only {posted.accepted:,} of {webhooks:,} webhooks were accepted: {posted.refused}")
-        rate = posted.accepted / max(posted.seconds, 0.001)
-        common.err.print(f"posted {posted.accepted:,} webhooks in {posted.seconds:.1f} s ({rate:,.0f}/s)")
+        posted = player.post(Player(self.stack.api, SHOP, secret), iter(deliveries), len(deliveries), words)
+        if posted.accepted != len(deliveries):
+            raise CommandError(
+                f"only {posted.accepted:,} of {len(deliveries):,} webhooks were accepted: {posted.refused}"
+            )
+        return posted
+
+    def redeem(self, stage: int, at: int, seed: int) -> dict[str, str]:
+        """Rewards asked for, cancelled and handed out, and points given by hand, at an instant of the year; the codes
+        that are out, by customer."""
+        balances = self._balances(at)
+        found = account.wishes(balances, stage, at, seed)
+        self._publish([*account.by_hand(SHOP, balances, stage, at, seed), *account.asked(SHOP, found)])
+        self.settle()
+        granted = self._granted()
+        accepted = [wish for wish in found if (wish.customer_id, wish.request_id) in granted]
+        said, out = account.answered(SHOP, accepted, stage, seed)
+        self._publish(said)
+        self.settle()
+        return out
+
+    def _balances(self, at: int) -> dict[str, int]:
+        """What each customer can spend, but for those of whom some has run out since their last event."""
+        query = """
+            SELECT customer_id, balance FROM customers
+            WHERE shop = %s AND merged_into IS NULL AND (expires_at IS NULL OR expires_at > %s)
+        """
+        with database.connect(self.settings.database_url(), "loyalnest") as connection:
+            return dict(connection.execute(query, (SHOP, instants.to_datetime(at))).fetchall())
+
+    def _granted(self) -> set[tuple[str, str]]:
+        query = "SELECT customer_id, request_id FROM redemptions WHERE shop = %s AND accepted"
+        with database.connect(self.settings.database_url(), "loyalnest") as connection:
+            return {(customer, request) for customer, request in connection.execute(query, (SHOP,)).fetchall()}
+
+    def _publish(self, messages: list[Message]) -> None:
+        async def publishing() -> None:
+            async with common.publishing(home.changed(self.settings, journal=True)) as publisher:
+                await publisher.publish(messages)
+
+        asyncio.run(publishing())
 
     def settle(self) -> None:
         with bar() as progress:
@@ -165,7 +223,8 @@ class _Demo:
     def show(self, key: str, file: Path) -> None:
         segments = self._get(f"/v1/shops/{SHOP}/segments", key)
         show_segments(segments)
-        show.rows([self._points()], numbers=("points issued", "reversed", "balance of all customers"))
+        points = self._points()
+        show.rows([points], numbers=tuple(points))
         common.out.print(f"Which products do people begin with, and come back from?\n\n{_QUERY}", markup=False)
         sql.ask(file, _QUERY)
         data = self.settings.data
@@ -183,8 +242,8 @@ class _Demo:
     def _link(self) -> str:
         return shops.create_link(self.settings, [SHOP], api_keys.SCOPES, self.stack.api)
 
-    def go_on(self, until: int, seed: int, customers: int, webhooks: int) -> None:
-        """An order every second or two, until something fails or Ctrl-C."""
+    def go_on(self, until: int, key: str, seed: int, customers: int, webhooks: int) -> None:
+        """An order every second or two, and now and then a reward redeemed, until something fails or Ctrl-C."""
         from cli.shop.player import Player
 
         secret = embedded.webhook_secrets(self.settings)[0].get_secret_value()
@@ -196,24 +255,51 @@ class _Demo:
             webhooks=webhooks,
         )
         poster = Player(self.stack.api, SHOP, secret)
-        while not patience.until(lambda: self.failed, _BETWEEN_ORDERS, every=0.2):
+        for number in count(1):
+            if patience.until(lambda: self.failed, _BETWEEN_ORDERS, every=0.2):
+                return
             asyncio.run(poster.post([next(orders)]))
+            if number % _ORDERS_TO_A_WISH == 0:
+                self._wish(key, number)
 
-    def _get(self, path: str, key: str) -> Any:
-        asked = urllib.request.Request(f"{self.stack.api}{path}", headers={"Authorization": f"Bearer {key}"})  # noqa: S310
+    def _wish(self, key: str, number: int) -> None:
+        """Hands out what waits longest, and has one of the richest redeem, by the API as a till would."""
+        waiting = self._get(f"/v1/shops/{SHOP}/redemptions?status=reserved&limit=1000", key)["items"]
+        if waiting:
+            oldest = waiting[-1]
+            place = f"/v1/shops/{SHOP}/customers/{oldest['customer_id']}/redemptions/{oldest['request_id']}"
+            code = account.code_of(oldest["request_id"])
+            self._get(f"{place}/fulfilment", key, {"attempt": 1, "state": "issued", "code": code})
+        rich = self._get(f"/v1/shops/{SHOP}/customers?sort=-points_balance&limit=50", key)["items"]
+        whose = rich[number % len(rich)]["customer_id"]
+        reward = account.REWARDS[number // _ORDERS_TO_A_WISH % len(account.REWARDS)]["reward_id"]
+        path = f"/v1/shops/{SHOP}/customers/{whose}/redemptions"
+        with suppress(urllib.error.HTTPError):  # refused: as often as they may
+            self._get(path, key, {"reward_id": reward}, **{"Idempotency-Key": f"shop-live-{number}"})
+
+    def _get(self, path: str, key: str, body: object = None, **headers: str) -> Any:
+        """What the API answers; with a body, to a POST."""
+        sent = {"Authorization": f"Bearer {key}", "Content-Type": "application/json", **headers}
+        data = None if body is None else codec.dumps(body)
+        asked = urllib.request.Request(f"{self.stack.api}{path}", data, sent)  # noqa: S310
         with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310
             return json.load(answer)
 
     def _points(self) -> dict[str, str]:
-        """Of orders, by the day windows: what the ledger booked in all depends on what came first."""
+        """Of orders, by the day windows: what the ledger booked in all depends on what came first. Each row sums up."""
         query = """
-            SELECT coalesce(sum(points_earned), 0)::bigint, coalesce(sum(points_reversed), 0)::bigint,
-                   (SELECT coalesce(sum(balance), 0)::bigint FROM customers WHERE shop = %(shop)s)
-            FROM shop_windows WHERE shop = %(shop)s AND size = 'day'
+            SELECT issued, reversed, given, -(spent), -(expired), balance
+            FROM (SELECT coalesce(sum(points_earned), 0)::bigint AS issued,
+                         -coalesce(sum(points_reversed), 0)::bigint AS reversed
+                  FROM shop_windows WHERE shop = %(shop)s AND size = 'day') AS of_orders,
+                 (SELECT coalesce(sum(points), 0)::bigint AS given FROM awards
+                  WHERE shop = %(shop)s AND points > 0 AND voided_at IS NULL) AS by_hand,
+                 (SELECT coalesce(sum(spent), 0)::bigint AS spent, coalesce(sum(expired), 0)::bigint AS expired,
+                         coalesce(sum(balance), 0)::bigint AS balance FROM customers WHERE shop = %(shop)s) AS accounts
         """
         with database.connect(self.settings.database_url(), "loyalnest") as connection:
-            row = connection.execute(query, {"shop": SHOP}).fetchone() or (0, 0, 0)
-        names = ("points issued", "reversed", "balance of all customers")
+            row = connection.execute(query, {"shop": SHOP}).fetchone() or (0,) * 6
+        names = ("points issued", "reversed", "given by hand", "spent", "run out", "balance of all customers")
         return {name: f"{value:,}" for name, value in zip(names, row, strict=True)}
 
 
@@ -280,6 +366,6 @@ def _run(stack: Stack, seed: int, customers: int, webhooks: int, *, once: bool, 
         if not once:
             common.out.print("\nServing on, with an order now and then. Ctrl-C ends it.")
             with suppress(KeyboardInterrupt):
-                run.go_on(until, seed, customers, webhooks)
+                run.go_on(until, key, seed, customers, webhooks)
             if run.failed:
                 raise run.failed[0]

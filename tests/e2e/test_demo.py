@@ -1,5 +1,6 @@
 """`loyalnest demo --once`, smaller than a user's."""
 
+import json
 import re
 import shutil
 import tempfile
@@ -26,11 +27,10 @@ def test_the_demo_plays_a_shop_and_shows_what_came_of_it(folder: Path) -> None:
     for name in ("Champions", "Loyal", "At risk", "Dormant", "Prospects"):
         assert name in ended.stdout
     assert "400 customers" in ended.stdout
-    issued, given_back, balance = (
-        int(number.replace(",", ""))
-        for number in re.findall(r"^ *([\d,]+) +([\d,]+) +([\d,]+) *$", ended.stdout, re.MULTILINE)[0]
-    )
-    assert issued - given_back == balance > 10_000
+    said = re.findall(r"^ *(-?[\d,]+(?: +-?[\d,]+){5}) *$", ended.stdout, re.MULTILINE)[0]
+    issued, given_back, by_hand, spent, run_out, balance = (int(each.replace(",", "")) for each in said.split())
+    assert issued + given_back + by_hand + spent + run_out == balance > 10_000
+    assert min(issued, by_hand) > 0 > max(given_back, spent, run_out)
     assert re.search(r"API +http://127\.0\.0\.1:\d+ +docs: http", ended.stdout)
     assert re.search(r"API key +ln_", ended.stdout)
     assert str(folder) in ended.stdout
@@ -39,6 +39,9 @@ def test_the_demo_plays_a_shop_and_shows_what_came_of_it(folder: Path) -> None:
         "sql", "--shop", "demo", "--data", str(folder), "SELECT count(*) FROM customers", "--format", "csv"
     )
     assert asked.stdout.split() == ["count_star()", "400"]
+    redeemed = json.loads(loyalnest("points", "redemptions", "demo", "--data", str(folder), "--json").stdout)
+    assert {each["status"] for each in redeemed} == {"refused", "reserved", "issued", "used", "returned"}
+    assert sum(each["status"] == "refused" for each in redeemed) < len(redeemed) / 4
     # Stream and history agree; the data are still there.
     assert "what the history says" in loyalnest("batch", "parity", "--shop", "demo", "--data", str(folder)).stdout
 

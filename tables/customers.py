@@ -142,19 +142,26 @@ def file(state: CustomerState, nodes: contributions.Nodes, fact: OrderFact, shop
 def file_forward(
     state: CustomerState, nodes: contributions.Nodes, customer_id: str, forward: CustomerForward
 ) -> Iterator[Filed]:
-    """As `file`, what came from somebody who is this customer now. What came round to where it has been is let fall."""
+    """As `file`, what came from somebody who is this customer now. What came round to where it has been is let fall,
+    and nothing is filed where nothing is new."""
     state["now"] = max(state["now"], forward["now"])
     state["known"] = True
     order_id, revision = forward["order_id"], forward["revision"]
     named = {forward["origin"], *(into for _, into in forward["hops"][:-1])}
     if order_id is None or revision is None or customer_id in named:
         return
-    state["filed"] = max(state["filed"], orders.changed_at_of(revision))
+    # A revision tells what somebody's clock said, be it years ahead; `now` is an event time.
+    state["filed"] = max(state["filed"], min(orders.changed_at_of(revision), forward["now"]))
     link, debit = decided(state), forward.get("debit", False)
     hops = [list(hop) for hop in forward["hops"]]
+    found = []
     for home, *values in sorted(forward["entries"]):
         before = contributions.find(nodes, _tree(state, debit), home, order_id)
-        parts = merging.with_part(before, forward["origin"], [revision, *values, hops, not forward["gone"]])
+        part = [revision, *values, hops, not forward["gone"]]
+        found.append((home, before, merging.with_part(before, forward["origin"], part)))
+    if all(parts is None for _, _, parts in found):
+        return
+    for home, before, parts in found:
         entry = before if parts is None else merging.composed(home, order_id, parts, link)
         assert entry is not None, "where there is no entry there is no later part"
         if entry is not before:

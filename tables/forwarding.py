@@ -33,7 +33,7 @@ class Forwarding(ABC):
         was, origin, debit = state["now"], forward["origin"], forward.get("debit", False)
         steps = customers.file_forward(state, nodes, ident[1], forward)
         found = [filed.after for filed in steps] if debit else self._noted(ident, steps)
-        if found:
+        if found:  # what is known goes no further: two who were ever led to each other would send it for ever
             self._post(ident, found, {origin}, debit)
             self._forward(ident, found, {origin}, debit=debit)
         self._score(ident, f"merged {origin}")
@@ -98,12 +98,19 @@ class Forwarding(ABC):
     def _stand(self, ident: tuple[str, str]) -> None:
         """Another link holds now: everybody who was ever led to hears what of each order is theirs, and what is not."""
         state, nodes = self._state(ident)
-        # What was taken first: whoever they are now must not seem to have what is spent already.
-        taken = [filed.after for filed in customers.restate(state, nodes, debit=True)]
-        for debit, several in ((True, taken), (False, self._noted(ident, customers.restate(state, nodes)))):
-            for entries, origins in _by_order(several):
+        link = customers.decided(state)
+        others = {into for into in state["links"] if link is None or into != link.into}
+        theirs = set(state["links"]) - others
+        taken = list(_by_order(filed.after for filed in customers.restate(state, nodes, debit=True)))
+        given = list(_by_order(self._noted(ident, customers.restate(state, nodes))))
+        # Nobody must ever seem to have what is spent already: what was taken comes before what was given, and goes
+        # after it.
+        for debit, several, to in ((False, given, others), (True, taken, others | theirs), (False, given, theirs)):
+            for entries, origins in several:
+                self._forward(ident, entries, origins, to, debit)
+        for debit, several in ((True, taken), (False, given)):
+            for entries, origins in several:
                 self._post(ident, entries, origins, debit)
-                self._forward(ident, entries, origins, debit=debit)
         self._tell_now(ident, -1)
 
     def _introduce(self, ident: tuple[str, str], to: set[str]) -> None:
@@ -114,9 +121,9 @@ class Forwarding(ABC):
         if not to:
             return
         state, nodes = self._state(ident)
-        for debit, several in (
-            (True, customers.debits(state, nodes)),
+        for debit, several in (  # what goes, in the order in which it goes: it may have come by way of somebody else
             (False, contributions.entries(nodes, state["tree"])),
+            (True, customers.debits(state, nodes)),
         ):
             for entries, origins in _by_order(several):
                 self._forward(ident, entries, origins, to, debit)

@@ -78,6 +78,12 @@ def own_revision(entry: Entry | None) -> str:
     return "" if own is None else str(own[_REVISION])
 
 
+def own_points(entry: Entry) -> int:
+    """The points of the customer's own part, less what was taken back of them."""
+    _, _, earned, taken_back, *_ = parts(entry).get(OWN, [None, 0, 0, 0])
+    return int(earned - taken_back)
+
+
 def composed(home: int, order_id: str, of: dict[str, Part], link: Link | None) -> Entry:
     """The entry that the parts come to. Of a customer who forwards nothing counts."""
     if link is None and len(of) == 1 and OWN in of:

@@ -13,7 +13,7 @@ from events import instants
 from events.programs import Program, Reward, reward_at
 from events.records import AccountCancel, AccountDecision, AccountFulfilment, AccountRedeem, OrderFact
 from tables import account as accounts
-from tables import contributions, orders
+from tables import contributions, merging, orders
 from tables.account import Account
 from tables.contributions import Node, Nodes, Reads
 from tables.terms import Terms
@@ -145,8 +145,8 @@ def _is_limited(nodes: Reads, held: Account, reward: Reward, at: int) -> bool:
         return False
     since, left = at - reward.limit.days * instants.DAY, reward.limit.count
     for entry in contributions.entries(nodes, held["debits"], since + 1):
-        name = entry[contributions.ORDER]
-        if name.startswith(accounts.REDEMPTION) and entry[contributions.EARNED] > entry[contributions.REVERSED]:
+        name, own = entry[contributions.ORDER], merging.own_points(entry)
+        if name.startswith(accounts.REDEMPTION) and own > 0:
             of = kept(nodes, held, name.removeprefix(accounts.REDEMPTION)).decision
             left -= of is not None and Decision(*of).reward_id == reward.reward_id
     return left <= 0

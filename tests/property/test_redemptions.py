@@ -178,17 +178,26 @@ class Log:
 
     def balance(self, at: int, ahead: bool = True) -> int:
         """Lot by lot; with what is known to be taken later, where whoever asks is to be granted something (`ahead`)."""
-        points = {name: (each["processed_at"], self.worth(each)) for name, each in self.orders.items()}
-        lots = [each for each in points.values() if each[1]]
-        lots += [(each["at"], each["points"]) for each in self.awards.values() if each["points"] > 0]
-        debits = [(each["at"], -each["points"]) for each in self.awards.values() if each["points"] < 0]
-        standing = [name for name in self.decided if self.status(name) not in ("refused", "returned")]
-        debits += [(self.decided[name]["at"], self.decided[name]["cost"]) for name in standing]
+        lots, debits = self.lots(), self.taken()
         held = oracle.Customer(now=when(at))
         oracle.spend(
             held, [(when(t), p) for t, p in sorted(lots)], [(when(t), p) for t, p in debits], when(at), PROGRAM
         )
         return int(held.balance - ahead * sum(points for taken_at, points in debits if taken_at > at))
+
+    def lots(self) -> list[tuple[int, int]]:
+        """When points were earned, and how many."""
+        found = [each for each in self.of_orders().values() if each[1]]
+        return found + [(each["at"], each["points"]) for each in self.awards.values() if each["points"] > 0]
+
+    def of_orders(self) -> dict[str, tuple[int, int]]:
+        return {name: (each["processed_at"], self.worth(each)) for name, each in self.orders.items()}
+
+    def taken(self) -> list[tuple[int, int]]:
+        """When points were taken, and how many."""
+        debits = [(each["at"], -each["points"]) for each in self.awards.values() if each["points"] < 0]
+        standing = [name for name in self.decided if self.status(name) not in ("refused", "returned")]
+        return debits + [(self.decided[name]["at"], self.decided[name]["cost"]) for name in standing]
 
     def worth(self, fact: Json) -> int:
         return int(fact["net"]) // 100 if fact["counted"] else 0

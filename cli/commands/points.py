@@ -80,9 +80,8 @@ def adjust(
         raise CommandError(f"{whose} was merged: they are {merged.into} now") from None
     done = "gave" if points > 0 else "took"
     said = f"{abs(points):,} points {'to' if points > 0 else 'from'} {whose}, called {name}"
-    common.out.print(
-        f"Nothing to do, it is there already: {said}." if known else f"{done.title()} {said}.", markup=False
-    )
+    there = f"it was taken back {show.moment(standing.voided_at)}" if standing.voided_at else "it is there already"
+    common.out.print(f"Nothing to do, {there}: {said}." if known else f"{done.title()} {said}.", markup=False)
     _say_stored(settings, standing)
 
 

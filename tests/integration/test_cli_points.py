@@ -73,6 +73,8 @@ def test_points_given_taken_and_taken_back(world: World) -> None:
     assert run(world, "void", "nest", "7", "a").stdout == "Took a back: 50 points of 7.\n"
     sink(world)
     assert "was taken back" in run(world, "void", "nest", "7", "a").stdout
+    again = run(world, "adjust", *words)
+    assert (again.exit_code, "was taken back" in again.stdout) == (0, True), "and gives nothing any more"
     assert len(journal(world)) == 3
     stands = world.sql("SELECT points, voided_at IS NULL AS stands FROM awards ORDER BY points")
     assert stands == [{"points": -30, "stands": True}, {"points": 50, "stands": False}]

@@ -18,6 +18,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
 from events import codec, instants
+from events.awards import BALANCES
 from runtime.addresses import is_public
 
 #: What can be told of.
@@ -65,7 +66,7 @@ _TOLD: Final = {
                 'shop', s.shop, 'customer_id', s.customer_id, 'entry', s.id, 'kind', s.kind, 'points', s.points,
                 'source', s.source, 'source_id', s.source_id))
         FROM stored s JOIN notice_endpoints e ON e.shop = s.shop AND 'points.posted' = ANY(e.events)
-        WHERE {_news("s.posted_at")}
+        WHERE {_news("s.posted_at")} AND NOT (s.source IN ('award', 'deduction') AND s.source_id ~ '{BALANCES}')
         ORDER BY s.posted_at, s.id {_ONCE}
     """,  # noqa: S608
     "rfm_segment_deltas": f"""

@@ -11,6 +11,11 @@ TOPIC = "account/award"
 AWARD_ID = r"^[0-9A-Za-z._:-]{1,64}$"
 WORDS = r"^[^@\x00-\x1f\x7f-\x9f]{1,64}$"
 
+#: Awards called so are balances that were brought in (imports/balances.py): the same as a regular expression.
+BALANCE = "import-balance"
+BALANCE_OF = "import:"
+BALANCES = f"^({BALANCE}$|{BALANCE_OF})"
+
 
 class Body(NamedTuple):
     """What is said of an award: `at` in microseconds, `points` below 0 where they are taken.

@@ -28,8 +28,6 @@ COLUMNS: Final = {
     "id": ("id", "award id", "reference"),
 }
 
-#: What a row without an id is called.
-_NAME: Final = "import-balance"
 _SOURCE: Final = "import"
 
 
@@ -160,10 +158,10 @@ def _who(cell: dict[str, str]) -> tuple[str | None, str]:
 def _name(said: str) -> str:
     """What the award of a row is called: by its id, or by a digest of one that is no name of ours."""
     if not said:
-        return _NAME
+        return awards.BALANCE
     if "@" in said:  # it would be known by its digest for ever
         raise CellError("the id is an address")
-    name = f"{_SOURCE}:{said}"
+    name = awards.BALANCE_OF + said
     if re.fullmatch(awards.AWARD_ID, name):
         return name
-    return f"{_SOURCE}:{sha256(said.encode(errors='surrogateescape')).hexdigest()[:32]}"
+    return awards.BALANCE_OF + sha256(said.encode(errors="surrogateescape")).hexdigest()[:32]

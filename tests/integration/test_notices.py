@@ -1,6 +1,7 @@
 """Notices from the sink's rows to real receivers on loopback: signed, in order, once, tried again."""
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -194,6 +195,15 @@ def test_what_happened_before_the_endpoint_and_long_ago_is_no_news(store: Store)
     store.row("Loyal", now=ago(days=31))
     store.post("4", changed_at=ago(days=29))
     assert [each["data"]["source_id"] for each in store.bodies()] == ["2", "4"]
+
+
+def test_balances_that_are_brought_in_are_no_news(store: Store) -> None:
+    store.endpoint()
+    for source, name in itertools.product(("award", "deduction"), ("import-balance", "import:a-1", "important")):
+        store.post(name, source=source, processed_at=ago())
+    store.post("import-balance", source="redeem", total=-5, processed_at=ago())
+    told = [(each["data"]["source"], each["data"]["source_id"]) for each in store.bodies()]
+    assert told == [("award", "important"), ("deduction", "important"), ("redeem", "import-balance")]
 
 
 def rebuilt(store: Store) -> None:

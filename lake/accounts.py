@@ -18,6 +18,9 @@ from events.programs import Program, local_midnight
 #: An instant beyond all.
 _NEVER: Final = 1 << 62
 
+#: From here on nothing runs out any more: a new year after it would be no date.
+_LAST: Final = instants.LATEST - 366 * instants.DAY
+
 #: What an account comes to: points, and when the next run out (microseconds, null: never).
 COLUMNS: Final = ("balance", "pending", "earned", "spent", "expired", "expiring", "expires_at")
 
@@ -140,22 +143,24 @@ def _end(begun: pl.Series, told: list[tuple[int, int | None, str]], zone: ZoneIn
         frame = pl.DataFrame({"begun": begun})
         until = spans[at + 1][0] if at + 1 < len(spans) else _NEVER
         end = frame.select(pl.max_horizontal("begun", pl.lit(since, dtype=pl.Int64)) + days * instants.DAY).to_series()
-        end = end.clip(upper_bound=instants.LATEST)
-        if how:
-            end = _next_midnight(end, how, zone)
+        end = _next_midnight(end, how, zone) if how else end.clip(upper_bound=instants.LATEST)
         reached = frame.select(pl.col("begun") < until).to_series()
         first = pl.select(pl.when(reached).then(pl.min_horizontal(first, end)).otherwise(first)).to_series()
     return first
 
 
 def _next_midnight(at: pl.Series, how: str, zone: ZoneInfo) -> pl.Series:
-    """The first local midnight, of a day or a new year, after each instant."""
+    """The first local midnight, of a day or a new year, after each instant; _NEVER where the calendar is at its end."""
+    at = at.clip(upper_bound=_LAST)
     hours = at // instants.HOUR  # of an hour at most one zone's change, and that is looked up exactly
     known = {}
     for hour in hours.unique().to_list():
         day = instants.to_datetime(hour * instants.HOUR).astimezone(zone).date()
         known[hour] = [day, day + timedelta(days=1)]
-    ends = [_after(when, known[hour], how, zone) for when, hour in zip(at.to_list(), hours.to_list(), strict=True)]
+    ends = [
+        _NEVER if when == _LAST else _after(when, known[hour], how, zone)
+        for when, hour in zip(at.to_list(), hours.to_list(), strict=True)
+    ]
     return pl.Series(ends, dtype=pl.Int64)
 
 

@@ -21,6 +21,9 @@ FOR_EVER: Final = 1 << 62
 
 _EVER: Final = -(1 << 62)
 
+#: What would run out from here on does not: the calendar has no new year to round it up to.
+_LAST: Final = instants.LATEST - 366 * instants.DAY
+
 #: (from when it is in force, how long, to which midnight it is rounded up: none, a day's or a year's)
 _Span = tuple[int, int | None, str]
 
@@ -79,18 +82,30 @@ class Terms:
         found = []
         for (since, length, calendar), (until, _, _) in zip(spans, [*spans[1:], (FOR_EVER, 0, "")], strict=True):
             if until > begun and length is not None:
-                end = min(max(since, begun) + length, instants.LATEST)
-                found.append(self._midnight_after(end, calendar) if calendar else end)
+                end = max(since, begun) + length
+                if not calendar:
+                    found.append(min(end, instants.LATEST))
+                elif end < _LAST:
+                    found.append(self._midnight_after(end, calendar))
         return found
 
     def _midnight_before(self, at: int, calendar: str) -> int:
-        """The last local midnight, of a day or a year, that is not after `at`."""
+        """The last local midnight, of a day or a year, that is not after `at`.
+
+        Clocks that go back past midnight have two of them: the first begins the day.
+        """
         day = instants.to_datetime(at).astimezone(self._zone).date()
-        return _midnight(day if calendar == "day" else date(day.year, 1, 1), self._zone)
+        if calendar == "year":
+            return _midnight(date(day.year, 1, 1), self._zone)
+        following = _midnight(day + timedelta(days=1), self._zone)
+        return following if following <= at else _midnight(day, self._zone)
 
     def _midnight_after(self, at: int, calendar: str) -> int:
         day = instants.to_datetime(at).astimezone(self._zone).date()
-        return _midnight(day + timedelta(days=1) if calendar == "day" else date(day.year + 1, 1, 1), self._zone)
+        if calendar == "year":
+            return _midnight(date(day.year + 1, 1, 1), self._zone)
+        following = _midnight(day + timedelta(days=1), self._zone)
+        return following if following > at else _midnight(day + timedelta(days=2), self._zone)
 
 
 @lru_cache(maxsize=1 << 12)

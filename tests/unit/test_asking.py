@@ -1,0 +1,84 @@
+"""What is asked of accounts while customers become one: seen row by row, as each record is filed."""
+
+from datetime import timedelta
+from typing import Any
+
+from events import instants, topics
+from tests import harness
+from tests.harness import Stream
+
+Json = dict[str, Any]
+
+SHOP, NOW = "many.myshopify.com", instants.to_datetime(instants.parse("2026-11-20T10:00:00Z"))
+PROGRAM: Json = {
+    "currency": "USD",
+    "zone": "UTC",
+    "rules": [],
+    "rewards": [{"reward_id": "ten", "cost": 10, "kind": "shipping", "name": "ten"}],
+}
+
+
+class Told:
+    """A stream that is told of one thing after the other, a minute apart, each folded alone."""
+
+    def __init__(self) -> None:
+        self.stream = Stream(harness.reference({SHOP: PROGRAM}), partitions=2, most=1)
+        self._minutes = 0
+
+    def say(self, topic: str, payload: Json) -> None:
+        at = text(self._minutes)
+        envelope = {"topic": topic, "shop": SHOP, "webhook_id": f"w{self._minutes}", "event_id": None}
+        envelope |= {"api_version": None, "triggered_at": at, "received_at": at, "payload": payload}
+        self.stream.send(envelope)
+        self._minutes += 1
+        self.stream.run()
+
+    def order(self, order_id: int, customer: int, **more: Any) -> None:
+        at = text(self._minutes)
+        told = {"id": order_id, "customer": {"id": customer}, "financial_status": "paid", "currency": "USD"}
+        told |= dict.fromkeys(("created_at", "updated_at", "processed_at"), at)
+        self.say("orders/paid", told | dict.fromkeys(("subtotal_price", "current_subtotal_price"), "100") | more)
+
+    def redeem(self, customer: str, request: str, reward: str = "ten", cost: int = 10) -> Json:
+        said = {"customer_id": customer, "request_id": request, "reward_id": reward, "cost": cost}
+        self.say("account/redeem", said)
+        row: Any = self.stream.sink().redemptions[SHOP, customer, request][-1]
+        return dict(row)
+
+    def merge(self, kept: int, deleted: int) -> None:
+        ids = {"kept": kept, "deleted": deleted}
+        gids = {f"admin_graphql_api_customer_{each}_id": f"gid://shopify/Customer/{ids[each]}" for each in ids}
+        self.say("customers/merge", {**gids, "status": "completed"})
+
+    def balances(self, customer: str) -> list[int]:
+        """In the order in which they were told."""
+        rows = self.stream.outputs(topics.CUSTOMER_ROWS)
+        return [row["balance"] for row in rows if row["customer_id"] == customer]
+
+
+def text(minutes: int) -> str:
+    return instants.text(instants.from_datetime(NOW + timedelta(minutes=minutes)))
+
+
+def test_whom_something_comes_to_and_goes_from_never_seems_to_have_what_is_spent() -> None:
+    """A reward that is asked for in between would be granted by it."""
+    told = Told()
+    told.order(1, 9)
+    assert told.redeem("9", "r")["accepted"]
+    told.merge(7, 9)
+    assert (max(told.balances("7")), told.balances("7")[-1]) == (90, 90)
+    told.merge(8, 9)
+    assert (max(told.balances("7")), told.balances("7")[-1]) == (90, 0)
+    assert (max(told.balances("8")), told.balances("8")[-1]) == (90, 90)
+    told.merge(9, 6)
+    assert (max(told.balances("8")), told.balances("8")[-1]) == (90, 0)
+    assert told.balances("9")[-1] == 90
+
+
+def test_an_order_of_years_to_come_moves_nobodys_decisions_there() -> None:
+    """Announcements of then would decide, and whoever makes the decision anew may have read more of them."""
+    told = Told()
+    told.order(1, 9, updated_at="9990-01-01T00:00:00Z")
+    told.merge(7, 9)
+    decided = told.redeem("7", "r")
+    assert (decided["accepted"], decided["decided_at"]) == (True, text(2))

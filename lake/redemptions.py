@@ -13,7 +13,7 @@ from lake import valuing
 #: The orders that are remembered of one customer's code: those of the greatest ids.
 _REMEMBERED = 2
 
-#: Of orders, by id and who had them: whether they count, and whether they did and do no longer.
+#: Of orders that may bear a code, by id and who had them: whether they count, and whether they did and do no longer.
 States = Callable[[pl.Series], pl.DataFrame]
 
 
@@ -54,8 +54,10 @@ def taken(
 
 
 def states(found: pl.DataFrame, program: Program) -> pl.DataFrame:
-    """Of orders in these states (versions.STATE): order_id, customer_id, `counted` and `void`."""
-    told = valuing.amounts(found, program, "customer_id")
+    """Of orders in these states (versions.STATE): order_id, customer_id, `counted` and `void`; of those from before the
+    shop had any reward nothing."""
+    begun = min((each.since for each in program.rewards), default=None)
+    told = valuing.amounts(found, program, "customer_id").filter(pl.col("processed_at") >= begun)
     return told.select("order_id", "customer_id", "counted", void=pl.col("paid") & ~pl.col("counted"))
 
 
@@ -67,13 +69,14 @@ def _uses(made: pl.DataFrame, codes: pl.DataFrame, owners: pl.DataFrame, states:
         .unique()
         .join(codes.select("order_id", "code").unique(), on="code", how="inner")
         .join(owners.select("order_id", "customer_id").unique(), on=["order_id", "customer_id"], how="inner")
-        .sort(pl.col("order_id").cast(pl.UInt64), descending=True)
-        .group_by("customer_id", "code", maintain_order=True)
-        .head(_REMEMBERED)
     )
     told = states(bear["order_id"].unique()).select("order_id", "customer_id", "counted", "void")
     return (
-        bear.join(told, on=["order_id", "customer_id"], how="left")
+        bear.join(told, on="order_id", how="semi")
+        .sort(pl.col("order_id").str.zfill(20), descending=True)
+        .group_by("customer_id", "code", maintain_order=True)
+        .head(_REMEMBERED)
+        .join(told, on=["order_id", "customer_id"], how="left")
         .group_by("customer_id", "code")
         .agg(used=pl.col("counted").fill_null(value=False).any(), void=pl.col("void").fill_null(value=False).any())
     )

@@ -124,8 +124,12 @@ class Asking(Forwarding):
         self._change(ident, request_id, lambda have: redemptions.with_use(redemptions.with_outcome(have, said), code))
 
     def _take_codes(self, ident: tuple[str, str], fact: records.OrderFact) -> None:
-        """The codes that an order bears: those of redemptions are used by it. A shop without rewards has none."""
-        if not self._reference[ident[0]].program.rewards:
+        """The codes that an order bears: those of redemptions are used by it.
+
+        From before the shop's first reward there are none; a rebuild, which knows of it all along, says the same.
+        """
+        rewards = self._reference[ident[0]].program.rewards
+        if not rewards or fact["processed_at"] < rewards[0].since:
             return
         state, nodes = self._state(ident)
         held = customers.account_of(state)

@@ -3,35 +3,37 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from events import instants, topics
+from events.programs import Program
 from tests import harness
 from tests.harness import Stream
 
 Json = dict[str, Any]
 
 SHOP, NOW = "many.myshopify.com", instants.to_datetime(instants.parse("2026-11-20T10:00:00Z"))
-PROGRAM: Json = {
-    "currency": "USD",
-    "zone": "UTC",
-    "rules": [],
-    "rewards": [{"reward_id": "ten", "cost": 10, "kind": "shipping", "name": "ten"}],
-}
+BEFORE: Json = {"currency": "USD", "zone": "UTC", "rules": []}
+PROGRAM: Json = {**BEFORE, "rewards": [{"reward_id": "ten", "cost": 10, "kind": "shipping", "name": "ten"}]}
 
 
 class Told:
     """A stream that is told of one thing after the other, a minute apart, each folded alone."""
 
-    def __init__(self) -> None:
-        self.stream = Stream(harness.reference({SHOP: PROGRAM}), partitions=2, most=1)
+    def __init__(self, program: Json = PROGRAM) -> None:
+        self.stream = Stream(harness.reference({SHOP: program}), partitions=2, most=1)
         self._minutes = 0
 
     def say(self, topic: str, payload: Json) -> None:
         at = text(self._minutes)
-        envelope = {"topic": topic, "shop": SHOP, "webhook_id": f"w{self._minutes}", "event_id": None}
+        envelope: Json = {"topic": topic, "shop": SHOP, "webhook_id": f"w{self._minutes}", "event_id": None}
         envelope |= {"api_version": None, "triggered_at": at, "received_at": at, "payload": payload}
         self.stream.send(envelope)
         self._minutes += 1
         self.stream.run()
+
+    def later(self, minutes: int) -> None:
+        self._minutes += minutes
 
     def order(self, order_id: int, customer: int, **more: Any) -> None:
         at = text(self._minutes)
@@ -44,6 +46,10 @@ class Told:
         self.say("account/redeem", said)
         row: Any = self.stream.sink().redemptions[SHOP, customer, request][-1]
         return dict(row)
+
+    def status(self, customer: str, request: str) -> str:
+        rows = self.stream.sink().redemptions[SHOP, customer, request]
+        return max(rows, key=lambda row: row["revision"])["status"]
 
     def merge(self, kept: int, deleted: int) -> None:
         ids = {"kept": kept, "deleted": deleted}
@@ -82,3 +88,24 @@ def test_an_order_of_years_to_come_moves_nobodys_decisions_there() -> None:
     told.merge(7, 9)
     decided = told.redeem("7", "r")
     assert (decided["accepted"], decided["decided_at"]) == (True, text(2))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_order_from_before_the_first_reward_has_used_none(known: bool) -> None:
+    """Whether the program is known all along, as to a rebuild, or announced when that order is filed already.
+
+    Whoever hands codes out by their own means may hand out one that was there before.
+    """
+    reward = {**PROGRAM["rewards"][0], "effective_from": text(20)}
+    program = {**BEFORE, "rewards": [reward]}
+    told = Told(program if known else BEFORE)
+    told.order(1, 7, discount_codes=[{"code": "FREE"}])
+    if not known:
+        told.stream.reference.put_program(Program.model_validate({**program, "rules": [{}], "shop": SHOP}))
+    told.later(30)
+    assert told.redeem("7", "r")["accepted"]
+    issued = {"customer_id": "7", "request_id": "r", "attempt": 1, "state": "issued", "code": "Free"}
+    told.say("account/fulfilment", issued)
+    assert told.status("7", "r") == "issued"
+    told.order(2, 7, discount_codes=[{"code": "free"}])
+    assert told.status("7", "r") == "used"

@@ -41,3 +41,25 @@ def test_the_greatest_attempt_counts(outcomes: list[tuple[Any, ...]], taken: lis
         PROGRAM,
     )
     assert found["points"].to_list() == taken
+
+
+def _bought(*orders: str) -> list[int]:
+    """What a redemption takes that was cancelled, when its code is borne by these orders, of which the last counts."""
+    found = redemptions.taken(
+        rows("decisions", ("7", "r", 100, True, "ten", 30, 100)),
+        rows("cancels", ("7", "r", 100)),
+        rows("outcomes", ("7", "r", 1, True, 0, "A", 100)),
+        rows("codes", *((each, "A", 100) for each in orders)),
+        rows("owners", *((each, "7", 100) for each in orders)),
+        lambda ids: ids.to_frame("order_id").with_columns(
+            customer_id=pl.lit("7"), counted=pl.col("order_id") == orders[-1], void=pl.lit(value=False)
+        ),
+        PROGRAM,
+    )
+    return found["points"].to_list()
+
+
+def test_of_a_code_the_orders_of_the_greatest_ids_are_remembered() -> None:
+    """As numbers, and an id may have twenty digits."""
+    assert _bought("9", "10", "99999999999999999999") == [-30]
+    assert _bought("99999999999999999999", "10", "9") == []

@@ -70,6 +70,13 @@ MUTANTS = [
         (REDEMPTIONS,),
     ),
     Mutant(
+        "history is over where what comes at a time is cut by its bytes",
+        "streams/journal/pump.py",
+        " and sum(row[4] for row in found) < self._bounds.row_bytes",
+        "",
+        ("tests/integration/test_journal.py",),
+    ),
+    Mutant(
         "a cancelled redemption that was used gives its points back",
         "tables/redemptions.py",
         """    if any(counts for _, _, counts, _ in code.orders):

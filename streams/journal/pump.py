@@ -223,7 +223,7 @@ class Pump(threading.Thread):
             self.error = error
 
     def _begin(self, connection: psycopg.Connection[Any]) -> None:
-        if self._cursor != _START:
+        if self.live or self._cursor != _START:
             return
         self._tell("replay")
         asked = {"programs": topics.PROGRAMS, "skip": self._skip}
@@ -236,13 +236,16 @@ class Pump(threading.Thread):
     def _pump(self, connection: psycopg.Connection[Any], gauge: Gauge) -> None:
         while not self._ending.is_set():
             began = time.monotonic()
-            rows = self._read(connection)
-            if rows and self._wait_for_room(connection, gauge, weight := self._weigh(rows)):
+            rows, is_all = self._read(connection)
+            if rows:
+                weight = self._weigh(rows)
+                if not self._wait_for_room(connection, gauge, weight):
+                    return
                 self._send(rows, weight)
                 self._cursor = (rows[-1].xid, rows[-1].id)
                 connection.execute(_NOTE, (self._settings.incarnation, JOURNAL, rows[-1].id))
                 self.pumped += len(rows)
-            if not self.live and len(rows) < self._bounds.rows:
+            if not self.live and is_all:
                 self._go_live(gauge.read(connection))
             if len(rows) < self._bounds.rows and not self._ending.wait(max(0.0, began + _PACE - time.monotonic())):
                 self._wait_for_word(connection)
@@ -273,11 +276,14 @@ class Pump(threading.Thread):
             for _ in connection.notifies(timeout=IDLE, stop_after=1):
                 pass
 
-    def _read(self, connection: psycopg.Connection[Any]) -> list[Row]:
+    def _read(self, connection: psycopg.Connection[Any]) -> tuple[list[Row], bool]:
+        """What comes next, and whether that is all there is: a read ends by its rows or by its bytes."""
         xid, ident = self._cursor
         asked = {"xid": xid, "id": ident, "skip": self._skip}
         asked |= {"rows": self._bounds.rows, "bytes": self._bounds.row_bytes, "record": topics.MAX_MESSAGE_BYTES}
-        return [self._row(*row) for row in connection.execute(_NEXT, asked)]
+        found = connection.execute(_NEXT, asked).fetchall()
+        is_all = len(found) < self._bounds.rows and sum(row[4] for row in found) < self._bounds.row_bytes
+        return [self._row(*row) for row in found], is_all
 
     def _row(self, xid: str, ident: int, stream: str, key: str, size: int, value: str | None, at: Any) -> Row:
         found = None if value is None else value.encode()

@@ -306,3 +306,39 @@ def test_it_survives_the_end_of_its_connection(connection: Connection, settings:
     _insert(connection, ["two"])
     _wait(lambda: pump.pumped == 2)
     assert _read(settings, topics.ORDERS, 2) == ["one", "two"]
+
+
+def test_history_is_over_when_all_of_it_was_told_and_read(
+    connection: Connection, settings: Settings, pump: Pump
+) -> None:
+    """Where what comes at a time is cut by its bytes, too: else a request is decided before its decision comes."""
+    _insert(connection, [secrets.token_hex(30_000) for _ in range(100)])
+    pump.start()
+    while pump.pumped < 100:
+        before = _settle(pump)
+        assert not pump.live
+        _read_all(settings, connection)
+        _wait(lambda before=before: pump.pumped > before or pump.live)  # type: ignore[misc]
+    _settle(pump)
+    assert not pump.live
+    _read_all(settings, connection)
+    _wait(lambda: pump.live)
+
+
+def test_history_that_was_told_is_not_told_again_when_its_connection_ends(
+    connection: Connection, settings: Settings, pump: Pump
+) -> None:
+    """Nor where there is none yet: nobody would say any more that it is over."""
+    pump.start()
+    _wait(lambda: pump.live)
+    connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        " AND datname = current_database()"
+    )
+    _insert(connection, ["one"])
+    _wait(lambda: pump.pumped == 1)
+    gauge = Gauge(settings)
+    ends = gauge.read(connection).ends
+    gauge.close()
+    modes = [end for (topic, _), end in ends.items() if topic == topics.ACCOUNT_FACTS]
+    assert modes == [2] * len(modes)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from faust.types import TP
 
+from events import topics
 from runtime import metrics
 from streams import unreadable
 from streams.unreadable import UnreadableBatch
@@ -84,7 +85,9 @@ class Folder:
         batch = list(self._received(piece.records))
         chunk = self._chunk(table, tp, batch)
         missed = set(self.reference.missed)
-        if missed and self.reader.is_worth_reading(missed):
+        # Whoever wrote the account log knew. What one run refuses there, and another does not, would be decided twice.
+        surely = tp.topic == self._prefix + topics.ACCOUNT_FACTS
+        if missed and (surely or self.reader.is_worth_reading(missed)):
             await self.reader.catch_up(missed)
             if not await table.stand(tp.partition) or not self._is_next(tp, piece):
                 return False

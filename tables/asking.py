@@ -155,7 +155,8 @@ class Asking(Forwarding):
         if decision.accepted:
             returned = decision.cost if found.returned else 0
             name, at = accounts.REDEMPTION + request_id, decision.decided_at
-            entry = customers.file_debit(state, nodes, name, at, decision.cost, returned, found.revision)
+            number = redemptions.number_of(decision.reward_id)
+            entry = customers.file_debit(state, nodes, name, at, number, decision.cost, returned, found.revision)
             if entry is None:
                 return
             self._post(ident, [entry], {merging.OWN}, debit=True)

@@ -26,7 +26,8 @@ FAN = 32
 
 #: One order at one of its homes: [processed_at, order_id, revision, net, earned, reversed, counted, parts].
 #: Instants in microseconds, net in minor units, earned and reversed in points, counted 0 or 1: what it comes to.
-#: An award stands there by its name (tables/account.py) and never counts; its net is the points that are not earned.
+#: An award stands there by its name (tables/account.py) and never counts; its net is the points that are not earned. Of
+#: what a redemption took it is its reward's number.
 #: `parts` is tables/merging.py's; where there is nothing but the customer's own, 1 at the home where the order stands.
 Entry = list[Any]
 PROCESSED, ORDER, REVISION, NET, EARNED, REVERSED, COUNTED, PARTS = range(8)

@@ -196,13 +196,23 @@ def file_award(
 
 
 def file_debit(
-    state: CustomerState, nodes: contributions.Nodes, name: str, at: int, taken: int, returned: int, revision: str
+    state: CustomerState,
+    nodes: contributions.Nodes,
+    name: str,
+    at: int,
+    number: int,
+    taken: int,
+    returned: int,
+    revision: str,
 ) -> contributions.Entry | None:
-    """Files what something of that name has taken, and of that returned; None where that is known already."""
+    """Files what something of that name has taken, and of that returned; None where that is known already.
+
+    `number` is what it was taken for (tables/redemptions.py).
+    """
     before = contributions.find(nodes, _tree(state, True), at, name)
     if before is not None and merging.own_revision(before) >= revision:
         return None
-    own = [revision, 0, taken, returned, 0, 1]
+    own = [revision, number, taken, returned, 0, 1]
     entry = merging.composed(at, name, merging.with_own(before, own), decided(state))
     _put(state, nodes, entry, True)
     return entry

@@ -78,12 +78,6 @@ def own_revision(entry: Entry | None) -> str:
     return "" if own is None else str(own[_REVISION])
 
 
-def own_points(entry: Entry) -> int:
-    """The points of the customer's own part, less what was taken back of them."""
-    _, _, earned, taken_back, *_ = parts(entry).get(OWN, [None, 0, 0, 0])
-    return int(earned - taken_back)
-
-
 def composed(home: int, order_id: str, of: dict[str, Part], link: Link | None) -> Entry:
     """The entry that the parts come to. Of a customer who forwards nothing counts."""
     if link is None and len(of) == 1 and OWN in of:
@@ -100,6 +94,16 @@ def composed(home: int, order_id: str, of: dict[str, Part], link: Link | None) -
 def _counts(part: Part, revision: str, name: str) -> bool:
     """Of one order the parts of the highest revision; awards that two customers have by one name are two."""
     return (part[_REVISION] == revision or not name.isdigit()) and (len(part) <= _ALIVE or part[_ALIVE])
+
+
+def taken(entry: Entry, net: int) -> int:
+    """How many of an entry's parts of this net stand: what is theirs, and was not taken back."""
+    return sum(
+        values[0] == net and values[1] > values[2]
+        for part in parts(entry).values()
+        if len(part) <= _ALIVE or part[_ALIVE]
+        for values in [part[_VALUES]]
+    )
 
 
 def with_own(entry: Entry | None, own: Part) -> dict[str, Part]:

@@ -7,6 +7,7 @@ decides a request, and however often after a crash, decides the same.
 What is kept of a redemption is a join of what was said of it; whether its points are taken follows from that.
 """
 
+import zlib
 from typing import Any, Final, NamedTuple
 
 from events import instants
@@ -140,16 +141,21 @@ def decide(
 
 
 def _is_limited(nodes: Reads, held: Account, reward: Reward, at: int) -> bool:
-    """Whether the customer has had the reward as often as they may."""
+    """Whether the customer, or whoever was merged into them, has had the reward as often as they may."""
     if reward.limit is None:
         return False
-    since, left = at - reward.limit.days * instants.DAY, reward.limit.count
-    for entry in contributions.entries(nodes, held["debits"], since + 1):
-        name, own = entry[contributions.ORDER], merging.own_points(entry)
-        if name.startswith(accounts.REDEMPTION) and own > 0:
-            of = kept(nodes, held, name.removeprefix(accounts.REDEMPTION)).decision
-            left -= of is not None and Decision(*of).reward_id == reward.reward_id
-    return left <= 0
+    since, number = at - reward.limit.days * instants.DAY, number_of(reward.reward_id)
+    had = sum(
+        merging.taken(entry, number)
+        for entry in contributions.entries(nodes, held["debits"], since + 1)
+        if entry[contributions.ORDER].startswith(accounts.REDEMPTION)
+    )
+    return had >= reward.limit.count
+
+
+def number_of(reward_id: str) -> int:
+    """What stands for a reward where its points were taken: it goes with them to whoever the customer is in the end."""
+    return zlib.crc32(reward_id.encode())
 
 
 # --- what is said of one -----------------------------------------------------------------------------------------

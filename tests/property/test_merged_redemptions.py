@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events import topics
-from tables import contributions
+from events import instants, topics
+from tables import contributions, redemptions
 from tables.orders import changed_at_of
 from tests import harness, oracle
 from tests.harness import Sink, Stream
@@ -135,6 +135,16 @@ class Log(alone.Log):
         key = bool(record.get("debit")), record["order_id"], record["origin"]
         if key not in self.came or newness(self.came[key]) < newness(record):
             self.came[key] = record
+
+    def had(self, reward: str, at: int) -> bool:
+        """Also what somebody had who is this customer now."""
+        since, number = at - 10 * instants.DAY, redemptions.number_of(reward)
+        return super().had(reward, at) or any(
+            home > since and of == number and points > taken_back
+            for (debit, name, _), each in self.came.items()
+            if debit and name.startswith("redeem:") and not each["gone"]
+            for home, of, points, taken_back, *_ in each["entries"]
+        )
 
     def decide(self, request: Json) -> Json:
         found = super().decide(request)
@@ -325,7 +335,7 @@ def test_two_who_become_one_never_spend_what_they_did_not_earn(seed: int, crashe
 
 
 def test_what_somebody_else_had_under_a_name_is_not_what_they_had() -> None:
-    """A limit counts a customer's own: of 8's a request of the same name came over, for another reward."""
+    """Of 8's a request of the same name came over, for another reward: a limit knows it by its reward."""
     stream = Stream(harness.reference({SHOP: PROGRAM}))
     sent = [
         *(paid(number, customer, 25, NOW - 2 * timedelta(days=1), number) for number, customer in enumerate("78")),

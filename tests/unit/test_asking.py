@@ -14,7 +14,9 @@ Json = dict[str, Any]
 
 SHOP, NOW = "many.myshopify.com", instants.to_datetime(instants.parse("2026-11-20T10:00:00Z"))
 BEFORE: Json = {"currency": "USD", "zone": "UTC", "rules": []}
-PROGRAM: Json = {**BEFORE, "rewards": [{"reward_id": "ten", "cost": 10, "kind": "shipping", "name": "ten"}]}
+TEN: Json = {"reward_id": "ten", "cost": 10, "kind": "shipping", "name": "ten"}
+RARE: Json = {**TEN, "reward_id": "rare", "limit": {"count": 1, "days": 10}}
+PROGRAM: Json = {**BEFORE, "rewards": [TEN, RARE]}
 
 
 class Told:
@@ -96,8 +98,7 @@ def test_an_order_from_before_the_first_reward_has_used_none(known: bool) -> Non
 
     Whoever hands codes out by their own means may hand out one that was there before.
     """
-    reward = {**PROGRAM["rewards"][0], "effective_from": text(20)}
-    program = {**BEFORE, "rewards": [reward]}
+    program = {**BEFORE, "rewards": [{**TEN, "effective_from": text(20)}]}
     told = Told(program if known else BEFORE)
     told.order(1, 7, discount_codes=[{"code": "FREE"}])
     if not known:
@@ -109,3 +110,28 @@ def test_an_order_from_before_the_first_reward_has_used_none(known: bool) -> Non
     assert told.status("7", "r") == "issued"
     told.order(2, 7, discount_codes=[{"code": "free"}])
     assert told.status("7", "r") == "used"
+
+
+def test_a_reward_that_one_of_two_has_had_is_had_by_who_they_are_together() -> None:
+    """For as long as it is theirs, and was not given back; whatever it is called."""
+    told = Told()
+    told.order(1, 9)
+    told.order(2, 7)
+    assert told.redeem("9", "r", "rare")["accepted"]
+    told.merge(7, 9)
+    assert told.redeem("7", "s", "rare")["reason"] == "limit"
+    assert told.redeem("7", "r")["accepted"], "of another reward by the same name"
+    told.say("account/cancel", {"customer_id": "9", "request_id": "r"})
+    assert told.redeem("7", "t", "rare")["accepted"]
+    assert told.redeem("7", "u", "rare")["reason"] == "limit"
+
+
+def test_a_reward_whose_customer_is_themselves_again_was_not_had_by_another() -> None:
+    told = Told()
+    told.order(1, 9)
+    told.order(2, 7)
+    assert told.redeem("9", "r", "rare")["accepted"]
+    told.merge(7, 9)
+    told.merge(9, 6)
+    assert told.redeem("7", "s", "rare")["accepted"]
+    assert told.redeem("9", "s", "rare")["reason"] == "limit"

@@ -38,6 +38,13 @@ MUTANTS = [
         "",
         (ADJUSTED,),
     ),
+    Mutant(
+        "a redemption is found by its code as it is written alone",
+        "books/redemptions.py",
+        "upper(code) = upper(%(named)s)",
+        "code = %(named)s",
+        ("tests/integration/test_api_redemptions.py::test_a_shops_are_found_and_counted",),
+    ),
     # The API
     Mutant(
         "a page of the ledger reads what came before it",

@@ -571,6 +571,14 @@ def test_shopifys_admin_shows_its_shop_in_a_frame_and_nobody_else_does(
             expect(frame.locator("[data-live=customers]")).to_have_text("2")
             frame.get_by_role("link", name="Program").click()
             expect(frame.get_by_role("heading", name="Program")).to_be_visible()
+            # And who is signed in there may give points.
+            frame.get_by_role("searchbox").fill("1")
+            frame.get_by_role("searchbox").press("Enter")
+            frame.get_by_role("spinbutton", name="Points").fill("5")
+            frame.get_by_label("Reason").fill("a review")
+            frame.get_by_role("button", name="Give or take").click()
+            expect(frame.locator("[data-renewed=adjusted]")).to_contain_text("on its way: +5 points")
+            assert [each.topic for each in world.publisher.messages] == [topics.REQUESTS]
         else:
             until(lambda: page.title() == "" and bool(refused))  # events are heard while something is asked
             assert refused == ["net::ERR_BLOCKED_BY_RESPONSE"], "by frame-ancestors"

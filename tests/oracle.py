@@ -405,6 +405,7 @@ class Redemption:
     accepted: bool
     reward: str
     customer: str
+    forced: bool = False
     status: str = "refused"
     whose: str | None = None
 
@@ -427,7 +428,8 @@ def redemptions_of(
         key = about(envelope), told["request_id"]
         if topic == "account/decision":
             at = moment(told["decided_at"])
-            found[key] = Redemption(at, told["cost"], told["accepted"], told["reward_id"], key[0])
+            of = told["cost"], told["accepted"], told["reward_id"], key[0], told.get("forced", False)
+            found[key] = Redemption(at, *of)
         elif topic == "account/cancel":
             cancelled.add(key)
         elif topic == "account/fulfilment":
@@ -450,7 +452,7 @@ def redemptions_of(
         elif void:
             redemption.status = "used" if rewards and rewards[-1].get("on_void") == "keep" else "returned"
         else:
-            redemption.status = "issued" if key in made else "reserved"
+            redemption.status = "issued" if key in made or redemption.forced else "reserved"
     return found
 
 

@@ -22,6 +22,7 @@ _OWN: Final = {
     "customers": ("customer", "*", "now"),
     "points_transactions": ("points", "*", "posted_at, id"),
     "points_totals": ("points_by_source", "*", "processed_at, source, source_id"),
+    "points_expired": ("points_expired", "*", "day"),
     "rfm_score_history": ("rfm_history", "*", "at, id"),
     "rfm_segment_deltas": ("segment_changes", "*", "at, id"),
     "awards": ("awards", "*", "at, award_id"),

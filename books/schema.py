@@ -92,6 +92,13 @@ TABLES: Final = (
         personal="customer",
     ),
     Table(
+        "points_expired",
+        _names("shop customer_id day zone at points fence"),
+        derived=True,
+        sink=True,
+        personal="customer",
+    ),
+    Table(
         "rfm_score_history",
         _names(
             "at id shop customer_id recency_days frequency monetary r f m score segment_id segment"

@@ -5,6 +5,7 @@ PostgreSQL's holds no NUL, and a name goes into files and pages. (Half surrogate
 """
 
 import re
+from datetime import date
 from functools import lru_cache
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -40,6 +41,18 @@ def _zone(value: str) -> str:
         raise ValueError("not an IANA time zone") from None
     return value
 
+
+def _day(value: str) -> str:
+    """The day itself; ValueError if it is none of the calendar's."""
+    date.fromisoformat(value)
+    return value
+
+
+Day = Annotated[
+    str,
+    Field(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$", json_schema_extra={"format": "date", "examples": ["2026-11-21"]}),
+    AfterValidator(_day),
+]
 
 Instant = Annotated[
     str,

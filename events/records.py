@@ -23,6 +23,7 @@ from events.fields import (
     Count,
     Currency,
     CustomerId,
+    Day,
     Instant,
     Int64,
     Micros,
@@ -321,6 +322,24 @@ class PointsRecord(TypedDict):
 
 
 @with_config(_STRICT)
+class PointsExpired(TypedDict):
+    """The points of a customer's that ran out on one day of the shop's zone. Absolute: keep the last told.
+
+    Its key is (shop, customer_id, day). What becomes known later may change it, to 0 as well; where the shop changes
+    its zone, every day is told anew. Up to a customer's `now` their days sum to the `expired` of their row.
+    """
+
+    type: Literal["points.expired"]
+    shop: Shop
+    customer_id: CustomerId
+    day: Day
+    zone: Annotated[Zone, Field(description="the IANA time zone whose day it is")]
+    at: Annotated[Instant, Field(description="when that day begins")]
+    points: Annotated[Int64, Field(ge=0)]
+    fence: Fence
+
+
+@with_config(_STRICT)
 class Standing(TypedDict):
     """Digits and segment under one version of cut points; no digits for a Prospect."""
 
@@ -465,7 +484,10 @@ AccountRecord = OrderFact | CustomerLink | CustomerForward | AccountClosed | Acc
 ACCOUNT_RECORD: TypeAdapter[AccountRecord] = TypeAdapter(Annotated[AccountRecord, Field(discriminator="type")])
 ASKED: TypeAdapter[Asked] = TypeAdapter(Annotated[Asked, Field(discriminator="type")])
 REDEMPTION = TypeAdapter(Redemption)
-POINTS_RECORD = TypeAdapter(PointsRecord)
+#: What stands on loyalnest.points.
+PointsTold = PointsRecord | PointsExpired
+POINTS_RECORD: TypeAdapter[PointsTold] = TypeAdapter(Annotated[PointsTold, Field(discriminator="type")])
+POSTED_RECORD = TypeAdapter(PointsRecord)
 CUSTOMER_ROW = TypeAdapter(CustomerRow)
 RFM_UPDATED = TypeAdapter(RfmUpdated)
 WINDOW_ROW = TypeAdapter(WindowRow)
@@ -479,7 +501,7 @@ T = TypeVar("T")
 def _forms() -> dict[TypeAdapter[Any], re.Pattern[str]]:
     """The plain forms (events/plain.py) of the records that there are most of, by the adapter that reads them."""
     models: dict[TypeAdapter[Any], TypeAdapter[Any]]
-    models = {ACCOUNT_RECORD: ORDER_FACT, POINTS_RECORD: POINTS_RECORD, CUSTOMER_ROW: CUSTOMER_ROW}
+    models = {ACCOUNT_RECORD: ORDER_FACT, POINTS_RECORD: POSTED_RECORD, CUSTOMER_ROW: CUSTOMER_ROW}
     return {adapter: plain.of_schema(schema(model)) for adapter, model in models.items()}
 
 

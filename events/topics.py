@@ -62,7 +62,7 @@ ALL = (
         30 * DAY_MS,
         "a redemption's absolute row: what was decided, once, and what came of it",
     ),
-    Topic(POINTS, True, False, 30 * DAY_MS, "what one source (an order) has posted in all"),
+    Topic(POINTS, True, False, 30 * DAY_MS, "what one source (an order) has posted in all; what ran out on a day"),
     Topic(CUSTOMER_ROWS, True, True, -1, "a customer's absolute row"),
     Topic(RFM, True, False, 30 * DAY_MS, "rfm.updated: digits, segment or version changed"),
     Topic(WINDOWS, True, False, 7 * DAY_MS, "a window's partial row of one partition"),

@@ -14,6 +14,7 @@ which is first in, first out to the point, whatever the order in which anything 
 """
 
 import zlib
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, cast
 
 from typing_extensions import TypedDict
@@ -174,17 +175,59 @@ def purse(nodes: Reads, tree: Node, account: Account | None, terms: Terms, at: i
     return Purse(left, everything.points - active, earned, spent, expired, expiring, expires_at)
 
 
-def _expired(nodes: Reads, tree: Node, debits: Node, terms: Terms, at: int, spent: int) -> int:
+def _gone(nodes: Reads, tree: Node, terms: Terms) -> Callable[[int], int]:
+    """What tells the points that had run out by an instant, had none been spent."""
     known: dict[int, int] = {}
 
     def gone(when: int) -> int:
-        """The points that had run out by an instant, had none been spent."""
         last = terms.gone_until(when)
         if last not in known:
             known[last] = contributions.sums(nodes, tree, 0, last + 1).points
         return known[last]
 
+    return gone
+
+
+def _expired(nodes: Reads, tree: Node, debits: Node, terms: Terms, at: int, spent: int) -> int:
+    gone = _gone(nodes, tree, terms)
     return contributions.greatest(nodes, debits, gone, at, least=max(0, gone(at) - spent))
+
+
+def running_out(
+    nodes: Reads, tree: Node, account: Account | None, terms: Terms, after: int, expired: int, until: int
+) -> Iterator[tuple[int, int]]:
+    """Each instant after `after` and up to `until` at which points ran out, in order, and how many had by then in all.
+
+    `expired` had by `after`. Found by jumps from one to the next, whatever lies between them.
+    """
+    if terms.lasting:
+        return
+    debits = contributions.empty() if account is None else account["debits"]
+    gone = _gone(nodes, tree, terms)
+    taken = contributions.sums(nodes, debits, 0, until + 1).points
+    while True:
+        # Between two debits nothing is taken and what is gone grows: more than `expired` has run out by the first
+        # debit of which that holds, and not by the one before it.
+        spent = contributions.before_exceeding(nodes, debits, gone, expired, after, until)
+        if spent is None:
+            spent = taken
+            if gone(until) - spent <= expired:
+                return
+        after = terms.runs_out(contributions.reaching(nodes, tree, expired + spent))
+        expired = gone(after) - spent
+        yield after, expired
+
+
+def ending(nodes: Reads, tree: Node, terms: Terms, after: int, until: int) -> Iterator[int]:
+    """Each instant after `after` and up to `until` at which points would run out if none were spent, in order; also one
+    at which none are left to."""
+    if terms.lasting:
+        return
+    while (entry := contributions.first(nodes, tree, terms.gone_until(after) + 1)) is not None:
+        after = terms.runs_out(entry)
+        if after > until:
+            return
+        yield after
 
 
 def taken_after(nodes: Reads, account: Account, at: int) -> int:

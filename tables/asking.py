@@ -76,7 +76,7 @@ class Asking(Forwarding):
         state, nodes = self._state(ident)
         filed = list(customers.file_award(state, nodes, told))
         for debit in (True, False):
-            found = [entry for of_debits, entry in filed if of_debits == debit]
+            found = self._noted(ident, [each for of_debits, each in filed if of_debits == debit], debit)
             if found:
                 self._post(ident, found, {merging.OWN}, debit)
                 self._forward(ident, found, {merging.OWN}, debit=debit)
@@ -156,11 +156,12 @@ class Asking(Forwarding):
             returned = decision.cost if found.returned else 0
             name, at = accounts.REDEMPTION + request_id, decision.decided_at
             number = redemptions.number_of(decision.reward_id)
-            entry = customers.file_debit(state, nodes, name, at, number, decision.cost, returned, found.revision)
-            if entry is None:
+            filed = customers.file_debit(state, nodes, name, at, number, decision.cost, returned, found.revision)
+            if filed is None:
                 return
-            self._post(ident, [entry], {merging.OWN}, debit=True)
-            self._forward(ident, [entry], {merging.OWN}, debit=True)
+            entries = self._noted(ident, [filed], debit=True)
+            self._post(ident, entries, {merging.OWN}, debit=True)
+            self._forward(ident, entries, {merging.OWN}, debit=True)
         elif before.decision is not None:
             return
         self._emit(topics.REDEMPTIONS, keys.join(*ident), _row(ident, request_id, have, found), self._partition)

@@ -13,7 +13,7 @@ from events import asked, codec, envelopes, instants, keys, letters, payloads, r
 from events.errors import BadEvent, UnusedTopic
 from events.messages import Message
 from events.webhook_topics import Kind
-from tables import contributions, customers, merging, packing, windows
+from tables import contributions, customers, expired, merging, packing, windows
 from tables import orders as order_fold
 from tables.asking import Asking
 from tables.reference import Reference, ShopReference
@@ -197,6 +197,7 @@ class CustomerChunk(_Base, Asking):
         self._fence = fence
         self._open: dict[tuple[str, str], tuple[customers.CustomerState, _Nodes]] = {}
         self._measured: dict[tuple[str, str], customers.Measured] = {}
+        self._moved: dict[tuple[str, str], expired.Moved | None] = {}
         self._causes: dict[tuple[str, str], str] = {}  # of the last record, until the row is emitted
         self._changes: list[tuple[str, windows.Window, tuple[int, ...]]] = []
         self._zones: dict[str, ZoneInfo] = {}
@@ -271,15 +272,22 @@ class CustomerChunk(_Base, Asking):
             self._score(ident, webhook.topic)
         self._tell_now(ident, now)
 
-    def _noted(self, ident: tuple[str, str], steps: Iterable[customers.Filed]) -> list[contributions.Entry]:
-        """The entries after each step, noted in the windows.
+    def _noted(
+        self, ident: tuple[str, str], steps: Iterable[customers.Filed], debit: bool = False
+    ) -> list[contributions.Entry]:
+        """The entries after each step, an order's noted in the windows, each in the days that were told of.
 
         At once: an order may move between two homes of one window, and either may be the customer's only one.
         """
         state, nodes = self._state(ident)
         found = []
         for filed in steps:
-            self._note_windows(ident, state, nodes, filed)
+            if not debit and filed.after[contributions.ORDER].isdigit():
+                self._note_windows(ident, state, nodes, filed)
+            if state["expired"] is not None:  # of nearly nobody anything runs out
+                self._moved[ident] = expired.moved(
+                    state["expired"], self._reference[ident[0]], *filed, debit, self._moved.get(ident)
+                )
             found.append(filed.after)
         return found
 
@@ -317,6 +325,7 @@ class CustomerChunk(_Base, Asking):
         shop = self._reference[ident[0]]
         state["now"] = max(state["now"], self._as_of(ident[0]))
         self._measured[ident] = measured = customers.measure(state, nodes, shop)
+        self._tell_expired(ident, shop, measured.purse.expired)
         change = customers.score(state, measured.values, shop, ident, cause)
         self._causes[ident] = cause
         if change is not None:
@@ -391,6 +400,18 @@ class CustomerChunk(_Base, Asking):
             self._emit_row(ident)
         self._finish_windows()
         return {**writes, **removed}
+
+    def _tell_expired(self, ident: tuple[str, str], shop: ShopReference, gone: int) -> None:
+        """The days whose points that ran out have to be told, `gone` in all."""
+        state, nodes = self._open[ident]
+        if shop.terms.lasting and state["expired"] is None:  # as nearly everywhere
+            return
+        state["expired"], differ = expired.told_now(
+            *(nodes, state["tree"], state["account"], state["expired"], shop, state["now"], gone),
+            self._moved.pop(ident, None),
+        )
+        for record in expired.records(*ident, shop.zone, differ, self._fence):
+            self._emit(topics.POINTS, keys.join(*ident), record, self._partition)
 
     def _finish_windows(self) -> None:
         changes: dict[tuple[str, windows.Window], Sequence[int]] = {}

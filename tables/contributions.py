@@ -1,7 +1,7 @@
 """A customer's contributions, kept in order of time in nodes of bounded size: an ordered tree.
 
 What is taken from their points, and what was asked of their account, are kept in two trees more of the same make
-(tables/account.py).
+(tables/account.py), and what was told of their points running out in another (tables/expired.py).
 
 A customer with a few dozen orders is one value. When a node grows past LEAF entries it is cut in two, and the
 customer's row keeps a directory of the nodes with their sums; past FAN nodes the directory is cut in turn. So no
@@ -276,11 +276,40 @@ def greatest(nodes: Reads, node: Node, of: Callable[[int], int], until: int, bef
     return least
 
 
+def before_exceeding(
+    nodes: Reads, node: Node, of: Callable[[int], int], than: int, after: int, until: int, before: int = 0
+) -> int | None:
+    """The points of all entries before the first one later than `after`, and up to `until`, of which of(processed_at)
+    less these points is above `than`; None where there is none. `of` never falls, as in `greatest`."""
+    if "e" in node:
+        for entry in node["e"]:
+            if entry[PROCESSED] > until:
+                break
+            if entry[PROCESSED] > after and of(entry[PROCESSED]) - before > than:
+                return before
+            before += entry[EARNED] - entry[REVERSED]
+        return None
+    for line in node["c"]:
+        if line[_FIRST] > until:
+            break
+        if line[_LAST] > after and of(min(line[_LAST], until)) - before > than:
+            found = before_exceeding(nodes, nodes.get(line[_NODE]), of, than, after, until, before)
+            if found is not None:
+                return found
+        before += line[_SUMS + 3]
+    return None
+
+
 def oldest(node: Node) -> int:
     """The first processed_at (microseconds); beyond all time where there is no entry."""
     if "e" in node:
         return int(node["e"][0][PROCESSED]) if node["e"] else _FOR_EVER
     return int(node["c"][0][_FIRST])
+
+
+def first(nodes: Reads, node: Node, start: int) -> int | None:
+    """The first processed_at that is not before `start` (microseconds); None where there is no such entry."""
+    return next((int(entry[PROCESSED]) for entry in entries(nodes, node, start)), None)
 
 
 def entries(nodes: Reads, node: Node, start: int = 0) -> Iterator[Entry]:

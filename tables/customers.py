@@ -24,8 +24,9 @@ from events.records import (
 )
 from events.webhook_topics import ARCHIVED, NAMING, TELLING, Kind
 from tables import account as accounts
-from tables import contributions, merging, orders, packing, rfm
+from tables import contributions, expired, merging, orders, packing, rfm
 from tables.account import Account, Purse
+from tables.expired import Told
 from tables.ids import change_id
 from tables.reference import ShopReference
 
@@ -54,6 +55,7 @@ class CustomerState(TypedDict):
     next_node: int
     account: Account | None  # None: of whom nothing was ever asked
     filed: int  # the greatest event time of what was told of orders and asked, by the account log
+    expired: Told | None  # None: nothing was ever told to have run out
 
 
 class Filed(NamedTuple):
@@ -89,6 +91,7 @@ def initial() -> CustomerState:
         "next_node": 0,
         "account": None,
         "filed": 0,
+        "expired": None,
     }
 
 
@@ -103,6 +106,7 @@ def packed(state: CustomerState) -> bytes:
         "standing": None if standing is None else list(standing.values()),
         "tree": contributions.listed(state["tree"]),
         "account": accounts.listed(state["account"]),
+        "expired": expired.listed(state["expired"]),
     }
     return packing.pack(kept.values())
 
@@ -114,6 +118,7 @@ def unpacked(data: bytes) -> CustomerState:
     kept["standing"] = None if standing is None else packing.named(_STANDING, standing)
     kept["tree"] = contributions.of_list(kept["tree"])
     kept["account"] = accounts.of_list(kept["account"])
+    kept["expired"] = expired.of_list(kept["expired"])
     return cast("CustomerState", kept)
 
 
@@ -169,10 +174,8 @@ def file_forward(
         yield Filed(home, before, entry)
 
 
-def file_award(
-    state: CustomerState, nodes: contributions.Nodes, told: AccountAward
-) -> Iterator[tuple[bool, contributions.Entry]]:
-    """Files what is told of an award under each of its homes: whether among the debits, and the entry there.
+def file_award(state: CustomerState, nodes: contributions.Nodes, told: AccountAward) -> Iterator[tuple[bool, Filed]]:
+    """Files what is told of an award under each of its homes: whether among the debits, and what that did there.
 
     What it gives is a contribution, what it takes a debit. Nothing is filed where nothing is new.
     """
@@ -192,7 +195,7 @@ def file_award(
         own = [award.revision, given, points, taken_back, 0, int(points > 0)]
         entry = merging.composed(at, name, merging.with_own(before, own), link)
         _put(state, nodes, entry, bool(debit))
-        yield bool(debit), entry
+        yield bool(debit), Filed(at, before, entry)
 
 
 def file_debit(
@@ -204,7 +207,7 @@ def file_debit(
     taken: int,
     returned: int,
     revision: str,
-) -> contributions.Entry | None:
+) -> Filed | None:
     """Files what something of that name has taken, and of that returned; None where that is known already.
 
     `number` is what it was taken for (tables/redemptions.py).
@@ -215,7 +218,7 @@ def file_debit(
     own = [revision, number, taken, returned, 0, 1]
     entry = merging.composed(at, name, merging.with_own(before, own), decided(state))
     _put(state, nodes, entry, True)
-    return entry
+    return Filed(at, before, entry)
 
 
 def account_of(state: CustomerState) -> Account:

@@ -23,7 +23,9 @@ class Forwarding(ABC):
     def _state(self, ident: tuple[str, str]) -> tuple[customers.CustomerState, contributions.Nodes]: ...
 
     @abstractmethod
-    def _noted(self, ident: tuple[str, str], steps: Iterable[customers.Filed]) -> list[contributions.Entry]: ...
+    def _noted(
+        self, ident: tuple[str, str], steps: Iterable[customers.Filed], debit: bool = False
+    ) -> list[contributions.Entry]: ...
 
     @abstractmethod
     def _score(self, ident: tuple[str, str], cause: str) -> None: ...
@@ -32,7 +34,7 @@ class Forwarding(ABC):
         state, nodes = self._state(ident)
         was, origin, debit = state["now"], forward["origin"], forward.get("debit", False)
         steps = customers.file_forward(state, nodes, ident[1], forward)
-        found = [filed.after for filed in steps] if debit else self._noted(ident, steps)
+        found = self._noted(ident, steps, debit)
         if found:  # what is known goes no further: two who were ever led to each other would send it for ever
             self._post(ident, found, {origin}, debit)
             self._forward(ident, found, {origin}, debit=debit)
@@ -101,7 +103,7 @@ class Forwarding(ABC):
         link = customers.decided(state)
         others = {into for into in state["links"] if link is None or into != link.into}
         theirs = set(state["links"]) - others
-        taken = list(_by_order(filed.after for filed in customers.restate(state, nodes, debit=True)))
+        taken = list(_by_order(self._noted(ident, customers.restate(state, nodes, debit=True), debit=True)))
         given = list(_by_order(self._noted(ident, customers.restate(state, nodes))))
         # Nobody must ever seem to have what is spent already: what was taken comes before what was given, and goes
         # after it.

@@ -24,7 +24,16 @@ from faust.types import TP
 
 from events import codec, instants, keys, payloads, topics, webhook_topics
 from events.programs import CutPoints, Program
-from events.records import CustomerRow, DeadLetter, OrderFact, PointsRecord, Redemption, RfmUpdated, WindowRow
+from events.records import (
+    CustomerRow,
+    DeadLetter,
+    OrderFact,
+    PointsExpired,
+    PointsRecord,
+    Redemption,
+    RfmUpdated,
+    WindowRow,
+)
 from streams.sink import ledger, standings
 from streams.sink.standings import Told
 from streams.worker.folding import Folder, Table
@@ -397,7 +406,8 @@ class Stream:
             if "#" not in key:
                 state = customers.unpacked(value)
                 entries = list(contributions.entries(restating.Stored(table, key), state["tree"]))
-                kept = {name: each for name, each in state.items() if name not in ("tree", "next_node", "account")}
+                apart = ("tree", "next_node", "account", "expired")
+                kept = {name: each for name, each in state.items() if name not in apart}
                 found[key] = {**kept, "entries": entries, **_account(table, key, state["account"])}
         return found
 
@@ -476,6 +486,7 @@ class Sink:
     entries: dict[Any, ledger.Entry] = field(default_factory=dict)
     totals: dict[ledger.Key, ledger.Total] = field(default_factory=dict)
     rows: dict[tuple[str, str], CustomerRow] = field(default_factory=dict)
+    days: dict[tuple[str, str, str], PointsExpired] = field(default_factory=dict)
     rfm: dict[str, RfmUpdated] = field(default_factory=dict)
     last_rfm: dict[tuple[str, str], RfmUpdated] = field(default_factory=dict)
     standings: "Standings" = field(default_factory=lambda: Standings())
@@ -494,7 +505,10 @@ class Sink:
         for row in stream.outputs(topics.REDEMPTIONS):
             sink.redemptions[row["shop"], row["customer_id"], row["request_id"]].append(row)
         for record in stream.outputs(topics.POINTS):
-            sink._take_points(record)
+            if record["type"] == "points.expired":
+                sink._take_expired(record)
+            else:
+                sink._take_points(record)
         for row in stream.outputs(topics.CUSTOMER_ROWS):
             have = sink.rows.get((row["shop"], row["customer_id"]))
             if have is None or have["fence"] <= row["fence"]:
@@ -520,6 +534,19 @@ class Sink:
         for entry in entries:
             assert entry.id not in self.entries, "an id names one entry"
             self.entries[entry.id] = entry
+
+    def _take_expired(self, record: PointsExpired) -> None:
+        key = record["shop"], record["customer_id"], record["day"]
+        if key not in self.days or self.days[key]["fence"] <= record["fence"]:
+            self.days[key] = record
+
+    def expired(self) -> dict[tuple[str, str], dict[str, tuple[str, str, int]]]:
+        """By customer, of each day on which points ran out: its zone, its beginning, and how many."""
+        found: dict[tuple[str, str], dict[str, tuple[str, str, int]]] = defaultdict(dict)
+        for (shop, customer_id, day), record in self.days.items():
+            if record["points"]:
+                found[shop, customer_id][day] = record["zone"], record["at"], record["points"]
+        return dict(found)
 
     def _take_window(self, row: WindowRow) -> None:
         if row["late"]:

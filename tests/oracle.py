@@ -66,6 +66,7 @@ class Customer:
     earned: int = 0  # ever, spent since or not
     spent: int = 0
     expired: int = 0
+    expired_on: Counter[str] = field(default_factory=Counter)  # of that, by day of the shop's zone
     expiring: int = 0  # what runs out next, and when
     expires_at: datetime | None = None
     recency: int | None = None  # days
@@ -511,7 +512,9 @@ def spend(
         if when > at:
             continue
         if what == 0:
-            customer.expired += left.pop(which, 0)
+            gone = left.pop(which, 0)
+            customer.expired += gone
+            customer.expired_on[when.astimezone(ZoneInfo(program["zone"])).date().isoformat()] += gone
         elif what == 1:
             customer.pending -= points
             left[which] = points

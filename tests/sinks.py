@@ -161,6 +161,20 @@ def points(order: str, customer: str, total: int, revision: str, **more: Any) ->
     }
 
 
+def ran_out(customer: str, day: str, number: int, **more: Any) -> dict[str, Any]:
+    return {
+        "type": "points.expired",
+        "shop": SHOP,
+        "customer_id": customer,
+        "day": day,
+        "zone": "UTC",
+        "at": f"{day}T00:00:00Z",
+        "points": number,
+        "fence": 0,
+        **more,
+    }
+
+
 def standing(segment: str = "Champions", **more: Any) -> dict[str, Any]:
     return {
         "r": 5,

@@ -43,8 +43,8 @@ _PLAIN_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z
 class Rows:
     """The rows that a batch of records makes.
 
-    Of what is absolute (customers, windows, cut points) only a key's last row is kept: of customers and
-    windows the last of the greatest fencing token, and of a customer's the one with the greatest `now`.
+    Of what is absolute (customers, windows, days on which points ran out, cut points) only a key's last row is kept:
+    of all but cut points the last of the greatest fencing token, and of a customer's the one with the greatest `now`.
     `journal`: the front door wrote raw_events already, so they are left out.
     """
 
@@ -54,6 +54,7 @@ class Rows:
         self.programs: list[tuple[Received, Program]] = []  # announced; whether they may be joined, the stored one says
         self.cut_points: dict[tuple[str, str, str], Row] = {}
         self.points: list[PointsRecord] = []
+        self.expired: dict[tuple[str, str, str], Row] = {}
         self.redemptions: dict[tuple[str, str, str], list[Redemption]] = {}  # every row that came of each
         self.customers: dict[tuple[str, str], Row] = {}
         self.merged: set[tuple[str, str]] = set()  # customers whose row leads to somebody else
@@ -158,8 +159,15 @@ class Rows:
 
     def _points(self, received: Received) -> None:
         record = records.read(records.POINTS_RECORD, received.value)
-        self.points.append(record)
         self.shops.add(record["shop"])
+        if record["type"] != "points.expired":
+            self.points.append(record)
+            return
+        key = shop, customer_id, day = record["shop"], record["customer_id"], record["day"]
+        kept = self.expired.get(key)
+        if kept is None or record["fence"] >= kept[-1]:
+            told = record["zone"], record["at"], record["points"], record["fence"]
+            self.expired[key] = (shop, customer_id, day, *told)
 
     def _redemption(self, received: Received) -> None:
         row = records.read(records.REDEMPTION, received.value)

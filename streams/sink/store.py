@@ -108,6 +108,7 @@ TYPES: Final = {
         "smallint": "r f m",
         "numeric": "score",
         "uuid": "id",
+        "date": "day",
         "boolean": "consent_by_order deleted redacted counts_as_earned forced accepted",
     }.items()
     for name in names.split()
@@ -221,6 +222,11 @@ _STATEMENTS: Final[dict[str, str]] = {
         _TOTALS_KEY,
     ),
     "points_transactions": _insert("points_transactions", "DO NOTHING", "shop, customer_id, posted_at, id"),
+    "points_expired": _insert(
+        "points_expired",
+        _replace("points_expired", "shop, customer_id, day") + " WHERE excluded.fence >= t.fence",
+        "shop, customer_id, day",
+    ),
     "customers": _CUSTOMERS,
     "awards": _insert("awards", _AWARDS, "shop, customer_id, award_id"),
     "redemptions": _insert(
@@ -275,6 +281,7 @@ def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
     several: dict[str, Collection[Row]] = {
         "points_totals": [(*key, *total) for key, total in totals.items()],
         "points_transactions": entries,
+        "points_expired": rows.expired.values(),
         "awards": rows.award_rows(),
         "redemptions": [redemptions.row_of(row) for row in redeemed.values()],
         "rfm_score_history": history,

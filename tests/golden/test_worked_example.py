@@ -165,11 +165,12 @@ def test_bea() -> None:
         names = ("balance", "pending", "earned", "spent", "expired", "expiring")
         assert [row[name] for name in names] == [int(each.replace("−", "-")) for each in figures], as_of
         assert (row["now"], row["expires_at"]) == (instant(as_of), instant(ends)), as_of
+        told = [codec.loads(each.value) for each in outputs if each.topic == topics.POINTS]
+        days = {each["day"]: each["points"] for each in told if each["type"] == "points.expired"}
         totals = {
-            (each["source"], each["source_id"]): each["total"]
-            for each in (codec.loads(each.value) for each in outputs if each.topic == topics.POINTS)
+            (each["source"], each["source_id"]): each["total"] for each in told if each["type"] != "points.expired"
         }
-        assert sum(totals.values()) == row["balance"] + row["pending"] + row["expired"], as_of
+        assert sum(totals.values()) - sum(days.values()) == row["balance"] + row["pending"], as_of
     assert totals == {
         ("order", "1"): 100,
         ("order", "2"): 0,
@@ -177,3 +178,5 @@ def test_bea() -> None:
         ("award", "birthday"): 40,
         ("deduction", "again"): -5,
     }
+    # Of the first order's, spent by the deduction, nothing was left; of the 40 awarded 10 were.
+    assert {day: points for day, points in days.items() if points} == {"2026-11-15": 10}

@@ -12,7 +12,7 @@ from runtime.settings import Settings
 from streams.sink import store as sink_store
 from streams.sink.rows import COLUMNS, Rows
 from tables.chunks import Received
-from tests.sinks import SHOP, Sent, customer, envelope, key, points, rows, standing, window
+from tests.sinks import SHOP, Sent, customer, envelope, key, points, ran_out, rows, standing, window
 
 Feed = Callable[..., Rows]
 UUIDS = [f"5f0d4c1e-0000-4000-8000-{number:012d}" for number in range(10)]
@@ -73,6 +73,28 @@ def test_a_replay_posts_nothing(settings: Settings, feed: Feed) -> None:
 def test_an_entry_is_posted_when_its_revision_came_about(settings: Settings, feed: Feed) -> None:
     feed((topics.POINTS, key("7"), points("1", "7", 5, "a", changed_at="1997-03-02T12:00:00.000001Z")))
     assert rows(settings, "SELECT posted_at::text FROM points_transactions") == [("1997-03-02 12:00:00.000001+00",)]
+
+
+def test_of_a_day_on_which_points_ran_out_the_last_told_stands(settings: Settings, feed: Feed) -> None:
+    """Of the newest owner of the partition; also within one batch, and also if nothing ran out on it after all."""
+
+    def told(day: str, number: int, **more: Any) -> Sent:
+        return topics.POINTS, key("7"), ran_out("7", day, number, **more)
+
+    stored = "SELECT day::text, points, zone, at::text, fence FROM points_expired ORDER BY day"
+    feed(told("2026-08-15", 70), told("2026-08-16", 5), told("2026-08-15", 50))
+    feed(told("2026-08-16", 0))
+    assert rows(settings, stored) == [
+        ("2026-08-15", 50, "UTC", "2026-08-15 00:00:00+00", 0),
+        ("2026-08-16", 0, "UTC", "2026-08-16 00:00:00+00", 0),
+    ]
+    theirs = {"zone": "Asia/Kolkata", "at": "2026-08-14T18:30:00Z"}
+    feed(told("2026-08-15", 40, fence=2, **theirs), told("2026-08-15", 60, fence=1))
+    feed(told("2026-08-15", 60, fence=1), told("2026-08-16", 9, fence=1))
+    assert rows(settings, stored) == [
+        ("2026-08-15", 40, "Asia/Kolkata", "2026-08-14 18:30:00+00", 2),
+        ("2026-08-16", 9, "UTC", "2026-08-16 00:00:00+00", 1),
+    ]
 
 
 # --- customers and counts ----------------------------------------------------------------------------------------

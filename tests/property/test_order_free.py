@@ -67,6 +67,7 @@ def check_rows(sink: Sink, shop: str, expected: oracle.Shop, crashes: int) -> No
         row: Any = sink.rows[shop, customer_id]
         wanted = expected_row(customer)
         assert {name: row[name] for name in wanted} == wanted, customer_id
+        check_days(sink, shop, customer_id, customer, row)
         reach = customer.reach
         assert (row["contact"], row["consent"]) == (reach.contact, reach.consent), customer_id
         assert (row["contact_at"], row["consent_at"]) == (instant(reach.contact_at), instant(reach.consent_at))
@@ -77,6 +78,17 @@ def check_rows(sink: Sink, shop: str, expected: oracle.Shop, crashes: int) -> No
         changes = sink.standings.changes[shop, customer_id]
         assert changes[-1].standing == row["standing"]
         assert all(two.previous == one.standing and one.at < two.at for one, two in pairwise(changes))
+
+
+def check_days(sink: Sink, shop: str, customer_id: str, customer: oracle.Customer, row: Json) -> None:
+    """What ran out on each day; with that, the account is what the ledger sums to."""
+    days = sink.expired().get((shop, customer_id), {})
+    assert {day: points for day, (_, _, points) in days.items()} == +customer.expired_on, customer_id
+    now = instants.parse(row["now"])
+    posted = [record for key, record in sink.points.items() if key[:2] == (shop, customer_id)]
+    ledger = sum(record["total"] for record in posted if instants.parse(record["processed_at"]) <= now)
+    held = row["balance"] + row["pending"]
+    assert held == ledger - sum(points for _, _, points in days.values()), customer_id
 
 
 def check_orders(sink: Sink, shop: str, expected: oracle.Shop) -> None:
@@ -150,6 +162,7 @@ def absolute(stream: Stream, sink: Sink) -> Json:
         # What may grow without the revision is not the fact's.
         "facts": {key: {**fact, **dict.fromkeys(GROWING)} for key, fact in sink.facts.items()},
         "points": sink.points,
+        "expired": sink.expired(),
         "balances": sink.balances(),
     }
 

@@ -42,8 +42,8 @@ def test_an_order_as_it_was_kept() -> None:
 
 def test_a_customer_as_they_were_kept() -> None:
     state = customers.unpacked(CUSTOMER)
-    # As it was before there were accounts; now two values more are kept, here nothing.
-    assert customers.packed(state) == CUSTOMER.replace(b"\xdc\x00\x10", b"\xdc\x00\x12", 1) + b"\xc0\x00"
+    # As it was before there were accounts; now three values more are kept, here nothing.
+    assert customers.packed(state) == CUSTOMER.replace(b"\xdc\x00\x10", b"\xdc\x00\x13", 1) + b"\xc0\x00\xc0"
     assert state["standing"] is not None
     assert (state["standing"]["r"], state["standing"]["cut_points_version"]) == (5, "default")
     assert (state["known"], state["tree"]["e"][0][contributions.ORDER], state["next_node"]) == (True, "1001", 0)

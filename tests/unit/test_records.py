@@ -75,6 +75,7 @@ def test_the_records_of_each_kind_are_seen(logs: dict[str, list[bytes]]) -> None
         "points.reversed",
         "points.adjusted",
         "points.redeemed",
+        "points.expired",
     }
     assert {each["late"] for each in seen[topics.WINDOWS]} == {True, False}
     assert {each["size"] for each in seen[topics.WINDOWS]} == {"minute", "hour", "day"}

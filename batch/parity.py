@@ -16,7 +16,7 @@ from batch import frames, standing, truth, windows
 from batch.truth import Truth
 from events import instants, topics
 from events.programs import Program
-from lake import manifest
+from lake import accounts, manifest
 from lake.manifest import Lake
 from runtime.settings import Settings
 
@@ -35,6 +35,8 @@ KINDS: Final = {
     " wait until nobody lags, then `loyalnest rebuild`",
     "points": "an entry is not stored yet, or the ledger was changed by hand: wait until the sink does not lag,"
     " then `loyalnest rebuild`",
+    "run out": "a day is not stored yet, or days were changed by hand, or a shop changed its zone since the last batch:"
+    " run a batch; then `loyalnest rebuild`",
     "windows": "a partition's rows are not stored yet, or a shop changed its zone this minute:"
     " the next batch makes closed ones anew",
     "segment counts": "rows were changed by hand: the sink keeps the sums by difference; `loyalnest rebuild`",
@@ -47,6 +49,7 @@ _TOTALS = {
     "processed_at": pl.Int64,
     "ledger": pl.Int64,
 }
+_DAYS = {"customer_id": pl.String, "day": pl.String, "points": pl.Int64}
 _DESERVED = ("source", "customer_id", "total")
 _WINDOWS = {"size": pl.String, "start": pl.Int64, **dict.fromkeys(windows.MEASURES, pl.Int64)}
 _STORED_WINDOWS: Final = f"""
@@ -76,6 +79,7 @@ def compare(connection: Connection[Any], shop: str, lake: Lake | None = None) ->
         return [
             *_few("customers", _customers(connection, told, rows, program)),
             *_few("points", _points(connection, told, rows, program)),
+            *_few("run out", _ran_out(connection, told, rows, program)),
             *_few("windows", _windows(connection, told, program)),
             *_few("segment counts", _counts(connection, rows, program)),
         ]
@@ -156,6 +160,32 @@ def _points(connection: Connection[Any], told: Truth, rows: pl.DataFrame, progra
     )
     for customer, points, ledger in balances.collect(engine="streaming").iter_rows():
         yield f"{customer}: {points} points with what is pending or has expired, but the ledger sums to {ledger}"
+
+
+def _ran_out(connection: Connection[Any], told: Truth, rows: pl.DataFrame, program: Program) -> Iterator[str]:
+    """What ran out on each day, up to each customer's own `now`, lot by lot."""
+    stored = frames.fetch(
+        connection,
+        "SELECT customer_id, day::text, points FROM points_expired WHERE shop = %s AND points <> 0",
+        (program.shop,),
+        _DAYS,
+    )
+    lots = told.worth.select("customer_id", at="processed_at", points="total").drop_nulls("customer_id")
+    number = told.orders // SLICE + 1
+    for part in range(number):
+        theirs = pl.col("customer_id").hash() % number == part
+        deserved = accounts.ran_out(
+            rows.filter(theirs), told.given.filter(theirs), lots.filter(theirs).collect(), program
+        )
+        both = (
+            stored.filter(theirs)
+            .join(deserved, on=["customer_id", "day"], how="full", coalesce=True, suffix="_should")
+            .with_columns(pl.col("points", "points_should").fill_null(0))
+            .filter(pl.col("points") != pl.col("points_should"))
+            .sort("customer_id", "day")
+        )
+        for customer, day, points, should in both.iter_rows():
+            yield f"{customer} on {day}: {points} points, not {should}"
 
 
 def _awarded(given: pl.DataFrame) -> pl.LazyFrame:

@@ -38,6 +38,8 @@ NONE: Final = pl.DataFrame(
 
 _LOT: Final = {"customer_id": pl.String, "at": pl.Int64, "points": pl.Int64}
 
+_DAYS: Final = {"customer_id": pl.String, "day": pl.String, "points": pl.Int64}
+
 #: A lot, or what was taken: [when it can be spent, or was taken; when it runs out; points]
 _Lot = list[int]
 
@@ -102,15 +104,48 @@ def settled(
             expiring=nothing,
             expires_at=pl.lit(None, dtype=pl.Int64),
         ).drop("gained", "counted")
-    of_orders = lots().select(list(_LOT))
-    timed = _timed(pl.concat([of_orders, gained.select(list(_LOT))]), found, program)
-    spenders = taken["customer_id"].unique()
-    spends = pl.col("customer_id").is_in(spenders.implode())
+    timed = _timed(pl.concat([lots().select(list(_LOT)), gained.select(list(_LOT))]), found, program)
+    spends = _is_one_of(taken)
     left = pl.concat([_unspent(timed.filter(~spends)), _spent(timed.filter(spends), taken, found.filter(spends))])
     return (
         told.join(left, on="customer_id", how="left", maintain_order="left")
         .with_columns(pl.col("balance", "pending", "expired", "expiring").fill_null(0))
         .drop("gained", "counted")
+    )
+
+
+def _is_one_of(rows: pl.DataFrame) -> pl.Expr:
+    return pl.col("customer_id").is_in(rows["customer_id"].unique().implode())
+
+
+def ran_out(found: pl.DataFrame, given: pl.DataFrame, lots: pl.DataFrame, program: Program) -> pl.DataFrame:
+    """(customer_id, day, points): what ran out on each day of the shop's zone (as text), up to each `now` of `found`.
+
+    Arguments as of `settled`; days on which nothing ran out are left out.
+    """
+    if is_plain(program):
+        return pl.DataFrame(schema=_DAYS)
+    then = given.join(found.select("customer_id", "now"), on="customer_id", how="inner").filter(
+        pl.col("at") <= pl.col("now")
+    )
+    gained, taken = then.filter(pl.col("points") > 0), then.filter(pl.col("points") < 0)
+    timed = _timed(pl.concat([lots.select(list(_LOT)), gained.select(list(_LOT))]), found, program)
+    spends = _is_one_of(taken)
+    whole = timed.filter(~spends & (pl.col("ends") <= pl.col("now"))).select("customer_id", "ends", "points")
+    rest = [
+        (customer, at, points)
+        for customer, _, gone, _ in _each_spent(timed.filter(spends), taken, found.filter(spends))
+        for at, points in gone
+    ]
+    ended = pl.concat([whole, pl.DataFrame(rest, schema=whole.schema, orient="row")])
+    zone = ZoneInfo(program.zone)
+    days = [instants.to_datetime(at).astimezone(zone).date().isoformat() for at in ended["ends"].to_list()]
+    return (
+        ended.with_columns(day=pl.Series(days, dtype=pl.String))
+        .group_by("customer_id", "day")
+        .agg(pl.col("points").sum())
+        .filter(pl.col("points") > 0)
+        .select(list(_DAYS))
     )
 
 
@@ -200,22 +235,33 @@ def _unspent(timed: pl.DataFrame) -> pl.DataFrame:
 
 
 def _spent(timed: pl.DataFrame, taken: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
-    """What is left to whom something was taken from: lot by lot, the oldest first, what is owed before all."""
-    lots, debits = (frame.partition_by("customer_id", as_dict=True) for frame in (timed, taken))
+    """What is left to whom something was taken from."""
     rows = [
-        (customer, *_lot_by_lot(lots.get((customer,)), debits[customer,], now))
-        for customer, now in found.select("customer_id", "now").iter_rows()
-        if (customer,) in debits
+        (customer, *held, sum(points for _, points in gone), *ending)
+        for customer, held, gone, ending in _each_spent(timed, taken, found)
     ]
     return pl.DataFrame(rows, schema=_LEFT, orient="row")
 
 
-def _lot_by_lot(timed: pl.DataFrame | None, taken: pl.DataFrame, now: int) -> tuple[int, int, int, int, int | None]:
+#: Of lots: (balance, pending), the rest of each lot that ran out with when it did, (expiring, expires_at)
+_Lots = tuple[tuple[int, int], list[tuple[int, int]], tuple[int, int | None]]
+
+
+def _each_spent(timed: pl.DataFrame, taken: pl.DataFrame, found: pl.DataFrame) -> Iterator[tuple[str, *_Lots]]:
+    """Each customer from whom something was taken: lot by lot, the oldest first, what is owed before all."""
+    lots, debits = (frame.partition_by("customer_id", as_dict=True) for frame in (timed, taken))
+    for customer, now in found.select("customer_id", "now").iter_rows():
+        if (customer,) in debits:
+            yield customer, *_lot_by_lot(lots.get((customer,)), debits[customer,], now)
+
+
+def _lot_by_lot(timed: pl.DataFrame | None, taken: pl.DataFrame, now: int) -> _Lots:
     waiting: deque[_Lot] = deque()
     if timed is not None:
         waiting.extend(list(row) for row in timed.sort("at").select("begins", "ends", "points").iter_rows())
     held: deque[_Lot] = deque()
-    owed = expired = 0
+    gone: list[tuple[int, int]] = []
+    owed = 0
     for at, points in _taken(taken, now):
         while True:  # whatever runs out or can be spent by then, in the order in which it does
             begins = waiting[0][0] if waiting else _NEVER
@@ -223,7 +269,8 @@ def _lot_by_lot(timed: pl.DataFrame | None, taken: pl.DataFrame, now: int) -> tu
             if min(begins, ends) > at:
                 break
             if ends <= begins:
-                expired += held.popleft()[2]
+                _, at_end, rest = held.popleft()
+                gone.append((at_end, rest))
             else:
                 lot = waiting.popleft()
                 paid = min(owed, lot[2])
@@ -236,8 +283,7 @@ def _lot_by_lot(timed: pl.DataFrame | None, taken: pl.DataFrame, now: int) -> tu
                 held.popleft()
         owed += points
     pending = sum(lot[2] for lot in waiting)
-    ending = _ending(held, waiting, owed)
-    return sum(lot[2] for lot in held) - owed, pending, expired, *ending
+    return (sum(lot[2] for lot in held) - owed, pending), gone, _ending(held, waiting, owed)
 
 
 def _taken(taken: pl.DataFrame, now: int) -> Iterator[tuple[int, int]]:

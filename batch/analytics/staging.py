@@ -58,6 +58,10 @@ _SOURCES: Final = {
         "SELECT id, customer_id, posted_at, kind, points, source, source_id, processed_at, via"
         " FROM points_transactions WHERE shop = %s",
     ),
+    "expired": _Source(
+        "customer_id:VARCHAR day:DATE ended:TIMESTAMPTZ points:BIGINT",
+        "SELECT customer_id, day, at, points FROM points_expired WHERE shop = %s AND points > 0",
+    ),
     "windows": _Source(
         "size:VARCHAR start:TIMESTAMPTZ closed:BOOLEAN orders:BIGINT net:BIGINT points_earned:BIGINT"
         " points_reversed:BIGINT customers:BIGINT guest_orders:BIGINT guest_net:BIGINT",

@@ -227,8 +227,8 @@ TABLES: Final = (
     ),
     Table(
         "points_ledger",
-        "Every change that somebody made to points. Of a customer, up to as_of, all together are points_balance,"
-        " points_pending and points_expired: that time passes is no entry.",
+        "Every change that somebody made to points. Of a customer, up to as_of, all together less what ran out"
+        " (points_expired) are points_balance and points_pending.",
         {
             "entry_id": "the entry's id, a UUID",
             "customer_id": f"whose points: {CUSTOMER}",
@@ -247,6 +247,18 @@ TABLES: Final = (
         FROM staged_ledger
         """,
         derived={"posted_local": local("posted_at")},
+    ),
+    Table(
+        "points_expired",
+        "What ran out of a customer's points on one day, as it is known now. Of a customer all days together are the"
+        " points_expired of their row.",
+        {
+            "customer_id": f"whose points: {CUSTOMER}",
+            "day": "the day in the shop's zone",
+            "expired_at": f"when they ran out, as that day began, {UTC}",
+            "points": "how many, above 0",
+        },
+        "SELECT shown(customer_id), day, ended, points FROM staged_expired",
     ),
     Table(
         "windows",

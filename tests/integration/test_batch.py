@@ -794,6 +794,10 @@ HARMS = [
         "DELETE FROM points_transactions WHERE source_id = '1'",
         "4: 98 points with what is pending or has expired, but the ledger sums to 69",
     ),
+    (
+        "INSERT INTO points_expired SELECT shop, '4', '1998-01-01', 'UTC', '1998-01-01T00:00Z', 5, 0 FROM programs",
+        "run out: 4 on 1998-01-01: 5 points, not 0",
+    ),
     ("UPDATE points_windows SET net = net + 1 WHERE size = 'hour'", "windows: "),
     ("DELETE FROM points_windows WHERE start = '1997-01-01T12:00Z'", "windows: minute of 1997-01-01T12:00:00Z"),
     ("UPDATE rfm_segment_counts SET customers = 800", "segment counts: "),

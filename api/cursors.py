@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from fastapi import Query
 from psycopg import sql
 
 from api.problems import ProblemError
+from books import ledger
 from events import codec
 from events.errors import BadEvent
 
@@ -39,9 +40,6 @@ def read(cursor: str, *kinds: type) -> list[Any]:
 
 # --- a customer's lists, newest first ---
 
-#: Where the first page begins: nothing is newer.
-_FIRST = {"at": datetime(9999, 12, 31, tzinfo=UTC), "id": UUID(int=2**128 - 1)}
-
 # Rows are compared as rows, in the index's own order, so that a page begins where the index is entered. The first
 # condition says nothing new: it is what lets TimescaleDB leave out the chunks that are newer.
 _NEWEST_FIRST = sql.SQL("""
@@ -62,7 +60,7 @@ def newest_first(table: str, at: str) -> sql.Composed:
 def time_and_id(cursor: str | None) -> dict[str, Any]:
     """The parameters `at` and `id` of a list that is newest first."""
     if cursor is None:
-        return _FIRST
+        return ledger.NEWEST
     at, ident = read(cursor, str, str)
     try:
         when = datetime.fromisoformat(at)

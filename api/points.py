@@ -15,6 +15,7 @@ from api.cursors import CursorQuery, LimitQuery
 from api.customers import CustomerPath, find
 from api.models import Answer, AsOf, Money, Time
 from api.problems import ProblemError
+from books import ledger as books_ledger
 from events import instants
 from events.programs import Program, local_midnight
 
@@ -30,7 +31,7 @@ _SHOWN = {"minute": 60, "hour": 48, "day": 31}
 #: Windows at most in one answer.
 _MOST = 10_000
 
-_LEDGER = cursors.newest_first("points_transactions", "posted_at")
+_LEDGER = sql.SQL(books_ledger.PAGE)
 
 _WINDOWS = sql.SQL("""
 SELECT start, orders, net, points_earned, points_reversed, customers, guest_orders, guest_net FROM shop_windows
@@ -44,16 +45,19 @@ class Entry(Answer):
 
     id: UUID = Field(description="the same after any replay")
     posted_at: Time
-    kind: Literal["earned", "reversed", "adjusted", "redeemed", "returned"] = Field(
+    kind: Literal["earned", "reversed", "adjusted", "redeemed", "returned", "expired"] = Field(
         description="an order's points are `earned` and `reversed`; what is given or deducted by hand, or that this is"
-        " taken back, is `adjusted`; a redemption's points are `redeemed`, and `returned` where they come back"
+        " taken back, is `adjusted`; a redemption's points are `redeemed`, and `returned` where they come back;"
+        " what ran out on one day is `expired`, and may be another number once more is known"
     )
-    points: int = Field(description="above 0 given, below 0 taken", examples=[129])
-    source: Literal["order", "award", "deduction", "redeem"] = Field(
-        description="what the points come from, or go for: `award` and `deduction` are given and taken by hand"
+    points: int = Field(description="above 0 given, below 0 taken or run out", examples=[129])
+    source: Literal["order", "award", "deduction", "redeem", "expiry"] = Field(
+        description="what the points come from, or go for: `award` and `deduction` are given and taken by hand,"
+        " `expiry` is that they ran out"
     )
     source_id: str = Field(
-        description="the order's id; an award's, a deduction's or a redemption's name", examples=["450789469"]
+        description="the order's id; an award's, a deduction's or a redemption's name; the day on which they ran out",
+        examples=["450789469"],
     )
     processed_at: Time = Field(description="the source's time: its points are filed under it")
     via: str | None = Field(description="whose it was before they were merged into this customer; null: their own")
@@ -67,8 +71,8 @@ class Entry(Answer):
 class Ledger(Answer):
     """A page of the ledger, newest first.
 
-    All entries up to the customer's `now` sum to points_balance + points_pending + points_expired: that points can be
-    spent from now on, or have run out, is no entry.
+    All entries up to the customer's `now` sum to points_balance + points_pending, those that are `expired` to
+    -points_expired: that points can be spent from now on is no entry.
     """
 
     customer_id: str
@@ -106,7 +110,8 @@ class Windows(Answer):
 async def ledger(
     caller: ReadAccess, customer_id: CustomerPath, cursor: CursorQuery = None, limit: LimitQuery = 100
 ) -> Ledger:
-    """What was given and what was taken, of orders, by hand and for rewards, newest first."""
+    """What was given and what was taken, of orders, by hand and for rewards, and what ran out on each day; newest
+    first."""
     row = await find(caller, customer_id)
     rows = await caller.services.rows(
         _LEDGER, {"shop": caller.shop, "customer": customer_id, "limit": limit, **cursors.time_and_id(cursor)}

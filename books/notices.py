@@ -22,7 +22,7 @@ from events.awards import BALANCES
 from runtime.addresses import is_public
 
 #: What can be told of.
-EVENTS: Final = ("segment.changed", "points.posted", "batch.done")
+EVENTS: Final = ("segment.changed", "points.posted", "points.expired", "batch.done")
 TEST: Final = "test"
 
 #: What happened longer ago than this is the past, and no news. Messages are kept longer, so that it is known what was
@@ -68,6 +68,22 @@ _TOLD: Final = {
         FROM stored s JOIN notice_endpoints e ON e.shop = s.shop AND 'points.posted' = ANY(e.events)
         WHERE {_news("s.posted_at")} AND NOT (s.source IN ('award', 'deduction') AND s.source_id ~ '{BALANCES}')
         ORDER BY s.posted_at, s.id {_ONCE}
+    """,  # noqa: S608
+    # The statement's snapshot still has the days as they were. What is stored again as it is is no news.
+    "points_expired": f"""
+        {_INSERT}
+        SELECT e.id, s.shop, s.customer_id, gen_random_uuid(), 'points.expired', json_build_object(
+            'type', 'points.expired', 'timestamp', {_time("s.at")}, 'data', json_build_object(
+                'shop', s.shop, 'customer_id', s.customer_id, 'day', s.day, 'points', s.points,
+                'previous', coalesce(b.points, 0)))
+        FROM stored s JOIN notice_endpoints e ON e.shop = s.shop AND 'points.expired' = ANY(e.events)
+        LEFT JOIN LATERAL (
+            SELECT points FROM points_expired b WHERE (b.shop, b.customer_id, b.day) = (s.shop, s.customer_id, s.day)
+            OFFSET 0
+        ) AS b ON true
+        WHERE {_news("s.at")} AND s.points <> coalesce(b.points, 0) AND NOT EXISTS (
+            SELECT FROM notice_marks m WHERE (m.shop, m.customer_id) = (s.shop, s.customer_id) AND s.at <= m.at)
+        ORDER BY s.at, s.customer_id {_ONCE}
     """,  # noqa: S608
     "rfm_segment_deltas": f"""
         {_INSERT}

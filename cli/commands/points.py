@@ -10,7 +10,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 from rich.text import Text
 
-from books import awards, programs
+from books import awards, ledger, programs
 from books.awards import Award, MergedError, OtherBodyError
 from cli.commands import asking, common, show
 from cli.commands.asking import Customer
@@ -33,10 +33,6 @@ _LATEST: Final = 10
 _CUSTOMER: Final = b"""
 SELECT now, balance, pending, earned, spent, expired, expiring, expires_at, merged_into FROM customers
 WHERE shop = %s AND customer_id = %s
-"""
-_LEDGER: Final = b"""
-SELECT posted_at, kind, points, source, source_id FROM points_transactions
-WHERE shop = %s AND customer_id = %s ORDER BY posted_at DESC, id DESC LIMIT %s
 """
 
 
@@ -139,17 +135,19 @@ def show_points(
         cursor = connection.cursor(row_factory=dict_row)
         await cursor.execute(_CUSTOMER, (full, whose))
         row = await cursor.fetchone()
-        await cursor.execute(_LEDGER, (full, whose, _LATEST))
-        return row, await cursor.fetchall()
+        asked = {"shop": full, "customer": whose, "limit": _LATEST - 1, **ledger.NEWEST}
+        await cursor.execute(ledger.PAGE, asked)
+        names = ("posted_at", "kind", "points", "source", "source_id")
+        return row, [{name: each[name] for name in names} for each in await cursor.fetchall()]
 
-    _, (row, ledger) = asking.run(looking, database=database, data=data)
+    _, (row, entries) = asking.run(looking, database=database, data=data)
     if row is None:
         raise CommandError(f"{full} has no customer {whose} (or no event of theirs has come yet)")
     if as_json:
-        sys.stdout.write(json.dumps({**row, "ledger": ledger}, default=str, indent=2) + "\n")
+        sys.stdout.write(json.dumps({**row, "ledger": entries}, default=str, indent=2) + "\n")
         return
     show.block(Text(f"{whose} of {full}, as of {show.moment(row['now'])}"), *_account(row))
-    if ledger:
+    if entries:
         shown = [
             {
                 "posted": show.moment(each["posted_at"]),
@@ -157,7 +155,7 @@ def show_points(
                 "kind": each["kind"],
                 "of": f"{each['source']} {each['source_id']}",
             }
-            for each in ledger
+            for each in entries
         ]
         show.rows(shown, numbers=("points",))
 

@@ -6,8 +6,68 @@ PURSE = "tests/property/test_account.py"
 REDEMPTIONS = "tests/property/test_redemptions.py"
 SINK = "tests/integration/test_sink_redemptions.py"
 TIES = "tests/property/test_batch_ties.py"
+DAYS = "tests/property/test_expired.py"
+STORED = "tests/integration/test_sink_store.py"
 
 MUTANTS = [
+    Mutant(
+        "a day that came to nothing is not told as time passes it",
+        "tables/expired.py",
+        "if came or points != was:",
+        "if points != was:",
+        (DAYS,),
+    ),
+    Mutant(
+        "a change of a day that was told is not looked for",
+        "tables/expired.py",
+        "self._restate(change, newest, differ)",
+        "pass",
+        (DAYS,),
+    ),
+    Mutant(
+        "days are looked at again only up to the first that is right",
+        "tables/expired.py",
+        "if day >= change.last and self._shifted == change.shift:",
+        "if points == was:",
+        (DAYS,),
+    ),
+    Mutant(
+        "what was taken late moves no day",
+        "tables/expired.py",
+        "day, shift = _day(at, shop.zone), -points if debit else points",
+        "day, shift = _day(at, shop.zone), points",
+        (DAYS,),
+    ),
+    Mutant(
+        "the days of a zone that the shop has left stay",
+        "tables/expired.py",
+        'if known["zone"] == zone else None',
+        "",
+        (DAYS,),
+    ),
+    Mutant(
+        "a debit between two days is passed by",
+        "tables/contributions.py",
+        "if line[_LAST] > after and of(min(line[_LAST], until)) - before > than:",
+        "if line[_LAST] > after and of(line[_FIRST]) - before > than:",
+        (DAYS,),
+    ),
+    Mutant(
+        "a former owner of a partition has the last word on a day",
+        "streams/sink/store.py",
+        """        _replace("points_expired", "shop, customer_id, day") + " WHERE excluded.fence >= t.fence",
+""",
+        """        _replace("points_expired", "shop, customer_id, day"),
+""",
+        (STORED,),
+    ),
+    Mutant(
+        "parity forgets what was left of a lot from which was spent",
+        "lake/accounts.py",
+        "gone.append((at_end, rest))",
+        "gone.append((at_end, rest - 1))",
+        (TIES,),
+    ),
     Mutant(
         "points that ran out before something was taken are forgotten",
         "tables/account.py",

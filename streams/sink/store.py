@@ -292,7 +292,7 @@ def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
         # Last: the counts of a segment are rows that every sink wants.
         "customers": rows.customers.values(),
     }
-    listened = (entries or deltas) and notices.somebody_listens(cursor, rows.shops)
+    listened = (entries or deltas or rows.expired) and notices.somebody_listens(cursor, rows.shops)
     for table, values in several.items():
         if values:
             statement, given = _STATEMENTS[table], _arrays(values)

@@ -291,6 +291,7 @@ def test_an_account(world: World, balance: int, spendable: int, owed: int) -> No
         "spendable": spendable,
         "owed": owed,
         **ACCOUNT,
+        "ran_out": [],
         "expiring": {"points": 12, "at": "2026-11-30T09:30:00Z"},
         "merged_into": None,
     }

@@ -344,11 +344,23 @@ def test_the_ledger_has_entries_of_every_source_and_sums_to_what_it_says(world: 
         world.insert(
             "points_transactions", posted_at=at, source=source, source_id=name, kind=kind, points=points, **entry
         )
+    days = [("2026-11-19", 30), ("2026-11-15", 40), ("2026-11-14", 0)]  # of the last something had run out at first
+    for day, points in days:
+        zone = {"shop": SHOP, "customer_id": "1", "zone": "America/New_York", "fence": 0}
+        world.insert("points_expired", day=day, at=f"{day}T05:00:00Z", points=points, **zone)
     found = world.get("/customers/1/points", headers).json()
-    assert [(each["source"], each["source_id"], each["kind"], each["points"]) for each in found["items"]] == told
-    sums = (found["points_balance"], found["points_pending"], found["points_expired"])
-    assert sums == (-20, 100, 70)
-    assert sum(each["points"] for each in found["items"]) == sum(sums)
+    told.insert(3, ("expiry", "2026-11-19", "expired", -30))
+    told.insert(8, ("expiry", "2026-11-15", "expired", -40))
+    items = found["items"]
+    assert [(each["source"], each["source_id"], each["kind"], each["points"]) for each in items] == told
+    assert (found["points_balance"], found["points_pending"], found["points_expired"]) == (-20, 100, 70)
+    assert sum(each["points"] for each in items) == found["points_balance"] + found["points_pending"]
+    for limit in (1, 4, 9):
+        assert pages(world, headers, "/customers/1/points", limit=limit) == items
+    assert world.get("/customers/1/account", headers).json()["ran_out"] == [
+        {"day": "2026-11-19", "points": 30},
+        {"day": "2026-11-15", "points": 40},
+    ]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5])

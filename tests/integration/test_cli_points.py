@@ -122,11 +122,14 @@ def test_an_account_is_shown(world: World) -> None:
             processed_at=NOW,
             via="",
         )
+    told = {"shop": SHOP, "customer_id": "7", "zone": "UTC", "points": 5, "fence": 0}
+    world.insert("points_expired", day="2100-01-01", at="2100-01-01T00:00:00Z", **told)
     said = run(world, "show", "nest", "7").stdout
     assert "1,200 points are owed" in said
-    assert [line.split()[2:] for line in said.splitlines()[-3:-1]] == [
+    assert [line.split()[2:] for line in said.splitlines()[-4:-1]] == [
+        ["-5", "expired", "expiry", "2100-01-01"],
         ["-1,700", "adjusted", "deduction", "a-1"],
         ["+100", "adjusted", "award", "a-0"],
     ]
     found = json.loads(run(world, "show", "nest", "7", "--json").stdout)
-    assert (found["balance"], [each["points"] for each in found["ledger"]]) == (-1200, [-1700, 100])
+    assert (found["balance"], [each["points"] for each in found["ledger"]]) == (-1200, [-5, -1700, 100])

@@ -29,7 +29,7 @@ from tests import killed
 from tests.integration.api_world import OTHER, PROGRAM, SHOP, World, opened
 from tests.processes import Forked
 from tests.receivers import Got, Receiver, receiving, well
-from tests.sinks import customer, key, points, standing, wait
+from tests.sinks import customer, key, points, ran_out, standing, wait
 
 
 @pytest.fixture
@@ -237,6 +237,31 @@ def test_a_rebuild_tells_nothing_again_whatever_its_steps_are(store: Store) -> N
     store.post("2", changed_at=ago())
     store.row("Loyal", now=ago())
     assert [event for event, _ in store.told()[4:]] == ["points.posted", "segment.changed"]
+
+
+def test_what_ran_out_on_a_day_is_told_when_it_is_another_number(store: Store) -> None:
+    """Not what is stored again as it is, nor what a rebuild finds again, on whichever way."""
+    store.endpoint("points.posted")
+    store.endpoint("points.expired")
+    day, at = ago(days=2)[:10], f"{ago(days=2)[:10]}T00:00:00Z"
+
+    def tell(*several: int) -> None:
+        for number in several:
+            store.feed((topics.POINTS, key("7", SHOP), ran_out("7", day, number, shop=SHOP)))
+
+    tell(70, 70, 50, 0)
+    told = store.bodies()
+    assert told[0] == {
+        "type": "points.expired",
+        "timestamp": at.replace("Z", ".000000Z"),
+        "data": {"shop": SHOP, "customer_id": "7", "day": day, "points": 70, "previous": 0},
+    }
+    assert [(each["data"]["points"], each["data"]["previous"]) for each in told[1:]] == [(50, 70), (0, 50)]
+    store.feed((topics.POINTS, key("7", SHOP), ran_out("7", ago(days=40)[:10], 5, shop=SHOP)))  # no news
+    store.row("Loyal", now=ago(days=1))
+    rebuilt(store)
+    tell(0, 70, 0)
+    assert store.bodies() == told
 
 
 def test_a_batch_that_was_published_is_told_with_its_end(store: Store) -> None:

@@ -3,7 +3,7 @@
 from typing import Final
 from urllib.parse import quote
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
@@ -12,6 +12,10 @@ from api.problems import ProblemError
 
 #: What pages load.
 STATIC: Final = "/static"
+
+router = APIRouter(include_in_schema=False)
+for _module in (signing_in, pages, customer, redemptions):
+    router.include_router(_module.router)
 
 _PAGES: Final = ("/shops/", "/sign-in", "/sign-out")
 
@@ -47,14 +51,13 @@ async def _sign_in_first(request: Request, _error: Exception) -> Response:
     return RedirectResponse(f"/sign-in?next={quote(asked, safe='')}", 303)
 
 
+@router.get(f"{STATIC}/plotly.min.js")
+async def plotly() -> FileResponse:
+    """The chart library, of its own package."""
+    return FileResponse(charts.LIBRARY, media_type="text/javascript", headers={"Cache-Control": _KEPT})
+
+
 def install(app: FastAPI) -> None:
-    """Adds the dashboard to the app."""
+    """Adds to an app with the dashboard's routes what else it takes."""
     app.add_exception_handler(visiting.SignInError, _sign_in_first)
-    for module in (signing_in, pages, customer, redemptions):
-        app.include_router(module.router)
-
-    @app.get(f"{STATIC}/plotly.min.js", include_in_schema=False)
-    async def plotly() -> FileResponse:
-        return FileResponse(charts.LIBRARY, media_type="text/javascript", headers={"Cache-Control": _KEPT})
-
     app.mount(STATIC, StaticFiles(directory=rendering.STATIC), name="static")

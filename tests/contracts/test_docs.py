@@ -14,7 +14,7 @@ from cli.main import command
 from events import codec, topics
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-APP = command()
+COMMAND: Any = typer.main.get_command(command())
 MADE: dict[str, Any] = runpy.run_path(str(ROOT / "scripts" / "docs.py"))
 
 
@@ -53,7 +53,7 @@ def check_command(line: str) -> None:
     """UsageError unless the command line would be taken. Bare of arguments, it may stand for the command."""
     # What stands for a word is one; a file must be there.
     words = shlex.split(line.split(" #")[0].replace("FILE", str(ROOT / "README.md")))[1:]
-    command: Any = typer.main.get_command(APP)
+    command = COMMAND
     words = [word for word in words if word != "--help"]
     while words and hasattr(command, "commands"):
         context = typer.Context(command)

@@ -77,14 +77,17 @@ def test_every_answer_is_one_that_the_document_names(
 
     load_all_checks()
     Key.now = world.key(*api_keys.SCOPES)["Authorization"]
-    promised = schemathesis.openapi.from_dict(world.app.openapi())
+    document = world.app.openapi()
+    names = [f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods]
+    # The others of them are left out beforehand: to prepare them all takes longer than to try those of this part.
+    promised = schemathesis.openapi.from_dict(document).include(name=names[part::PARTS])
     promised.auth(refresh_interval=None)(Key)
     how = settings(
         max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
     )
     operations = list(get_all_tests(schema=promised, test_func=check, settings=how, given_kwargs={}))
-    assert len(operations) == sum(len(path) for path in world.app.openapi()["paths"].values())
-    for found in operations[part::PARTS]:
+    assert len(operations) == len(names[part::PARTS])
+    for found in operations:
         assert isinstance(found, Ok), found
         operation, test = found.ok()
         with subtests.test(operation.label):

@@ -158,15 +158,25 @@ LIMIT %s ON CONFLICT DO NOTHING
 """
 
 #: Of a cancelled redemption its discount is to go, once what came of it was told; or if it was ever tried.
-_WITHDRAW: Final = """
+_TO_GO: Final = """
+w.withdrawal IS NULL AND coalesce(w.held_until <= clock_timestamp(), true)
+AND (w.finished_at IS NOT NULL AND w.code IS NOT NULL OR w.outcome IS NULL AND w.attempts > 0)
+"""
+
+# From the few that were cancelled to their work (OFFSET keeps it so): of all that was ever made most would be to go.
+_WITHDRAW: Final = f"""
+WITH gone AS MATERIALIZED (
+    SELECT work.* FROM fulfilment_shops s JOIN redemptions r USING (shop) CROSS JOIN LATERAL (
+        SELECT shop, customer_id, request_id FROM fulfilment_work w
+        WHERE (w.shop, w.customer_id, w.request_id) = (r.shop, r.customer_id, r.request_id) AND {_TO_GO} OFFSET 0
+    ) work
+    WHERE s.enabled AND r.returned_reason = 'cancelled'
+    LIMIT %s
+)
 UPDATE fulfilment_work w SET withdrawal = 'due', attempts = 0, due_at = clock_timestamp(), finished_at = NULL,
     failing_since = NULL, last_error = NULL
-FROM fulfilment_shops s JOIN redemptions r USING (shop)
-WHERE s.enabled AND r.returned_reason = 'cancelled'
-  AND (w.shop, w.customer_id, w.request_id) = (r.shop, r.customer_id, r.request_id)
-  AND w.withdrawal IS NULL AND coalesce(w.held_until <= clock_timestamp(), true)
-  AND (w.finished_at IS NOT NULL AND w.code IS NOT NULL OR w.outcome IS NULL AND w.attempts > 0)
-"""
+FROM gone WHERE (w.shop, w.customer_id, w.request_id) = (gone.shop, gone.customer_id, gone.request_id) AND {_TO_GO}
+"""  # noqa: S608
 
 #: What can be done now: an outcome told, whatever the store does; a discount made or withdrawn where the store is on
 #: and rests not. (Who has used what was cancelled has used it: that is not withdrawn.)
@@ -288,9 +298,9 @@ async def enlist(connection: AsyncConnection[Any], most: int) -> int:
     return (await connection.execute(_ENLIST, (most,))).rowcount
 
 
-async def withdraw(connection: AsyncConnection[Any]) -> None:
+async def withdraw(connection: AsyncConnection[Any], most: int) -> None:
     """Makes work of the discounts of redemptions that were cancelled, in the stores that are on."""
-    await connection.execute(_WITHDRAW)
+    await connection.execute(_WITHDRAW.encode(), (most,))
 
 
 async def due(connection: AsyncConnection[Any], others: Collection[str], most: int) -> list[Open]:

@@ -57,12 +57,16 @@ SHUT: Final = timedelta(hours=1)
 LOOK: Final = 0.5
 AGAIN: Final = 2.0
 
-#: Redemptions that are made work of in one look.
+#: Redemptions that are made work of in one look, and those whose discounts are to be withdrawn.
 _ENLISTED: Final = 1_000
+_WITHDRAWN: Final = 200
 
 #: Between two looks for what the metrics tell, and for what was cancelled (seconds).
 _LOAD: Final = 15.0
 _CANCELLED: Final = 3.0
+
+#: What takes long is done less often: it rests for so many times as long as it took.
+_SHARE: Final = 20.0
 
 _POOL: Final = 8
 _ALIVE: Final = 30.0
@@ -141,13 +145,14 @@ class Fulfiller:
     async def _now_and_then(self) -> None:
         chores = ((self._withdraw, _CANCELLED), (self._measure, _LOAD))
         for number, (chore, seconds) in enumerate(chores):
-            if monotonic() >= self._next[number]:
+            if (began := monotonic()) >= self._next[number]:
                 await chore()
-                self._next[number] = monotonic() + seconds
+                took = monotonic() - began
+                self._next[number] = monotonic() + max(seconds, _SHARE * took)
 
     async def _withdraw(self) -> None:
         async with self._pool.connection() as connection:
-            await fulfilment.withdraw(connection)
+            await fulfilment.withdraw(connection, _WITHDRAWN)
 
     async def _measure(self) -> None:
         async with self._pool.connection() as connection:

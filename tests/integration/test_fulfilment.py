@@ -582,6 +582,42 @@ def test_what_was_cancelled_while_nobody_knew_whether_it_is_there_is_withdrawn(w
     assert withdrawal(world, "r-2") is None, "it was never tried"
 
 
+#: A shop of 20,000 redemptions: each fifth was cancelled, and is withdrawn.
+MANY = (
+    """INSERT INTO redemptions (shop, customer_id, request_id, reward_id, cost, requested_at, decided_at, seq, accepted,
+        balance, forced, status, points, revision, returned_reason)
+    SELECT %s, i, 'r' || i, 'ten', 500, now(), now(), 1, true, 700, false,
+        CASE mod(i, 5) WHEN 0 THEN 'returned' ELSE 'used' END, 0, 'a', CASE mod(i, 5) WHEN 0 THEN 'cancelled' END
+    FROM generate_series(1, 20000) i""",
+    """INSERT INTO fulfilment_work (shop, customer_id, request_id, attempts, outcome, code, finished_at, withdrawal)
+    SELECT %s, i, 'r' || i, 1, 'issued', 'LN-' || i, now(), CASE mod(i, 5) WHEN 0 THEN 'done' END
+    FROM generate_series(1, 20000) i""",
+)
+
+
+def test_what_was_ever_made_is_not_read_to_find_what_was_cancelled(world: World, store: Store) -> None:
+    switch_on(world, store)
+    for statement in MANY:
+        world.sql(statement, SHOP)
+    for table in ("redemptions", "fulfilment_work"):
+        world.sql(f"ANALYZE {table}")
+    explained = "EXPLAIN (ANALYZE, FORMAT JSON) " + fulfilment._WITHDRAW
+    (plan,) = world.sql(explained, 200)[0]["QUERY PLAN"]
+
+    def read(node: Any) -> int:
+        """Rows of what was ever made that were looked at."""
+        found = sum(read(each) for each in node.get("Plans", []))
+        if node.get("Relation Name") == "fulfilment_work" and node["Node Type"] != "ModifyTable":
+            rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+            found += round(rows * node["Actual Loops"])
+        return found
+
+    assert 4000 <= read(plan["Plan"]) < 5000
+    world.sql("UPDATE fulfilment_work SET withdrawal = NULL WHERE request_id IN ('r5', 'r6')")
+    world.sql(explained, 200)
+    assert world.sql("SELECT request_id FROM fulfilment_work WHERE withdrawal = 'due'") == [{"request_id": "r5"}]
+
+
 def test_what_is_not_ours_or_not_there_is_not_withdrawn(world: World, store: Store) -> None:
     switch_on(world, store)
     with working(world):

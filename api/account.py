@@ -15,7 +15,7 @@ router = APIRouter(prefix="/v1/shops/{shop}/customers/{customer_id}/account", ta
 
 
 class Expiring(Answer):
-    """What runs out next, should nothing be spent until then."""
+    """What runs out next, should nothing happen until then."""
 
     points: int = Field(examples=[120])
     at: Time

@@ -93,7 +93,7 @@ class Customer(Standing):
     )
     points_spent: int = Field(description="points that were taken: redeemed, or deducted by hand")
     points_expired: int = Field(description="points that have run out")
-    points_expiring: int = Field(description="points that run out next, unless they are spent before")
+    points_expiring: int = Field(description="points that run out next, should nothing happen before")
     points_expire_at: Time | None = Field(description="when these do; null: none do")
     last_order_at: Time | None
     deleted: bool = Field(description="the shop has deleted this customer")

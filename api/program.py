@@ -120,7 +120,8 @@ async def put_program(
     that If-Match is missing. A shop's first program needs neither.
 
     Rules, policies, holds, expiry and rewards are append-only: send all of those there are, and new ones that take
-    effect in 15 minutes or later, of expiry in 30 days or later. Without the field `policies`, `holds`, `expiry` or
+    effect in 15 minutes or later, of expiry in 30 days or later. Expiry is by `life_days` or by `inactive_days`, in one
+    program for all time. Without the field `policies`, `holds`, `expiry` or
     `rewards` those stay as they are, and a first program begins with the policy `goods_and_adjustments` and
     `as_priced`. Another entry of a `reward_id` takes the place of the one before; one whose `until` is its
     `effective_from` ends it. The currency cannot change. Zone and locale take effect at once, look-back and grid with
@@ -150,7 +151,7 @@ class Previewed(Answer):
     customers_then: int
     revenue: Money
     revenue_then: Money
-    points_balance: int = Field(description="what can be spent, by holds and lives, summed")
+    points_balance: int = Field(description="what can be spent, by holds and expiry, summed")
     points_balance_then: int
 
 

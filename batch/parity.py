@@ -16,7 +16,7 @@ from batch import frames, standing, truth, windows
 from batch.truth import Truth
 from events import instants, topics
 from events.programs import Program
-from lake import accounts, manifest
+from lake import accounts, manifest, valuing
 from lake.manifest import Lake
 from runtime.settings import Settings
 
@@ -170,7 +170,7 @@ def _ran_out(connection: Connection[Any], told: Truth, rows: pl.DataFrame, progr
         (program.shop,),
         _DAYS,
     )
-    lots = told.worth.select("customer_id", at="processed_at", points="total").drop_nulls("customer_id")
+    lots = valuing.lots(told.worth)
     number = told.orders // SLICE + 1
     for part in range(number):
         theirs = pl.col("customer_id").hash() % number == part

@@ -21,8 +21,10 @@ from events.programs import (
     FIRST_POLICY,
     MAX_PROGRAM,
     MAX_RULES,
+    MIXED,
     CutPoints,
     Program,
+    is_mixed,
 )
 from events.since import ordered
 
@@ -126,7 +128,7 @@ def accept(known: Program | None, newer: Program) -> Program:
 
     The first program may say anything. After it the currency stays, and what is appended is announced before it takes
     effect, by the announcement's own time: expiry EXPIRY_NOTICE before, all else NOTICE. Of policies, holds, expiry and
-    rewards a program need not say anything.
+    rewards a program need not say anything. Expiry stays of its kind.
     """
     if known is None:
         return newer
@@ -137,6 +139,8 @@ def accept(known: Program | None, newer: Program) -> Program:
     joined = join(known, newer)
     if max(len(_entries(joined, kind)) for kind in _APPENDED) > MAX_RULES:
         raise BadEvent("too_many_rules", f"a program has at most {MAX_RULES} rules, and as many {_MANY}")
+    if is_mixed(joined.expiry):
+        raise BadEvent("mixed_expiry", MIXED)
     return _carried(joined)
 
 

@@ -4,6 +4,7 @@ Programs are joined, never overwritten: `events.announcements` tells how, and wh
 """
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -15,7 +16,9 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -35,6 +38,9 @@ MAX_PROGRAM: Final = 900_000
 
 #: With fewer customers than this who are not Prospects, the default cut points are used.
 MIN_CUSTOMERS: Final = 50
+
+#: What is said to whoever mixes them.
+MIXED: Final = "points run out by life_days or by inactive_days, in one program for all time"
 
 DEFAULT: Final = "default"
 PROSPECTS: Final = "Prospects"
@@ -129,6 +135,55 @@ class Life(Since):
         """By when it takes effect, then by its length."""
         return self.since, self.life_days is None, self.life_days or 0, self.calendar
 
+    @property
+    def days(self) -> int | None:
+        """How long; None: without end."""
+        return self.life_days
+
+
+class Inactivity(Since):
+    """How long points can be spent while nothing happens: of customers who are active from an instant on.
+
+    A customer who was active, and then is not for `inactive_days` of 24 hours and up to the first local midnight after
+    them, loses what can be spent then. Of two at one instant the longer holds.
+    """
+
+    inactive_days: Annotated[
+        int, Field(ge=30, le=36_500, description="days of 24 hours without any activity", examples=[180])
+    ]
+
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """By when it takes effect, then by its length, among lives."""
+        return self.since, False, self.inactive_days, self.calendar
+
+    @property
+    def days(self) -> int:
+        """How long."""
+        return self.inactive_days
+
+    @property
+    def calendar(self) -> str:
+        """As a life that runs out at a midnight."""
+        return "day"
+
+
+def _kind_of_expiry(said: Any) -> str:
+    """Which of the two somebody means, by the one field that only one of them has."""
+    inactive = isinstance(said, Inactivity) or (isinstance(said, dict) and "inactive_days" in said)
+    return "inactivity" if inactive else "life"
+
+
+#: How points run out: some time after they can be spent, or after the customer was last active.
+Expiry = Annotated[
+    Annotated[Life, Tag("life")] | Annotated[Inactivity, Tag("inactivity")], Discriminator(_kind_of_expiry)
+]
+
+
+def is_mixed(expiry: Iterable[Life | Inactivity]) -> bool:
+    """Whether points would run out in both ways, be it one after the other."""
+    return len({type(each) for each in expiry if each.days is not None}) > 1
+
 
 def rewards_at(program: "Program", at: int) -> tuple[Reward, ...]:
     """The catalogue at an instant (microseconds), cheapest first: of each reward what holds, without those ended."""
@@ -194,7 +249,7 @@ class Program(BaseModel):
     at the next batch.
 
     Without a policy since ever, and before the first, refunds are `goods` and taxes `as_priced`; without a hold points
-    can be spent at once, without expiry they do not run out.
+    can be spent at once, without expiry they do not run out. Expiry is by `life_days` or by `inactive_days`, not both.
     `look_back_days` null is a customer's whole life. `batch_at` is the local time of the nightly batch, null for none;
     with `batch_weekday` it is weekly, with `batch_every` several times a day.
     `announced_at` and `id` are made when a program is announced; where a record lacks them its own time stands in.
@@ -225,7 +280,7 @@ class Program(BaseModel):
     rules: Annotated[tuple[Rule, ...], Field(min_length=1, max_length=MAX_RULES)] = (Rule(),)
     policies: Annotated[tuple[Policy, ...], Field(max_length=MAX_RULES)] = ()
     holds: Annotated[tuple[Hold, ...], Field(max_length=MAX_RULES)] = ()
-    expiry: Annotated[tuple[Life, ...], Field(max_length=MAX_RULES)] = ()
+    expiry: Annotated[tuple[Expiry, ...], Field(max_length=MAX_RULES)] = ()
     rewards: Annotated[tuple[Reward, ...], Field(max_length=MAX_RULES)] = ()
     grid: Annotated[
         tuple[tuple[Name, Name, Name, Name, Name], ...],
@@ -277,6 +332,13 @@ class Program(BaseModel):
         if sum(entry.effective_from is None for entry in found) > 1:
             raise ValueError(f"at most one of {info.field_name} holds since ever (effective_from null)")
         return found
+
+    @field_validator("expiry")
+    @classmethod
+    def _one_kind(cls, expiry: tuple[Expiry, ...]) -> tuple[Expiry, ...]:
+        if is_mixed(expiry):
+            raise ValueError(MIXED)
+        return expiry
 
     @field_validator("rewards")
     @classmethod

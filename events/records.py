@@ -365,7 +365,7 @@ class CustomerRow(TypedDict):
     earned: Annotated[Int64, Field(description="points that were ever earned, spent since or not")]
     spent: Annotated[Int64, Field(description="points that were taken: redeemed, or by an award below 0")]
     expired: Annotated[Int64, Field(description="points that have run out")]
-    expiring: Annotated[Int64, Field(description="points that run out at `expires_at`, should nothing be spent")]
+    expiring: Annotated[Int64, Field(description="points that run out at `expires_at`, should nothing happen before")]
     expires_at: Annotated[Instant | None, Field(description="when the next points run out; null: none do")]
     recency_days: Count | None
     frequency: Count

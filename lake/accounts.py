@@ -5,7 +5,7 @@ anything from one by one. The two are compared customer by customer.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from events import instants
-from events.programs import Program, local_midnight
+from events.programs import Inactivity, Program, local_midnight
 
 #: An instant beyond all.
 _NEVER: Final = 1 << 62
@@ -24,7 +24,8 @@ _LAST: Final = instants.LATEST - 366 * instants.DAY
 #: What an account comes to: points, and when the next run out (microseconds, null: never).
 COLUMNS: Final = ("balance", "pending", "earned", "spent", "expired", "expiring", "expires_at")
 
-#: Nothing given and nothing taken. `kind` is what the ledger calls it: award, deduction or redeem.
+#: Nothing given and nothing taken. `kind` is what the ledger calls it: award, deduction or redeem. What was taken back,
+#: or returned, has 0 points.
 NONE: Final = pl.DataFrame(
     schema={
         "customer_id": pl.String,
@@ -43,24 +44,35 @@ _DAYS: Final = {"customer_id": pl.String, "day": pl.String, "points": pl.Int64}
 #: A lot, or what was taken: [when it can be spent, or was taken; when it runs out; points]
 _Lot = list[int]
 
+#: Of lots: (balance, pending), what was left of what ran out with when it did, (expiring, expires_at)
+_Lots = tuple[tuple[int, int], list[tuple[int, int]], tuple[int, int | None]]
+
+
+def by_inactivity(program: Program) -> bool:
+    """Whether what runs out, runs out for want of activity."""
+    return any(isinstance(each, Inactivity) for each in program.expiry)
+
 
 def is_plain(program: Program) -> bool:
     """Whether a program holds nothing back and lets nothing run out: lots need not be known."""
-    return not any(each.hold_days for each in program.holds) and all(each.life_days is None for each in program.expiry)
+    return not any(each.hold_days for each in program.holds) and all(each.days is None for each in program.expiry)
 
 
 def awards(rows: pl.DataFrame) -> pl.DataFrame:
     """What stands of the awards that rows of lake/rows.py tell of, with the columns of NONE.
 
-    Of two of one name the greater stands, and one that was taken back is none.
+    Of two of one name the greater stands, and of one that was taken back no points.
     """
     body = ("at", "points", "reason", "source", "counts_as_earned")
     return (
         rows.sort(body)
         .group_by("customer_id", "award_id")
         .agg(*(pl.col(name).last() for name in body), voided=pl.col("voided").any())
-        .filter(~pl.col("voided") & (pl.col("points") != 0))
-        .with_columns(kind=pl.when(pl.col("points") < 0).then(pl.lit("deduction")).otherwise(pl.lit("award")))
+        .filter(pl.col("points") != 0)
+        .with_columns(
+            kind=pl.when(pl.col("points") < 0).then(pl.lit("deduction")).otherwise(pl.lit("award")),
+            points=pl.when("voided").then(0).otherwise("points"),
+        )
         .select(NONE.columns)
     )
 
@@ -78,13 +90,10 @@ def settled(
 ) -> pl.DataFrame:
     """`found` (customer_id, now, deserved: the points of all their orders up to then) with COLUMNS, as of each `now`.
 
-    `given` is what was given and taken (NONE), of whoever they are in the end; `lots` (customer_id, at, points) the
-    orders' points, asked for only where it matters when each was earned.
+    `given` is what was given and taken (NONE), of whoever they are in the end; `lots` (customer_id, at, points, and
+    `active`: whether it counts, or ever brought points) the orders, asked for only where it matters when each was.
     """
-    then = given.join(found.select("customer_id", "now"), on="customer_id", how="inner").filter(
-        pl.col("at") <= pl.col("now")
-    )
-    gained, taken = then.filter(pl.col("points") > 0), then.filter(pl.col("points") < 0)
+    then = _until_now(given, found)
     summed = then.group_by("customer_id").agg(
         gained=pl.col("points").filter(pl.col("points") > 0).sum(),
         counted=pl.col("points").filter((pl.col("points") > 0) & pl.col("counts_as_earned")).sum(),
@@ -104,18 +113,13 @@ def settled(
             expiring=nothing,
             expires_at=pl.lit(None, dtype=pl.Int64),
         ).drop("gained", "counted")
-    timed = _timed(pl.concat([lots().select(list(_LOT)), gained.select(list(_LOT))]), found, program)
-    spends = _is_one_of(taken)
-    left = pl.concat([_unspent(timed.filter(~spends)), _spent(timed.filter(spends), taken, found.filter(spends))])
+    others, spent = _lots_of(found, then, lots(), program)
+    left = pl.concat([_unspent(others), _spent(spent)])
     return (
         told.join(left, on="customer_id", how="left", maintain_order="left")
         .with_columns(pl.col("balance", "pending", "expired", "expiring").fill_null(0))
         .drop("gained", "counted")
     )
-
-
-def _is_one_of(rows: pl.DataFrame) -> pl.Expr:
-    return pl.col("customer_id").is_in(rows["customer_id"].unique().implode())
 
 
 def ran_out(found: pl.DataFrame, given: pl.DataFrame, lots: pl.DataFrame, program: Program) -> pl.DataFrame:
@@ -125,18 +129,9 @@ def ran_out(found: pl.DataFrame, given: pl.DataFrame, lots: pl.DataFrame, progra
     """
     if is_plain(program):
         return pl.DataFrame(schema=_DAYS)
-    then = given.join(found.select("customer_id", "now"), on="customer_id", how="inner").filter(
-        pl.col("at") <= pl.col("now")
-    )
-    gained, taken = then.filter(pl.col("points") > 0), then.filter(pl.col("points") < 0)
-    timed = _timed(pl.concat([lots.select(list(_LOT)), gained.select(list(_LOT))]), found, program)
-    spends = _is_one_of(taken)
-    whole = timed.filter(~spends & (pl.col("ends") <= pl.col("now"))).select("customer_id", "ends", "points")
-    rest = [
-        (customer, at, points)
-        for customer, _, gone, _ in _each_spent(timed.filter(spends), taken, found.filter(spends))
-        for at, points in gone
-    ]
+    others, spent = _lots_of(found, _until_now(given, found), lots, program)
+    whole = others.filter(pl.col("ends") <= pl.col("now")).select("customer_id", "ends", "points")
+    rest = [(customer, at, points) for customer, _, gone, _ in spent for at, points in gone]
     ended = pl.concat([whole, pl.DataFrame(rest, schema=whole.schema, orient="row")])
     zone = ZoneInfo(program.zone)
     days = [instants.to_datetime(at).astimezone(zone).date().isoformat() for at in ended["ends"].to_list()]
@@ -149,22 +144,70 @@ def ran_out(found: pl.DataFrame, given: pl.DataFrame, lots: pl.DataFrame, progra
     )
 
 
+def _lots_of(
+    found: pl.DataFrame, then: pl.DataFrame, lots: pl.DataFrame, program: Program
+) -> tuple[pl.DataFrame, Iterator[tuple[str, *_Lots]]]:
+    """The lots of whom nothing was ever taken from, and what became of the others', one by one. `then` is what was
+    given and taken up to each `now`."""
+    gained, taken = then.filter(pl.col("points") > 0), then.filter(pl.col("points") < 0)
+    timed = _timed(pl.concat([lots.select(list(_LOT)), gained.select(list(_LOT))]), found, program)
+    spends = pl.col("customer_id").is_in(taken["customer_id"].unique().implode())
+    how: Callable[..., _Lots]
+    if by_inactivity(program):
+        acts = [lots.filter("active"), then.filter(pl.col("kind") != "deduction")]
+        acted = _acted(pl.concat([each.select("customer_id", "at") for each in acts]), found, program)
+        timed, how, more = _lost(timed, acted), _step_by_step, [acted.filter(spends)]
+    else:
+        timed, how, more = timed.with_columns(ends=_life_ends(timed["begins"], program)), _lot_by_lot, []
+    spent = _each(how, [timed.filter(spends), taken, *more], found.filter(spends))
+    return timed.filter(~spends), spent
+
+
 # --- when --------------------------------------------------------------------------------------------------------
 
 
 def _timed(lots: pl.DataFrame, found: pl.DataFrame, program: Program) -> pl.DataFrame:
-    """The lots of each customer's up to their `now`: customer_id, now, at, points, `begins` and `ends` (_NEVER: they do
-    not)."""
-    theirs = (
-        lots.filter(pl.col("points") > 0)
-        .join(found.select("customer_id", "now"), on="customer_id", how="inner")
-        .filter(pl.col("at") <= pl.col("now"))
-    )
+    """The lots of each customer's up to their `now`: customer_id, now, at, points and `begins`."""
+    theirs = _until_now(lots.filter(pl.col("points") > 0), found)
     holds = [(each.since, each.hold_days, "") for each in program.holds]
-    lives = [(each.since, each.life_days, each.calendar) for each in program.expiry]
-    zone = ZoneInfo(program.zone)
-    theirs = theirs.with_columns(begins=_end(theirs["at"], [(-_NEVER, 0, ""), *holds], zone))
-    return theirs.with_columns(ends=_end(theirs["begins"], [(-_NEVER, None, "day"), *lives], zone))
+    return theirs.with_columns(begins=_end(theirs["at"], [(-_NEVER, 0, ""), *holds], ZoneInfo(program.zone)))
+
+
+def _acted(acted: pl.DataFrame, found: pl.DataFrame, program: Program) -> pl.DataFrame:
+    """When each customer was active up to their `now`: customer_id, now, at, and `ends`, when what can be spent is lost
+    if they are not active before (_NEVER: it is not)."""
+    theirs = _until_now(acted, found).unique()
+    return theirs.with_columns(ends=_life_ends(theirs["at"], program))
+
+
+def _lost(timed: pl.DataFrame, acted: pl.DataFrame) -> pl.DataFrame:
+    """The lots with `ends`: when what can be spent then is next lost for want of activity (_NEVER: it is not)."""
+    following = pl.col("at").shift(-1).over("customer_id", order_by="at")
+    idle = acted.filter(following.is_null() | (following >= pl.col("ends"))).select("customer_id", "ends")
+    return (
+        timed.sort("begins")
+        .join_asof(
+            idle.sort("ends"),
+            left_on="begins",
+            right_on="ends",
+            by="customer_id",
+            strategy="forward",
+            allow_exact_matches=False,
+            coalesce=False,
+            check_sortedness=False,
+        )
+        .with_columns(pl.col("ends").fill_null(_NEVER))
+    )
+
+
+def _until_now(told: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    theirs = told.join(found.select("customer_id", "now"), on="customer_id", how="inner")
+    return theirs.filter(pl.col("at") <= pl.col("now"))
+
+
+def _life_ends(begun: pl.Series, program: Program) -> pl.Series:
+    lives = [(each.since, each.days, each.calendar) for each in program.expiry]
+    return _end(begun, [(-_NEVER, None, "day"), *lives], ZoneInfo(program.zone))
 
 
 def _end(begun: pl.Series, told: list[tuple[int, int | None, str]], zone: ZoneInfo) -> pl.Series:
@@ -234,31 +277,22 @@ def _unspent(timed: pl.DataFrame) -> pl.DataFrame:
     return both.select(list(_LEFT))
 
 
-def _spent(timed: pl.DataFrame, taken: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def _spent(spent: Iterable[tuple[str, *_Lots]]) -> pl.DataFrame:
     """What is left to whom something was taken from."""
-    rows = [
-        (customer, *held, sum(points for _, points in gone), *ending)
-        for customer, held, gone, ending in _each_spent(timed, taken, found)
-    ]
+    rows = [(customer, *held, sum(points for _, points in gone), *ending) for customer, held, gone, ending in spent]
     return pl.DataFrame(rows, schema=_LEFT, orient="row")
 
 
-#: Of lots: (balance, pending), the rest of each lot that ran out with when it did, (expiring, expires_at)
-_Lots = tuple[tuple[int, int], list[tuple[int, int]], tuple[int, int | None]]
-
-
-def _each_spent(timed: pl.DataFrame, taken: pl.DataFrame, found: pl.DataFrame) -> Iterator[tuple[str, *_Lots]]:
-    """Each customer from whom something was taken: lot by lot, the oldest first, what is owed before all."""
-    lots, debits = (frame.partition_by("customer_id", as_dict=True) for frame in (timed, taken))
+def _each(how: Callable[..., _Lots], told: list[pl.DataFrame], found: pl.DataFrame) -> Iterator[tuple[str, *_Lots]]:
+    """Customer by customer: `how` takes what was told of one, and their `now`."""
+    parts = [(frame.partition_by("customer_id", as_dict=True), frame.clear()) for frame in told]
     for customer, now in found.select("customer_id", "now").iter_rows():
-        if (customer,) in debits:
-            yield customer, *_lot_by_lot(lots.get((customer,)), debits[customer,], now)
+        yield customer, *how(*(part.get((customer,), none) for part, none in parts), now)
 
 
-def _lot_by_lot(timed: pl.DataFrame | None, taken: pl.DataFrame, now: int) -> _Lots:
-    waiting: deque[_Lot] = deque()
-    if timed is not None:
-        waiting.extend(list(row) for row in timed.sort("at").select("begins", "ends", "points").iter_rows())
+def _lot_by_lot(timed: pl.DataFrame, taken: pl.DataFrame, now: int) -> _Lots:
+    """The oldest first, what is owed before all."""
+    waiting = deque(list(row) for row in timed.sort("at").select("begins", "ends", "points").iter_rows())
     held: deque[_Lot] = deque()
     gone: list[tuple[int, int]] = []
     owed = 0
@@ -284,6 +318,25 @@ def _lot_by_lot(timed: pl.DataFrame | None, taken: pl.DataFrame, now: int) -> _L
         owed += points
     pending = sum(lot[2] for lot in waiting)
     return (sum(lot[2] for lot in held) - owed, pending), gone, _ending(held, waiting, owed)
+
+
+def _step_by_step(timed: pl.DataFrame, taken: pl.DataFrame, acted: pl.DataFrame, now: int) -> _Lots:
+    """One thing after the other: what is lost, what can be spent, what is taken, and that the customer was active."""
+    ends, lasts = _NEVER, dict(acted.select("at", "ends").iter_rows())
+    changes: dict[int, int] = {}
+    for at, points in [*timed.select("begins", "points").iter_rows(), *taken.select("at", "points").iter_rows()]:
+        changes[at] = changes.get(at, 0) + points
+    balance, gone = 0, []
+    for at in sorted({now, *(each for each in (*lasts, *changes) if each <= now)}):
+        if ends <= at:
+            gone.append((ends, max(balance, 0)))
+            balance, ends = min(balance, 0), _NEVER
+        balance += changes.get(at, 0)
+        ends = lasts.get(at, ends)
+    waiting = {at: points for at, points in changes.items() if at > now}
+    left = balance + sum(points for at, points in waiting.items() if at < ends)
+    ending = (left, ends) if ends < _NEVER and left > 0 else (0, None)
+    return (balance, sum(waiting.values())), gone, ending
 
 
 def _taken(taken: pl.DataFrame, now: int) -> Iterator[tuple[int, int]]:

@@ -55,7 +55,7 @@ _VALUED: Final = {"customer_id": pl.String, **dict.fromkeys(("now", *VALUES), pl
 #: Versions of orders that count for somebody.
 MINE: Final = valuing.COUNTED & pl.col("customer").is_not_null()
 _SPAN: Final = ("valid_from", "valid_to")
-_LOT: Final = (pl.Int32, pl.Int64, pl.Int64)
+_LOTS: Final = {"customer": pl.Int32, "at": pl.Int64, "points": pl.Int64, "active": pl.Boolean}
 
 #: What of an order `valuing.amounts` needs.
 _AMOUNTS: Final = (
@@ -209,17 +209,22 @@ def given(files: Files, program: Program, at: int) -> pl.DataFrame:
 
 
 def _lots(files: Files, program: Program, at: int, found: pl.DataFrame) -> pl.DataFrame:
-    """customer_id, at and points of each order that gave any, as of an instant, of those in `found`."""
+    """customer_id, at, points and `active` (lake/accounts.py) of the orders that matter, as of an instant, of those in
+    `found`."""
     owners = owners_of(files, at)
-    wanted = versions.holding(files.until(at)) & MINE
-    parts = [
-        owned(rows.filter(pl.col("total") > 0).select("customer", at="processed_at", points="total").collect(), owners)
-        for rows in (valuing.deserved(each, program) for each in versions.scans(files.layers, wanted, needed(program)))
-    ]
-    lots = (
-        pl.concat(parts) if parts else pl.DataFrame(schema=dict(zip(("customer", "at", "points"), _LOT, strict=True)))
-    )
-    return lots.join(found.select("customer_id", "customer"), on="customer", how="inner")
+    parts = [pl.DataFrame(schema=_LOTS), *(owned(part, owners) for part in _told_lots(files, program, at))]
+    return pl.concat(parts).join(found.select("customer_id", "customer"), on="customer", how="inner")
+
+
+def _told_lots(files: Files, program: Program, at: int) -> Iterator[pl.DataFrame]:
+    if accounts.by_inactivity(program):
+        mine = valuing.PAID & pl.col("customer").is_not_null()
+        for part in versions.slices(files.layers, files.until(at), mine, _AMOUNTS):
+            yield valuing.lots_of(part, program).filter("active")
+        return
+    for found in versions.scans(files.layers, versions.holding(files.until(at)) & MINE, needed(program)):
+        rows = valuing.deserved(found, program).filter(pl.col("total") > 0)
+        yield rows.select("customer", at="processed_at", points="total", active=pl.lit(value=True)).collect()
 
 
 def values_at_now(

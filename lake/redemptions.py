@@ -26,7 +26,8 @@ def taken(
     states: States,
     program: Program,
 ) -> pl.DataFrame:
-    """customer_id, request_id, at, points (below 0) of what is taken, by the rows of lake/rows.py up to some instant.
+    """customer_id, request_id, at, points (below 0; 0: it was returned) of what is taken, by the rows of lake/rows.py
+    up to some instant.
 
     `states` gives of orders order_id, customer_id, `counted` and `void` (counted once) as of that instant.
     """
@@ -50,7 +51,8 @@ def taken(
         for reward_id, at in found.select("reward_id", "decided_at").iter_rows()
     ]
     back = pl.col("cancelled") | ~pl.col("issued") | (pl.col("void") & ~pl.Series("keeps", keeps, dtype=pl.Boolean))
-    return found.filter(pl.col("used") | ~back).select(*whose, at="decided_at", points=-pl.col("cost"))
+    stands = pl.col("used") | ~back
+    return found.select(*whose, at="decided_at", points=pl.when(stands).then(-pl.col("cost")).otherwise(0))
 
 
 def states(found: pl.DataFrame, program: Program) -> pl.DataFrame:

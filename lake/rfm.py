@@ -9,7 +9,7 @@ import polars as pl
 
 from events import codec, instants
 from events.programs import MIN_CUSTOMERS, PROSPECTS, CutPoints, Program, default_cut_points
-from lake import accounts
+from lake import accounts, valuing
 
 
 def values(customers: pl.DataFrame, orders: pl.DataFrame, given: pl.DataFrame, program: Program) -> pl.DataFrame:
@@ -37,8 +37,7 @@ def values(customers: pl.DataFrame, orders: pl.DataFrame, given: pl.DataFrame, p
         .with_columns(pl.col("deserved", "frequency", "monetary").fill_null(0))
         .with_columns(recency_days=(pl.col("now") - pl.col("last_order_at")) // instants.DAY)
     )
-    lots = orders.select("customer_id", at="processed_at", points="total").drop_nulls("customer_id")
-    return accounts.settled(found, given, lambda: lots, program)
+    return accounts.settled(found, given, lambda: valuing.lots(orders), program)
 
 
 def find_cut_points(found: pl.DataFrame, program: Program, as_of: datetime) -> CutPoints:

@@ -27,6 +27,9 @@ Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 COUNTED: Final = pl.col("status").is_in(COUNTING) & ~(pl.col("test") | pl.col("cancelled") | pl.col("deleted"))
 
 
+#: Whether an order with a customer ever counted, or would have.
+PAID: Final = pl.col("status").is_in(PAID_ONCE) & ~pl.col("test")
+
 #: What refunds take beyond their goods, by what is told to take it off.
 _BEYOND: Final = {"goods_and_adjustments": "beyond", "money": "money_beyond"}
 
@@ -45,9 +48,7 @@ def valued(found: pl.DataFrame, merged: pl.DataFrame, program: Program) -> pl.Da
     nothing of an order that neither counts nor was ever paid.
     """
     frame = identity.owned(amounts(found, program, "customer_id"), identity.resolved(merged))
-    return frame.with_columns(
-        earned=points("gross", program) * pl.col("paid"), total=points("net", program) * pl.col("counted")
-    ).with_columns(reversed=pl.col("earned") - pl.col("total"))
+    return _pointed(frame, program).with_columns(reversed=pl.col("earned") - pl.col("total"))
 
 
 def amounts(found: pl.DataFrame, program: Program, owner: str) -> pl.DataFrame:
@@ -62,8 +63,27 @@ def amounts(found: pl.DataFrame, program: Program, owner: str) -> pl.DataFrame:
         gross=pl.max_horizontal("net", "gross"),
         counted=COUNTED & owned,
         guest=COUNTED & ~owned,
-        paid=pl.col("status").is_in(PAID_ONCE) & ~pl.col("test") & owned,
+        paid=PAID & owned,
     )
+
+
+def _pointed(frame: pl.DataFrame, program: Program) -> pl.DataFrame:
+    """Orders as `amounts` gives them, with the points that each brought, and those that it deserves."""
+    return frame.with_columns(
+        earned=points("gross", program) * pl.col("paid"), total=points("net", program) * pl.col("counted")
+    )
+
+
+def lots(worth: Frame, owner: str = "customer_id") -> Frame:
+    """Of orders as `valued` gives them: `owner`, `at`, the points that each deserves, and whether it is `active`: it
+    counts, or ever brought points. Guests' are left out."""
+    active = pl.col("counted") | (pl.col("earned") > 0)
+    return worth.select(owner, at="processed_at", points="total", active=active).drop_nulls(owner)
+
+
+def lots_of(found: pl.DataFrame, program: Program) -> pl.DataFrame:
+    """As `lots`, of orders in these states, by `customer`."""
+    return lots(_pointed(amounts(found, program, "customer"), program), "customer")
 
 
 def needed(program: Program) -> list[str]:

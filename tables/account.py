@@ -11,6 +11,13 @@ D(u) what was taken up to u:
 
 which is first in, first out to the point, whatever the order in which anything was told
 (tests/property/test_account.py: against lots kept one by one).
+
+Where points run out for want of activity, all that can be spent is lost at once: the balance falls to 0 at each reset,
+unless it is below. With C(r) what could be spent before a reset r, or once, and D(r) what was taken before it:
+
+    expired(T) = max(0, the greatest C(r) - D(r) over the resets r <= T)
+
+Resets are found by two jumps for each life, whatever happened in between.
 """
 
 import zlib
@@ -167,9 +174,12 @@ def purse(nodes: Reads, tree: Node, account: Account | None, terms: Terms, at: i
         active = contributions.sums(nodes, tree, 0, terms.spendable_until(at) + 1).points
     debits = contributions.empty() if account is None else account["debits"]
     spent = contributions.sums(nodes, debits, 0, at + 1).points
-    expired = 0 if terms.lasting else _expired(nodes, tree, debits, terms, at, spent)
-    expiring = expires_at = 0
-    if not terms.lasting:
+    expired = expiring = expires_at = 0
+    if terms.by_inactivity and everything.points:
+        expired = _lapsed(nodes, tree, debits, terms, at)
+        expiring, expires_at = _lapsing(nodes, tree, debits, terms, at, spent + expired)
+    elif not (terms.by_inactivity or terms.lasting):
+        expired = _expired(nodes, tree, debits, terms, at, spent)
         expiring, expires_at = _expiring(nodes, tree, terms, at, spent + expired)
     left = active - spent - expired
     return Purse(left, everything.points - active, earned, spent, expired, expiring, expires_at)
@@ -203,6 +213,12 @@ def running_out(
     if terms.lasting:
         return
     debits = contributions.empty() if account is None else account["debits"]
+    if terms.by_inactivity:
+        for reset, could in _resets(nodes, tree, debits, terms, after, until):
+            if could > expired:
+                expired = could
+                yield reset, expired
+        return
     gone = _gone(nodes, tree, terms)
     taken = contributions.sums(nodes, debits, 0, until + 1).points
     while True:
@@ -218,13 +234,15 @@ def running_out(
         yield after, expired
 
 
-def ending(nodes: Reads, tree: Node, terms: Terms, after: int, until: int) -> Iterator[int]:
+def ending(nodes: Reads, tree: Node, account: Account | None, terms: Terms, after: int, until: int) -> Iterator[int]:
     """Each instant after `after` and up to `until` at which points would run out if none were spent, in order; also one
-    at which none are left to."""
+    at which none are left to. Where they do for want of activity, if there was none since any one thing filed."""
     if terms.lasting:
         return
-    while (entry := contributions.first(nodes, tree, terms.gone_until(after) + 1)) is not None:
-        after = terms.runs_out(entry)
+    trees = [tree] if account is None or not terms.by_inactivity else [tree, account["debits"]]
+    while True:
+        entries = [contributions.first(nodes, each, terms.gone_until(after) + 1) for each in trees]
+        after = min((terms.runs_out(entry) for entry in entries if entry is not None), default=FOR_EVER)
         if after > until:
             return
         yield after
@@ -245,6 +263,56 @@ def _expiring(nodes: Reads, tree: Node, terms: Terms, at: int, used: int) -> tup
         return 0, 0
     last = min(terms.gone_until(ends), at)
     return contributions.sums(nodes, tree, 0, last + 1).points - used, ends
+
+
+def _lapsed(nodes: Reads, tree: Node, debits: Node, terms: Terms, at: int) -> int:
+    """What was lost for want of activity up to an instant."""
+    return max([0, *(could for _, could in _resets(nodes, tree, debits, terms, -1, at))])
+
+
+def _lapsing(nodes: Reads, tree: Node, debits: Node, terms: Terms, at: int, used: int) -> tuple[int, int]:
+    """How much would be lost, and when, if the customer is not active again; (0, 0) where nothing would."""
+    last = _active_before(nodes, tree, debits, at + 1)
+    ends = terms.runs_out(last) if last >= 0 else FOR_EVER
+    if ends <= at or ends >= FOR_EVER:
+        return 0, 0
+    could = contributions.sums(nodes, tree, 0, min(terms.spendable_until(ends - 1), at) + 1).points
+    return (could - used, ends) if could > used else (0, 0)
+
+
+def _resets(nodes: Reads, tree: Node, debits: Node, terms: Terms, after: int, until: int) -> Iterator[tuple[int, int]]:
+    """When what could be spent was lost, later than `after` and up to `until`, in order; and how much could be spent
+    before, or once, less what was taken.
+
+    From an activity to the last one within its life, and on from there, until there is none.
+    """
+    active = _active_before(nodes, tree, debits, after + 1)
+    if active < 0 or terms.runs_out(active) <= after:
+        active = _active_from(nodes, tree, debits, after + 1)
+    while active <= until:
+        ends = terms.runs_out(active)
+        last = _active_before(nodes, tree, debits, min(ends, until + 1))
+        if last > active:
+            active = last
+        elif ends <= until:
+            could = contributions.sums(nodes, tree, 0, terms.spendable_until(ends - 1) + 1).points
+            yield ends, could - contributions.sums(nodes, debits, 0, ends).points
+            active = _active_from(nodes, tree, debits, ends)
+        else:
+            return
+
+
+def _active_from(nodes: Reads, tree: Node, debits: Node, start: int) -> int:
+    """When the customer was first active at or after an instant: an order or award that brought anything, however much
+    of that was taken back; a redemption, returned or not."""
+    brought = contributions.first_from(nodes, tree, start, counting=False)
+    return min(brought, contributions.first_from(nodes, debits, start, counting=True))
+
+
+def _active_before(nodes: Reads, tree: Node, debits: Node, end: int) -> int:
+    """When the customer was last active before an instant; -1: never."""
+    brought = contributions.last_before(nodes, tree, end, counting=False)
+    return max(brought, contributions.last_before(nodes, debits, end, counting=True))
 
 
 def source_of(name: str, debit: bool) -> tuple[str, str]:

@@ -15,6 +15,7 @@ its children, never changed by a difference.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, NotRequired, Protocol
 
 from typing_extensions import TypedDict
@@ -27,15 +28,17 @@ FAN = 32
 #: One order at one of its homes: [processed_at, order_id, revision, net, earned, reversed, counted, parts].
 #: Instants in microseconds, net in minor units, earned and reversed in points, counted 0 or 1: what it comes to.
 #: An award stands there by its name (tables/account.py) and never counts; its net is the points that are not earned. Of
-#: what a redemption took it is its reward's number.
+#: what a redemption took it is its reward's number. Among debits a
+#: redemption counts, a deduction does not.
 #: `parts` is tables/merging.py's; where there is nothing but the customer's own, 1 at the home where the order stands.
 Entry = list[Any]
 PROCESSED, ORDER, REVISION, NET, EARNED, REVERSED, COUNTED, PARTS = range(8)
 
 _FOR_EVER = 1 << 62
 
-#: A directory's line: [first processed_at, first order_id, last processed_at, number, *sums].
-_FIRST, _LAST, _NODE, _SUMS = 0, 2, 3, 4
+#: A directory's line: [first processed_at, first order_id, last processed_at, number, *sums, whether any entry counts
+#: or ever brought points]. What was kept before anybody could be inactive does not say the last.
+_FIRST, _LAST, _NODE, _SUMS, _ACTS = 0, 2, 3, 4, 10
 
 
 class Sums(NamedTuple):
@@ -137,9 +140,21 @@ def _line(node: Node, number: int) -> list[Any]:
     """A directory's line about a node, worked out from the node."""
     if "e" in node:
         entries = node["e"]
-        return [*entries[0][:2], entries[-1][PROCESSED], number, *_sum_entries(entries)]
+        brought = any(map(acts, entries))
+        return [*entries[0][:2], entries[-1][PROCESSED], number, *_sum_entries(entries), brought]
     lines = node["c"]
-    return [*lines[0][:2], lines[-1][_LAST], number, *_sum_lines([line[_SUMS:] for line in lines])]
+    brought = any(_may_act(each, counting=False) for each in lines)
+    return [*lines[0][:2], lines[-1][_LAST], number, *_sum_lines([line[_SUMS:] for line in lines]), brought]
+
+
+def acts(entry: Entry, counting: bool = False) -> bool:
+    """Whether an entry counts or, unless these alone are meant, ever brought points, taken back or not."""
+    return bool(entry[COUNTED]) or (not counting and entry[EARNED] > 0)
+
+
+def _may_act(line: list[Any], counting: bool) -> bool:
+    """Whether an entry of a directory's node does."""
+    return line[_SUMS] > 0 or (not counting and (len(line) <= _ACTS or line[_ACTS]))
 
 
 def _key(item: list[Any]) -> list[Any]:
@@ -298,6 +313,39 @@ def before_exceeding(
                 return found
         before += line[_SUMS + 3]
     return None
+
+
+def first_from(nodes: Reads, node: Node, start: int, counting: bool) -> int:
+    """When the first entry at or after `start` was processed that counts or, unless these alone are meant, ever brought
+    points; beyond all time where there is none."""
+    if "e" in node:
+        kept = node["e"]
+        for entry in islice(kept, bisect_left(kept, [start]), None):
+            if acts(entry, counting):
+                return int(entry[PROCESSED])
+        return _FOR_EVER
+    for line in node["c"]:
+        if line[_LAST] >= start and _may_act(line, counting):
+            found = first_from(nodes, nodes.get(line[_NODE]), start, counting)
+            if found < _FOR_EVER:
+                return found
+    return _FOR_EVER
+
+
+def last_before(nodes: Reads, node: Node, end: int, counting: bool) -> int:
+    """As `first_from`, the last one before `end`; -1 where there is none."""
+    if "e" in node:
+        kept = node["e"]
+        for at in range(bisect_left(kept, [end]) - 1, -1, -1):
+            if acts(kept[at], counting):
+                return int(kept[at][PROCESSED])
+        return -1
+    for line in reversed(node["c"]):
+        if line[_FIRST] < end and _may_act(line, counting):
+            found = last_before(nodes, nodes.get(line[_NODE]), end, counting)
+            if found >= 0:
+                return found
+    return -1
 
 
 def oldest(node: Node) -> int:

@@ -69,15 +69,20 @@ def moved(
 ) -> Moved | None:
     """`known`, and what an entry at a home that is another than before moves of the days that were told."""
     points = _points(after) - _points(before)
-    if not points:
+    first = last = home if debit else shop.terms.runs_out(home)
+    if shop.terms.by_inactivity:  # it may let live on what was there before, as long as its own life
+        first, last = home, max(shop.terms.runs_out(home), shop.terms.spendable_from(home))
+        if not points and contributions.acts(after) == (before is not None and contributions.acts(before)):
+            return known
+    elif not points:
         return known
-    at = home if debit else shop.terms.runs_out(home)
-    if at > told["until"]:
+    if first > told["until"]:
         return known
-    day, shift = _day(at, shop.zone), -points if debit else points
+    day, last_day = _day(first, shop.zone), _day(min(last, told["until"]), shop.zone)
+    shift = -points if debit else points
     if known is None:
-        return Moved(day, day, shift)
-    return Moved(min(known.first, day), max(known.last, day), known.shift + shift)
+        return Moved(day, last_day, shift)
+    return Moved(min(known.first, day), max(known.last, last_day), known.shift + shift)
 
 
 def told_now(
@@ -173,7 +178,7 @@ class _Walk:
             before = by_then
 
     def _ending(self, after: int) -> Iterator[int]:
-        return accounts.ending(self._nodes, self._tree, self._shop.terms, after, self._now)
+        return accounts.ending(self._nodes, self._tree, self._account, self._shop.terms, after, self._now)
 
     def _told_before(self, day: Day) -> int:
         return contributions.sums(self._nodes, self._told["days"], 0, day).points

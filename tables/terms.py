@@ -4,6 +4,9 @@ Points earned or given at h can be spent from S(h) on, and have run out at X(S(h
 or a later hold counted from when that took effect, whichever comes first; X the first local midnight (or new year)
 after S and the life in force at S, or likewise a later life from when that took effect. Both grow with h, so whatever
 was earned first runs out first, and no lots need be kept: asked is only up to which h something has happened.
+
+Where points run out for want of activity, X is of the last activity itself: whoever was active at a, and not since,
+loses at X(a) what can be spent then.
 """
 
 from collections.abc import Sequence
@@ -13,7 +16,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from events import instants, programs
-from events.programs import Program
+from events.programs import Inactivity, Program
 
 #: Before everything, and beyond it (microseconds).
 NEVER: Final = -1
@@ -34,16 +37,16 @@ def _spans(*told: _Span) -> list[_Span]:
 
 
 class Terms:
-    """A program's holds and lives made ready for the fold. `endless`: nothing is held and nothing runs out."""
+    """A program's holds and lives made ready for the fold. `endless`: nothing is held and nothing runs out;
+    `by_inactivity`: what runs out, runs out for want of activity."""
 
     def __init__(self, program: Program) -> None:
         self._zone = ZoneInfo(program.zone)
         holds = ((each.since, each.hold_days * instants.DAY, "") for each in program.holds)
-        lives = (
-            (each.since, each.life_days and each.life_days * instants.DAY, each.calendar) for each in program.expiry
-        )
+        lives = ((each.since, each.days and each.days * instants.DAY, each.calendar) for each in program.expiry)
         self._holds = _spans((_EVER, 0, ""), *holds)
         self._lives = _spans((_EVER, None, "day"), *lives)
+        self.by_inactivity = any(isinstance(each, Inactivity) for each in program.expiry)
         self.lasting = not any(life is not None for _, life, _ in self._lives)
         self.endless = self.lasting and not any(hold for _, hold, _ in self._holds)
 
@@ -52,19 +55,22 @@ class Terms:
         return self._inverted(self._holds, at)
 
     def gone_until(self, at: int) -> int:
-        """The last instant whose points have run out at `at`; NEVER where none have."""
+        """The last instant whose points have run out at `at`, or whose activity lets nothing live on; NEVER where there
+        is none."""
         if self.lasting:
             return NEVER
         last = self._inverted(self._lives, at)
-        return last if last == NEVER else self.spendable_until(last)
+        return last if last == NEVER or self.by_inactivity else self.spendable_until(last)
 
     def spendable_from(self, earned_at: int) -> int:
         """When points of an instant can be spent."""
         return min(self._ends(self._holds, earned_at))
 
-    def runs_out(self, earned_at: int) -> int:
-        """When points of an instant run out; FOR_EVER: they do not."""
-        return min(self._ends(self._lives, self.spendable_from(earned_at)), default=FOR_EVER)
+    def runs_out(self, at: int) -> int:
+        """When points of an instant run out, or what can be spent is lost by whoever was active at that instant and is
+        not before this one; FOR_EVER: never."""
+        begun = at if self.by_inactivity else self.spendable_from(at)
+        return min(self._ends(self._lives, begun), default=FOR_EVER)
 
     def _inverted(self, spans: Sequence[_Span], at: int) -> int:
         """The last instant whose end, under these spans, is not after `at`."""

@@ -102,6 +102,7 @@ class Award:
     points: int
     earned: bool  # whether they count as earned
     customer: str
+    active: bool  # whether points were given or redeemed, be it that they were taken back or returned
     whose: str | None = None
 
 
@@ -393,7 +394,7 @@ def awards_of(envelopes: Iterable[Json]) -> dict[tuple[str, str], Award]:
     found = {}
     for key, several in bodies.items():
         at, points, _, _, earned = max(several)
-        found[key] = Award(at, 0 if key in voided else points, earned, key[0])
+        found[key] = Award(at, 0 if key in voided else points, earned, key[0], active=points > 0)
     return found
 
 
@@ -462,9 +463,11 @@ def spans(program: Json, name: str, length: str, ever: Any) -> list[tuple[dateti
     beginning = datetime(1, 1, 2, tzinfo=UTC)
     found = {beginning: (ever, "day")}
     said = program.get(name, ())
-    for each in sorted(said, key=lambda each: (each[length] is None, each[length] or 0, each.get("calendar", "day"))):
+    for each in sorted(
+        said, key=lambda each: (each.get(length) is None, each.get(length) or 0, each.get("calendar", ""))
+    ):
         since = moment(each["effective_from"]) if each["effective_from"] else beginning
-        found[since] = each[length], each.get("calendar", "day")
+        found[since] = each.get(length), each.get("calendar", "day")
     return [(since, *told) for since, told in sorted(found.items())]
 
 
@@ -479,8 +482,12 @@ def spendable_from(earned_at: datetime, program: Json) -> datetime:
 
 
 def runs_out(earned_at: datetime, program: Json) -> datetime | None:
-    begun, ends, zone = spendable_from(earned_at, program), [], ZoneInfo(program["zone"])
-    lives = spans(program, "expiry", "life_days", None)
+    return life_ends(spendable_from(earned_at, program), program, "life_days")
+
+
+def life_ends(begun: datetime, program: Json, length: str) -> datetime | None:
+    ends, zone = [], ZoneInfo(program["zone"])
+    lives = spans(program, "expiry", length, None)
     for at, (since, days, calendar) in enumerate(lives):
         in_force = since <= begun and (at + 1 == len(lives) or begun < lives[at + 1][0])
         if days is not None and (in_force or since > begun):
@@ -542,12 +549,53 @@ def spend(
         customer.expiring = sum(points for ends, points in ending if ends == customer.expires_at)
 
 
+def by_inactivity(program: Json) -> bool:
+    return any("inactive_days" in each for each in program.get("expiry", ()))
+
+
+def idle(
+    customer: Customer,
+    lots: list[tuple[datetime, int]],
+    debits: list[tuple[datetime, int]],
+    active: list[datetime],
+    at: datetime,
+    program: Json,
+) -> None:
+    """A customer's points at a time, where all that can be spent is lost once nothing has happened for so long."""
+    gains = [(spendable_from(earned_at, program), points) for earned_at, points in lots if earned_at <= at]
+    losses = [(taken_at, points) for taken_at, points in debits if taken_at <= at]
+    happened = [(when, 1, points) for when, points in gains] + [(when, 2, -points) for when, points in losses]
+    happened += [(when, 3, 0) for when in active if when <= at]
+    ends = None
+    for when, what, points in [*sorted(each for each in happened if each[0] <= at), (at, 4, 0)]:
+        if ends is not None and ends <= when:
+            gone = max(0, customer.balance)
+            customer.expired += gone
+            customer.expired_on[ends.astimezone(ZoneInfo(program["zone"])).date().isoformat()] += gone
+            customer.balance, ends = min(0, customer.balance), None
+        customer.balance += points
+        if what == 3:
+            ends = life_ends(when, program, "inactive_days")
+    customer.spent = sum(points for _, points in losses)
+    customer.pending = sum(points for when, points in gains if when > at)
+    if ends is not None:
+        then = customer.balance + sum(points for when, points in gains if at < when < ends)
+        if then > 0:
+            customer.expiring, customer.expires_at = then, ends
+
+
 def measure(customer: Customer, orders: list[Order], awards: list[Award], at: datetime, program: Json) -> None:
     """The points and the three values of a customer at a time, from the orders and awards that are theirs now."""
     look_back_days = program["look_back_days"]
     lots = [(order.processed_at, order.points) for order in orders if order.processed_at is not None]
     lots += [(award.at, award.points) for award in awards if award.points > 0]
-    spend(customer, sorted(lots), [(award.at, -award.points) for award in awards if award.points < 0], at, program)
+    debits = [(award.at, -award.points) for award in awards if award.points < 0]
+    if by_inactivity(program):
+        active = [each.processed_at for each in orders if each.processed_at and (each.counts or each.earned)]
+        active += [award.at for award in awards if award.active]
+        idle(customer, lots, debits, active, at, program)
+    else:
+        spend(customer, sorted(lots), debits, at, program)
     customer.deserved = sum(order.points for order in orders if order.processed_at and order.processed_at <= at)
     customer.earned = customer.deserved + sum(
         award.points for award in awards if award.earned and award.points > 0 and award.at <= at
@@ -824,8 +872,9 @@ def shop_of(
     shop.redemptions = redemptions_of(envelopes, shop.orders, program)
     for redemption in shop.redemptions.values():
         redemption.whose = identity.end(redemption.customer)
-        if redemption.status in ("reserved", "issued", "used"):
-            given[redemption.whose].append(Award(redemption.at, -redemption.cost, False, redemption.customer))
+        if redemption.accepted:
+            taken = redemption.cost if redemption.status in ("reserved", "issued", "used") else 0
+            given[redemption.whose].append(Award(redemption.at, -taken, False, redemption.customer, active=True))
     for (customer_id, award_id), award in awards_of(envelopes).items():
         award.whose = identity.end(customer_id)
         given[award.whose].append(award)
@@ -851,7 +900,7 @@ def oracle(
 
     `programs`: by shop, {currency, zone, look_back_days or None, rules: [{effective_from, points_per_unit}]}, and
     perhaps policies: [{effective_from, refunds, taxes}], holds: [{effective_from, hold_days}] and expiry:
-    [{effective_from, life_days, calendar}].
+    [{effective_from, life_days, calendar}], or of inactivity [{effective_from, inactive_days}].
     `cut_points`: by shop, [{version, as_of, recency, frequency, monetary}], money in minor units.
     `known`: what it said of the same envelopes and programs before, of other cut points or another time: orders and
     windows know of neither, and are taken over.

@@ -544,9 +544,20 @@ def program(seed: int, currency: str = "USD") -> Json:
 
 
 def _terms(chance: random.Random, starts: list[Any]) -> Json:
-    """Holds and expiry, of two programs in three."""
+    """Holds and expiry, of two programs in three; of a third of these for want of activity."""
     if chance.random() < 0.33:
         return {}
+    found = _lives(chance, starts)
+    if chance.random() < 0.33:
+        days = [30, 31, 40, 365]
+        found["expiry"] = [
+            {"effective_from": start, "inactive_days": chance.choice(days)}
+            for start in chance.sample(starts, chance.randint(1, 3))
+        ]
+    return found
+
+
+def _lives(chance: random.Random, starts: list[Any]) -> Json:
     return {
         "holds": [
             {"effective_from": start, "hold_days": chance.choice([0, 1, 14, 30])}

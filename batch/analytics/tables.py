@@ -161,7 +161,7 @@ TABLES: Final = (
             "points_earned": "points ever earned less those reversed, whatever became of them",
             "points_spent": "points that were taken: redeemed, or deducted by hand",
             "points_expired": "points that have run out",
-            "points_expiring": "points that run out next, unless they are spent before",
+            "points_expiring": "points that run out next, should nothing happen before",
             "points_expire_at": f"when these do, {UTC}; null: none do",
             "points_expire_local": f"the same {LOCAL}",
             "as_of": f"{UTC}, of which all these hold: the customer's latest event, or a later batch",

@@ -97,7 +97,13 @@ def hold(
 @programs_app.command("expiry")
 def expiry(
     shop: Shop,
-    days: Annotated[int, typer.Option("--days", min=0, max=36_500, help="Days of 24 hours; 0: points do not run out.")],
+    days: Annotated[
+        int | None, typer.Option("--days", min=0, max=36_500, help="Days of 24 hours; 0: points do not run out.")
+    ] = None,
+    inactive_days: Annotated[
+        int | None,
+        typer.Option("--inactive-days", min=30, max=36_500, help="Days without any activity, in place of --days."),
+    ] = None,
     calendar: Annotated[
         _Calendar, typer.Option("--calendar", help="At the next local midnight after it, or the next new year.")
     ] = _Calendar.DAY,
@@ -106,9 +112,17 @@ def expiry(
     database: Database = None,
     data: Data = None,
 ) -> None:
-    """Append a life of points: how long they can be spent. Takes effect 30 days ahead at least."""
-    at = _starting(effective_from, EXPIRY_NOTICE)
-    said = {"effective_from": at, "life_days": days or None, "calendar": calendar.value}
+    """Append a life of points: how long they can be spent, or how long their customer may be inactive. Takes effect
+    30 days ahead at least."""
+    if (days is None) == (inactive_days is None):
+        raise CommandError("say --days or --inactive-days, one of the two")
+    said: dict[str, Any] = {"effective_from": _starting(effective_from, EXPIRY_NOTICE)}
+    if inactive_days is None:
+        said |= {"life_days": days or None, "calendar": calendar.value}
+    elif calendar is _Calendar.DAY:
+        said |= {"inactive_days": inactive_days}
+    else:
+        raise CommandError("what is lost for want of activity is lost at a midnight: --calendar is of --days alone")
     _append(shop, "expiry", lambda _: [said], kafka=kafka, database=database, data=data)
 
 

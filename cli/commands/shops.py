@@ -85,6 +85,12 @@ def add(
         int,
         typer.Option("--life-days", min=0, max=36_500, help="Days that points can be spent; 0: without end."),
     ] = 0,
+    inactive_days: Annotated[
+        int | None,
+        typer.Option(
+            "--inactive-days", min=30, max=36_500, help="Days without any activity after which they are lost."
+        ),
+    ] = None,
     kafka: Kafka = None,
     database: Database = None,
     data: Data = None,
@@ -101,7 +107,10 @@ def add(
             "rules": [{"points_per_unit": points_per_unit}],
             "policies": [FIRST_POLICY.model_dump() | {"refunds": refunds.value, "taxes": taxes.value}],
             "holds": [{"hold_days": hold_days}] if hold_days else [],
-            "expiry": [{"life_days": life_days}] if life_days else [],
+            "expiry": [
+                *([{"life_days": life_days}] if life_days else []),
+                *([{"inactive_days": inactive_days}] if inactive_days else []),
+            ],
         }
     )
     settings = common.read_settings(kafka=kafka, database=database, data=data)

@@ -9,6 +9,8 @@ TIES = "tests/property/test_batch_ties.py"
 DAYS = "tests/property/test_expired.py"
 STORED = "tests/integration/test_sink_store.py"
 
+WORKED = "tests/golden/test_worked_example.py"
+
 MUTANTS = [
     Mutant(
         "a day that came to nothing is not told as time passes it",
@@ -34,8 +36,8 @@ MUTANTS = [
     Mutant(
         "what was taken late moves no day",
         "tables/expired.py",
-        "day, shift = _day(at, shop.zone), -points if debit else points",
-        "day, shift = _day(at, shop.zone), points",
+        "shift = -points if debit else points",
+        "shift = points",
         (DAYS,),
     ),
     Mutant(
@@ -69,6 +71,76 @@ MUTANTS = [
         (TIES,),
     ),
     Mutant(
+        "an activity at the midnight of being inactive is in time",
+        "tables/account.py",
+        "last = _active_before(nodes, tree, debits, min(ends, until + 1))",
+        "last = _active_before(nodes, tree, debits, min(ends, until) + 1)",
+        (PURSE,),
+    ),
+    Mutant(
+        "what was lost for want of activity once is forgotten",
+        "tables/account.py",
+        "return max([0, *(could for _, could in _resets(nodes, tree, debits, terms, -1, at))])",
+        "return max([0, *(could for _, could in _resets(nodes, tree, debits, terms, -1, at))][-1:])",
+        (PURSE,),
+    ),
+    Mutant(
+        "points that can be spent from a midnight on are lost at it",
+        "tables/account.py",
+        "could = contributions.sums(nodes, tree, 0, terms.spendable_until(ends - 1) + 1).points",
+        "could = contributions.sums(nodes, tree, 0, terms.spendable_until(ends) + 1).points",
+        (PURSE,),
+    ),
+    Mutant(
+        "a deduction keeps points alive",
+        "tables/account.py",
+        "max(brought, contributions.last_before(nodes, debits, end, counting=True))",
+        "max(brought, contributions.last_before(nodes, debits, end, counting=False))",
+        (PURSE,),
+    ),
+    Mutant(
+        "a redemption keeps nothing alive",
+        "tables/customers.py",
+        "own = [revision, number, taken, returned, 1, 1]",
+        "own = [revision, number, taken, returned, 0, 1]",
+        (WORKED,),
+    ),
+    Mutant(
+        "who gave something back was never active",
+        "tables/contributions.py",
+        "return bool(entry[COUNTED]) or (not counting and entry[EARNED] > 0)",
+        "return bool(entry[COUNTED]) or (not counting and entry[EARNED] > entry[REVERSED])",
+        (PURSE, WORKED),
+    ),
+    Mutant(
+        "a node with what was given back alone is not looked into",
+        "tables/contributions.py",
+        "return line[_SUMS] > 0 or (not counting and (len(line) <= _ACTS or line[_ACTS]))",
+        "return line[_SUMS] > 0",
+        (PURSE, "tests/property/test_history.py"),
+    ),
+    Mutant(
+        "a late activity changes the days of its own alone",
+        "tables/expired.py",
+        "first, last = home, max(shop.terms.runs_out(home), shop.terms.spendable_from(home))",
+        "first, last = home, home",
+        ("tests/property/test_expired.py",),
+    ),
+    Mutant(
+        "the batch has who returned something inactive",
+        "lake/accounts.py",
+        """then.filter(pl.col("kind") != "deduction")]""",
+        """then.filter((pl.col("kind") != "deduction") & (pl.col("points") != 0))]""",
+        (PURSE,),
+    ),
+    Mutant(
+        "the batch has an activity at the midnight in time",
+        "lake/accounts.py",
+        '(following >= pl.col("ends"))',
+        '(following > pl.col("ends"))',
+        (PURSE,),
+    ),
+    Mutant(
         "points that ran out before something was taken are forgotten",
         "tables/account.py",
         "return contributions.greatest(nodes, debits, gone, at, least=max(0, gone(at) - spent))",
@@ -85,7 +157,7 @@ MUTANTS = [
     Mutant(
         "points that wait run out from when they were earned",
         "tables/terms.py",
-        "return last if last == NEVER else self.spendable_until(last)",
+        "return last if last == NEVER or self.by_inactivity else self.spendable_until(last)",
         "return last",
         (PURSE,),
     ),

@@ -81,6 +81,23 @@ def test_a_hold_an_expiry_and_a_reward_are_set(world: World, browser: Browser) -
     assert (reward["valid_days"], reward["unused"], reward["on_void"]) == (90, "forfeit", "return")
 
 
+def test_how_long_a_customer_may_be_inactive_is_set(world: World, browser: Browser) -> None:
+    world.program()
+    with page_of(browser, str(world.client.base_url), locale="en-US") as page:
+        sign_in(world, page, "read", "admin")
+        page.goto(PATH)
+        page.get_by_label("A new expiry").fill("180")
+        page.locator("[name=life_calendar]").select_option("inactive")
+        announce(page)
+        cell = page.locator("[data-expiry]").get_by_role("cell", name="unless the customer is active before")
+        expect(cell).to_be_visible()
+        page.get_by_label("A new expiry").fill("365")
+        page.get_by_role("button", name="Announce").click()
+        expect(page.get_by_text("by life_days or by inactive_days")).to_be_visible()
+    (inactivity,) = program(world)["expiry"]
+    assert inactivity["inactive_days"] == 180
+
+
 def test_a_reward_is_changed_and_ended_with_what_would_have_begun_later(world: World, browser: Browser) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     later = SAID | {"cost": 600, "effective_from": since(days=3)}

@@ -123,6 +123,12 @@ def award(name: str, at: str, points: int) -> dict[str, Any]:
     return envelope("account/award", at, {"customer_id": 1815, "award_id": name, "at": at, "points": points})
 
 
+def redeemed(name: str, at: str, cost: int) -> dict[str, Any]:
+    decision = {"decided_at": at, "requested_at": at, "accepted": True, "forced": False, "seq": 1, "balance": 270}
+    payload = {"customer_id": 1815, "request_id": name, "reward_id": "ten", "cost": cost, **decision}
+    return envelope("account/decision", at, payload)
+
+
 def given_back(at: str, snapshot: dict[str, Any]) -> dict[str, Any]:
     changed = {"updated_at": at, "current_subtotal_price": "0.00", "financial_status": "refunded"}
     return envelope("orders/updated", at, {**snapshot, **changed})
@@ -144,10 +150,26 @@ HAPPENED: list[list[dict[str, Any]]] = [
 ]
 
 
-def table_rows() -> list[list[str]]:
-    """The cells of Bea's table."""
+CEMS = {**BEAS, "expiry": [{"inactive_days": 60}]}
+NOVEMBER = "2026-11-30T23:00:00Z"
+CEMS_SECOND = "2026-07-20T10:00:00Z"
+
+CEM: list[list[dict[str, Any]]] = [
+    [envelope("orders/paid", JUNE, order(1, JUNE, "100.00", []))],
+    [envelope("orders/paid", CEMS_SECOND, order(2, CEMS_SECOND, "200.00", []))],
+    [award("mistake", "2026-08-10T08:00:00Z", -30)],
+    [redeemed("ten", "2026-09-10T08:00:00Z", 100)],
+    [given_back("2026-09-20T08:00:00Z", order(2, CEMS_SECOND, "200.00", []))],
+    [award("birthday", "2026-10-01T09:00:00Z", 50)],
+    [],
+    [envelope("orders/paid", NOVEMBER, order(3, NOVEMBER, "10.00", []))],
+]
+
+
+def table_rows(begins: str, ends: str) -> list[list[str]]:
+    """The cells of a table of docs/meaning.md that stands between these words."""
     told = (Path(__file__).parents[2] / "docs" / "meaning.md").read_text(encoding="utf-8")
-    lines = [line for line in told.partition("Bea's shop")[2].partition("Her ledger")[0].splitlines() if "|" in line]
+    lines = [line for line in told.partition(begins)[2].partition(ends)[0].splitlines() if "|" in line]
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
 
 
@@ -155,12 +177,19 @@ def instant(cell: str) -> str | None:
     return f"{cell.replace(' ', 'T')}:00Z" if cell else None
 
 
-def test_bea() -> None:
-    rows = table_rows()
-    assert len(rows) == len(HAPPENED)
+Totals = dict[tuple[str, str], int]
+
+
+def held(
+    program: dict[str, Any], rows: list[list[str]], happened: list[list[dict[str, Any]]]
+) -> tuple[Totals, dict[str, int]]:
+    """Holds each row of a table against the folds; of the last of them the ledger, and what ran out by day."""
+    assert len(rows) == len(happened)
+    totals: Totals = {}
+    days: dict[str, int] = {}
     for at, (as_of, _, *figures, ends) in enumerate(rows, 1):
-        so_far = [each for happened in HAPPENED[:at] for each in happened]
-        outputs = folded(BEAS, so_far, instant(as_of) or "")
+        so_far = [each for several in happened[:at] for each in several]
+        outputs = folded(program, so_far, instant(as_of) or "")
         *_, row = [codec.loads(each.value) for each in outputs if each.topic == topics.CUSTOMER_ROWS]
         names = ("balance", "pending", "earned", "spent", "expired", "expiring")
         assert [row[name] for name in names] == [int(each.replace("−", "-")) for each in figures], as_of
@@ -171,6 +200,11 @@ def test_bea() -> None:
             (each["source"], each["source_id"]): each["total"] for each in told if each["type"] != "points.expired"
         }
         assert sum(totals.values()) - sum(days.values()) == row["balance"] + row["pending"], as_of
+    return totals, {day: points for day, points in days.items() if points}
+
+
+def test_bea() -> None:
+    totals, days = held(BEAS, table_rows("Bea's shop", "Her ledger"), HAPPENED)
     assert totals == {
         ("order", "1"): 100,
         ("order", "2"): 0,
@@ -178,5 +212,17 @@ def test_bea() -> None:
         ("award", "birthday"): 40,
         ("deduction", "again"): -5,
     }
-    # Of the first order's, spent by the deduction, nothing was left; of the 40 awarded 10 were.
-    assert {day: points for day, points in days.items() if points} == {"2026-11-15": 10}
+    assert days == {"2026-11-15": 10}, "of the first order's, spent by the deduction, nothing was left"
+
+
+def test_cem() -> None:
+    totals, days = held(CEMS, table_rows("Cem's shop", "His ledger"), CEM)
+    assert days == {"2026-12-01": 20}
+    assert totals == {
+        ("order", "1"): 100,
+        ("order", "2"): 0,
+        ("deduction", "mistake"): -30,
+        ("redeem", "ten"): -100,
+        ("award", "birthday"): 50,
+        ("order", "3"): 10,
+    }

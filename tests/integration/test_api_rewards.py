@@ -25,6 +25,10 @@ def life(ahead: timedelta | None, days: int | None = 365) -> Json:
     return {"effective_from": since(ahead), "life_days": days}
 
 
+def inactivity(ahead: timedelta | None, days: int = 180) -> Json:
+    return {"effective_from": since(ahead), "inactive_days": days}
+
+
 def reward(ahead: timedelta | None, **changes: Any) -> Json:
     said = {"reward_id": "ten-off", "cost": 500, "kind": "amount", "value": "10", "name": "10 off"}
     return {"effective_from": since(ahead), **said, **changes}
@@ -42,7 +46,12 @@ def reward(ahead: timedelta | None, **changes: Any) -> Json:
         ({"expiry": [life(29 * DAY)]}, 409, "at least 30 days"),
         ({"expiry": [life(29 * DAY, None)]}, 409, "at least 30 days"),
         ({"expiry": [life(None)]}, 409, "append-only"),
-        ({"expiry": [{"calendar": "day"}]}, 422, "expiry.0.life_days"),
+        ({"expiry": [{"calendar": "day"}]}, 422, "expiry.0.life.life_days"),
+        ({"expiry": [inactivity(31 * DAY)]}, 202, ""),
+        ({"expiry": [inactivity(31 * DAY), life(32 * DAY, None)]}, 202, ""),
+        ({"expiry": [inactivity(29 * DAY)]}, 409, "at least 30 days"),
+        ({"expiry": [inactivity(31 * DAY), life(32 * DAY)]}, 422, "by life_days or by inactive_days"),
+        ({"expiry": [inactivity(31 * DAY) | {"calendar": "day"}]}, 422, "expiry.0.inactivity.calendar"),
         ({"rewards": [reward(HOUR)]}, 202, ""),
         ({"rewards": [reward(timedelta(minutes=10))]}, 409, "a reward is announced at least 15 minutes"),
         ({"rewards": [reward(None)]}, 409, "rewards are append-only"),

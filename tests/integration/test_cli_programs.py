@@ -86,6 +86,23 @@ def test_a_hold_and_a_life_of_points_are_appended(run: Any) -> None:
     assert len(entries(run, "expiry")) == 3
 
 
+def test_how_long_a_customer_may_be_inactive_is_appended_in_place_of_a_life(run: Any) -> None:
+    run("shops", "add", "nest", "--inactive-days", "365")
+    run("programs", "expiry", "nest", "--inactive-days", "180", "--from", SOON)
+    run("programs", "expiry", "nest", "--days", "0", "--from", LATER)
+    assert entries(run, "expiry") == [
+        {"effective_from": None, "inactive_days": 365},
+        {"effective_from": SOON, "inactive_days": 180},
+        {"effective_from": LATER, "life_days": None, "calendar": "day"},
+    ]
+    run("programs", "expiry", "nest", "--days", "90", code=1)
+    run("programs", "expiry", "nest", code=1)
+    run("programs", "expiry", "nest", "--days", "90", "--inactive-days", "90", code=1)
+    run("programs", "expiry", "nest", "--inactive-days", "90", "--calendar", "year", code=1)
+    run("shops", "add", "other", "--life-days", "90", "--inactive-days", "90", code=1)
+    assert len(entries(run, "expiry")) == 3
+
+
 @pytest.mark.parametrize(
     ("words", "least", "most"),
     [

@@ -10,7 +10,7 @@ from hypothesis import given
 from batch import orders, windows
 from events import instants
 from events.programs import CutPoints, Program
-from lake import accounts, rfm
+from lake import accounts, rfm, valuing
 from tests import oracle
 from tests.golden.test_golden import FILES, read
 from tests.property import test_batch_oracle as batch
@@ -36,8 +36,7 @@ def compare(sent: list[dict[str, Any]], plain: dict[str, Any]) -> None:
         for name in ("last_order_at", "expires_at"):
             found[name] = None if row[name] is None else instants.text(row[name])
         assert {name: found[name] for name in wanted} == wanted
-    lots = worth.select("customer_id", at="processed_at", points="total").drop_nulls("customer_id")
-    days = accounts.ran_out(history.customers(), orders.given(history, program), lots, program)
+    days = accounts.ran_out(history.customers(), orders.given(history, program), valuing.lots(worth), program)
     assert sorted(days.rows()) == sorted(
         (name, day, points) for name, each in expected.customers.items() for day, points in (+each.expired_on).items()
     )

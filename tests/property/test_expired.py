@@ -33,6 +33,10 @@ def program(plain: Json, chance: random.Random) -> Json:
     if chance.random() < 0.5:
         since = text(FIRST + chance.randrange(80) * DAY)
         lives.append({"effective_from": since, "life_days": chance.choice([2, 9, None]), "calendar": "day"})
+    if chance.random() < 0.4:  # or for want of activity
+        lives = [{"effective_from": None, "inactive_days": chance.choice([30, 33])}]
+        if chance.random() < 0.5:
+            lives.append({"effective_from": text(FIRST + chance.randrange(80) * DAY), "inactive_days": 31})
     holds = [{"effective_from": None, "hold_days": chance.choice([0, 1, 7])}]
     return {**plain, "expiry": lives, "holds": holds, "rules": [{"effective_from": None, "points_per_unit": "1"}]}
 
@@ -70,6 +74,8 @@ def said(chance: random.Random, count: int, *, merged: bool) -> list[Json]:
             }
             if chance.random() < 0.2:
                 payload["voided"] = True
+        if chance.random() < 0.1:
+            topic, payload = redemption(chance, customer, number)
         found.append(envelope(topic, payload, at, number))
     if merged:
         gids = [f"gid://shopify/Customer/{each}" for each in chance.sample(CUSTOMERS, 2)]
@@ -77,6 +83,16 @@ def said(chance: random.Random, count: int, *, merged: bool) -> list[Json]:
         merge = {**dict(zip(named, gids, strict=True)), "status": "completed"}
         found.insert(chance.randrange(count), envelope("customers/merge", merge, FIRST + 50 * DAY, count))
     return found
+
+
+def redemption(chance: random.Random, customer: str, number: int) -> tuple[str, Json]:
+    """What was decided, or that it was returned; be it of another customer's, or of nobody's."""
+    named = {"customer_id": customer, "request_id": f"r{chance.randrange(number + 1)}"}
+    if chance.random() < 0.3:
+        return "account/cancel", named
+    at = text(FIRST + chance.randrange(100) * DAY)
+    said = {"seq": 1, "decided_at": at, "requested_at": at, "accepted": True, "forced": False, "balance": 0}
+    return "account/decision", {**named, "request_id": f"r{number}", "reward_id": "ten", "cost": 4, **said}
 
 
 def envelope(topic: str, payload: Json, at: datetime, number: int) -> Json:
@@ -156,6 +172,11 @@ def test_a_day_that_was_told_before_a_crash_is_taken_back_after_it(seed: int, cr
     check(stream.sink(), sent, plain, later)
 
 
+def is_redeemed(name: str) -> bool:
+    """Of what is taken, whether by a redemption."""
+    return int(name.removeprefix("award:")) % 2 == 0
+
+
 class Days:
     """A customer's trees, what was told of their days, and what lots kept one by one come to."""
 
@@ -176,13 +197,13 @@ class Days:
         """Filed as of another time it is nothing where it was."""
         have = self.points.get((debit, name))
         if have is not None and have[0] != at:
-            self._file(debit, name, have[0], 0)
+            self._file(debit, name, have[0], 0, 0)
         self.points[debit, name] = at, points
-        self._file(debit, name, at, points)
+        self._file(debit, name, at, points, int(debit and is_redeemed(name)))
 
-    def _file(self, debit: bool, name: str, at: datetime, points: int) -> None:
+    def _file(self, debit: bool, name: str, at: datetime, points: int, counts: int) -> None:
         home = instants.from_datetime(at)
-        entry = [home, name, "r", 0, points, 0, 0, 1]
+        entry = [home, name, "r", 0, points, 0, counts, 1]
         tree = self.held["debits"] if debit else self.tree
         filed = Filed(home, contributions.find(self.nodes, tree, home, name), entry)
         tree = contributions.put(self.nodes, tree, list(entry))
@@ -207,7 +228,12 @@ class Days:
         customer = oracle.Customer(now=at)
         lots = sorted(each for (debit, _), each in self.points.items() if not debit)
         taken = [each for (debit, _), each in self.points.items() if debit]
-        oracle.spend(customer, lots, taken, at, self.plain)
+        if oracle.by_inactivity(self.plain):
+            active = [when for when, points in lots if points]
+            active += [when for (debit, name), (when, _) in self.points.items() if debit and is_redeemed(name)]
+            oracle.idle(customer, lots, taken, active, at, self.plain)
+        else:
+            oracle.spend(customer, lots, taken, at, self.plain)
         return dict(+customer.expired_on)
 
     def found(self) -> dict[str, int]:

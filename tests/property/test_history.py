@@ -75,7 +75,8 @@ class Kept:
 
 
 def entry(at: int, order: int, revision: int = 1, net: int = 0, counted: bool = True) -> contributions.Entry:
-    return [at, str(order), f"r{revision}", net * counted, net + 3, 3, int(counted), 1]
+    earned, reversed_ = (net + 3, 3) if counted or net else (0, 0)
+    return [at, str(order), f"r{revision}", net * counted, earned, reversed_, int(counted), 1]
 
 
 # Few instants and few orders: ties of processed_at are the rule, and so are entries put again.
@@ -119,6 +120,12 @@ def test_a_tree_is_a_sorted_list(entries: list[contributions.Entry], batch: int,
             assert kept.entries(at) == [each for each in wanted if each[0] >= at]
             for order in range(42):
                 assert contributions.find(nodes, state["tree"], at, str(order)) == known.get((at, str(order)))
+            for counting in (True, False):
+                acts = [each[0] for each in wanted if each[6] or (each[4] and not counting)]
+                first = min((when for when in acts if when >= at), default=contributions._FOR_EVER)
+                assert contributions.first_from(nodes, state["tree"], at, counting) == first
+                last = max((when for when in acts if when < at), default=-1)
+                assert contributions.last_before(nodes, state["tree"], at, counting) == last
             for end in range(9):
                 assert tuple(contributions.sums(nodes, state["tree"], at, end)) == plain_sums(wanted, at, end)
 

@@ -454,6 +454,21 @@ def _spans(lengths: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
     return st.lists(st.tuples(starts, lengths), max_size=3, unique_by=lambda each: each[0])
 
 
+def _expiry(lives: list[Any]) -> list[Json]:
+    """Lives of points, or how long a customer may be inactive."""
+    return [
+        {"effective_from": start, "inactive_days": days}
+        if how == "inactive"
+        else {"effective_from": start, "life_days": days, "calendar": how}
+        for start, (days, how) in lives
+    ]
+
+
+_DAYS = st.sampled_from([1, 2, 30, 400, None])
+_LIVES = _spans(st.tuples(_DAYS, st.sampled_from(["day", "day", "year"])))
+#: How long a customer may be inactive; null, that points do not run out, is a life.
+INACTIVE = _spans(st.tuples(st.sampled_from([30, 36, 300, 400]), st.just("inactive")) | st.just((None, "day")))
+
 _RATE = st.sampled_from(["0", "0.333", "1", "1.5", "10"])
 
 #: Of two rewards one keeps its points when the order that used it is void.
@@ -473,7 +488,7 @@ PROGRAM = st.builds(
             {"effective_from": start, "refunds": refunds, "taxes": taxes} for start, (refunds, taxes) in policies
         ],
         "holds": [{"effective_from": start, "hold_days": days} for start, days in holds],
-        "expiry": [{"effective_from": start, "life_days": days, "calendar": how} for start, (days, how) in lives],
+        "expiry": _expiry(lives),
         "rewards": REWARDS,
     },
     _RATE,
@@ -484,7 +499,7 @@ PROGRAM = st.builds(
     st.sampled_from(ZONES),
     st.sampled_from([365, 1, None]),
     st.just([]) | _spans(st.sampled_from([0, 1, 2, 40])),
-    st.just([]) | _spans(st.tuples(st.sampled_from([1, 2, 30, 400, None]), st.sampled_from(["day", "day", "year"]))),
+    st.just([]) | _LIVES | INACTIVE,
 )
 
 

@@ -155,6 +155,13 @@ def test_a_currency_that_is_none_is_told_of_alone() -> None:
         ({"expiry": [{"calendar": "year"}]}, "life_days"),
         ({"expiry": [{"life_days": 1, "calendar": "month"}]}, "calendar"),
         ({"expiry": [{"life_days": 1}, {"life_days": None}]}, "expiry"),
+        ({"expiry": [{"inactive_days": 29}]}, "inactive_days"),
+        ({"expiry": [{"inactive_days": 36_501}]}, "inactive_days"),
+        ({"expiry": [{"inactive_days": None}]}, "inactive_days"),
+        ({"expiry": [{"inactive_days": 30, "calendar": "year"}]}, "calendar"),
+        ({"expiry": [{"inactive_days": 30, "life_days": None}]}, "life_days"),
+        ({"expiry": [{"inactive_days": 30}, {"inactive_days": 31}]}, "expiry"),
+        ({"expiry": [{"inactive_days": 30}, {"life_days": 30, "effective_from": T.isoformat()}]}, "inactive_days"),
         ({"rewards": [said()] * (MAX_RULES + 1)}, "rewards"),
     ],
 )
@@ -172,10 +179,18 @@ def test_what_lasts_longer_comes_last_of_one_instant() -> None:
         expiry=[each | {"effective_from": at} for each in lives],
     )
     assert [each.hold_days for each in found.holds] == [1, 2, 3]
-    assert [(each.life_days, each.calendar) for each in found.expiry] == [
+    assert [(each.days, each.calendar) for each in found.expiry] == [
         *((1, "day"), (1, "year"), (2, "day"), (2, "year")),
         *((None, "day"), (None, "year")),
     ]
+
+
+def test_what_lasts_longer_comes_last_of_inactivity_too() -> None:
+    at = T.isoformat()
+    said: list[Json] = [{"life_days": None}, {"inactive_days": 31}, {"inactive_days": 30}]
+    found = program(expiry=[each | {"effective_from": at} for each in said])
+    assert [each.days for each in found.expiry] == [30, 31, None]
+    assert Program.model_validate_json(found.model_dump_json()) == found
 
 
 def test_a_rewards_hash_is_of_what_it_says() -> None:

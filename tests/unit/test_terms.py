@@ -20,7 +20,7 @@ def program(zone: str, since: str, days: int, calendar: str) -> Program:
 
 def both(of: Program, begun: int) -> int:
     """When what can be spent from an instant on runs out, by the stream; the batch says the same."""
-    lives = [(each.since, each.life_days, each.calendar) for each in of.expiry]
+    lives = [(each.since, each.days, each.calendar) for each in of.expiry]
     (batch,) = accounts._end(pl.Series([begun]), [(-FOR_EVER, None, "day"), *lives], ZoneInfo(of.zone))
     found = Terms(of).runs_out(begun)
     assert batch == found

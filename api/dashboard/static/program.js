@@ -60,7 +60,9 @@ const account = () => {
     program.holds = [...current.holds, { hold_days: number("hold_days"), effective_from: starting("hold_from") }];
   }
   if (text("life_days")) {
-    const life = { life_days: number("life_days") || null, calendar: elements.life_calendar.value };
+    const [days, calendar] = [number("life_days"), elements.life_calendar.value];
+    const inactive = calendar === "inactive" && days;
+    const life = inactive ? { inactive_days: days } : { life_days: days || null, calendar: calendar === "year" ? "year" : "day" };
     program.expiry = [...current.expiry, { ...life, effective_from: starting("life_from", 30) }];
   }
   const added = [

@@ -27,6 +27,9 @@ from tests.support import cdnow_envelopes
 Json = dict[str, Any]
 OTHER = "other.myshopify.com"
 
+#: How points run out: not at all, some time after they were given, and for want of activity.
+EXPIRY: list[list[Json]] = [[], [{"life_days": 30}], [{"inactive_days": 30}]]
+
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
@@ -129,7 +132,7 @@ def test_instants_that_are_asked_for_together_are_each_what_it_is_alone(
     monkeypatch.setattr(versions, "SLICE", 7)
     chance = random.Random(seed)
     envelopes = stores.store(seed, moments=12)
-    program = add_program(connection, stores.SHOP, look_back_days=30)
+    program = add_program(connection, stores.SHOP, look_back_days=30, expiry=EXPIRY[seed % len(EXPIRY)])
     add_raw(connection, envelopes[: len(envelopes) // 2])
     filling.fill(connection, lake)
     add_raw(connection, envelopes[len(envelopes) // 2 :])
@@ -162,7 +165,7 @@ def test_a_publishing_run_has_of_the_lake_what_the_history_says(
     """What gates measure, what rows of any time should be, and what late windows are made of; some of it not filled."""
     chance = random.Random(seed)
     envelopes = stores.store(seed, moments=12)
-    program = add_program(connection, stores.SHOP, look_back_days=30)
+    program = add_program(connection, stores.SHOP, look_back_days=30, expiry=EXPIRY[seed % len(EXPIRY)])
     add_raw(connection, envelopes[: -len(envelopes) // 4])
     filling.fill(connection, lake)
     add_raw(connection, envelopes[-len(envelopes) // 4 :])

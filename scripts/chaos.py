@@ -1,10 +1,12 @@
 """`make chaos`: partitions that move under load, and nothing lost.
 
 Four workers on a real Kafka join, leave (SIGTERM), die (SIGKILL) and pause (SIGSTOP, longer than their session lasts)
-at random while orders, refunds and cancellations come in. After each ten such moves the load stops, whoever is away is
-started again, and everything must be at rest within 30 s. Then each customer's balance and ledger are held against
-this script's own sums, and all that is stored against the raw history (`batch parity`). The exit code is 1 at the first
-difference; the folder with everybody's log is named.
+at random while orders, refunds and cancellations come in, points are given and taken by hand, and rewards are asked
+for, some twice and some cancelled. After each ten such moves the load stops, whoever is away is started again, and
+everything must be at rest within 30 s. Then each request has one decision, which is archived and never told otherwise,
+and what was granted there were the points for; each customer's purse and ledger are held against this script's own
+sums, and all that is stored against the raw history (`batch parity`). The exit code is 1 at the first difference; the
+folder with everybody's log is named.
 """
 
 import argparse
@@ -22,7 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -44,9 +46,17 @@ from runtime.settings import Settings  # noqa: E402
 
 SHOP = "chaos.myshopify.com"
 WORKERS = 4
+REWARDS = {"cheap": 40, "dear": 400}
 CUSTOMERS = 300
 REST_SECONDS = 30.0
 SESSION_SECONDS = 6
+
+
+class Request(NamedTuple):
+    """Who asked for a reward, by which name."""
+
+    customer: str
+    name: str
 
 
 class Chaos(AssertionError):
@@ -73,12 +83,17 @@ class Order:
 
 @dataclass
 class Load:
-    """Webhooks at a steady pace, on a thread of its own, and the sums that they must come to."""
+    """Webhooks and requests at a steady pace, on a thread of its own, and the sums that they must come to."""
 
     settings: Settings
     chance: random.Random
     rate: float
     orders: list[Order] = field(default_factory=list)
+    #: Points given (above 0) and taken by hand: the customer, and how many.
+    awards: list[tuple[int, int]] = field(default_factory=list)
+    #: What each asked for.
+    requests: dict[Request, str] = field(default_factory=dict)
+    cancelled: set[Request] = field(default_factory=set)
     sent: int = 0
 
     def __post_init__(self) -> None:
@@ -104,12 +119,18 @@ class Load:
         self._going.set()
         self._thread.join(5)
 
-    def balances(self) -> dict[str, int]:
-        """By customer: one point for each whole unit of each order's net."""
-        found: dict[str, int] = defaultdict(int)
+    def purses(self, accepted: set[Request]) -> dict[str, tuple[int, int, int]]:
+        """(balance, earned, spent) by customer, with these requests granted: one point for each whole unit of each
+        order's net, what was given and taken by hand, and the rewards that stand."""
+        earned, given, spent = Counter[str](), Counter[str](), Counter[str]()
         for order in self.orders:
-            found[str(order.customer)] += order.net // 100
-        return dict(found)
+            earned[str(order.customer)] += order.net // 100
+        for customer, points in self.awards:
+            (given if points > 0 else spent)[str(customer)] += abs(points)
+        for request in accepted - self.cancelled:
+            spent[request.customer] += REWARDS[self.requests[request]]
+        everybody = {*earned, *given, *(str(customer) for customer, points in self.awards)}
+        return {each: (earned[each] + given[each] - spent[each], earned[each], spent[each]) for each in everybody}
 
     def _run(self) -> None:
         while not self._ended:
@@ -120,12 +141,14 @@ class Load:
 
     def _one(self) -> None:
         kind = self.chance.random()
-        if kind < 0.8 or not self.orders:
+        if kind < 0.3 and self.orders:
+            self._ask()
+        elif kind < 0.85 or not self.orders:
             number = len(self.orders) + 1
             order = Order(number, self.chance.randrange(1, CUSTOMERS + 1), self.chance.randrange(100, 20_000))
             self.orders.append(order)
             self._send("orders/paid", order)
-        elif kind < 0.9:
+        elif kind < 0.93:
             order = self.chance.choice(self.orders)
             part = self.chance.randrange(order.amount - order.refunded + 1)
             order.refunded += part
@@ -135,9 +158,53 @@ class Load:
             order.cancelled = True
             self._send("orders/cancelled", order)
 
-    def _send(self, topic: str, order: Order) -> None:
-        self.sent += 1
+    def _ask(self) -> None:
+        """Of whoever has ordered: points by hand, a reward, one that was asked for before, or that it be cancelled."""
+        customer = self.chance.choice(self.orders).customer
+        kind = self.chance.random()
+        if kind < 0.2:
+            points = self.chance.choice((25, 60, -15))
+            self.awards.append((customer, points))
+            self._request("account/award", customer, award_id=f"award-{len(self.awards)}", points=points)
+            return
+        request = Request(str(customer), f"request-{len(self.requests) + 1}")
+        if kind > 0.75 and self.requests:
+            request = self.chance.choice(list(self.requests))
+        if kind > 0.88 and request in self.requests:
+            self.cancelled.add(request)
+            self._request("account/cancel", request.customer, request_id=request.name)
+            return
+        reward = self.requests.setdefault(request, self.chance.choice(list(REWARDS)))
+        asked = {"request_id": request.name, "reward_id": reward, "cost": REWARDS[reward]}
+        self._request("account/redeem", request.customer, **asked)
+
+    def _request(self, topic: str, customer: int | str, **said: Any) -> None:
         now = instants.text(instants.from_datetime(datetime.now(UTC)))
+        when = {"at": now} if topic == "account/award" else {}
+        payload = {"customer_id": str(customer), **when, **said}
+        self._produce(topics.REQUESTS, topic, keys.join(SHOP, str(customer)), now, payload)
+
+    def _send(self, topic: str, order: Order) -> None:
+        now = instants.text(instants.from_datetime(datetime.now(UTC)))
+        payload = {
+            "id": order.number,
+            "created_at": now,
+            "updated_at": now,
+            "processed_at": now if topic == "orders/paid" else None,
+            "cancelled_at": now if order.cancelled else None,
+            "financial_status": "paid",
+            "currency": "USD",
+            "current_subtotal_price": f"{(order.amount - order.refunded) // 100}."
+            f"{(order.amount - order.refunded) % 100:02d}",
+            "subtotal_price": f"{order.amount // 100}.{order.amount % 100:02d}",
+            "customer": {"id": order.customer},
+            "line_items": [],
+            "refunds": [],
+        }
+        self._produce(topics.ORDERS, topic, keys.join(SHOP, str(order.number)), now, payload)
+
+    def _produce(self, stream: str, topic: str, key: str, now: str, payload: dict[str, Any]) -> None:
+        self.sent += 1
         envelope: dict[str, Any] = {
             "topic": topic,
             "shop": SHOP,
@@ -146,29 +213,14 @@ class Load:
             "api_version": "2026-07",
             "triggered_at": now,
             "received_at": now,
-            "payload": {
-                "id": order.number,
-                "created_at": now,
-                "updated_at": now,
-                "processed_at": now if topic == "orders/paid" else None,
-                "cancelled_at": now if order.cancelled else None,
-                "financial_status": "paid",
-                "currency": "USD",
-                "current_subtotal_price": f"{(order.amount - order.refunded) // 100}."
-                f"{(order.amount - order.refunded) % 100:02d}",
-                "subtotal_price": f"{order.amount // 100}.{order.amount % 100:02d}",
-                "customer": {"id": order.customer},
-                "line_items": [],
-                "refunds": [],
-            },
+            "payload": payload,
         }
-        key = keys.join(SHOP, str(order.number))
 
         def report(error: Any, _: Any) -> None:
             if error is not None:
                 self._failed.append(error.str())
 
-        self._producer.produce(self.settings.topic(topics.ORDERS), codec.dumps(envelope), key, on_delivery=report)
+        self._producer.produce(self.settings.topic(stream), codec.dumps(envelope), key, on_delivery=report)
 
 
 # --- processes ---------------------------------------------------------------------------------------------------
@@ -310,9 +362,8 @@ class Judge:
         self._rest_seconds = rest_seconds
         group = f"{settings.topic_prefix}{settings.group}"
         self._consumer = Consumer({"bootstrap.servers": settings.kafka_servers(), "group.id": group})
-        self._worker_topics = [
-            settings.topic(name) for name in (topics.ORDERS, topics.CUSTOMERS, topics.ACCOUNT_FACTS, topics.RESCORE)
-        ]
+        names = (topics.ORDERS, topics.REQUESTS, topics.CUSTOMERS, topics.ACCOUNT_FACTS, topics.RESCORE)
+        self._worker_topics = [settings.topic(name) for name in names]
         self._sink_topics = [settings.topic(name) for name in kafka.SINK_TOPICS]
 
     def rest(self) -> float:
@@ -354,22 +405,77 @@ class Judge:
         left += sum(max(end - stored.get(place, 0), 0) for place, end in ends.items())
         return int(left)
 
-    def check(self) -> None:
-        """Everything that must hold at rest; Chaos with the differences."""
-        expected = self._load.balances()
-        rows = "SELECT customer_id, balance FROM customers WHERE shop = %s"
+    def check(self) -> Counter[str]:
+        """Everything that must hold at rest, Chaos with the differences; how many requests were decided how."""
+        rows = "SELECT customer_id, balance, earned, spent FROM customers WHERE shop = %s"
         ledger = "SELECT customer_id, sum(points)::bigint FROM points_transactions WHERE shop = %s GROUP BY 1"
         with psycopg.connect(self._settings.database_url()) as connection:
-            balances: dict[str, int] = dict(connection.execute(rows, [SHOP]).fetchall())
+            purses = {row[0]: tuple(row[1:]) for row in connection.execute(rows, [SHOP])}
             sums: dict[str, int] = dict(connection.execute(ledger, [SHOP]).fetchall())
-        wrong = [
-            f"customer {each}: balance {balances.get(each)}, ledger {sums.get(each, 0)}, deserved {points}"
-            for each, points in sorted(expected.items())
-            if balances.get(each) != points or sums.get(each, 0) != points
+            decided = {
+                Request(*row[:2]): row[2:]
+                for row in connection.execute(
+                    "SELECT customer_id, request_id, reward_id, accepted, status, cost, balance, reason"
+                    " FROM redemptions WHERE shop = %s",
+                    [SHOP],
+                )
+            }
+            archived = Counter(
+                Request(*row)
+                for row in connection.execute(
+                    "SELECT value::jsonb #>> '{payload,customer_id}', value::jsonb #>> '{payload,request_id}'"
+                    " FROM raw_events WHERE shop = %s AND webhook_topic = 'account/decision'",
+                    [SHOP],
+                )
+            )
+        wrong = self._of_requests(decided, archived) + self._told_twice()
+        expected = self._load.purses({request for request, (_, accepted, *_) in decided.items() if accepted})
+        wrong += [
+            f"customer {each}: (balance, earned, spent) {purses.get(each)}, ledger {sums.get(each, 0)},"
+            f" deserved {purse}"
+            for each, purse in sorted(expected.items())
+            if purses.get(each) != purse or sums.get(each, 0) != purse[0]
         ]
         wrong += parity.main(self._settings, SHOP)
         if wrong:
             raise Chaos("\n  ".join([f"{len(wrong)} differences", *wrong[:20]]))
+        return Counter("granted" if accepted else "refused" for _, accepted, *_ in decided.values())
+
+    def _of_requests(self, decided: dict[Request, tuple[Any, ...]], archived: Counter[Request]) -> list[str]:
+        """What is wrong with what was decided: each was asked for, is archived once, and stands as it must."""
+        asked = self._load.requests
+        wrong = [f"{each} was decided, and never asked for" for each in decided.keys() - asked.keys()]
+        wrong += [f"{each} is not decided" for each in asked.keys() - decided.keys()]
+        wrong += [f"{each} is archived {archived[each]} times" for each in asked if archived[each] != 1]
+        for request in asked.keys() & decided.keys():
+            reward, accepted, status, cost, balance, reason = decided[request]
+            there = balance >= cost
+            stands = "refused" if not accepted else "returned" if request in self._load.cancelled else "reserved"
+            if (reward, accepted, status) != (asked[request], there, stands) or (reason is None) != there:
+                wrong.append(f"{request} for {asked[request]}: {decided[request]}")
+        return wrong
+
+    def _told_twice(self) -> list[str]:
+        """Requests of which the log of redemptions says two things."""
+        said: dict[Request, set[tuple[Any, ...]]] = defaultdict(set)
+        name = self._settings.topic(topics.REDEMPTIONS)
+        ends = self._ends([name])
+        reader = Consumer(
+            {**kafka.client_config(self._settings), "group.id": f"{name}-judge", "auto.offset.reset": "earliest"}
+        )
+        reader.assign([TopicPartition(*place, 0) for place in ends])
+        left = sum(ends.values())
+        while left > 0:
+            messages = reader.consume(min(left, 10_000), timeout=10)
+            if not messages:
+                raise Chaos("the redemptions could not be read")
+            for message in messages:
+                row = codec.loads(message.value() or b"")
+                what = ("reward_id", "cost", "seq", "accepted", "reason", "balance", "requested_at", "decided_at")
+                said[Request(row["customer_id"], row["request_id"])].add(tuple(row[each] for each in what))
+            left -= len(messages)
+        reader.close()
+        return [f"{request} was decided {len(each)} times: {each}" for request, each in said.items() if len(each) > 1]
 
     def close(self) -> None:
         self._consumer.close()
@@ -420,7 +526,11 @@ def run(
     """`rebalances` moves, a check after each `every`; Chaos at the first difference."""
     chance = random.Random(seed)
     producer = Producer(kafka.producer_config(settings))
-    program = Program(shop=SHOP, currency="USD")
+    rewards = [
+        {"reward_id": name, "cost": cost, "kind": "shipping", "name": name, "effective_from": None}
+        for name, cost in REWARDS.items()
+    ]
+    program = Program.model_validate({"shop": SHOP, "currency": "USD", "rewards": rewards})
     producer.produce(settings.topic(topics.PROGRAMS), program.model_dump_json().encode(), SHOP)
     if producer.flush(30):
         raise Chaos("the program could not be announced")
@@ -441,10 +551,14 @@ def run(
             crew.everyone()
             crew.wait_until_started()
             seconds = judge.rest()
-            judge.check()
+            decided = judge.check()
+            if not sink.alive:
+                raise Chaos("the sink has stopped: two decisions of one request?")
             print(
                 f"{done} moves ({', '.join(f'{count} {kind}' for kind, count in sorted(crew.moves.items()))}),"
-                f" {crew.assignments()} times partitions given, {load.sent} webhooks, {len(load.orders)} orders:"
+                f" {crew.assignments()} times partitions given, {load.sent} webhooks, {len(load.orders)} orders,"
+                f" {len(load.requests)} requests ({', '.join(f'{n} {how}' for how, n in sorted(decided.items()))},"
+                f" {len(load.cancelled)} cancelled), {len(load.awards)} awards:"
                 f" at rest after {seconds:.1f} s, nothing lost, parity",
                 flush=True,
             )

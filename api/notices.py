@@ -19,7 +19,7 @@ from books import notices
 
 router = APIRouter(prefix="/v1/shops/{shop}/webhooks", tags=["notices"])
 
-Event = Literal["segment.changed", "points.posted", "points.expired", "batch.done"]
+Event = Literal["segment.changed", "points.posted", "points.expiring", "points.expired", "batch.done"]
 
 EndpointPath = Annotated[UUID, Path(description="an endpoint's id, as the list has it")]
 DeliveryPath = Annotated[int, Path(ge=1, le=notices.NEWEST, description="a delivery's id, as the list has it")]

@@ -1,6 +1,6 @@
 """The books of batch runs: batch_runs, and in batch_segments everyone's standing as one run worked it out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -138,8 +138,9 @@ def note_published(connection: Connection[Any], run_id: UUID) -> None:
     connection.execute("UPDATE batch_runs SET published = true WHERE id = %s", (run_id,))
 
 
-def finish(connection: Connection[Any], report: RunReport) -> None:
-    """The run is done; its `detail` is what was not as it should be, in words. Who listens is told."""
+def finish(connection: Connection[Any], report: RunReport, expiring_days: Sequence[int] = ()) -> None:
+    """The run is done; its `detail` is what was not as it should be, in words. Who listens is told, also of points that
+    run out within `expiring_days`."""
     with connection.transaction():
         connection.execute(
             "UPDATE batch_runs SET status = 'done', rescored = %s, rounds = %s, detail = %s, scored = %s, differ = %s,"
@@ -149,7 +150,7 @@ def finish(connection: Connection[Any], report: RunReport) -> None:
                 *(report.seconds, datetime.now(UTC), report.run_id),
             ),
         )
-        notices.batch_done(connection, report.run_id)
+        notices.batch_done(connection, report.run_id, expiring_days)
 
 
 def forget(connection: Connection[Any], shop: str, keep: int) -> None:

@@ -104,6 +104,7 @@ def connected(
                 Gating(settings.batch_gates, despite),
                 attempt,
                 rest.reached,
+                settings.expiring_days,
             )
 
 
@@ -122,10 +123,11 @@ def run(
     gating: Gating = Gating(),  # noqa: B008 - immutable
     attempt: int = 1,
     at_rest: Callable[[], bool] = lambda: False,
+    expiring_days: Sequence[int] = (),
 ) -> RunReport:
     """As `connected`, over an autocommit connection. `settled`: see windows.rebuild_late; `kept` runs stay.
 
-    Without a lake the whole raw history is read. `at_rest`: see arrival.Rest.
+    Without a lake the whole raw history is read. `at_rest`: see arrival.Rest, `expiring_days`: runs.finish.
     """
     program = frames.program(connection, shop)
     runs.lock(connection, shop)
@@ -135,7 +137,7 @@ def run(
         run_id = runs.begin(connection, shop, as_of, attempt)
         try:
             batch = _Run(connection, publish, program, as_of, on_progress, settled, partitions, lake, gating, at_rest)
-            report = batch.report(run_id, published if publishes else None, patience)
+            report = batch.report(run_id, published if publishes else None, patience, expiring_days)
             runs.forget(connection, shop, kept)
             return report
         except BaseException as error:
@@ -189,7 +191,9 @@ class _Run:
         self.known: since.Known | None = None
         self.published: list[CutPoints] = []
 
-    def report(self, run_id: UUID, published: list[CutPoints] | None, patience: Patience) -> RunReport:
+    def report(
+        self, run_id: UUID, published: list[CutPoints] | None, patience: Patience, expiring_days: Sequence[int]
+    ) -> RunReport:
         """Does everything. `published` None: nothing is to be published."""
         began = time.monotonic()
         found, cut_points = self.score(run_id if published is not None and self.gating.on else None)
@@ -232,7 +236,7 @@ class _Run:
             unreadable=self.history.unreadable or self.from_lake[1],
             seconds=time.monotonic() - began,
         )
-        runs.finish(self.connection, report)
+        runs.finish(self.connection, report, expiring_days)
         return report
 
     def score(self, run_id: UUID | None) -> tuple[pl.DataFrame, CutPoints]:

@@ -22,7 +22,7 @@ from events.awards import BALANCES
 from runtime.addresses import is_public
 
 #: What can be told of.
-EVENTS: Final = ("segment.changed", "points.posted", "points.expired", "batch.done")
+EVENTS: Final = ("segment.changed", "points.posted", "points.expiring", "points.expired", "batch.done")
 TEST: Final = "test"
 
 #: What happened longer ago than this is the past, and no news. Messages are kept longer, so that it is known what was
@@ -110,6 +110,28 @@ FROM batch_runs r JOIN notice_endpoints e ON e.shop = r.shop AND 'batch.done' = 
 WHERE r.id = %s AND r.published {_ONCE}
 """  # noqa: S608
 
+#: Whose points run out within these days, by the shortest of them. (30 at most, as the settings have it: what was told
+#: is known for longer, KEPT.) One message of a customer, an instant at which points run out, and a number of days: its
+#: id is made of these.
+_EXPIRING: Final = f"""
+{_INSERT}
+SELECT e.id, r.shop, c.customer_id,
+    left(encode(sha256(
+        concat_ws('/', r.shop, c.customer_id, {_time("c.expires_at")}, d.days)::bytea), 'hex'), 32)::uuid,
+    'points.expiring', json_build_object(
+        'type', 'points.expiring', 'timestamp', {_time("r.finished_at")}, 'data', json_build_object(
+            'shop', r.shop, 'customer_id', c.customer_id, 'points', c.expiring, 'expires_at', {_time("c.expires_at")},
+            'days', d.days))
+FROM batch_runs r
+JOIN notice_endpoints e ON e.shop = r.shop AND 'points.expiring' = ANY(e.events)
+JOIN customers c ON c.shop = r.shop AND c.expires_at > r.finished_at AND c.expiring > 0
+    AND c.merged_into IS NULL AND NOT c.deleted AND NOT c.redacted
+JOIN LATERAL (
+    SELECT min(days) AS days FROM unnest(%(days)s::integer[]) AS days
+    WHERE c.expires_at <= r.finished_at + make_interval(hours => 24 * days)) d ON d.days IS NOT NULL
+WHERE r.id = %(run)s AND r.published ORDER BY c.expires_at, c.customer_id {_ONCE}
+"""  # noqa: S608
+
 #: What a rebuild, who empties what the stream made, must do before, in the same transaction: up to when each customer's
 #: changes of segment are known.
 REMEMBER: Final = """
@@ -143,8 +165,10 @@ def telling(table: str, insert: str) -> str:
     return insert if told is None else f"WITH stored AS ({insert} RETURNING t.*) {told}"
 
 
-def batch_done(connection: psycopg.Connection[Any], run_id: UUID) -> None:
-    """Tells that a run is done, if it was published; in the transaction that notes it."""
+def batch_done(connection: psycopg.Connection[Any], run_id: UUID, expiring_days: Sequence[int]) -> None:
+    """Tells, if a run was published, whose points run out within so many days, and that it is done; in the transaction
+    that notes it."""
+    connection.execute(_EXPIRING.encode(), {"run": run_id, "days": list(expiring_days)})
     connection.execute(_BATCH_DONE.encode(), [run_id])
 
 

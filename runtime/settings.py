@@ -121,6 +121,15 @@ class OperatorSettings(BaseSettings):
             " whoever may set endpoints is one of yours"
         ),
     ] = False
+    expiring_days: Annotated[
+        list[Annotated[int, Field(ge=1, le=30)]],
+        NoDecode,
+        Field(
+            min_length=1,
+            description="how many days before points run out a night's batch tells of it (points.expiring), comma"
+            " separated, 30 at most",
+        ),
+    ] = [30, 7]
     fulfilment_private: Annotated[
         bool,
         Field(
@@ -148,7 +157,7 @@ class OperatorSettings(BaseSettings):
     ] = 0
     log_level: Annotated[str, Field(description="DEBUG, INFO, WARNING or ERROR")] = "INFO"
 
-    @field_validator("shopify_secrets", mode="before")
+    @field_validator("shopify_secrets", "expiring_days", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

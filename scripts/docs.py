@@ -81,7 +81,8 @@ def topic_table() -> str:
 def settings_table() -> str:
     lines = ["| variable | default | what it is |", "|---|---|---|"]
     for name, field in OperatorSettings.model_fields.items():
-        default = "" if field.default in (None, PydanticUndefined, []) else f"`{field.default}`"
+        said = ",".join(map(str, field.default)) if isinstance(field.default, list) else field.default
+        default = "" if field.default in (None, PydanticUndefined, []) else f"`{said}`"
         lines.append(f"| `LOYALNEST_{name.upper()}` | {default} | {field.description} |")
     return "\n".join(lines)
 

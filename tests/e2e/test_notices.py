@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from batch import parity
+from books import notices
 from tests.e2e.up import Up, up, wait
 from tests.receivers import receiving
 
@@ -45,7 +46,7 @@ def _sql(stack: Up, query: str, *parameters: Any) -> list[Any]:
 
 
 def _create(stack: Up, key: str, url: str) -> dict[str, Any]:
-    body = {"url": url, "events": ["segment.changed", "points.posted", "batch.done"]}
+    body = {"url": url, "events": sorted(notices.EVENTS)}
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     address = f"{stack.announced['api']}/v1/shops/{SHOP}/webhooks"
     asked = urllib.request.Request(address, json.dumps(body).encode(), headers)
@@ -100,3 +101,30 @@ def test_what_orders_change_is_told_once_whatever_is_rebuilt_or_killed(
         stored = {source for (source,) in _sql(stack, "SELECT DISTINCT source_id FROM points_transactions")}
         assert told == stored
         assert len(stored) > 60
+
+
+def test_whose_points_run_out_soon_is_told_by_the_batch_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(Up.SETTINGS, "notices_private", "true")
+    with receiving() as receiver, up(folder) as stack:
+        stack.run("shops", "add", "told", "--life-days", "14")
+        made = _create(stack, stack.run("keys", "create", "told", "--scope", "admin").strip(), receiver.url())
+        stack.run("play", _orders(folder, "first.csv", 60), "--shop", "told")
+        wait(lambda: not parity.main(stack.settings(), SHOP), what="parity")
+
+        def batch() -> list[dict[str, Any]]:
+            """What is told of points that run out, once a batch is over."""
+            before = len(_sql(stack, "SELECT 1 FROM notices WHERE event = 'batch.done'"))
+            stack.run("batch", "segments", "--shop", "told")
+            done = "SELECT 1 FROM notices WHERE event = 'batch.done' AND status = 'done'"
+            wait(lambda: len(_sql(stack, done)) > before, what="word of the batch")
+            told = [each.verified(made["secret"]) for each in receiver.got]
+            return [each["data"] for each in told if each["type"] == "points.expiring"]
+
+        told = batch()
+        rows = _sql(stack, "SELECT customer_id, expiring, expires_at FROM customers WHERE expiring > 0")
+        assert len(rows) == 20
+        assert {(each["customer_id"], each["points"], datetime.fromisoformat(each["expires_at"])) for each in told} == {
+            *rows
+        }
+        assert {each["days"] for each in told} == {7, 30}
+        assert batch() == told, "nobody is told twice"

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import time_ns
@@ -22,6 +22,7 @@ from batch import runs
 from books import notices, schema
 from events import codec, instants, topics
 from notices import main as notifying
+from runtime.settings import Settings
 from streams.sink import store as sink_store
 from streams.sink.rows import Rows
 from tables.chunks import Received
@@ -287,6 +288,80 @@ def test_a_batch_that_was_published_is_told_with_its_end(store: Store) -> None:
         "version": "v7",
         "customers": 3,
     }
+
+
+#: How many days before points run out it is told, as the settings have it.
+DAYS: list[int] = Settings.model_fields["expiring_days"].default
+
+
+def night(store: Store, *days: int, killed: bool = False) -> None:
+    """A nightly run that was published, to its end; or to where it is killed, when its last transaction is not done."""
+    with psycopg.connect(store.url, autocommit=True) as connection:
+        as_of = datetime.now(UTC)
+        run = runs.begin(connection, SHOP, as_of)
+        runs.note_published(connection, run)
+        report = runs.RunReport(*(run, SHOP, as_of, "v7", True, 3, 2, {}, 2, 1, 0, None, 0, 9, 0, 1.0))
+        if not killed:
+            runs.finish(connection, report, days or DAYS)
+            return
+        with suppress(psycopg.errors.QueryCanceled), connection.transaction():
+            runs.finish(connection, report, DAYS)
+            raise psycopg.errors.QueryCanceled
+
+
+def expiring(store: Store) -> list[tuple[str, int, int]]:
+    """(customer, points, days) of each message, in order."""
+    found = [each["data"] for each in store.bodies() if each["type"] == "points.expiring"]
+    return [(each["customer_id"], each["points"], each["days"]) for each in found]
+
+
+def test_who_has_points_that_run_out_soon_is_told_once_of_each_number_of_days(store: Store) -> None:
+    store.endpoint("points.expiring")
+    at = ago(days=-20)
+    store.row("Loyal", expiring=40, expires_at=at, contact="v1.sealed")
+    store.row("Loyal", "8", expiring=9, expires_at=ago(days=-3))
+    store.row("Loyal", "9", expiring=9, expires_at=ago(days=-31))
+    night(store, killed=True)
+    assert store.bodies() == []
+    night(store)
+    first, second = store.bodies()
+    assert first["data"]["customer_id"] == "8", "whose points run out first"
+    assert second["data"] == {"shop": SHOP, "customer_id": "7", "points": 40, "expires_at": at, "days": 30}
+    assert (first["data"]["days"], second["type"]) == (7, "points.expiring")
+    # Some were spent, and the batch ran again: of this run-out everything is said.
+    store.row("Loyal", now=ago(seconds=-1), expiring=15, expires_at=at)
+    night(store)
+    assert expiring(store) == [("8", 9, 7), ("7", 40, 30)]
+    # Nearer, and another one.
+    night(store, 25, 21)
+    night(store, 21)
+    store.row("Loyal", "8", now=ago(seconds=-1), expiring=3, expires_at=ago(days=-6))
+    night(store)
+    assert expiring(store)[2:] == [("8", 9, 21), ("7", 15, 21), ("8", 3, 7)]
+
+
+def test_nobody_is_told_of_points_that_are_not_theirs_or_gone(store: Store) -> None:
+    store.endpoint()
+    soon: dict[str, Any] = {"expiring": 5, "expires_at": ago(days=-2)}
+    apart: list[dict[str, Any]] = [{"merged_into": "9"}, {"deleted": True}, {"redacted": True}]
+    for ident, more in enumerate([*apart, {"expires_at": ago(days=1)}, {"expiring": 0}]):
+        store.row("Loyal", str(ident), **{**soon, **more})
+    store.row("Loyal", "77", shop=OTHER, **soon)
+    night(store)
+    assert expiring(store) == []
+    store.row("Loyal", "6", **soon)
+    night(store)
+    assert expiring(store) == [("6", 5, 7)]
+
+
+def test_a_run_that_publishes_nothing_tells_nobody_that_points_run_out(store: Store) -> None:
+    store.endpoint()
+    store.row("Loyal", expiring=5, expires_at=ago(days=-2))
+    with psycopg.connect(store.url, autocommit=True) as connection:
+        run = runs.begin(connection, SHOP, datetime.now(UTC))
+        report = runs.RunReport(*(run, SHOP, datetime.now(UTC), "v", False, 3, 2, {}, 2, 1, 0, None, 0, 9, 0, 1.0))
+        runs.finish(connection, report, DAYS)
+    assert expiring(store) == []
 
 
 def test_without_an_endpoint_nothing_is_kept(store: Store) -> None:

@@ -3,10 +3,12 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import ValidationError
 
 from books import notices
 from runtime import waits
 from runtime.addresses import is_public
+from runtime.settings import Settings
 
 
 @pytest.mark.parametrize("address", ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "::ffff:8.8.8.8"])
@@ -108,3 +110,14 @@ def test_an_endpoint_rests_longer_each_time() -> None:
     assert waits.rest(waits.FAILURES) == timedelta(minutes=1)
     assert waits.rest(waits.FAILURES + 1) == timedelta(minutes=2)
     assert waits.rest(10_000) == timedelta(hours=1)
+
+
+def test_days_before_points_run_out_are_listed_with_commas_and_few_enough_to_be_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOYALNEST_EXPIRING_DAYS", "14, 3")
+    assert Settings().expiring_days == [14, 3]
+    for wrong in ("31", "0", "", "soon"):
+        monkeypatch.setenv("LOYALNEST_EXPIRING_DAYS", wrong)
+        with pytest.raises(ValidationError):
+            Settings()

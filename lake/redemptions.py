@@ -4,6 +4,7 @@ Written apart from the stream's (tables/redemptions.py) on purpose.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 import polars as pl
 
@@ -11,7 +12,10 @@ from events.programs import Program, reward_at
 from lake import valuing
 
 #: The orders that are remembered of one customer's code: those of the greatest ids.
-_REMEMBERED = 2
+_REMEMBERED: Final = 2
+
+#: An instant beyond all.
+_NEVER: Final = 1 << 62
 
 #: Of orders that may bear a code, by id and who had them: whether they count, and whether they did and do no longer.
 States = Callable[[pl.Series], pl.DataFrame]
@@ -58,7 +62,7 @@ def taken(
 def states(found: pl.DataFrame, program: Program) -> pl.DataFrame:
     """Of orders in these states (versions.STATE): order_id, customer_id, `counted` and `void`; of those from before the
     shop had any reward nothing."""
-    begun = min((each.since for each in program.rewards), default=None)
+    begun = min((each.since for each in program.rewards), default=_NEVER)
     told = valuing.amounts(found, program, "customer_id").filter(pl.col("processed_at") >= begun)
     return told.select("order_id", "customer_id", "counted", void=pl.col("paid") & ~pl.col("counted"))
 

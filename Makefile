@@ -97,7 +97,7 @@ docs: $(DEV) ## Write what in docs/ comes from the code: schemas, topics, settin
 
 .PHONY: screenshots
 screenshots: $(DEV) ## Make the pictures in docs/ (needs Chromium: make browser)
-	$(BIN)/python scripts/screenshots.py
+	$(BIN)/python -m scripts.screenshots
 
 .PHONY: messages
 messages: $(DEV) ## Gather the dashboard's words into the catalogue of each language

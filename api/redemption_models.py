@@ -100,7 +100,9 @@ class Redemption(Answer):
         " `issued`: with its code, or handed out; `used` by an order; `returned`: its points were given back"
     )
     reason: str | None = Field(description="why it was refused", examples=["insufficient-points"])
-    returned_reason: str | None = Field(description="`cancelled`, `failed`, or `void`: its order came to nothing")
+    returned_reason: str | None = Field(
+        description="`cancelled`, `failed`, `unused` in its time, or `void`: its order came to nothing"
+    )
     balance: int | None = Field(description="what could be spent before it; null while pending", examples=[620])
     points: int = Field(description="what it takes from the account now: -cost, or 0", examples=[-500])
     requested_at: Time
@@ -108,6 +110,9 @@ class Redemption(Answer):
     attempt: int | None = Field(description="of handing its code out: the highest that was told of")
     code: str | None = Field(examples=["LN-7XK2M9PQRSTW"])
     valid_until: Time | None
+    over: bool = Field(
+        description="`valid_until` has gone by, and no order has used it: its points are lost, or return within hours"
+    )
 
     @classmethod
     def of(cls, found: Found) -> "Redemption":

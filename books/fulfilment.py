@@ -157,7 +157,8 @@ WHERE s.enabled AND r.status = 'reserved' AND w.shop IS NULL
 LIMIT %s ON CONFLICT DO NOTHING
 """
 
-#: Of a cancelled redemption its discount is to go, once what came of it was told; or if it was ever tried.
+#: Of a redemption that was cancelled, or that nobody used in time, its discount is to go, once what came of it was
+#: told; or if it was ever tried.
 _TO_GO: Final = """
 w.withdrawal IS NULL AND coalesce(w.held_until <= clock_timestamp(), true)
 AND (w.finished_at IS NOT NULL AND w.code IS NOT NULL OR w.outcome IS NULL AND w.attempts > 0)
@@ -170,7 +171,7 @@ WITH gone AS MATERIALIZED (
         SELECT shop, customer_id, request_id FROM fulfilment_work w
         WHERE (w.shop, w.customer_id, w.request_id) = (r.shop, r.customer_id, r.request_id) AND {_TO_GO} OFFSET 0
     ) work
-    WHERE s.enabled AND r.returned_reason = 'cancelled'
+    WHERE s.enabled AND r.returned_reason IN ('cancelled', 'unused')
     LIMIT %s
 )
 UPDATE fulfilment_work w SET withdrawal = 'due', attempts = 0, due_at = clock_timestamp(), finished_at = NULL,
@@ -299,7 +300,7 @@ async def enlist(connection: AsyncConnection[Any], most: int) -> int:
 
 
 async def withdraw(connection: AsyncConnection[Any], most: int) -> None:
-    """Makes work of the discounts of redemptions that were cancelled, in the stores that are on."""
+    """Makes work of the discounts of redemptions that were cancelled or are over, in the stores that are on."""
     await connection.execute(_WITHDRAW.encode(), (most,))
 
 

@@ -103,6 +103,11 @@ class Redemption(NamedTuple):
     stored_at: datetime | None = None
     program_at: datetime | None = None
 
+    @property
+    def over(self) -> bool:
+        """Whether its time has gone by, and nobody has used it."""
+        return self.status == "issued" and self.valid_until is not None and self.valid_until <= datetime.now(UTC)
+
     def wanted(self) -> Wanted:
         """As it is published."""
         announced = None if self.program_at is None else instants.from_datetime(self.program_at)

@@ -10,6 +10,10 @@ REQUEST_ID: Final = r"^[0-9A-Za-z._:-]{1,64}$"
 WORDS: Final = r"^[^@\x00-\x1f\x7f-\x9f]{1,64}$"
 
 
+#: Why a redemption is cancelled of which nobody made use in time.
+UNUSED: Final = "unused"
+
+
 class Wanted(NamedTuple):
     """A reward as it is asked for.
 

@@ -1,8 +1,10 @@
 """Whom the outcome of a fulfilment is told: in the house the customer's log."""
 
 import time
+from collections.abc import Sequence
 from typing import Literal, Protocol, TypedDict
 
+from books.unused import Over
 from events import instants, redeeming
 from runtime.ports import Publisher
 
@@ -30,6 +32,10 @@ class Door(Protocol):
         """Returns once the fact is durable; raises if it is not, and is then told it again. Twice is harmless."""
         ...
 
+    async def over(self, found: Sequence[Over]) -> None:
+        """That nobody used these in time: as `tell`, of all of them. Twice is harmless."""
+        ...
+
     async def ready(self) -> bool:
         """Whether a fact would be made durable now."""
         ...
@@ -51,6 +57,11 @@ class LogDoor:
         outcome = redeeming.Outcome(fact["attempt"], fact["state"], fact["code"], until, fact["reason"])
         now = time.time_ns() // 1000
         await self._publisher.publish([redeeming.fulfilment(shop, customer_id, fact["request_id"], outcome, now)])
+
+    async def over(self, found: Sequence[Over]) -> None:
+        """Publishes a cancellation of each, by one name however often it is told."""
+        now = time.time_ns() // 1000
+        await self._publisher.publish([redeeming.cancellation(*each, redeeming.UNUSED, now) for each in found])
 
     async def ready(self) -> bool:
         """Whether the publisher is."""

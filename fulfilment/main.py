@@ -1,5 +1,8 @@
 """The process that makes discounts: it looks for stores that have something due, and works each one off by itself.
 
+It also tells the door which redemptions nobody used in time, of all shops: those whose stores are off, or that hand
+their codes out by their own means, too.
+
 One store's redemptions go one after the other, as the points of its Admin API allow; stores do not wait for each other.
 Several such processes share the work, a redemption at a time. What is killed leaves a redemption held until its lease
 is over; whoever takes it up then finds the discount, if it was made, by its code.
@@ -19,10 +22,11 @@ from uuid import uuid4
 from psycopg import OperationalError
 from psycopg_pool import PoolTimeout
 
-from books import fulfilment, programs
+from books import fulfilment, programs, unused
 from books.fulfilment import Holder, Open, Work
 from books.master_keys import master_keys
 from books.sealed import VaultError
+from books.unused import Over
 from books.vault import Pool, Vault
 from events import instants
 from events.programs import reward_at
@@ -68,6 +72,12 @@ _CANCELLED: Final = 3.0
 #: What takes long is done less often: it rests for so many times as long as it took.
 _SHARE: Final = 20.0
 
+#: Between two looks for what nobody used in time, and how many are told of in one; told of again after `_STILL`, where
+#: nothing has come of it (seconds).
+_OVER: Final = 10.0
+_MOST_OVER: Final = 500
+_STILL: Final = 3600.0
+
 _POOL: Final = 8
 _ALIVE: Final = 30.0
 _AWAY: Final = (OperationalError, PoolTimeout)
@@ -91,7 +101,9 @@ class Fulfiller:
         self._away = True
         self._unheard = False
         #: Not before then is it done again, in the order of `_now_and_then` (seconds of `monotonic`).
-        self._next = [0.0, 0.0]
+        self._next = [0.0, 0.0, 0.0]
+        #: When it was told that they are over (seconds of `monotonic`).
+        self._over: dict[Over, float] = {}
         self._admin: Admin
 
     def waits_for(self) -> Sequence[str]:
@@ -143,7 +155,7 @@ class Fulfiller:
             self._tasks[store.shop] = asyncio.create_task(self._work_off(store))
 
     async def _now_and_then(self) -> None:
-        chores = ((self._withdraw, _CANCELLED), (self._measure, _LOAD))
+        chores = ((self._withdraw, _CANCELLED), (self._measure, _LOAD), (self._give_back, _OVER))
         for number, (chore, seconds) in enumerate(chores):
             if (began := monotonic()) >= self._next[number]:
                 await chore()
@@ -153,6 +165,24 @@ class Fulfiller:
     async def _withdraw(self) -> None:
         async with self._pool.connection() as connection:
             await fulfilment.withdraw(connection, _WITHDRAWN)
+
+    async def _give_back(self) -> None:
+        async with self._pool.connection() as connection:
+            found = await unused.over(connection, _MOST_OVER)
+        now = monotonic()
+        # What the worker has not heard of yet is found once more.
+        self._over = {each: at for each in found if (at := self._over.get(each, -_STILL)) > now - _STILL}
+        found = [each for each in found if each not in self._over]
+        if not found:
+            return
+        try:
+            await asyncio.wait_for(self._door.over(found), TELL_SECONDS)
+        except Exception as error:
+            metrics.FULFILMENTS.labels("untold").inc(len(found))
+            log.warning("fulfilment: %d unused redemptions could not be told (%s)", len(found), type(error).__name__)
+            return
+        self._over |= dict.fromkeys(found, now)
+        metrics.FULFILMENTS.labels("unused").inc(len(found))
 
     async def _measure(self) -> None:
         async with self._pool.connection() as connection:

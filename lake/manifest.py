@@ -33,7 +33,7 @@ from lake.rows import TABLES
 from runtime.settings import Settings
 
 #: Of the files' shape: a lake of another is made anew.
-VERSION: Final = 7
+VERSION: Final = 8
 
 #: Seconds that a file stays after nothing names it any more: a reader may have begun before.
 OLD: Final = 3600.0

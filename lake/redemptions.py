@@ -36,7 +36,7 @@ def taken(
     `states` gives of orders order_id, customer_id, `counted` and `void` (counted once) as of that instant.
     """
     accepted = decisions.filter("accepted").unique(["customer_id", "request_id"])
-    whose = ["customer_id", "request_id"]
+    whose, said = ["customer_id", "request_id"], pl.col("unused")
     made = (
         outcomes.sort("attempt", "issued", "valid_until", "code")
         .unique(whose, keep="last", maintain_order=True)
@@ -44,17 +44,19 @@ def taken(
     )
     found = (
         accepted.join(made, on=whose, how="left")
-        .join(cancels.select(whose).unique().with_columns(cancelled=True), on=whose, how="left")
+        .join(cancels.group_by(whose).agg(said.any(), cancelled=(~said).any()), on=whose, how="left")
         .join(_uses(made, codes, owners, states), on=["customer_id", "code"], how="left")
         .with_columns(
-            pl.col("cancelled", "used", "void").fill_null(value=False), pl.col("issued").fill_null(value=True)
+            pl.col("cancelled", "unused", "used", "void").fill_null(value=False),
+            pl.col("issued").fill_null(value=True),
         )
     )
     keeps = [
         (reward := reward_at(program, reward_id, at)) is not None and reward.on_void == "keep"
         for reward_id, at in found.select("reward_id", "decided_at").iter_rows()
     ]
-    back = pl.col("cancelled") | ~pl.col("issued") | (pl.col("void") & ~pl.Series("keeps", keeps, dtype=pl.Boolean))
+    of_order = pl.when("void").then(~pl.Series("keeps", keeps, dtype=pl.Boolean)).otherwise("unused")
+    back = pl.col("cancelled") | ~pl.col("issued") | of_order
     stands = pl.col("used") | ~back
     return found.select(*whose, at="decided_at", points=pl.when(stands).then(-pl.col("cost")).otherwise(0))
 

@@ -13,6 +13,7 @@ import polars as pl
 
 from events import asked, contacts, envelopes, keys, links, orders, payloads, topics
 from events.errors import BadEvent, UnusedTopic
+from events.redeeming import UNUSED
 from events.webhook_topics import ARCHIVED, NAMING, TELLING, Kind
 
 #: What webhooks stand on.
@@ -103,7 +104,8 @@ TABLES: Final[dict[str, Schema]] = {
         "cost": pl.Int64,
         "told_at": pl.Int64,
     },
-    "cancels": {"customer_id": pl.String, "request_id": pl.String, "told_at": pl.Int64},
+    # `unused`: its time went by, and nobody had used it.
+    "cancels": {"customer_id": pl.String, "request_id": pl.String, "unused": pl.Boolean, "told_at": pl.Int64},
     # What became of making a redemption's code; `valid_until` 0: for ever.
     "outcomes": {
         "customer_id": pl.String,
@@ -214,7 +216,7 @@ class Rows:
             decided = told["decided_at"], told["accepted"], told["reward_id"], told["cost"]
             self._add("decisions", customer_id, told["request_id"], *decided, at)
         elif told["type"] == "account.cancel":
-            self._add("cancels", customer_id, told["request_id"], at)
+            self._add("cancels", customer_id, told["request_id"], told["reason"] == UNUSED, at)
         elif told["type"] == "account.fulfilment":
             made = told["attempt"], told["state"] == "issued", told["valid_until"] or 0, told["code"] or ""
             self._add("outcomes", customer_id, told["request_id"], *made, at)

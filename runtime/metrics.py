@@ -112,7 +112,7 @@ FULFILMENTS = Counter(
     "loyalnest_fulfilments_total",
     "Attempts to make a redemption's discount by outcome: issued, failed (given up, its points return), retried, held"
     " back (a busy store, or one that does not let us in); untold: outcomes that have to be told again; and discounts"
-    " of what was cancelled: withdrawn, or left in the store.",
+    " of what was cancelled: withdrawn, or left in the store; unused: told that their time is over.",
     ["outcome"],
 )
 FULFILMENT_SECONDS = Histogram(

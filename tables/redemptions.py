@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from events import instants
 from events.programs import Program, Reward, reward_at
 from events.records import AccountCancel, AccountDecision, AccountFulfilment, AccountRedeem, OrderFact
+from events.redeeming import UNUSED
 from tables import account as accounts
 from tables import contributions, merging, orders
 from tables.account import Account
@@ -31,13 +32,15 @@ Use = list[Any]
 
 class Kept(NamedTuple):
     """What is kept of a redemption: what was decided (None: nothing yet), whether that stands in the history, whether
-    it was cancelled, the outcome of the greatest attempt to make its code, and when the latest of it was said."""
+    it was cancelled, the outcome of the greatest attempt to make its code, when the latest of it was said, and whether
+    its time went by unused."""
 
     decision: list[Any] | None = None
     archived: bool = False
     cancelled: bool = False
     made: list[Any] | None = None  # [attempt, issued, valid_until, code]
     said_at: int = 0
+    unused: bool = False
 
 
 class Code(NamedTuple):
@@ -174,8 +177,9 @@ def decided(said: AccountDecision) -> Decision:
 
 
 def with_cancel(have: Kept, said: AccountCancel) -> Kept:
-    """With the word that it is cancelled."""
-    return _said(have._replace(cancelled=True), said["now"])
+    """With the word that it is cancelled, or that nobody used it in time."""
+    unused = said["reason"] == UNUSED
+    return _said(have._replace(cancelled=have.cancelled or not unused, unused=have.unused or unused), said["now"])
 
 
 def with_outcome(have: Kept, said: AccountFulfilment) -> Kept:
@@ -218,6 +222,8 @@ def state_of(have: Kept, code: Code, reward: Reward | None) -> State:
     if any(gone for *_, gone in code.orders):
         keeps = reward is not None and reward.on_void == "keep"
         return State("used", None, revision) if keeps else State("returned", "void", revision)
+    if have.unused:  # and no order ever used it: one that comes late says so above
+        return State("returned", UNUSED, revision)
     handed_out = decision.forced or have.made is not None
     return State("issued" if handed_out else "reserved", None, revision)
 
@@ -228,7 +234,7 @@ def _revision(have: Kept, code: Code) -> str:
     attempt, issued, until, name = have.made or [0, False, 0, ""]
     made = f"{have.made is not None:d}{attempt:08x}{issued:d}{until:015x}{name.encode().hex()}"
     of_orders = " ".join(f"{order_id:>20} {revision}" for order_id, revision, *_ in code.orders)
-    return f"{have.said_at:015x}b0{have.cancelled:d}{made} {len(code.orders)}{of_orders}"
+    return f"{have.said_at:015x}b0{2 * have.cancelled + have.unused:d}{made} {len(code.orders)}{of_orders}"
 
 
 def reward_of(program: Program, have: Kept) -> Reward | None:

@@ -417,7 +417,8 @@ def redemptions_of(
 ) -> dict[tuple[str, str], Redemption]:
     """By customer and name: what was decided, and what has become of it."""
     found: dict[tuple[str, str], Redemption] = {}
-    cancelled = set()
+    cancelled: set[tuple[str, str]] = set()
+    unused: set[tuple[str, str]] = set()
     made: dict[tuple[str, str], tuple[Any, ...]] = {}
     bear: dict[str, set[str]] = defaultdict(set)  # the orders that ever bore a code
     for envelope in envelopes:
@@ -433,7 +434,7 @@ def redemptions_of(
             of = told["cost"], told["accepted"], told["reward_id"], key[0], told.get("forced", False)
             found[key] = Redemption(at, *of)
         elif topic == "account/cancel":
-            cancelled.add(key)
+            (unused if told.get("reason") == "unused" else cancelled).add(key)
         elif topic == "account/fulfilment":
             until = moment(told["valid_until"]) if told.get("valid_until") else datetime(1970, 1, 1, tzinfo=UTC)
             said = told["attempt"], told["state"] == "issued", until, told.get("code") or ""
@@ -453,6 +454,8 @@ def redemptions_of(
             redemption.status = "returned"
         elif void:
             redemption.status = "used" if rewards and rewards[-1].get("on_void") == "keep" else "returned"
+        elif key in unused:
+            redemption.status = "returned"
         else:
             redemption.status = "issued" if key in made or redemption.forced else "reserved"
     return found

@@ -474,8 +474,8 @@ class _Store:
                 self.send("account/fulfilment", named | {"attempt": 1, "state": "issued", "code": code})
             if chance.random() < 0.2:
                 self.send("account/fulfilment", named | {"attempt": chance.choice([0, 2]), "state": "failed"})
-            if chance.random() < 0.2:
-                self.send("account/cancel", named)
+            if chance.random() < 0.3:
+                self.send("account/cancel", named | chance.choice([{}, {"reason": "unused"}]))
             for payload in chance.sample(snapshots, min(2, len(snapshots))):
                 payload["discount_codes"] = [{"code": code}]
 

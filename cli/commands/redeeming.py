@@ -150,7 +150,7 @@ def _row(found: Redemption) -> dict[str, str]:
         "reward": found.reward_id,
         "cost": f"{found.cost:,}",
         "status": found.status,
-        "because": found.reason or found.returned_reason or "",
+        "because": found.reason or found.returned_reason or ("over" if found.over else ""),
         "code": found.code or "",
     }
 

@@ -224,6 +224,17 @@ MUTANTS = [
         (REDEMPTIONS,),
     ),
     Mutant(
+        "what nobody used in time goes before what became of its order",
+        "tables/redemptions.py",
+        """    if any(gone for *_, gone in code.orders):
+""",
+        """    if have.unused:
+        return State("returned", UNUSED, revision)
+    if any(gone for *_, gone in code.orders):
+""",
+        (REDEMPTIONS,),
+    ),
+    Mutant(
         "a failure of a lower attempt counts",
         "lake/redemptions.py",
         'outcomes.sort("attempt", "issued", "valid_until", "code")',

@@ -28,7 +28,10 @@ PROGRAM = {
     "currency": "USD",
     "zone": "UTC",
     "rules": [{"points_per_unit": "1"}],
-    "rewards": [{"reward_id": "ten", "cost": 500, "kind": "amount", "value": "10", "name": "10 off", "valid_days": 30}],
+    "rewards": [
+        {"reward_id": "ten", "cost": 500, "kind": "amount", "value": "10", "name": "10 off", "valid_days": 30},
+        {"reward_id": "back", "cost": 400, "kind": "shipping", "name": "free", "valid_days": 1, "unused": "return"},
+    ],
 }
 
 
@@ -72,16 +75,18 @@ def order(order_id: int, customer_id: int, amount: int, *codes: str) -> Message:
 
 
 class Shop:
-    """A shop of a running LoyalNest whose store is a fake one."""
+    """A shop of a running LoyalNest whose store is a fake one; without, it hands its codes out by its own means."""
 
-    def __init__(self, stack: Up, store: shopify_admin.Store) -> None:
+    def __init__(self, stack: Up, store: shopify_admin.Store | None) -> None:
         self.stack = stack
         self._settings = stack.settings().model_copy(update={"journal": True})
         assert ensure(self._settings, Program.model_validate(PROGRAM))
-        token = stack.folder.parent / "token"
-        token.write_text(shopify_admin.TOKEN)
-        stack.run("fulfilment", "set", "spent", "--token-file", str(token), "--endpoint", store.url())
-        self._key = stack.run("keys", "create", "spent", "--scope", "read", "--scope", "redeem").strip()
+        if store is not None:
+            token = stack.folder.parent / "token"
+            token.write_text(shopify_admin.TOKEN)
+            stack.run("fulfilment", "set", "spent", "--token-file", str(token), "--endpoint", store.url())
+        scopes = [word for scope in ("read", "redeem", "fulfil") for word in ("--scope", scope)]
+        self._key = stack.run("keys", "create", "spent", *scopes).strip()
 
     def publish(self, *messages: Message) -> None:
         async def publishing() -> None:
@@ -90,11 +95,19 @@ class Shop:
 
         asyncio.run(publishing())
 
-    def redeem(self, request_id: str, customer_id: int) -> None:
-        self._post(customer_id, "", {"reward_id": "ten", "cost": 500}, {"Idempotency-Key": request_id})
+    def redeem(self, request_id: str, customer_id: int, reward_id: str = "ten") -> None:
+        self._post(customer_id, "", {"reward_id": reward_id}, {"Idempotency-Key": request_id})
 
     def cancel(self, request_id: str, customer_id: int) -> None:
         self._post(customer_id, f"/{request_id}/cancel", {}, {})
+
+    def hand_out(self, request_id: str, customer_id: int, code: str, until: str) -> None:
+        said = {"attempt": 1, "state": "issued", "code": code, "valid_until": until}
+        self._post(customer_id, f"/{request_id}/fulfilment", said, {})
+
+    def long_ago(self, request_id: str) -> None:
+        """As if its row had been stored when its time was over."""
+        self.sql("UPDATE redemptions SET stored_at = valid_until WHERE request_id = %s", request_id)
 
     def _post(self, customer_id: int, path: str, body: dict[str, Any], headers: dict[str, str]) -> None:
         address = f"{self.stack.announced['api']}/v1/shops/{SHOP}/customers/{customer_id}/redemptions{path}"
@@ -183,3 +196,37 @@ def test_what_was_given_up_is_used_by_an_order_that_bears_its_code(
         assert list(store.discounts) == [code]
         shop.publish(order(2, 7, 50, code))
         assert shop.becomes("lost", 7, "used", 150) == code
+
+
+def test_what_nobody_used_in_time_comes_back_without_a_store_too_until_a_late_order_has_used_it(folder: Path) -> None:
+    said = """
+    SELECT value::jsonb #>> '{payload,request_id}' FROM raw_events
+    WHERE webhook_topic = 'account/cancel' AND value::jsonb #>> '{payload,reason}' = 'unused' ORDER BY 1
+    """
+    with up(folder) as stack:
+        shop = Shop(stack, None)
+        shop.publish(order(1, 7, 2000))
+        shop.balance(7, 2000)
+        for request_id, reward_id in (("lost", "ten"), ("late", "back"), ("back", "back")):
+            shop.redeem(request_id, 7, reward_id)
+            shop.hand_out(request_id, 7, f"own-{request_id}", instants.text(_now() - 7_200_000_000))
+        for request_id, balance in (("lost", 700), ("late", 1100), ("back", 1500)):
+            shop.long_ago(request_id)
+            if request_id != "lost":
+                shop.becomes(request_id, 7, "returned", balance)
+        assert shop.sql("SELECT returned_reason FROM redemptions WHERE request_id = 'back'") == [("unused",)]
+        shop.becomes("lost", 7, "issued", 1500)
+        shop.publish(order(2, 7, 30, "OWN-late"))
+        assert shop.becomes("late", 7, "used", 1130) == "own-late"
+
+        stack.kill("fulfilment")
+        shop.redeem("last", 7, "back")
+        shop.hand_out("last", 7, "own-last", instants.text(_now() - 7_200_000_000))
+        shop.long_ago("last")
+        shop.becomes("last", 7, "returned", 1130)
+
+        before = shop.redemptions()
+        assert "empty" in stack.run("rebuild")
+        wait(lambda: shop.redemptions() == before, what="what became of each before")
+        shop.balance(7, 1130)
+        assert [name for (name,) in shop.sql(said)] == ["back", "last", "late"]

@@ -95,6 +95,7 @@ def test_a_reward_is_had_for_points(world: World) -> None:
             "attempt": None,
             "code": None,
             "valid_until": None,
+            "over": False,
         },
     )
     sent = world.publisher.messages[-1]

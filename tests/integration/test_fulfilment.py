@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +14,8 @@ from uuid import uuid4
 
 import pytest
 
-from books import fulfilment
+from books import fulfilment, unused
+from books.unused import Over
 from events import instants
 from fulfilment import admin, codes
 from fulfilment import main as fulfilling
@@ -38,6 +39,13 @@ REWARDS = [
     _reward("mug", "product", None, product_id="12"),
     _reward("credit", "store_credit"),
     _reward("past", until="2026-01-01T00:00:00Z"),
+    _reward("back", valid_days=1, unused="return"),
+    # Of these the points came back, and since an instant do not, or the other way about; of the last as long as it was.
+    _reward("was", unused="return"),
+    _reward("was", effective_from="2026-10-01T00:00:00Z"),
+    _reward("will"),
+    _reward("will", effective_from="2026-10-01T00:00:00Z", unused="return"),
+    _reward("twice", effective_from="2026-10-01T00:00:00Z", until="2026-10-02T00:00:00Z", unused="return"),
 ]
 
 
@@ -107,6 +115,7 @@ class Listening:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.ended: list[Over] = []
         self.told: list[tuple[str, str, Fulfilment]] = []
         self.failing = 0
         self.well = True
@@ -120,6 +129,18 @@ class Listening:
         status = "issued" if fact["state"] == "issued" else "returned"
         query = "UPDATE redemptions SET status = %s WHERE (shop, customer_id, request_id) = (%s, %s, %s)"
         await asyncio.to_thread(self.world.sql, query, status, shop, customer_id, fact["request_id"])
+
+    async def over(self, found: Sequence[Over]) -> None:
+        if self.failing:
+            self.failing -= 1
+            raise ConnectionError("the log is away")
+        self.ended += found
+        query = """
+        UPDATE redemptions SET status = 'returned', returned_reason = 'unused'
+        WHERE (shop, customer_id, request_id) = (%s, %s, %s)
+        """
+        for each in found:
+            await asyncio.to_thread(self.world.sql, query, *each)
 
     async def ready(self) -> bool:
         return self.well
@@ -729,6 +750,73 @@ def test_a_redemption_that_a_rebuild_has_not_brought_back_yet_is_waited_for(worl
     assert len(store.mutations()) == 2
 
 
+# --- over, and not used --------------------------------------------------------------------------------------------
+
+
+def issued(world: World, request_id: str, reward_id: str = "back", **more: Any) -> str:
+    """A redemption whose code was handed out by somebody, and whose time was over two hours ago."""
+    now = datetime.now(UTC)
+    ago = {"valid_until": now - timedelta(hours=2), "stored_at": now - timedelta(hours=2)}
+    return redeem(world, request_id, reward_id, **{"status": "issued", "code": request_id, **ago, **more})
+
+
+def test_what_nobody_used_in_time_is_told_if_its_reward_says_so_at_its_decision(world: World) -> None:
+    """In shops whose stores are off, too."""
+    now = datetime.now(UTC)
+    before, after = datetime(2026, 9, 30, 23, 59, 59, 999999, UTC), datetime(2026, 10, 1, tzinfo=UTC)
+    issued(world, "a")
+    issued(world, "a", customer_id="8")
+    issued(world, "a", shop=OTHER)
+    issued(world, "no-code", code=None)
+    issued(world, "kept", "ten")
+    issued(world, "used", status="used")
+    issued(world, "reserved", status="reserved")
+    issued(world, "for-ever", valid_until=None)
+    issued(world, "valid", valid_until=now + timedelta(hours=1))
+    issued(world, "late", valid_until=now - unused.GRACE + timedelta(minutes=1))
+    issued(world, "just-stored", stored_at=now)
+    for name, since in (("before", before), ("after", after)):
+        issued(world, f"was-{name}", "was", decided_at=since)
+        issued(world, f"will-{name}", "will", decided_at=since)
+        issued(world, f"twice-{name}", "twice", decided_at=since)
+    issued(world, "twice-ended", "twice", decided_at=after + timedelta(days=1))
+    issued(world, "unknown", "none")
+    with working(world) as door:
+        wait(lambda: len(door.ended) >= 7)
+        world.run(asyncio.sleep(2 * fulfilling.LOOK))
+    mine = [Over(SHOP, "7", name) for name in ("a", "no-code", "was-before", "will-after", "twice-after")]
+    assert sorted(door.ended) == sorted([*mine, Over(SHOP, "8", "a"), Over(OTHER, "7", "a")])
+    assert door.told == []
+
+
+def test_the_discount_of_what_nobody_used_in_time_is_withdrawn(world: World, store: Store) -> None:
+    switch_on(world, store)
+    with working(world):
+        redeem(world, "r-1", "back")
+        wait(lambda: bool(world.sql("SELECT 1 FROM redemptions WHERE status = 'issued'")))
+        world.sql("UPDATE redemptions SET valid_until = now() - '2 h'::interval, stored_at = now() - '2 h'::interval")
+        wait(lambda: withdrawal(world, "r-1") == "done", 30)
+    assert store.withdrawn() == [code_of(world, "r-1")]
+
+
+def test_what_could_not_be_told_is_told_again_and_what_nothing_came_of_much_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fulfilling, "_OVER", 0.1)
+    issued(world, "a")
+    with working(world) as door:
+        wait(lambda: bool(world.sql("SELECT 1 FROM redemptions WHERE status = 'returned'")))
+        world.sql("UPDATE redemptions SET status = 'issued'")  # as if the worker had not heard of it yet
+        world.run(asyncio.sleep(4 * fulfilling.LOOK))
+        assert len(door.ended) == 1
+        monkeypatch.setattr(fulfilling, "_STILL", 0.0)
+        wait(lambda: len(door.ended) == 2)
+        door.failing = 2
+        issued(world, "b")
+        wait(lambda: Over(SHOP, "7", "b") in door.ended)
+        assert door.failing == 0
+
+
 # --- processes ---------------------------------------------------------------------------------------------------
 
 
@@ -794,6 +882,28 @@ def test_one_killed_between_making_and_telling_makes_no_second_code(
     }
     assert len(store.discounts) == 2
     assert len(told(tmp_path)) == 2
+
+
+def test_what_nobody_used_is_one_cancellation_whoever_is_killed_telling_it(anywhere: World, tmp_path: Path) -> None:
+    """The log takes it twice as once: tests/property/test_redemptions.py."""
+    world = anywhere
+    issued(world, "r-1")
+    first = started(world, tmp_path, "telling")
+    try:
+        assert first.wait(30) == -signal.SIGKILL
+    finally:
+        first.kill()
+    processes = [started(world, tmp_path) for _ in range(2)]
+    try:
+        wait(lambda: len(told(tmp_path)) == 2)
+    finally:
+        for process in processes:
+            process.terminate()
+        assert [process.wait(30) for process in processes] == [0, 0]
+    said = [(each["topic"], each["webhook_id"], each["payload"]) for each in told(tmp_path)]
+    assert said[0] == said[1]
+    assert said[0][0] == "account/cancel"
+    assert said[0][2] == {"customer_id": "7", "request_id": "r-1", "reason": "unused"}
 
 
 def test_two_processes_share_the_work_and_ask_for_each_once(anywhere: World, store: Store, tmp_path: Path) -> None:

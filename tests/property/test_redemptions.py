@@ -86,7 +86,7 @@ def said(seed: int, count: int = 14) -> list[Json]:
             payload["cost"] = {"ten": 10, "kept": 5, "gone": 1, "rare": 2, "none": 1}[reward]
             topic = "account/redeem" if kind == "redeem" else "account/redeem_forced"
         elif kind == "cancel":
-            payload |= {"request_id": request}
+            payload |= {"request_id": request, "reason": chance.choice(["unused", "unused", "", "no more"])}
             topic = "account/cancel"
         else:
             state = chance.choice(["issued", "issued", "failed"])
@@ -112,6 +112,7 @@ class Log:
         self.awards: dict[str, Json] = {}
         self.decided: dict[str, Json] = {}
         self.cancelled: set[str] = set()
+        self.unused: set[str] = set()
         self.made: dict[str, tuple[int, bool, str]] = {}
         self.codes: dict[str, set[str]] = defaultdict(set)  # that an order ever bore
         self.filed = 0
@@ -128,7 +129,7 @@ class Log:
         elif kind == "account.redeem" and record["request_id"] not in self.decided:
             self.decided[record["request_id"]] = self.decide(record)
         elif kind == "account.cancel":
-            self.cancelled.add(record["request_id"])
+            (self.unused if record["reason"] == "unused" else self.cancelled).add(record["request_id"])
         elif kind == "account.fulfilment":
             said = record["attempt"], record["state"] == "issued", record["code"] or ""
             self.made[record["request_id"]] = max(said, self.made.get(record["request_id"], said))
@@ -174,6 +175,8 @@ class Log:
             return "returned"
         if any(each["paid"] for each in bear):
             return "used" if decision["reward_id"] == "kept" else "returned"
+        if request_id in self.unused:
+            return "returned"
         return "issued" if made or decision["forced"] else "reserved"
 
     def balance(self, at: int, ahead: bool = True) -> int:
@@ -373,6 +376,28 @@ def test_who_has_bought_with_it_has_used_it() -> None:
     assert redemptions.state_of(kept, gone, None)[:2] == ("returned", "cancelled")
 
 
+def test_what_nobody_used_in_time_is_returned_unless_an_order_did() -> None:
+    """One that did and came to nothing goes by the word of its reward; one that was cancelled is cancelled."""
+    done = redemptions.Decision(1, 100, 100, True, None, "kept", 5, False, 50)
+    rewards = {each.reward_id: each for each in harness.reference({SHOP: PROGRAM})[SHOP].program.rewards}
+    late: Any = {"now": 200, "reason": "unused"}
+    issued = redemptions.with_decision(redemptions.Kept(made=[1, True, 150, "A"]), done, archived=False)
+    kept = redemptions.with_cancel(issued, late)
+    code = redemptions.Code(["r"], [], 0)
+    assert redemptions.state_of(kept, code, rewards["kept"])[:2] == ("returned", "unused")
+    assert redemptions.with_cancel(kept, late) == kept, "told twice it is the same"
+    order: Any = {"order_id": "9", "revision": f"{140:015x}b0", "counted": True, "paid": True}
+    code = redemptions.with_order(code, order)
+    assert redemptions.state_of(kept, code, rewards["kept"])[:2] == ("used", None)
+    gone: Any = {**order, "revision": f"{141:015x}b0", "counted": False}
+    void = redemptions.with_order(code, gone)
+    assert redemptions.state_of(kept, void, rewards["kept"])[:2] == ("used", None)
+    assert redemptions.state_of(kept, void, rewards["ten"])[:2] == ("returned", "void")
+    asked: Any = {**late, "reason": ""}
+    both = redemptions.with_cancel(kept, asked)
+    assert redemptions.state_of(both, void, rewards["kept"])[:2] == ("returned", "cancelled")
+
+
 @thorough(100)
 @given(seed=st.integers(0, 2**32))
 def test_what_is_said_of_a_redemption_may_come_in_any_order(seed: int) -> None:
@@ -380,10 +405,13 @@ def test_what_is_said_of_a_redemption_may_come_in_any_order(seed: int) -> None:
     chance = random.Random(seed)
     reward = next(each for each in harness.reference({SHOP: PROGRAM})[SHOP].program.rewards if each.reward_id == "ten")
     done = redemptions.Decision(1, 100, 100, True, None, "ten", 10, False, 50)
-    cancel: Any = lambda have, at: redemptions.with_cancel(have, {"now": at})  # type: ignore[typeddict-item]  # noqa: E731
+    cancel: Any = lambda have, at, why: redemptions.with_cancel(have, {"now": at, "reason": why})  # type: ignore[typeddict-item]  # noqa: E731
     changes: list[Any] = [
         ("kept", lambda have: redemptions.with_decision(have, done, archived=False)),
-        *[("kept", lambda have, at=at: cancel(have, at)) for at in (150, 90)],
+        *[
+            ("kept", lambda have, at=at, why=why: cancel(have, at, why))
+            for at, why in ((150, ""), (90, "asked"), (95, "unused"))
+        ],
         *[
             ("kept", lambda have, of=of: redemptions.with_outcome(have, of))
             for of in (

@@ -374,9 +374,10 @@ _DECISIONS = [
 _redeeming = st.one_of(
     st.sampled_from(_DECISIONS),
     _any(
-        lambda customer, name: ("account/cancel", {"customer_id": customer, "request_id": name}),
+        lambda customer, name, why: ("account/cancel", {"customer_id": customer, "request_id": name, "reason": why}),
         CUSTOMERS,
         ["one", "two", "two", "three"],
+        ["unused", "changed my mind"],
     ),
     _any(
         lambda customer, name, attempt, code, until: (

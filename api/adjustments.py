@@ -1,10 +1,10 @@
 """Adjustments: points that a shop's own systems, or its people, give a customer or take from them, beside orders."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 from fastapi import APIRouter, Header, Path, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from api import cursors
 from api.asking import LOCATION, Asking, connected
@@ -13,10 +13,11 @@ from api.cursors import CursorQuery, LimitQuery
 from api.customers import CustomerPath
 from api.models import Answer, AsOf, Time
 from api.problems import ProblemError, ProblemModel
+from api.redemptions import merged_into
 from books import awards
 from books.awards import Award, MergedError, OtherBodyError
 from events import instants
-from events.awards import AWARD_ID, WORDS, Body, message
+from events.awards import AWARD_ID, WORDS, Body
 from events.money import MAX_POINTS
 
 router = APIRouter(prefix="/v1/shops/{shop}/customers/{customer_id}/adjustments", tags=["points"])
@@ -53,7 +54,7 @@ class NewAdjustment(BaseModel):
         strict=True,
         ge=-MAX_POINTS,
         le=MAX_POINTS,
-        description="above 0 given, below 0 taken, be it more than there is",
+        description="above 0 given, below 0 taken, be it more than there is (unless with `check`)",
         examples=[50],
     )
     reason: str | None = Field(
@@ -64,6 +65,17 @@ class NewAdjustment(BaseModel):
     )
     counts_as_earned: bool = Field(False, strict=True, description="whether they count among what was ever earned")
     source: str = Field("api", pattern=WORDS, description="what asks for it", examples=["klaviyo"])
+    check: bool = Field(
+        False,
+        strict=True,
+        description="of points below 0: taken only if so many can be spent when it is decided, all of them or none",
+    )
+
+    @model_validator(mode="after")
+    def _of_checked(self) -> Self:
+        if self.check and (self.points > 0 or self.at is not None or self.counts_as_earned):
+            raise ValueError("`check` is of points below 0, without `at` and `counts_as_earned`")
+        return self
 
     def body(self, now: int) -> Body:
         """What is said, `now` in microseconds. A problem (422) for a time to come, or one before 1970."""
@@ -78,13 +90,16 @@ class Adjustment(Answer):
 
     award_id: str = Field(description="what it is called", examples=["birthday-7"])
     customer_id: str
-    at: Time
+    at: Time = Field(description="with `check`, when it was decided")
     points: int = Field(description="above 0 given, below 0 taken", examples=[50])
     reason: str | None
     source: str = Field(examples=["api"])
     counts_as_earned: bool
     voided_at: Time | None = Field(description="when it was taken back, for ever; null: it stands")
     stored_at: Time | None = Field(description="null: it is durable, and not taken in yet")
+    check: bool = Field(description="it was to be taken only if it was there")
+    refused: str | None = Field(description="why nothing was taken, with `check`", examples=["insufficient-points"])
+    balance: int | None = Field(description="what could be spent before it, with `check`", examples=[620])
 
     @classmethod
     def of(cls, customer_id: str, found: Award) -> "Adjustment":
@@ -100,6 +115,9 @@ class Adjustment(Answer):
             counts_as_earned=counts_as_earned,
             voided_at=found.voided_at,
             stored_at=found.stored_at,
+            check=found.check,
+            refused=found.refused,
+            balance=found.balance,
         )
 
 
@@ -115,7 +133,11 @@ _TAKEN: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": Adjustment, "description": "it was asked for before, and stands", "headers": LOCATION},
     201: {"headers": LOCATION},
     202: {"model": Adjustment, "description": "durable, and not taken in within 5 s", "headers": LOCATION},
-    409: {"model": ProblemModel, "description": "the customer was merged: `merged_into` is who they are now"},
+    409: {
+        "model": ProblemModel,
+        "description": "the customer was merged: `merged_into` is who they are now; with `check` also"
+        " `insufficient-points` (`balance`, `needed`) or `closed`, decided for good",
+    },
 }
 
 
@@ -128,12 +150,14 @@ async def adjust(
     The customer need not be known yet. Points that are taken may bring the balance below 0: what comes next pays that
     first. Asking again with the same Idempotency-Key answers what stands; with other words it is a 422. A backdated
     adjustment may have run out already: the customer's `account` tells.
+
+    With `check` it is decided once, as a redemption is: taken, or refused (409) under its name, for good.
     """
     await caller.program()
-    wanted, at_will = asked.body(now_us()), asked.at is None
+    wanted, check, at_will = asked.body(now_us()), asked.check, asked.at is None
     place = (caller.shop, customer_id, key)
     try:
-        standing = await connected(caller, lambda it: awards.claim(it, *place, wanted, at_will=at_will))
+        standing = await connected(caller, lambda it: awards.claim(it, *place, wanted, at_will=at_will, check=check))
     except OtherBodyError:
         detail = "This Idempotency-Key was used for another adjustment of this customer's: send another key."
         raise ProblemError(422, "idempotency-key-reused", detail) from None
@@ -141,15 +165,18 @@ async def adjust(
         detail = f"The customer was merged: ask for {merged.into}, who has all that was theirs."
         raise ProblemError(409, "merged", detail, merged_into=merged.into) from None
     response.headers["Location"] = f"/v1/shops/{caller.shop}/customers/{customer_id}/adjustments/{key}"
-    if standing.stored_at is not None:
+    if standing.stored_at is None:
+        asking = Asking(caller, awards, customer_id, key)
+        await asking.publish(standing.asked(caller.shop, customer_id, now_us()))
+        stored = await asking.stored()
+        if stored is None:
+            response.status_code = 202
+        standing = stored or standing
+    else:
         response.status_code = 200
-        return Adjustment.of(customer_id, standing)
-    asking = Asking(caller, awards, customer_id, key)
-    await asking.publish(message(*place, standing.body, now_us()))
-    stored = await asking.stored()
-    if stored is None:
-        response.status_code = 202
-    return Adjustment.of(customer_id, stored or standing)
+    if standing.refused is not None:
+        raise _refusal(standing, await merged_into(caller, customer_id))
+    return Adjustment.of(customer_id, standing)
 
 
 @router.delete(
@@ -159,13 +186,13 @@ async def adjust(
 )
 async def void(caller: AdjustAccess, customer_id: CustomerPath, award_id: AwardPath, response: Response) -> Adjustment:
     """For ever: its points are as if they had never been. What has been bought with them stays, and the balance may be
-    below 0."""
+    below 0. Points that were taken come back with the life they had. One that was refused is answered as it is."""
     asking = Asking(caller, awards, customer_id, award_id)
     found = _there(await asking.known())
-    if found.voided_at is not None:
+    if found.over:
         return Adjustment.of(customer_id, found)
-    await asking.publish(message(caller.shop, customer_id, award_id, found.body, now_us(), voided=True))
-    stored = await asking.stored(lambda each: each.voided_at is not None)
+    await asking.publish(found.voided(caller.shop, customer_id, now_us()))
+    stored = await asking.stored(lambda each: each.over)
     if stored is None:
         response.status_code = 202
         response.headers["Location"] = f"/v1/shops/{caller.shop}/customers/{customer_id}/adjustments/{award_id}"
@@ -208,3 +235,17 @@ def _there(found: Award | None) -> Award:
     if found is None:
         raise ProblemError(404, "no-adjustment", "The customer has no adjustment of this name.")
     return found
+
+
+def _refusal(found: Award, into: str | None) -> ProblemError:
+    """Why nothing was taken, as a problem."""
+    if found.refused == "insufficient-points":
+        detail = f"{-found.body.points} points were to be taken, and {found.balance} could be spent."
+        needed = -found.body.points
+        return ProblemError(
+            409, "insufficient-points", detail, award_id=found.award_id, balance=found.balance, needed=needed
+        )
+    if found.refused == "merged":
+        detail = "The customer was merged: ask for whom they are now, who has all that was theirs."
+        return ProblemError(409, "merged", detail, award_id=found.award_id, merged_into=into)
+    return ProblemError(409, "closed", "The customer was deleted.", award_id=found.award_id)

@@ -1,5 +1,8 @@
 """Awards as the API and the commands see them: those that the sink has stored, and those that were asked for since.
 
+Among them those that were to be taken only if they are there (`check`): these are decided, once, as redemptions are,
+and stand beside these, by their name behind `checked/`.
+
 A name stands for what was first asked by it. So whoever asks notes it first, in the database, where every process finds
 it: of two that ask at once for different things by one name, one is refused before anything of theirs is published.
 """
@@ -12,20 +15,34 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
 from books import persons
-from events import instants
+from events import awards, instants, redeeming
 from events.awards import Body
+from events.messages import Message
+from tables import orders
 
 _BODY: Final = "at, points, reason, source, counts_as_earned"
 _WHERE: Final = "shop = %(shop)s AND customer_id = %(customer)s AND award_id = %(award)s"
 
-_FIND: Final = f"SELECT award_id, {_BODY}, voided_at, stored_at FROM awards WHERE {_WHERE}"  # noqa: S608
-_CLAIMED: Final = f"SELECT {_BODY} FROM award_claims WHERE {_WHERE}"  # noqa: S608
+_CHECKED: Final = f"'{redeeming.CHECKED}'"
+_DECIDED: Final = "shop = %(shop)s AND customer_id = %(customer)s AND reward_id IS NULL"
+_STANDING: Final = f"""
+SELECT award_id, {_BODY}, false AS checked, voided_at, stored_at, NULL AS refused, NULL::bigint AS balance,
+    NULL AS status, NULL AS revision
+FROM awards WHERE {{awards}}
+UNION ALL
+SELECT substr(request_id, {len(redeeming.CHECKED) + 1}), decided_at, -cost, coalesce(purpose, ''), source, false, true,
+    NULL, stored_at, reason, balance, status, revision
+FROM redemptions WHERE {_DECIDED} AND {{decided}}
+"""  # noqa: S608
+
+_FIND: Final = _STANDING.format(awards=_WHERE, decided=f"request_id = {_CHECKED} || %(award)s")
+_CLAIMED: Final = f"SELECT {_BODY}, checked FROM award_claims WHERE {_WHERE}"  # noqa: S608
 
 # Where somebody has claimed it already: what they claimed.
 _CLAIM: Final = f"""
-INSERT INTO award_claims (shop, customer_id, award_id, {_BODY})
-VALUES (%(shop)s, %(customer)s, %(award)s, %(at)s, %(points)s, %(reason)s, %(source)s, %(counts_as_earned)s)
-ON CONFLICT (shop, customer_id, award_id) DO UPDATE SET award_id = excluded.award_id RETURNING {_BODY}
+INSERT INTO award_claims (shop, customer_id, award_id, {_BODY}, checked)
+VALUES (%(shop)s, %(customer)s, %(award)s, %(at)s, %(points)s, %(reason)s, %(source)s, %(counts_as_earned)s, %(check)s)
+ON CONFLICT (shop, customer_id, award_id) DO UPDATE SET award_id = excluded.award_id RETURNING {_BODY}, checked
 """  # noqa: S608
 
 # And those for which nobody has waited: after a day they are stored, or nobody asks any more.
@@ -36,20 +53,47 @@ DELETE FROM award_claims WHERE {_WHERE} OR (shop, customer_id, award_id) IN (
 )
 """  # noqa: S608
 
+_OF_CUSTOMER: Final = _STANDING.format(
+    awards="shop = %(shop)s AND customer_id = %(customer)s AND at <= %(at)s", decided="decided_at <= %(at)s"
+)
 _PAGE: Final = f"""
-SELECT award_id, {_BODY}, voided_at, stored_at FROM awards
-WHERE shop = %(shop)s AND customer_id = %(customer)s AND (at, award_id) < (%(at)s, %(award)s)
+SELECT * FROM ({_OF_CUSTOMER}) AS found WHERE (at, award_id) < (%(at)s, %(award)s)
 ORDER BY at DESC, award_id DESC LIMIT %(limit)s
 """  # noqa: S608
 
 
 class Award(NamedTuple):
-    """What stands of an award, as far as it is known: `stored_at` None while the sink has not stored it."""
+    """What stands of an award, as far as it is known: `stored_at` None while the sink has not stored it.
+
+    With `check` its points were to be taken only if they are there. Once it is stored that is decided, as of its `at`:
+    `refused` says why not, and `balance` what could be spent before it.
+    """
 
     award_id: str
     body: Body
     voided_at: datetime | None = None
     stored_at: datetime | None = None
+    check: bool = False
+    refused: str | None = None
+    balance: int | None = None
+
+    def asked(self, shop: str, customer_id: str, now: int) -> Message:
+        """What asks for it, at `now` in microseconds."""
+        if not self.check:
+            return awards.message(shop, customer_id, self.award_id, self.body, now)
+        _, points, reason, source, _ = self.body
+        return redeeming.deduction(shop, customer_id, self.award_id, -points, reason, source, now)
+
+    def voided(self, shop: str, customer_id: str, now: int) -> Message:
+        """What takes it back, at `now` in microseconds."""
+        if not self.check:
+            return awards.message(shop, customer_id, self.award_id, self.body, now, voided=True)
+        return redeeming.cancellation(shop, customer_id, redeeming.CHECKED + self.award_id, None, now)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is taken by it any more, or never was."""
+        return self.voided_at is not None or self.refused is not None
 
 
 class OtherBodyError(ValueError):
@@ -83,7 +127,7 @@ async def known(connection: AsyncConnection[Any], shop: str, customer_id: str, a
     row = await cursor.fetchone()
     # In this order: a claim goes once the award is stored.
     stored = await find(connection, shop, customer_id, award_id)
-    return stored or (None if row is None else Award(award_id, _body(row)))
+    return stored or (None if row is None else Award(award_id, _body(row), check=row["checked"]))
 
 
 async def page(
@@ -97,30 +141,39 @@ async def page(
 
 
 async def claim(
-    connection: AsyncConnection[Any], shop: str, customer_id: str, award_id: str, wanted: Body, *, at_will: bool
+    connection: AsyncConnection[Any],
+    shop: str,
+    customer_id: str,
+    award_id: str,
+    wanted: Body,
+    *,
+    at_will: bool,
+    check: bool = False,
 ) -> Award:
     """The award of this name from now on. One that is not stored yet is to be published; twice does no harm.
 
-    `at_will`: nobody said when, so that the time of what stands is right. OtherBodyError where something else stands,
-    MergedError for somebody new to it who is somebody else now. The connection commits by itself.
+    `check`: it is to be taken only if it is there, as of then. `at_will`: nobody said when, so that the time of what
+    stands is right. OtherBodyError where something else stands, MergedError for somebody new to it who is somebody else
+    now. The connection commits by itself.
     """
-    stored, claimed = await find(connection, shop, customer_id, award_id), wanted
+    stored, claimed = await find(connection, shop, customer_id, award_id), Award(award_id, wanted, check=check)
     if stored is None:
         into = await persons.merged_into(connection, shop, customer_id)
         if into is not None:
             raise MergedError(into)
         cursor = connection.cursor(row_factory=dict_row)
-        values = wanted._asdict() | {"at": instants.to_datetime(wanted.at)}
+        values = wanted._asdict() | {"at": instants.to_datetime(wanted.at), "check": check}
         await cursor.execute(_CLAIM.encode(), _named(shop, customer_id, award_id) | values)
         row = await cursor.fetchone()
         assert row is not None, "it was inserted, or there"
-        claimed = _body(row)
+        claimed = Award(award_id, _body(row), check=row["checked"])
         # Anew: whoever claimed it before may have seen it stored, and let go of it.
         stored = await find(connection, shop, customer_id, award_id)
     if stored is not None:
         await release(connection, shop, customer_id, award_id)
-    standing = stored or Award(award_id, claimed)
-    if wanted != (standing.body._replace(at=wanted.at) if at_will else standing.body):
+    standing = stored or claimed
+    same = standing.body._replace(at=wanted.at) if at_will else standing.body
+    if (wanted, check) != (same, standing.check):
         raise OtherBodyError(standing)
     return standing
 
@@ -140,4 +193,8 @@ def _body(row: dict[str, Any]) -> Body:
 
 
 def _award(row: dict[str, Any]) -> Award:
-    return Award(row["award_id"], _body(row), row["voided_at"], row["stored_at"])
+    voided_at = row["voided_at"]
+    if row["status"] == "returned":
+        voided_at = instants.to_datetime(orders.changed_at_of(row["revision"]))
+    decided = row["checked"], row["refused"], row["balance"]
+    return Award(row["award_id"], _body(row), voided_at, row["stored_at"], *decided)

@@ -1,4 +1,5 @@
-"""Redemptions as the API and the commands see them: those decided, and those that were asked for since.
+"""Redemptions as the API and the commands see them: those decided, and those that were asked for since. (What else is
+decided, deductions that were asked for, stands in the same table without a reward, and is in books/awards.py.)
 
 The stream decides, and what it decided stands in `redemptions` once it is archived. Before that a name stands for what
 was first asked by it: whoever asks notes it in the database, where every process finds it, and publishes what is noted.
@@ -47,12 +48,14 @@ DELETE FROM redemption_claims WHERE {_WHERE} OR (shop, customer_id, request_id) 
 
 _OF_CUSTOMER: Final = f"""
 SELECT {_COLUMNS} FROM redemptions
-WHERE shop = %(shop)s AND customer_id = %(customer)s AND (decided_at, request_id) < (%(at)s, %(request)s)
+WHERE shop = %(shop)s AND customer_id = %(customer)s AND reward_id IS NOT NULL
+    AND (decided_at, request_id) < (%(at)s, %(request)s)
 ORDER BY decided_at DESC, request_id DESC LIMIT %(limit)s
 """  # noqa: S608
 _OF_SHOP: Final = f"""
 SELECT {_COLUMNS} FROM redemptions
-WHERE shop = %(shop)s{{}} AND (decided_at, customer_id, request_id) < (%(at)s, %(customer)s, %(request)s)
+WHERE shop = %(shop)s AND reward_id IS NOT NULL{{}}
+    AND (decided_at, customer_id, request_id) < (%(at)s, %(customer)s, %(request)s)
 ORDER BY decided_at DESC, customer_id DESC, request_id DESC LIMIT %(limit)s
 """  # noqa: S608
 # Each way by an index of its own: one condition with OR would be held against everything that was ever redeemed.
@@ -65,7 +68,8 @@ _NAMED: Final = """
 _STATUS: Final = " AND status = %(status)s"
 _REWARD: Final = " AND reward_id = %(reward)s"
 _TOTALS: Final = """
-SELECT status, count(*) AS redemptions, sum(cost)::bigint AS cost FROM redemptions WHERE shop = %(shop)s{}
+SELECT status, count(*) AS redemptions, sum(cost)::bigint AS cost FROM redemptions
+WHERE shop = %(shop)s AND reward_id IS NOT NULL{}
 GROUP BY status
 """
 

@@ -141,7 +141,7 @@ TABLES: Final = (
         "redemptions",
         _names(
             "shop customer_id request_id revision reward_id cost forced seq requested_at decided_at accepted reason"
-            " balance status points returned_reason attempt code valid_until"
+            " balance status points returned_reason attempt code valid_until purpose source"
         ),
         _names("stored_at"),
         derived=True,
@@ -194,7 +194,7 @@ TABLES: Final = (
     ),
     Table(
         "award_claims",
-        _names("shop customer_id award_id at points reason source counts_as_earned"),
+        _names("shop customer_id award_id at points reason source counts_as_earned checked"),
         _names("claimed_at"),
         personal="customer",
     ),

@@ -53,11 +53,17 @@ def _award(webhook: Webhook, said: dict[str, Any]) -> dict[str, Any]:
 def _redeem(webhook: Webhook, said: dict[str, Any]) -> dict[str, Any]:
     return {
         "request_id": said["request_id"],
-        "reward_id": said["reward_id"],
+        "reward_id": said.get("reward_id"),
+        **_deducted(said),
         "cost": said["cost"],
         "forced": webhook.topic == "account/redeem_forced",
         "program": instants.parse(said["program_at"]) if said.get("program_at") else 0,
     }
+
+
+def _deducted(said: dict[str, Any]) -> dict[str, str]:
+    """What is said of a deduction alone: what for, and by whom it is asked for."""
+    return {name: said[name] for name in ("purpose", "source") if said.get(name)}
 
 
 def _cancel(_webhook: Webhook, said: dict[str, Any]) -> dict[str, Any]:
@@ -78,8 +84,9 @@ def _fulfilment(_webhook: Webhook, said: dict[str, Any]) -> dict[str, Any]:
 
 def _decision(_webhook: Webhook, said: dict[str, Any]) -> dict[str, Any]:
     times = {name: instants.parse(said[name]) for name in ("decided_at", "requested_at")}
-    same = {name: said[name] for name in ("request_id", "reward_id", "cost", "seq", "accepted", "balance")}
-    return {**same, **times, "forced": bool(said.get("forced")), "reason": said.get("reason")}
+    same = {name: said[name] for name in ("request_id", "cost", "seq", "accepted", "balance")}
+    more = {name: said.get(name) for name in ("reward_id", "reason")}
+    return {**same, **times, **more, **_deducted(said), "forced": bool(said.get("forced"))}
 
 
 _FIELDS: Final = {

@@ -30,6 +30,7 @@ from events.fields import (
     Name,
     Partition,
     Rank,
+    RequestId,
     ResourceId,
     Revision,
     Sealed,
@@ -150,7 +151,7 @@ class CustomerForward(TypedDict):
     order_id: Annotated[
         str | None,
         Field(
-            pattern=r"^([0-9]{1,20}|(award|redeem):[0-9A-Za-z._:-]{1,64})$",
+            pattern=r"^([0-9]{1,20}|(award|redeem):(?:checked/)?[0-9A-Za-z._:-]{1,64})$",
             description="an order's id, or whose points they are: an award's, or what a redemption took",
         ),
     ]
@@ -188,18 +189,25 @@ class AccountAward(_Asked):
     voided_at: Annotated[Micros, Field(description="when it was taken back; 0: it was not")]
 
 
+_Purpose = Annotated[str, Field(max_length=64, description="of a deduction, what for")]
+_Asker = Annotated[str, Field(max_length=64, description="of a deduction, what asks for it")]
+
+
 @with_config(_STRICT)
 class AccountRedeem(_Asked):
-    """A reward is asked for; `forced`: it was given already, and is only told of."""
+    """A reward is asked for; `forced`: it was given already, and is only told of. Without a reward, that points are
+    taken if they are there."""
 
     type: Literal["account.redeem"]
-    request_id: Token
-    reward_id: Token
+    request_id: RequestId
+    reward_id: Token | None
     cost: Annotated[int, Field(ge=1, le=MAX_POINTS, description="points")]
     forced: bool
     program: Annotated[
         Micros, Field(description="when the program was announced under which it was offered: whoever decides knows it")
     ]
+    purpose: NotRequired[_Purpose]
+    source: NotRequired[_Asker]
 
 
 @with_config(_STRICT)
@@ -219,10 +227,10 @@ class AccountKept(_Asked):
 
 @with_config(_STRICT)
 class AccountCancel(_Asked):
-    """A redemption is to be cancelled."""
+    """A redemption, or a deduction that was asked for, is to be cancelled."""
 
     type: Literal["account.cancel"]
-    request_id: Token
+    request_id: RequestId
     reason: Annotated[str, Field(max_length=64)]
 
 
@@ -244,8 +252,8 @@ class AccountDecision(_Asked):
     """What was decided of a request: kept for ever, and never decided anew."""
 
     type: Literal["account.decision"]
-    request_id: Token
-    reward_id: Token
+    request_id: RequestId
+    reward_id: Token | None
     cost: Annotated[int, Field(ge=1, le=MAX_POINTS, description="points")]
     forced: bool
     seq: Annotated[Count, Field(description="how many decisions the customer had with this one")]
@@ -254,6 +262,8 @@ class AccountDecision(_Asked):
     accepted: bool
     reason: Annotated[str | None, Field(max_length=64, description="why not")]
     balance: Annotated[Int64, Field(description="points that could be spent before it")]
+    purpose: NotRequired[_Purpose]
+    source: NotRequired[_Asker]
 
 
 @with_config(_STRICT)
@@ -270,14 +280,16 @@ class Redemption(TypedDict):
     holds.
 
     `refused`; `reserved`, as long as there is no code; `issued`, and so from the first if it is `forced`; `used` by an
-    order; `returned`: its points were given back.
+    order; `returned`: its points were given back. Without a reward it is a deduction that was asked for, `taken` where
+    it is neither refused nor returned: its name follows `checked/`, and `purpose` and `source` say what for and by whom
+    it was asked for.
     """
 
     shop: Shop
     customer_id: CustomerId
-    request_id: Token
+    request_id: RequestId
     revision: Revision
-    reward_id: Token
+    reward_id: Token | None
     cost: Annotated[int, Field(ge=1, le=MAX_POINTS, description="points")]
     forced: Annotated[bool, Field(description="it had happened already, and was only told of")]
     seq: Annotated[Count, Field(description="how many decisions the customer had with this one")]
@@ -286,13 +298,15 @@ class Redemption(TypedDict):
     accepted: bool
     reason: Annotated[str | None, Field(max_length=64, description="why it was refused")]
     balance: Annotated[Int64, Field(description="points that could be spent before it")]
-    status: Literal["refused", "reserved", "issued", "used", "returned"]
+    status: Literal["refused", "reserved", "issued", "used", "returned", "taken"]
     points: Annotated[Int64, Field(le=0, description="what it takes from the account now: -cost, or 0")]
     returned_reason: Annotated[str | None, Field(max_length=64, description="why its points were given back")]
     attempt: Count | None
     code: Annotated[str | None, Field(max_length=64)]
     valid_until: Instant | None
     archived: Annotated[bool, Field(description="the decision was read from the history, and stands there")]
+    purpose: NotRequired[_Purpose]
+    source: NotRequired[_Asker]
 
 
 @with_config(_STRICT)

@@ -10,6 +10,9 @@ REQUEST_ID: Final = r"^[0-9A-Za-z._:-]{1,64}$"
 WORDS: Final = r"^[^@\x00-\x1f\x7f-\x9f]{1,64}$"
 
 
+#: What the name of a checked deduction begins with among the requests: no redemption's does.
+CHECKED: Final = "checked/"
+
 #: Why a redemption is cancelled of which nobody made use in time.
 UNUSED: Final = "unused"
 
@@ -53,6 +56,19 @@ def redemption(shop: str, customer_id: str, request_id: str, wanted: Wanted, now
     if wanted.forced_at is None:
         return _message("account/redeem", "redeem", shop, said, now, now)
     return _message("account/redeem_forced", "forced", shop, said, wanted.forced_at, now)
+
+
+def deduction(shop: str, customer_id: str, name: str, points: int, purpose: str, source: str, now: int) -> Message:
+    """What asks to take so many points (above 0) if they are there, at `now` in microseconds: decided as a redemption
+    is, and cancelled by CHECKED and its name."""
+    said = {
+        "customer_id": customer_id,
+        "request_id": CHECKED + name,
+        "cost": points,
+        **_some(purpose=purpose),
+        "source": source,
+    }
+    return _message("account/deduct", "deduct", shop, said, now, now)
 
 
 def cancellation(shop: str, customer_id: str, request_id: str, reason: str | None, now: int) -> Message:

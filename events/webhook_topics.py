@@ -157,8 +157,8 @@ class Kind(Enum):
     UNINSTALLED = "the shop has left"
     SHOP_REDACT = "a shop is to be forgotten"
     AWARD = "points are given or taken, or that is taken back"
-    REDEEM = "a reward is asked for"
-    CANCEL = "a redemption is to be cancelled"
+    REDEEM = "a reward is asked for, or that points are taken if they are there"
+    CANCEL = "a redemption, or a deduction that was asked for, is to be cancelled"
     FULFILMENT = "what became of making a redemption's code"
     DECISION = "what was decided of a request"
 
@@ -279,6 +279,9 @@ SHOPIFY: Final[dict[str, WebhookTopic]] = {
 _CUSTOMER_ID: Final = _leaf(r"[0-9]{1,20}|mail-[0-9a-f]{32}", "bad_id", whole=True)
 #: A name that a client gives what it asks for, so that asking twice is asking once.
 _TOKEN: Final = _leaf(r"[0-9A-Za-z._:-]{1,64}", "bad_id")
+#: The name of a deduction that is asked for, and that of whatever was.
+_CHECKED: Final = _leaf(r"checked/[0-9A-Za-z._:-]{1,64}", "bad_id")
+_REQUEST: Final = _leaf(r"(?:checked/)?[0-9A-Za-z._:-]{1,64}", "bad_id")
 
 
 def _asked(kind: Kind, fields: Spec, *needs: str) -> WebhookTopic:
@@ -304,7 +307,12 @@ ASKED: Final[dict[str, WebhookTopic]] = {
     ),
     "account/redeem": _asked(Kind.REDEEM, _REDEEM, "request_id", "reward_id", "cost"),
     "account/redeem_forced": _asked(Kind.REDEEM, _REDEEM, "request_id", "reward_id", "cost"),
-    "account/cancel": _asked(Kind.CANCEL, {"request_id": _TOKEN, "reason": _NAME}, "request_id"),
+    "account/deduct": _asked(
+        Kind.REDEEM,
+        {"request_id": _CHECKED, "cost": COUNT, "purpose": _NAME, "source": _NAME},
+        *("request_id", "cost", "source"),
+    ),
+    "account/cancel": _asked(Kind.CANCEL, {"request_id": _REQUEST, "reason": _NAME}, "request_id"),
     "account/fulfilment": _asked(
         Kind.FULFILMENT,
         {
@@ -320,7 +328,7 @@ ASKED: Final[dict[str, WebhookTopic]] = {
     "account/decision": _asked(
         Kind.DECISION,
         {
-            "request_id": _TOKEN,
+            "request_id": _REQUEST,
             "seq": COUNT,
             "decided_at": TIME,
             "requested_at": TIME,
@@ -330,8 +338,10 @@ ASKED: Final[dict[str, WebhookTopic]] = {
             "reward_id": _TOKEN,
             "cost": COUNT,
             "balance": COUNT,
+            "purpose": _NAME,
+            "source": _NAME,
         },
-        *("request_id", "seq", "decided_at", "requested_at", "accepted", "reward_id", "cost", "balance"),
+        *("request_id", "seq", "decided_at", "requested_at", "accepted", "cost", "balance"),
     ),
 }
 

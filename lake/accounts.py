@@ -14,6 +14,7 @@ import polars as pl
 
 from events import instants
 from events.programs import Inactivity, Program, local_midnight
+from events.redeeming import CHECKED
 
 #: An instant beyond all.
 _NEVER: Final = 1 << 62
@@ -81,7 +82,12 @@ def with_redemptions(given: pl.DataFrame, taken: pl.DataFrame) -> pl.DataFrame:
     """Awards, with what redemptions take (lake/redemptions.py)."""
     if taken.is_empty():
         return given
-    told = taken.with_columns(award_id="request_id", counts_as_earned=pl.lit(value=False), kind=pl.lit("redeem"))
+    by_hand = pl.col("request_id").str.starts_with(CHECKED)
+    told = taken.with_columns(
+        award_id="request_id",
+        counts_as_earned=pl.lit(value=False),
+        kind=pl.when(by_hand).then(pl.lit("deduction")).otherwise(pl.lit("redeem")),
+    )
     return pl.concat([given, told.select(NONE.columns)])
 
 

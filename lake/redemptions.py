@@ -1,4 +1,5 @@
-"""What redemptions take from their customers' points as of an instant: each that was accepted, unless it was returned.
+"""What redemptions, and deductions that were asked for, take from their customers' points as of an instant: each that
+was accepted, unless it was returned.
 
 Written apart from the stream's (tables/redemptions.py) on purpose.
 """
@@ -52,12 +53,14 @@ def taken(
         )
     )
     keeps = [
-        (reward := reward_at(program, reward_id, at)) is not None and reward.on_void == "keep"
+        reward_id is not None and (reward := reward_at(program, reward_id, at)) is not None and reward.on_void == "keep"
         for reward_id, at in found.select("reward_id", "decided_at").iter_rows()
     ]
     of_order = pl.when("void").then(~pl.Series("keeps", keeps, dtype=pl.Boolean)).otherwise("unused")
     back = pl.col("cancelled") | ~pl.col("issued") | of_order
-    stands = pl.col("used") | ~back
+    of_reward, taken = pl.col("reward_id").is_not_null(), pl.col("used") | ~back
+    by_hand = ~(pl.col("cancelled") | pl.col("unused"))
+    stands = pl.when(of_reward).then(taken).otherwise(by_hand)
     return found.select(*whose, at="decided_at", points=pl.when(stands).then(-pl.col("cost")).otherwise(0))
 
 

@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple, cast
 from typing_extensions import TypedDict
 
 from events.records import AccountAward
+from events.redeeming import CHECKED
 from tables import contributions, packing
 from tables.contributions import Node, Nodes, Reads
 from tables.terms import FOR_EVER, Terms
@@ -320,4 +321,5 @@ def source_of(name: str, debit: bool) -> tuple[str, str]:
     kind, named, rest = name.partition(":")
     if not named:
         return "order", kind
-    return ("deduction" if debit and kind == "award" else kind), rest
+    by_hand = kind == "award" or rest.startswith(CHECKED)
+    return ("deduction" if debit and by_hand else kind), rest

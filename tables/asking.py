@@ -172,7 +172,7 @@ def _row(ident: tuple[str, str], request_id: str, have: Kept, found: redemptions
     decision = Decision(*have.decision)
     made = have.made if decision.accepted else None
     attempt, _, until, code = made or [None, False, 0, ""]
-    return {
+    row: records.Redemption = {
         "shop": ident[0],
         "customer_id": ident[1],
         "request_id": request_id,
@@ -194,6 +194,11 @@ def _row(ident: tuple[str, str], request_id: str, have: Kept, found: redemptions
         "valid_until": instants.text(until) if until else None,
         "archived": have.archived,
     }
+    if decision.purpose:
+        row["purpose"] = decision.purpose
+    if decision.source:
+        row["source"] = decision.source
+    return row
 
 
 def _cause(said: Mapping[str, Any]) -> str:

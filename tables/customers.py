@@ -210,13 +210,13 @@ def file_debit(
 ) -> Filed | None:
     """Files what something of that name has taken, and of that returned; None where that is known already.
 
-    `number` is what it was taken for (tables/redemptions.py). It counts among the debits, returned or not: the customer
-    was active.
+    `number` is what it was taken for (tables/redemptions.py). If that is a reward it counts among the debits, returned
+    or not: the customer was active.
     """
     before = contributions.find(nodes, _tree(state, True), at, name)
     if before is not None and merging.own_revision(before) >= revision:
         return None
-    own = [revision, number, taken, returned, 1, 1]
+    own = [revision, number, taken, returned, int(number > 0), 1]
     entry = merging.composed(at, name, merging.with_own(before, own), decided(state))
     _put(state, nodes, entry, True)
     return Filed(at, before, entry)

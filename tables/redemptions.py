@@ -59,10 +59,12 @@ class Decision(NamedTuple):
     requested_at: int
     accepted: bool
     reason: str | None
-    reward_id: str
+    reward_id: str | None  # None: points are taken, for no reward
     cost: int
     forced: bool
     balance: int
+    purpose: str = ""
+    source: str = ""
 
 
 def kept(nodes: Reads, held: Account, request_id: str) -> Kept:
@@ -114,7 +116,7 @@ def decide(
     filed: int,
     merged: str | None,
 ) -> Decision:
-    """What is decided of a request: as of the latest that is known, be that the request's own time.
+    """What is decided of a request, all or nothing: as of the latest that is known, be that the request's own time.
 
     `filed` is the greatest event time filed from the account log before it, `merged` whom the customer is now.
     """
@@ -124,23 +126,24 @@ def decide(
     later = accounts.taken_after(nodes, held, at)
     balance = accounts.purse(nodes, tree, held, terms, at).balance - later
     seq = held["seq"] + 1
+    wanted, said = request["reward_id"], (request.get("purpose", ""), request.get("source", ""))
     if request["forced"]:  # it has happened
-        return Decision(seq, asked, asked, True, None, request["reward_id"], cost, True, balance)
-    reward = reward_at(program, request["reward_id"], at)
+        return Decision(seq, asked, asked, True, None, wanted, cost, True, balance)
+    reward = None if wanted is None else reward_at(program, wanted, at)
     reason = None
     if merged is not None:
         reason = "merged"
     elif held["closed"]:
         reason = "closed"
-    elif reward is None:
+    elif reward is None and wanted is not None:
         reason = "unknown-reward"
-    elif reward.cost != cost:
+    elif reward is not None and reward.cost != cost:
         reason = "wrong-cost"
-    elif _is_limited(nodes, held, reward, at):
+    elif reward is not None and _is_limited(nodes, held, reward, at):
         reason = "limit"
     elif balance < cost:
         reason = "insufficient-points"
-    return Decision(seq, at, asked, reason is None, reason, request["reward_id"], cost, False, balance)
+    return Decision(seq, at, asked, reason is None, reason, wanted, cost, False, balance, *said)
 
 
 def _is_limited(nodes: Reads, held: Account, reward: Reward, at: int) -> bool:
@@ -156,9 +159,10 @@ def _is_limited(nodes: Reads, held: Account, reward: Reward, at: int) -> bool:
     return had >= reward.limit.count
 
 
-def number_of(reward_id: str) -> int:
-    """What stands for a reward where its points were taken: it goes with them to whoever the customer is in the end."""
-    return zlib.crc32(reward_id.encode())
+def number_of(reward_id: str | None) -> int:
+    """What stands for a reward where its points were taken: it goes with them to whoever the customer is in the end. 0
+    where they were taken for none."""
+    return 0 if reward_id is None else zlib.crc32(reward_id.encode())
 
 
 # --- what is said of one -----------------------------------------------------------------------------------------
@@ -173,7 +177,7 @@ def with_decision(have: Kept, decision: Decision, archived: bool) -> Kept:
 
 def decided(said: AccountDecision) -> Decision:
     """What the history says was decided."""
-    return Decision(**{name: said[name] for name in Decision._fields})  # type: ignore[literal-required]
+    return Decision(**{name: said[name] for name in Decision._fields if name in said})  # type: ignore[literal-required]
 
 
 def with_cancel(have: Kept, said: AccountCancel) -> Kept:
@@ -213,6 +217,9 @@ def state_of(have: Kept, code: Code, reward: Reward | None) -> State:
         alone = Kept(have.decision, said_at=decision.decided_at)
         return State("refused", None, _revision(alone, Code([], [], 0)))
     revision = _revision(have, code)
+    if decision.reward_id is None:
+        back = have.cancelled or have.unused
+        return State("returned", "cancelled", revision) if back else State("taken", None, revision)
     if any(counts for _, _, counts, _ in code.orders):
         return State("used", None, revision)
     if have.cancelled:
@@ -242,4 +249,4 @@ def reward_of(program: Program, have: Kept) -> Reward | None:
     if have.decision is None:
         return None
     decision = Decision(*have.decision)
-    return reward_at(program, decision.reward_id, decision.decided_at)
+    return None if decision.reward_id is None else reward_at(program, decision.reward_id, decision.decided_at)

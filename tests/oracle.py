@@ -22,7 +22,8 @@ SNAPSHOTS = {
 CONSENT = "customers_email_marketing_consent/update"
 CUSTOMERS = {"customers/create", "customers/update", "customers/delete", CONSENT}
 PRIVACY = {"customers/redact", "customers/data_request"}
-ASKED = {f"account/{what}" for what in ("award", "redeem", "redeem_forced", "cancel", "fulfilment", "decision")}
+REQUESTS = ("redeem", "redeem_forced", "deduct", "cancel", "fulfilment", "decision")
+ASKED = {f"account/{what}" for what in ("award", *REQUESTS)}
 UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)  # a time that nobody knows
 DECIMALS = {"CLP": 0, "JPY": 0, "KRW": 0, "VND": 0, "BHD": 3, "JOD": 3, "KWD": 3, "TND": 3}  # else 2
 GRID = {  # R: the names for FM 5, 4, 3, 2, 1
@@ -405,7 +406,7 @@ class Redemption:
     at: datetime
     cost: int
     accepted: bool
-    reward: str
+    reward: str | None  # None: points taken by hand, if they are there
     customer: str
     forced: bool = False
     status: str = "refused"
@@ -431,7 +432,7 @@ def redemptions_of(
         key = about(envelope), told["request_id"]
         if topic == "account/decision":
             at = moment(told["decided_at"])
-            of = told["cost"], told["accepted"], told["reward_id"], key[0], told.get("forced", False)
+            of = told["cost"], told["accepted"], told.get("reward_id"), key[0], told.get("forced", False)
             found[key] = Redemption(at, *of)
         elif topic == "account/cancel":
             (unused if told.get("reason") == "unused" else cancelled).add(key)
@@ -448,6 +449,8 @@ def redemptions_of(
         void = any(order.earned_once and not order.counts for order in used)
         if not redemption.accepted:
             redemption.status = "refused"
+        elif redemption.reward is None:
+            redemption.status = "returned" if key in cancelled | unused else "taken"
         elif any(order.counts for order in used):
             redemption.status = "used"
         elif key in cancelled or not issued:
@@ -876,8 +879,9 @@ def shop_of(
     for redemption in shop.redemptions.values():
         redemption.whose = identity.end(redemption.customer)
         if redemption.accepted:
-            taken = redemption.cost if redemption.status in ("reserved", "issued", "used") else 0
-            given[redemption.whose].append(Award(redemption.at, -taken, False, redemption.customer, active=True))
+            taken = redemption.cost if redemption.status in ("reserved", "issued", "used", "taken") else 0
+            active = redemption.reward is not None
+            given[redemption.whose].append(Award(redemption.at, -taken, False, redemption.customer, active=active))
     for (customer_id, award_id), award in awards_of(envelopes).items():
         award.whose = identity.end(customer_id)
         given[award.whose].append(award)

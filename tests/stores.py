@@ -451,12 +451,23 @@ class _Store:
                 self.send("account/award", payload | {"voided": True})
         self.redemptions(chance)
 
+    def deduction(self, chance: random.Random, named: Json, number: int, at: datetime) -> None:
+        """What was decided of points to be taken if they are there; a few were taken back."""
+        decided = {"seq": number + 1, "decided_at": self.received(at), "requested_at": self.received(at)}
+        said = {"accepted": chance.random() < 0.8, "forced": False, "cost": chance.choice([1, 30, 700]), "balance": 0}
+        self.send("account/decision", named | decided | said | {"purpose": "lost", "source": "api"})
+        if chance.random() < 0.3:
+            self.send("account/cancel", named)
+
     def redemptions(self, chance: random.Random) -> None:
         """What was decided of requests, and what became of them; a few orders bear their codes."""
         snapshots = [each["payload"] for each in self.envelopes if each["topic"] == "orders/paid"]
         for number in range(chance.randint(0, 2 * len(self.customers))):
             customer, at = chance.choice(self.customers), chance.choice(PROCESSED[:-2])
             named: Json = {"customer_id": customer, "request_id": f"request-{number}"}
+            if chance.random() < 0.2:
+                self.deduction(chance, named | {"request_id": f"checked/{number}"}, number, at)
+                continue
             decision = {
                 **named,
                 "seq": number + 1,

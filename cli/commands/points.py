@@ -16,7 +16,7 @@ from cli.commands import asking, common, show
 from cli.commands.asking import Customer
 from cli.commands.common import AsJson, CommandError, Data, Database, Kafka, Shop
 from events import instants
-from events.awards import AWARD_ID, WORDS, Body, message
+from events.awards import AWARD_ID, WORDS, Body
 from events.money import MAX_POINTS
 from runtime.settings import Settings
 
@@ -50,6 +50,9 @@ def adjust(
         str | None, typer.Option("--at", help="When they are given: RFC 3339 or a date.", show_default="now")
     ] = None,
     earned: Annotated[bool, typer.Option("--earned", help="They count among what was ever earned.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Take them only if so many can be spent: all of them, or none.")
+    ] = False,
     kafka: Kafka = None,
     database: Database = None,
     data: Data = None,
@@ -57,14 +60,16 @@ def adjust(
     """Give a customer points, or take some: `loyalnest points adjust SHOP CUSTOMER -50`."""
     full, whose, name = common.shop_name(shop), asking.customer_id(customer), name or uuid4().hex
     wanted = _wanted(points, reason, name, at, earned)
+    if check and (points > 0 or at is not None or earned):
+        raise typer.BadParameter("--check is of points below 0, without --at and --earned")
 
     async def giving(settings: Settings, connection: AsyncConnection[Any]) -> tuple[Award, bool]:
         if await programs.known_async(connection, full) is None:
             raise CommandError(f"there is no shop {full}; `loyalnest shops list` shows those there are")
-        standing = await awards.claim(connection, full, whose, name, wanted, at_will=at is None)
+        standing = await awards.claim(connection, full, whose, name, wanted, at_will=at is None, check=check)
         known = standing.stored_at is not None
         if not known:
-            await _publish(settings, full, whose, standing, voided=False)
+            await asking.publish(settings, standing.asked(full, whose, asking.now()))
             standing = await _stored(settings, connection, full, whose, standing, voided=False)
         return standing, known
 
@@ -74,10 +79,14 @@ def adjust(
         raise CommandError(f"{name} is called another adjustment of {whose}: take another --id") from None
     except MergedError as merged:
         raise CommandError(f"{whose} was merged: they are {merged.into} now") from None
+    if standing.refused is not None:
+        raise CommandError(f"refused: {_why(standing)}; it is called {name}")
     done = "gave" if points > 0 else "took"
+    if check and standing.stored_at is None:
+        done = "to take"
     said = f"{abs(points):,} points {'to' if points > 0 else 'from'} {whose}, called {name}"
     there = f"it was taken back {show.moment(standing.voided_at)}" if standing.voided_at else "it is there already"
-    common.out.print(f"Nothing to do, {there}: {said}." if known else f"{done.title()} {said}.", markup=False)
+    common.out.print(f"Nothing to do, {there}: {said}." if known else f"{done.capitalize()} {said}.", markup=False)
     _say_stored(settings, standing)
 
 
@@ -110,12 +119,15 @@ def void(
         found = await awards.known(connection, full, whose, name)
         if found is None:
             raise CommandError(f"{whose} has no adjustment called {name}")
-        if found.voided_at is not None:
+        if found.over:
             return found, True
-        await _publish(settings, full, whose, found, voided=True)
+        await asking.publish(settings, found.voided(full, whose, asking.now()))
         return await _stored(settings, connection, full, whose, found, voided=True), False
 
     settings, (standing, known) = asking.run(voiding, kafka=kafka, database=database, data=data)
+    if standing.refused is not None:
+        common.out.print(f"Nothing to do: {name} was refused.", markup=False)
+        return
     if known:
         at = show.moment(standing.voided_at) if standing.voided_at else ""
         common.out.print(f"Nothing to do: {name} was taken back {at}.", markup=False)
@@ -173,8 +185,10 @@ def _account(row: dict[str, Any]) -> list[Text]:
     return [Text(line) for line in lines]
 
 
-async def _publish(settings: Settings, shop: str, customer_id: str, award: Award, *, voided: bool) -> None:
-    await asking.publish(settings, message(shop, customer_id, award.award_id, award.body, asking.now(), voided=voided))
+def _why(found: Award) -> str:
+    if found.refused == "insufficient-points":
+        return f"{-found.body.points:,} points were to be taken, and {found.balance:,} could be spent"
+    return f"the customer is {found.refused}"
 
 
 async def _stored(
@@ -184,7 +198,7 @@ async def _stored(
 
     async def look() -> Award | None:
         found = await awards.find(connection, shop, customer_id, award.award_id)
-        if found is None or (voided and found.voided_at is None):
+        if found is None or (voided and not found.over):
             return None
         await awards.release(connection, shop, customer_id, award.award_id)
         return found

@@ -101,7 +101,7 @@ MUTANTS = [
     Mutant(
         "a redemption keeps nothing alive",
         "tables/customers.py",
-        "own = [revision, number, taken, returned, 1, 1]",
+        "own = [revision, number, taken, returned, int(number > 0), 1]",
         "own = [revision, number, taken, returned, 0, 1]",
         (WORKED,),
     ),

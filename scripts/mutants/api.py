@@ -12,8 +12,8 @@ MUTANTS = [
     Mutant(
         "an award's name may mean something else to another process",
         "books/awards.py",
-        "        claimed = _body(row)\n",
-        "        claimed = wanted\n",
+        '        claimed = Award(award_id, _body(row), check=row["checked"])\n',
+        "        claimed = Award(award_id, wanted, check=check)\n",
         (ADJUSTED,),
     ),
     Mutant(

@@ -20,12 +20,13 @@ COLUMNS: Final = TABLES["redemptions"]
 #: What was decided, as a row has it.
 _DECISION: Final = (
     *("reward_id", "cost", "forced", "seq", "requested_at", "decided_at", "accepted", "reason", "balance"),
+    *("purpose", "source"),
 )
 
 _STORED: Final = """
 SELECT r.shop, r.customer_id, r.request_id, reward_id, cost, forced, seq,
        (extract(epoch FROM requested_at) * 1000000)::bigint, (extract(epoch FROM decided_at) * 1000000)::bigint,
-       accepted, reason, balance
+       accepted, reason, balance, purpose, r.source
 FROM unnest(%s::text[], %s::text[], %s::text[]) AS k (shop, customer_id, request_id)
 JOIN redemptions r USING (shop, customer_id, request_id)
 """
@@ -63,14 +64,15 @@ def first_seen(cursor: psycopg.Cursor[Any], told: Mapping[Key, Iterable[Redempti
 
 def _decided(row: Redemption) -> tuple[Any, ...]:
     times = ("requested_at", "decided_at")
-    return tuple(instants.parse(row[name]) if name in times else row[name] for name in _DECISION)
+    told: dict[str, Any] = {**row}
+    return tuple(instants.parse(told[name]) if name in times else told.get(name) for name in _DECISION)
 
 
 def archived(row: Redemption) -> tuple[Any, ...]:
     """What was decided, as a row of raw_events: an input from now on."""
     told: dict[str, Any] = {**row}
     shop, key = row["shop"], keys.join(row["shop"], row["customer_id"])
-    names = ("customer_id", "request_id", *(name for name in _DECISION if told[name] is not None))
+    names = ("customer_id", "request_id", *(name for name in _DECISION if told.get(name) is not None))
     at, topic, name = row["decided_at"], "account/decision", f"decision/{row['request_id']}"
     envelope = {
         "topic": topic,
@@ -88,4 +90,4 @@ def archived(row: Redemption) -> tuple[Any, ...]:
 def row_of(row: Redemption) -> tuple[Any, ...]:
     """A redemption as the table has it."""
     told: dict[str, Any] = {**row}
-    return tuple(told[name] for name in COLUMNS)
+    return tuple(told.get(name) for name in COLUMNS)

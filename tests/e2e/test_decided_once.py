@@ -1,10 +1,11 @@
-"""Redeeming as a shop's pages do it, through the real stream: decided once, whoever asks and whatever is killed."""
+"""Redeeming as a shop's pages do it, and deductions that are asked for, through the real stream: decided once, whoever
+asks and whatever is killed."""
 
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,9 @@ class Client:
     def give(self, api: str, points: int, name: str) -> int:
         return self._ask(api, "POST", "/customers/7/adjustments", {"points": points}, name).status_code
 
+    def take(self, api: str, points: int, name: str) -> httpx.Response:
+        return self._ask(api, "POST", "/customers/7/adjustments", {"points": -points, "check": True}, name)
+
     def redeem(self, api: str, name: str) -> httpx.Response:
         return self._ask(api, "POST", "/customers/7/redemptions", {"reward_id": "ten"}, name)
 
@@ -84,8 +88,8 @@ def rows(stack: Up, query: str) -> list[dict[str, Any]]:
 
 
 def decisions(stack: Up) -> list[str]:
-    found = rows(stack, "SELECT webhook_id FROM raw_events WHERE webhook_topic = 'account/decision' ORDER BY 1")
-    return [row["webhook_id"].removeprefix("decision/") for row in found]
+    found = rows(stack, "SELECT webhook_id FROM raw_events WHERE webhook_topic = 'account/decision'")
+    return sorted(row["webhook_id"].removeprefix("decision/") for row in found)
 
 
 def table(stack: Up) -> list[dict[str, Any]]:
@@ -120,14 +124,13 @@ def at_once_by_two_processes(client: Client, stack: Up) -> list[httpx.Response]:
         return [each.result() for each in asked]
 
 
-def kill_before_the_answer(client: Client, stack: Up, name: str) -> httpx.Response:
+def kill_before_the_answer(stack: Up, ask: Callable[[str], httpx.Response], claims: str) -> httpx.Response:
     """The worker stands still when it is asked, and dies by kill -9."""
     worker = stack.pid("worker")
     os.kill(worker, signal.SIGSTOP)
     with ThreadPoolExecutor(1) as threads:
-        asked = threads.submit(client.redeem, stack.announced["api"], name)
-        noted = f"SELECT 1 FROM redemption_claims WHERE request_id = '{name}'"
-        wait(lambda: rows(stack, noted), what="the request")
+        asked = threads.submit(ask, stack.announced["api"])
+        wait(lambda: rows(stack, f"SELECT 1 FROM {claims}"), what="the request")
         stack.kill("worker")
         return asked.result()
 
@@ -153,24 +156,39 @@ def test_a_reward_is_decided_once(stack: Up) -> None:
     assert decisions(stack) == ["a", "at-once", "b", "c"]
 
     assert client.give(api, 10, "more") == 201
-    killed = kill_before_the_answer(client, stack, "d")
+    killed = kill_before_the_answer(stack, lambda at: client.redeem(at, "d"), "redemption_claims")
     assert killed.status_code in (201, 202), killed.text
     assert settled(client, stack, "d")["status"] == "reserved"
     assert client.redeem(api, "d").status_code == 201
     balance(stack, 5)
 
+    killed = kill_before_the_answer(stack, lambda at: client.take(at, 4, "t"), "award_claims")
+    assert killed.status_code in (201, 202), killed.text
+    wait(lambda: "checked/t" in decisions(stack), what="the decision of t")
+    taken, lacking = client.take(api, 4, "t"), client.take(api, 2, "u")
+    assert (taken.status_code, taken.json()["balance"], lacking.status_code, lacking.json()["balance"]) == (
+        200,
+        5,
+        409,
+        1,
+    )
+    balance(stack, 1)
+
+    all_decisions = ["a", "at-once", "b", "c", "checked/t", "checked/u", "d", "e"]
     before = table(stack)
     assert stack.stop() == 0
     stack.start()
     api = stack.announced["api"]
     assert client.redeem(api, "d").status_code == 201, "while history may still be told"
     assert client.redeem(api, "b").text == refused.text
+    assert client.take(api, 4, "t").text == taken.text
+    assert client.take(api, 2, "u").text == lacking.text
     waited = client.redeem(api, "e")
     assert waited.status_code in (202, 409), waited.text
     assert settled(client, stack, "e")["reason"] == "insufficient-points"
-    balance(stack, 5)
+    balance(stack, 1)
     assert [row for row in table(stack) if row["request_id"] != "e"] == before
-    assert decisions(stack) == ["a", "at-once", "b", "c", "d", "e"]
+    assert decisions(stack) == all_decisions
 
     if is_embedded(stack):  # of real servers a rebuild ends first what runs
         before = table(stack)
@@ -178,5 +196,5 @@ def test_a_reward_is_decided_once(stack: Up) -> None:
         assert client.redeem(api, "c").status_code in (201, 202), "whatever of it is there just now"
         wait(lambda: table(stack) == before, what="the decisions that there were")
         assert client.redeem(api, "c").status_code == 201
-        balance(stack, 5)
-        assert decisions(stack) == ["a", "at-once", "b", "c", "d", "e"]
+        balance(stack, 1)
+        assert decisions(stack) == all_decisions

@@ -91,6 +91,9 @@ def test_an_adjustment_is_told_of_once_it_is_stored(world: World) -> None:
             "source": "klaviyo",
             "counts_as_earned": False,
             "voided_at": None,
+            "check": False,
+            "refused": None,
+            "balance": None,
         },
     )
     (sent,) = world.publisher.messages

@@ -80,6 +80,29 @@ def test_redeemed_and_cancelled(shop: Shop) -> None:
     assert shop.run("cancel", "nest", "7", "b").stdout == "b is refused: it takes no points of 7.\n"
 
 
+def test_points_that_are_there_are_taken_and_taken_back(shop: Shop) -> None:
+    shop.give(15)
+    waits = shop.run("adjust", "nest", "7", "-10", "--id", "a", "--check")
+    assert (waits.exit_code, waits.stdout) == (0, "To take 10 points from 7, called a.\n"), waits.output
+    shop.decide()
+    known = shop.run("adjust", "nest", "7", "-10", "--id", "a", "--check").stdout
+    assert known == "Nothing to do, it is there already: 10 points from 7, called a.\n"
+    other = shop.run("adjust", "nest", "7", "-10", "--id", "a")
+    assert (other.exit_code, "another adjustment" in str(other.exception)) == (1, True)
+    shop.run("adjust", "nest", "7", "-10", "--id", "b", "--check")
+    shop.decide()
+    refused = shop.run("adjust", "nest", "7", "-10", "--id", "b", "--check")
+    told = "refused: 10 points were to be taken, and 5 could be spent; it is called b"
+    assert (refused.exit_code, str(refused.exception)) == (1, told)
+    assert shop.run("void", "nest", "7", "b").stdout == "Nothing to do: b was refused.\n"
+    shop.run("void", "nest", "7", "a")
+    shop.decide()
+    assert "a was taken back" in shop.run("void", "nest", "7", "a").stdout
+    assert shop.world.sql("SELECT balance FROM customers") == [{"balance": 15}]
+    assert shop.run("adjust", "nest", "7", "10", "--check").exit_code == 2
+    assert shop.run("redemptions", "nest").stdout == "There are none.\n"
+
+
 def test_they_are_shown(shop: Shop) -> None:
     assert shop.run("redemptions", "nest").stdout == "There are none.\n"
     shop.give(15)

@@ -59,7 +59,8 @@ def said(seed: int, count: int = 14) -> list[Json]:
     for number in range(count):
         at = NOW + timedelta(minutes=chance.choice([-60 * 24 * 40, -60 * 24 * 2, -3, 0, 0, 59, 60, 61, 60 * 24]))
         customer, request = chance.choice(CUSTOMERS), f"r{chance.randrange(4)}"
-        kind = chance.choice(["order", "order", "award", "redeem", "redeem", "redeem", "forced", "cancel", "made"])
+        kinds = ["order", "order", "award", "redeem", "redeem", "redeem", "forced", "cancel", "made", "deduct", "void"]
+        kind = chance.choice(kinds)
         if kind == "order":
             code = chance.choice([[], [{"code": f"ln-{customer}-{request}"}], [{"code": "ln-7-r0"}]])
             payload: Json = {
@@ -85,6 +86,12 @@ def said(seed: int, count: int = 14) -> list[Json]:
             payload |= {"request_id": request, "reward_id": reward}
             payload["cost"] = {"ten": 10, "kept": 5, "gone": 1, "rare": 2, "none": 1}[reward]
             topic = "account/redeem" if kind == "redeem" else "account/redeem_forced"
+        elif kind == "deduct":
+            payload |= {"request_id": f"checked/{request}", "cost": chance.choice([3, 10, 24]), "source": "api"}
+            topic = "account/deduct"
+        elif kind == "void":
+            payload |= {"request_id": f"checked/{request}"}
+            topic = "account/cancel"
         elif kind == "cancel":
             payload |= {"request_id": request, "reason": chance.choice(["unused", "unused", "", "no more"])}
             topic = "account/cancel"
@@ -141,6 +148,9 @@ class Log:
         if request["forced"]:
             return {**request, "at": request["now"], "accepted": True, "reason": None}
         balance = self.balance(at)
+        if request["reward_id"] is None:
+            reason = None if balance >= request["cost"] else "insufficient-points"
+            return {**request, "at": at, "accepted": reason is None, "reason": reason}
         rewards = [each for each in PROGRAM["rewards"] if each["reward_id"] == request["reward_id"]]
         rewards = [each for each in rewards if (micros(each["effective_from"]) if each["effective_from"] else 0) <= at]
         reason = None
@@ -165,6 +175,8 @@ class Log:
         decision = self.decided[request_id]
         if not decision["accepted"]:
             return "refused"
+        if decision["reward_id"] is None:
+            return "returned" if request_id in self.cancelled else "taken"
         made = self.made.get(request_id)
         code = made[2].upper() if made else ""
         bear = [each for name, each in self.orders.items() if code and code in self.codes[name]]
@@ -261,7 +273,8 @@ def test_one_request_one_decision_and_that_by_its_log_alone(seed: int, crashes: 
         assert micros(row["decided_at"]) == wanted["at"]
         assert row["forced"] or not row["accepted"] or row["cost"] <= row["balance"]
         assert row["status"] == log.status(request), (customer, request)
-        assert row["points"] == (-row["cost"] if log.status(request) in ("reserved", "issued", "used") else 0)
+        assert row["points"] == (-row["cost"] if log.status(request) not in ("refused", "returned") else 0)
+        assert (row["reward_id"], row.get("source")) == (wanted["reward_id"], wanted.get("source"))
     check_balances(stream, sink, logs)
 
 
@@ -352,9 +365,9 @@ def test_a_rebuild_decides_nothing_anew(seed: int, crashes: int) -> None:
 def decision(row: Json, number: int) -> Json:
     """As the sink archives it."""
     payload = {
-        name: row[name]
-        for name in ("customer_id", "request_id", "reward_id", "cost", "seq", "accepted", "forced", "balance")
+        name: row[name] for name in ("customer_id", "request_id", "cost", "seq", "accepted", "forced", "balance")
     }
+    payload |= {name: row[name] for name in ("reward_id", "source") if row.get(name)}
     payload |= {"decided_at": row["decided_at"], "requested_at": row["requested_at"]}
     payload |= {"reason": row["reason"]} if row["reason"] else {}
     return envelope("account/decision", payload, when(micros(row["decided_at"])), f"d{number}")

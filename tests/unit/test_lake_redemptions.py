@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from events.programs import Program
-from lake import redemptions
+from lake import accounts, redemptions
 from lake.rows import TABLES
 
 PROGRAM = Program(shop="a.myshopify.com", currency="USD")
@@ -63,6 +63,25 @@ def test_of_a_code_the_orders_of_the_greatest_ids_are_remembered() -> None:
     """As numbers, and an id may have twenty digits."""
     assert _bought("9", "10", "99999999999999999999") == [-30]
     assert _bought("99999999999999999999", "10", "9") == [0]
+
+
+def test_a_deduction_that_was_granted_is_taken_until_it_is_cancelled() -> None:
+    """Whatever else is said of it, by whom it may."""
+    names = [("7", f"checked/{name}", 100, name != "no", None, 30, 100) for name in ("a", "gone", "no", "failed")]
+    found = redemptions.taken(
+        rows("decisions", *names),
+        rows("cancels", ("7", "checked/gone", False, 100)),
+        rows("outcomes", ("7", "checked/failed", 1, False, 0, "", 100)),
+        rows("codes"),
+        rows("owners"),
+        lambda ids: ids.to_frame("order_id").with_columns(
+            customer_id=pl.lit("7"), counted=pl.lit(value=True), void=pl.lit(value=False)
+        ),
+        PROGRAM,
+    )
+    assert sorted(found.filter(pl.col("points") < 0)["request_id"]) == ["checked/a", "checked/failed"]
+    given = accounts.with_redemptions(accounts.NONE, found)
+    assert given["kind"].unique().to_list() == ["deduction"]
 
 
 @pytest.mark.parametrize(

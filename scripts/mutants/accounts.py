@@ -34,13 +34,6 @@ MUTANTS = [
         (DAYS,),
     ),
     Mutant(
-        "what was taken late moves no day",
-        "tables/expired.py",
-        "shift = -points if debit else points",
-        "shift = points",
-        (DAYS,),
-    ),
-    Mutant(
         "the days of a zone that the shop has left stay",
         "tables/expired.py",
         'if known["zone"] == zone else None',

@@ -266,5 +266,9 @@ def test_days_are_those_of_lots_after_every_change(
                 days.plain = {**days.plain, "zone": chance.choice(ZONES)}
             if chance.random() < 0.6:
                 at += chance.randrange(6) * DAY + timedelta(hours=chance.choice([0, 5]))
-            days.tell(at)
+            before, heard, shop = days.told, dict(days.heard), days.shop
+            differ = days.tell(at)
             assert days.found() == days.wanted(at)
+            if before is not None and before["zone"] == shop.zone.key:  # what is right and was told is not told again
+                newest = instants.to_datetime(before["until"]).astimezone(shop.zone).date().toordinal()
+                assert not [day for day, points in differ.items() if day < newest and heard.get(day, 0) == points]

@@ -113,10 +113,10 @@ MUTANTS = [
         (PURSE, "tests/property/test_history.py"),
     ),
     Mutant(
-        "a late activity changes the days of its own alone",
+        "a late activity changes no day before its own life ends",
         "tables/expired.py",
         "first, last = home, max(shop.terms.runs_out(home), shop.terms.spendable_from(home))",
-        "first, last = home, home",
+        "first = last = max(shop.terms.runs_out(home), shop.terms.spendable_from(home))",
         ("tests/property/test_expired.py",),
     ),
     Mutant(

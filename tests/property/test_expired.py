@@ -265,7 +265,9 @@ def test_days_are_those_of_lots_after_every_change(
             if zones and number % 7 == 6:
                 days.plain = {**days.plain, "zone": chance.choice(ZONES)}
             if chance.random() < 0.6:
-                at += chance.randrange(6) * DAY + timedelta(hours=chance.choice([0, 5]))
+                # (Over several times that somebody may be inactive.)
+                most = 16 if oracle.by_inactivity(days.plain) else 6
+                at += chance.randrange(most) * DAY + timedelta(hours=chance.choice([0, 5]))
             before, heard, shop = days.told, dict(days.heard), days.shop
             differ = days.tell(at)
             assert days.found() == days.wanted(at)

@@ -34,7 +34,9 @@ _MOST = 10_000
 _LEDGER = sql.SQL(books_ledger.PAGE)
 
 _WINDOWS = sql.SQL("""
-SELECT start, orders, net, points_earned, points_reversed, customers, guest_orders, guest_net FROM shop_windows
+SELECT start, orders, net, points_earned, points_reversed, customers, guest_orders, guest_net,
+    points_awarded, points_redeemed
+FROM shop_windows
 WHERE shop = %(shop)s AND size = %(size)s AND zone = %(zone)s AND start >= %(from)s AND start < %(to)s
 ORDER BY start
 """)
@@ -84,7 +86,8 @@ class Ledger(Answer):
 
 
 class Window(Answer):
-    """What happened in a half-open stretch of time, by the orders' `processed_at`."""
+    """What happened in a half-open stretch of time, by the orders' `processed_at`, the adjustments' `at` and when
+    redemptions were decided."""
 
     start: Time
     end: Time
@@ -96,6 +99,10 @@ class Window(Answer):
     customers: int = Field(description="distinct")
     guest_orders: int
     guest_net: Money
+    points_awarded: int = Field(
+        description="given by hand less those deducted by hand, without what was taken back of either"
+    )
+    points_redeemed: int = Field(description="that redemptions took, without those that were returned")
 
 
 class Windows(Answer):
@@ -137,7 +144,8 @@ def window(row: Row, size: str, program: Program) -> Window:
         # The next midnight, not 24 hours later: clocks change.
         end = instants.to_datetime(local_midnight(day + timedelta(days=1), zone))
         label = day.isoformat()
-    counts = ("orders", "points_earned", "points_reversed", "customers", "guest_orders")
+    points = ("points_earned", "points_reversed", "points_awarded", "points_redeemed")
+    counts = ("orders", *points, "customers", "guest_orders")
     return Window(
         start=start,
         end=end,

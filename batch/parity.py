@@ -243,7 +243,9 @@ def _sums(told: Truth, zone: str) -> pl.DataFrame:
     for first, end in pairwise([-_FOREVER, *starts[1:], _FOREVER]):
         # Whoever begins there has all its orders before its own end; a shop's day may have 25 hours.
         theirs = told.worth.filter((at >= first) & (at < end + 26 * instants.HOUR)).collect()
-        found.append(windows.sums(theirs, zone).filter(pl.col("start").is_between(first, end, closed="left")))
+        beside = told.given.filter(pl.col("at").is_between(first, end + 26 * instants.HOUR, closed="left"))
+        summed = windows.sums(theirs, zone, given=beside)
+        found.append(summed.filter(pl.col("start").is_between(first, end, closed="left")))
     return pl.concat(found)
 
 

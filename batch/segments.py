@@ -210,7 +210,7 @@ class _Run:
                 *(self.on_progress, patience, self.partitions, self.at_rest),
             )
             outcome = asking.run(self.publish, found["customer_id"])
-        rebuilt = windows.rebuild_late(self.connection, self.worth_in, self.program, self.settled)
+        rebuilt = windows.rebuild_late(self.connection, self.told_in, self.program, self.settled)
         differ, detail = outcome.differing.len(), None
         if differ:
             detail = (
@@ -311,12 +311,13 @@ class _Run:
         told = reading.orders_told_since(self.connection, self.program, self.known.edge)
         return since.same(files, self.known, told)
 
-    def worth_in(self, late: Sequence[Late]) -> pl.DataFrame:
-        """What the orders of these windows are worth by all that has been told."""
+    def told_in(self, late: Sequence[Late]) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """What the orders of these windows are worth by all that has been told, and what else was given and taken."""
         with self.files(reading.EVER) as files:
             if files is not None:
-                return orders.worth_of(files, self.program, [each.start for each in late])
-        return self.everything()
+                worth = orders.worth_of(files, self.program, [each.start for each in late])
+                return worth, past.given(files, self.program, reading.EVER)
+        return self.everything(), orders.given(self.history, self.program)
 
     def everything(self) -> pl.DataFrame:
         """What each order is worth by the whole history, joined in memory."""

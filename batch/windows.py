@@ -14,6 +14,7 @@ from psycopg import Connection
 
 from events import instants
 from events.programs import Program, local_midnight
+from lake import accounts
 
 MEASURES: Final = (
     "orders",
@@ -23,6 +24,8 @@ MEASURES: Final = (
     "customers",
     "guest_orders",
     "guest_net",
+    "points_awarded",
+    "points_redeemed",
 )
 _LENGTHS: Final = {"minute": instants.MINUTE, "hour": instants.HOUR}
 SIZES: Final = ("minute", "hour", "day")
@@ -70,30 +73,49 @@ def _starts(at: pl.Series, size: str, zone: ZoneInfo) -> pl.Series:
     return days.gather(days.search_sorted(at, side="right").cast(pl.Int64) - 1)
 
 
-def sums(worth: pl.DataFrame, zone: str, sizes: Sequence[str] = SIZES) -> pl.DataFrame:
-    """One row per window that any order is filed under: size, start (microseconds) and the seven measures.
+def sums(
+    worth: pl.DataFrame, zone: str, sizes: Sequence[str] = SIZES, given: pl.DataFrame = accounts.NONE
+) -> pl.DataFrame:
+    """One row per window that anything is filed under: size, start (microseconds) and the MEASURES.
 
-    `worth` is what orders.worth gives. Orders are filed under processed_at, half-open: [start, start + size).
+    `worth` is what orders.worth gives, `given` what was given and taken beside orders (lake/accounts.py: NONE). Orders
+    are filed under processed_at, the rest under `at`, half-open: [start, start + size).
     """
-    counted, guest = pl.col("counted"), pl.col("guest")
-    found = []
-    for size in sizes:
-        start = _starts(worth["processed_at"], size, ZoneInfo(zone)).alias("start")
-        found.append(
-            worth.with_columns(start)
-            .group_by("start")
-            .agg(
-                orders=counted.sum().cast(pl.Int64),
-                net=pl.col("net").filter(counted).sum(),
-                points_earned=pl.col("earned").sum(),
-                points_reversed=pl.col("reversed").sum(),
-                customers=pl.col("customer_id").filter(counted).n_unique().cast(pl.Int64),
-                guest_orders=guest.sum().cast(pl.Int64),
-                guest_net=pl.col("net").filter(guest).sum(),
-            )
-            .select(pl.lit(size).alias("size"), "start", *MEASURES)
-        )
+    found = [
+        _of_orders(worth, zone, size)
+        .join(_beside_orders(given, zone, size), on="start", how="full", coalesce=True)
+        .with_columns(pl.lit(size).alias("size"))
+        .select("size", "start", pl.col(MEASURES).fill_null(0))
+        for size in sizes
+    ]
     return pl.concat(found)
+
+
+def _beside_orders(given: pl.DataFrame, zone: str, size: str) -> pl.DataFrame:
+    redeemed, points = pl.col("kind") == "redeem", pl.col("points")
+    return (
+        given.with_columns(_starts(given["at"], size, ZoneInfo(zone)).alias("start"))
+        .group_by("start")
+        .agg(points_awarded=points.filter(~redeemed).sum(), points_redeemed=-points.filter(redeemed).sum())
+    )
+
+
+def _of_orders(worth: pl.DataFrame, zone: str, size: str) -> pl.DataFrame:
+    counted, guest = pl.col("counted"), pl.col("guest")
+    start = _starts(worth["processed_at"], size, ZoneInfo(zone)).alias("start")
+    return (
+        worth.with_columns(start)
+        .group_by("start")
+        .agg(
+            orders=counted.sum().cast(pl.Int64),
+            net=pl.col("net").filter(counted).sum(),
+            points_earned=pl.col("earned").sum(),
+            points_reversed=pl.col("reversed").sum(),
+            customers=pl.col("customer_id").filter(counted).n_unique().cast(pl.Int64),
+            guest_orders=guest.sum().cast(pl.Int64),
+            guest_net=pl.col("net").filter(guest).sum(),
+        )
+    )
 
 
 # A window that is closed, and has a row of the stream's beside, is as good as noted: see the view.
@@ -119,7 +141,7 @@ SELECT string_agg(gone::text, ' ' ORDER BY partition) FROM gone WHERE partition 
 
 _CLOSE: Final = (
     f"INSERT INTO points_windows (shop, size, zone, start, partition, currency, {', '.join(MEASURES)})"  # noqa: S608
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    f" VALUES ({', '.join(['%s'] * (6 + len(MEASURES)))})"
 )
 
 
@@ -132,11 +154,12 @@ def late(connection: Connection[Any], shop: str) -> list[Late]:
 
 def rebuild_late(
     connection: Connection[Any],
-    worth: Callable[[Sequence[Late]], pl.DataFrame],
+    told: Callable[[Sequence[Late]], tuple[pl.DataFrame, pl.DataFrame]],
     program: Program,
     settled: timedelta = timedelta(0),
 ) -> int:
-    """Rebuilds every late window of a shop; how many. `worth` gives the orders of such windows, as orders.worth does.
+    """Rebuilds every late window of a shop; how many. `told` gives the orders of such windows, as orders.worth does,
+    and what was given and taken beside orders.
 
     The list is taken before the history is read on, so that whatever changed a window that we rebuild has been read.
     A note younger than `settled` stays on the list for the next batch: a sink that reads its topics at different
@@ -145,7 +168,8 @@ def rebuild_late(
     waiting = late(connection, program.shop)
     if not waiting:
         return 0
-    return rebuild(connection, worth(waiting), program, waiting, settled)
+    worth, given = told(waiting)
+    return rebuild(connection, worth, program, waiting, settled, given)
 
 
 def rebuild(
@@ -154,13 +178,14 @@ def rebuild(
     program: Program,
     windows: Sequence[Late],
     settled: timedelta = timedelta(0),
+    given: pl.DataFrame = accounts.NONE,
 ) -> int:
     """Replaces the rows of the windows by one row each, in one transaction; how many.
 
     A window stays on the list when something newer than our reading may have changed it: when it was noted again since
     its `noted_at`, or when the stream's rows are no longer those that stood there then.
     """
-    rows = _sums_of(worth, windows)
+    rows = _sums_of(worth, given, windows)
     nothing = (0,) * len(MEASURES)
     places = [(program.shop, each.size, each.zone, instants.to_datetime(each.start)) for each in windows]
     changed: set[Late] = set()
@@ -181,10 +206,12 @@ def rebuild(
     return len(windows)
 
 
-def _sums_of(worth: pl.DataFrame, windows: Sequence[Late]) -> dict[tuple[str, str, int], tuple[int, ...]]:
+def _sums_of(
+    worth: pl.DataFrame, given: pl.DataFrame, windows: Sequence[Late]
+) -> dict[tuple[str, str, int], tuple[int, ...]]:
     """What each of the windows that holds anything sums to, by size, zone and start."""
     found = {}
     for size, zone in {(window.size, window.zone) for window in windows}:
-        for row in sums(worth, zone, [size]).iter_rows():
+        for row in sums(worth, zone, [size], given).iter_rows():
             found[size, zone, row[1]] = row[2:]
     return found

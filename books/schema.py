@@ -121,7 +121,7 @@ TABLES: Final = (
         "points_windows",
         _names(
             "start shop size zone partition currency orders net points_earned points_reversed customers guest_orders"
-            " guest_net fence"
+            " guest_net points_awarded points_redeemed fence"
         ),
         derived=True,
         sink=True,

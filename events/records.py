@@ -428,7 +428,7 @@ class WindowRow(TypedDict):
     """A window's partial row of one partition: absolute. The window's row is the sum over partitions.
 
     A shop that changes its time zone gets its days anew under the new one: only those of the zone in force count.
-    `late` rows carry no numbers: the window was closed when an order changed it, and the batch rebuilds it.
+    `late` rows carry no numbers: the window was closed when something changed it, and the batch rebuilds it.
     """
 
     shop: Shop
@@ -445,6 +445,8 @@ class WindowRow(TypedDict):
     customers: Int64
     guest_orders: Int64
     guest_net: Minor
+    points_awarded: Annotated[Int64, Field(description="given by hand less deducted by hand")]
+    points_redeemed: Annotated[Int64, Field(description="that redemptions took and that were not returned")]
     fence: Fence
 
 

@@ -275,15 +275,14 @@ class CustomerChunk(_Base, Asking):
     def _noted(
         self, ident: tuple[str, str], steps: Iterable[customers.Filed], debit: bool = False
     ) -> list[contributions.Entry]:
-        """The entries after each step, an order's noted in the windows, each in the days that were told of.
+        """The entries after each step, noted in the windows, each in the days that were told of.
 
         At once: an order may move between two homes of one window, and either may be the customer's only one.
         """
         state, nodes = self._state(ident)
         found = []
         for filed in steps:
-            if not debit and filed.after[contributions.ORDER].isdigit():
-                self._note_windows(ident, state, nodes, filed)
+            self._note_windows(ident, state, nodes, filed, debit)
             if state["expired"] is not None:  # of nearly nobody anything runs out
                 self._moved[ident] = expired.moved(
                     state["expired"], self._reference[ident[0]], *filed, debit, self._moved.get(ident)
@@ -351,17 +350,22 @@ class CustomerChunk(_Base, Asking):
         return zone
 
     def _note_windows(
-        self, ident: tuple[str, str], state: customers.CustomerState, nodes: _Nodes, filed: customers.Filed
+        self,
+        ident: tuple[str, str],
+        state: customers.CustomerState,
+        nodes: _Nodes,
+        filed: customers.Filed,
+        debit: bool,
     ) -> None:
         """What the filing changes in the three windows its home falls into, worked out while the tree is so."""
         before, after = filed.before, filed.after
         guest = keys.is_guest(ident[1])
-        change = list(windows.contribution(after, guest))
+        change = list(windows.contribution(after, guest, debit))
         if before is not None:
-            change = [new - old for new, old in zip(change, windows.contribution(before, guest), strict=True)]
-        turned = (
-            0 if guest else after[contributions.COUNTED] - (before[contributions.COUNTED] if before is not None else 0)
-        )
+            change = [new - old for new, old in zip(change, windows.contribution(before, guest, debit), strict=True)]
+        turned = 0
+        if not (guest or debit):
+            turned = after[contributions.COUNTED] - (before[contributions.COUNTED] if before is not None else 0)
         near = contributions.neighbours(state["tree"], after) if turned else None
         lone: windows.Window | None = None
         # From the longest window to the shortest: whose order is alone in a window is alone in those inside it. (An

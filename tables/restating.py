@@ -50,11 +50,12 @@ def rebuilding(table: Mapping[str, bytes], partial: Partial) -> Iterator[None]:
             if zone is not None:
                 now = partial.time(shop)
                 oldest = now - windows.LONGEST
-                entries = contributions.entries(Stored(table, key), state["tree"], oldest)
-                for at, (window, change) in enumerate(_changes(entries, customer_id, zone, now), start=1):
-                    partial.add(shop, window, change)
-                    if at % _ENTRIES == 0:
-                        yield
+                for debit, entries in _trees(Stored(table, key), state, oldest):
+                    changes = _changes(entries, customer_id, zone, now, debit)
+                    for at, (window, change) in enumerate(changes, start=1):
+                        partial.add(shop, window, change)
+                        if at % _ENTRIES == 0:
+                            yield
         yield
 
 
@@ -66,14 +67,23 @@ def rebuild(table: Mapping[str, bytes]) -> Partial:
     return partial
 
 
+def _trees(
+    stored: Stored, state: customers.CustomerState, since: int = 0
+) -> Iterator[tuple[bool, Iterator[contributions.Entry]]]:
+    """The entries of what a customer was given since an instant, and (True) of what was taken: of nearly nobody any."""
+    yield False, contributions.entries(stored, state["tree"], since)
+    if state["account"] is not None:
+        yield True, contributions.entries(stored, state["account"]["debits"], since)
+
+
 def _changes(
-    entries: Iterable[contributions.Entry], customer_id: str, zone: ZoneInfo, now: int
+    entries: Iterable[contributions.Entry], customer_id: str, zone: ZoneInfo, now: int, debit: bool
 ) -> Iterator[tuple[Window, tuple[int, ...]]]:
     """What one customer's entries add to each window that is open at a stream time."""
     guest = keys.is_guest(customer_id)
     seen: dict[str, int] = {}
     for entry in entries:
-        change = windows.contribution(entry, guest)
+        change = windows.contribution(entry, guest, debit)
         for window in windows.open_at(entry[contributions.PROCESSED], zone, now):
             yield window, _with_customer(change, window, seen, guest)
 
@@ -108,13 +118,13 @@ class Restatement:
             value = self._table.get(key) if key.startswith(prefix) and "#" not in key else None
             if value is not None:
                 guest, seen = keys.is_guest(key.removeprefix(prefix)), dict[str, int]()
-                entries = contributions.entries(Stored(self._table, key), customers.unpacked(value)["tree"])
-                for at, entry in enumerate(entries, start=1):
-                    window = windows.window("day", entry[contributions.PROCESSED], self._zone)
-                    change = windows.contribution(entry, guest)
-                    windows.add_to(self._sums, window, _with_customer(change, window, seen, guest))
-                    if at % _ENTRIES == 0:
-                        yield
+                for debit, entries in _trees(Stored(self._table, key), customers.unpacked(value)):
+                    for at, entry in enumerate(entries, start=1):
+                        window = windows.window("day", entry[contributions.PROCESSED], self._zone)
+                        change = windows.contribution(entry, guest, debit)
+                        windows.add_to(self._sums, window, _with_customer(change, window, seen, guest))
+                        if at % _ENTRIES == 0:
+                            yield
             yield
 
     def outputs(self, partition: int, currency: str, now: int, fence: int) -> list[Message]:

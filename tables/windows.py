@@ -2,8 +2,8 @@
 
 A window is half-open, [start, start + size). Minutes and hours are UTC; a day is the shop's, so that it may have 23
 or 25 hours. A window names its zone: what a day under a zone sums to is a function of the entries and of that zone
-alone. An order is filed under its processed_at. Rows are derived from the customers' entries and never kept in a
-changelog: a crash cannot part them from what they sum.
+alone. An order is filed under its processed_at, an award under its `at`, a redemption under when it was decided. Rows
+are derived from the customers' entries and never kept in a changelog: a crash cannot part them from what they sum.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from events import instants, programs
 from events.records import WindowRow
+from tables import account as accounts
 from tables import contributions, packing
 
 Size = Literal["minute", "hour", "day"]
@@ -31,8 +32,8 @@ _FIXED: Final[dict[Size, int]] = {"minute": instants.MINUTE, "hour": instants.HO
 #: Before a stream time less this no window is open. (The longest day of any zone has less than two days.)
 LONGEST = max(RETENTION.values()) + 2 * instants.DAY
 
-ORDERS, NET, EARNED, REVERSED, CUSTOMERS, GUEST_ORDERS, GUEST_NET = range(7)
-EMPTY = (0, 0, 0, 0, 0, 0, 0)
+ORDERS, NET, EARNED, REVERSED, CUSTOMERS, GUEST_ORDERS, GUEST_NET, AWARDED, REDEEMED = range(9)
+EMPTY = (0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 class Window(NamedTuple):
@@ -106,14 +107,21 @@ def is_open(of: Window, stream_time: int) -> bool:
     return of.end + RETENTION[of.size] > stream_time
 
 
-def contribution(entry: contributions.Entry | None, guest: bool) -> tuple[int, ...]:
-    """What an entry adds to a window's sums, distinct customers apart: orders alone are summed there."""
-    if entry is None or not entry[contributions.ORDER].isdigit():
+def contribution(entry: contributions.Entry | None, guest: bool, debit: bool = False) -> tuple[int, ...]:
+    """What an entry adds to a window's sums, distinct customers apart. What an award, or a deduction, has moved counts
+    as awarded, above 0 or below; what a redemption has taken as redeemed."""
+    if entry is None:
         return EMPTY
     counted, net = entry[contributions.COUNTED], entry[contributions.NET]
     if guest:
-        return (0, 0, 0, 0, 0, counted, net)
-    return (counted, net, entry[contributions.EARNED], entry[contributions.REVERSED], 0, 0, 0)
+        return (0, 0, 0, 0, 0, counted, net, 0, 0)
+    earned, taken_back = entry[contributions.EARNED], entry[contributions.REVERSED]
+    if entry[contributions.ORDER].isdigit():
+        return (counted, net, earned, taken_back, 0, 0, 0, 0, 0)
+    points = earned - taken_back
+    if accounts.source_of(entry[contributions.ORDER], debit)[0] == "redeem":
+        return (0, 0, 0, 0, 0, 0, 0, 0, points)
+    return (0, 0, 0, 0, 0, 0, 0, -points if debit else points, 0)
 
 
 def row(shop: str, of: Window, partition: int, currency: str, values: tuple[int, ...] | None, fence: int) -> WindowRow:
@@ -134,6 +142,8 @@ def row(shop: str, of: Window, partition: int, currency: str, values: tuple[int,
         "customers": sums[CUSTOMERS],
         "guest_orders": sums[GUEST_ORDERS],
         "guest_net": sums[GUEST_NET],
+        "points_awarded": sums[AWARDED],
+        "points_redeemed": sums[REDEEMED],
         "fence": fence,
     }
 
@@ -178,7 +188,7 @@ class _Shop:
 
 
 class Partial:
-    """One partition's part of every open window, by shop: its seven sums."""
+    """One partition's part of every open window, by shop: its nine sums."""
 
     def __init__(self) -> None:
         self._shops: dict[str, _Shop] = {}

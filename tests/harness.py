@@ -442,6 +442,8 @@ class Sums(NamedTuple):
     customers: int
     guest_orders: int
     guest_net: int
+    points_awarded: int
+    points_redeemed: int
 
 
 #: shop, size, start (microseconds)
@@ -562,7 +564,7 @@ class Sink:
         for (shop, size, start, _), row in self.partials.items():
             key = shop, size, instants.parse(start)
             parts = [int(row[name]) for name in Sums._fields]  # type: ignore[literal-required]
-            found[key] = Sums(*map(sum, zip(found.get(key, (0,) * 7), parts, strict=True)))
+            found[key] = Sums(*map(sum, zip(found.get(key, (0,) * len(Sums._fields)), parts, strict=True)))
         return {key: sums for key, sums in found.items() if any(sums)}
 
     def balances(self) -> dict[tuple[str, str], int]:

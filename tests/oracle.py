@@ -742,7 +742,9 @@ def window_starts(at: datetime, zone: str) -> list[tuple[str, datetime]]:
     return [("minute", at.replace(second=0, microsecond=0)), ("hour", hour), ("day", day)]
 
 
-def windows_of(orders: Iterable[Order], zone: str) -> dict[tuple[str, datetime], Counter[str]]:
+def windows_of(
+    orders: Iterable[Order], awards: Iterable[Award], redemptions: Iterable["Redemption"], zone: str
+) -> dict[tuple[str, datetime], Counter[str]]:
     windows: dict[tuple[str, datetime], Counter[str]] = defaultdict(Counter)
     customers: dict[tuple[str, datetime], set[str]] = defaultdict(set)
     for order in orders:
@@ -757,7 +759,18 @@ def windows_of(orders: Iterable[Order], zone: str) -> dict[tuple[str, datetime],
             if order.guest:
                 windows[key]["guest_orders"] += 1
                 windows[key]["guest_net"] += order.net
-    return {key: +window for key, window in windows.items() if +window}  # + drops what is zero
+    for award in awards:
+        for key in window_starts(award.at, zone):
+            windows[key]["points_awarded"] += award.points
+    for redemption in redemptions:
+        if redemption.status not in ("refused", "returned"):
+            name, points = "points_redeemed", redemption.cost
+            if redemption.reward is None:
+                name, points = "points_awarded", -redemption.cost
+            for key in window_starts(redemption.at, zone):
+                windows[key][name] += points
+    told = {key: Counter({name: value for name, value in window.items() if value}) for key, window in windows.items()}
+    return {key: window for key, window in told.items() if window}
 
 
 def order_id_of(envelope: Json) -> str | None:
@@ -892,7 +905,8 @@ def shop_of(
         customer.reach = reached(of_customer[customer_id])
     if t is not None:
         shop.cut_points = find_cut_points(shop.customers.values(), program["currency"])  # who is merged has no values
-    shop.windows = windows_of(shop.orders.values(), program["zone"]) if known is None else known.windows
+    beside = shop.awards.values(), shop.redemptions.values()
+    shop.windows = windows_of(shop.orders.values(), *beside, program["zone"]) if known is None else known.windows
     return shop
 
 

@@ -254,6 +254,8 @@ def window(start: str = "2026-11-21T09:00:00Z", **more: Any) -> dict[str, Any]:
         "customers": 1,
         "guest_orders": 0,
         "guest_net": 0,
+        "points_awarded": 0,
+        "points_redeemed": 0,
         "fence": 0,
         **more,
     }

@@ -64,9 +64,11 @@ _SOURCES: Final = {
     ),
     "windows": _Source(
         "size:VARCHAR start:TIMESTAMPTZ closed:BOOLEAN orders:BIGINT net:BIGINT points_earned:BIGINT"
-        " points_reversed:BIGINT customers:BIGINT guest_orders:BIGINT guest_net:BIGINT",
+        " points_reversed:BIGINT customers:BIGINT guest_orders:BIGINT guest_net:BIGINT"
+        " points_awarded:BIGINT points_redeemed:BIGINT",
         "SELECT size, start, closed_windows.shop IS NOT NULL, orders, net, points_earned, points_reversed,"
-        " customers, guest_orders, guest_net FROM shop_windows LEFT JOIN closed_windows USING (shop, size, zone, start)"
+        " customers, guest_orders, guest_net, points_awarded, points_redeemed"
+        " FROM shop_windows LEFT JOIN closed_windows USING (shop, size, zone, start)"
         " WHERE shop_windows.shop = %s",
     ),
     "cut_points": _Source(

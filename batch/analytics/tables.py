@@ -262,7 +262,7 @@ TABLES: Final = (
     ),
     Table(
         "windows",
-        "Sums of the orders that happened in a minute, an hour or a day.",
+        "Sums of what happened in a minute, an hour or a day: orders, and points given and taken beside them.",
         {
             "size": "minute, hour (both of UTC) or day (the shop's)",
             "starts_at": f"its first instant, {UTC}; its last is before the next one's",
@@ -277,9 +277,12 @@ TABLES: Final = (
             "guest_orders": "orders that would count, had they a customer",
             "guest_net": f"their net in sum, {MONEY}",
             "guest_net_minor": f"guest_net {MINOR}",
+            "points_awarded": "points given by hand less those deducted by hand, without what was taken back of either",
+            "points_redeemed": "points that redemptions took, without those that were returned",
         },
         """
-        SELECT size, start, closed, orders, net, points_earned, points_reversed, customers, guest_orders, guest_net
+        SELECT size, start, closed, orders, net, points_earned, points_reversed, customers, guest_orders, guest_net,
+            points_awarded, points_redeemed
         FROM staged_windows
         """,
         derived={

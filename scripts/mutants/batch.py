@@ -20,8 +20,8 @@ MUTANTS = [
     Mutant(
         "parity takes a window for whole that began before its slice",
         "batch/parity.py",
-        'windows.sums(theirs, zone).filter(pl.col("start").is_between(first, end, closed="left"))',
-        "windows.sums(theirs, zone)",
+        'found.append(summed.filter(pl.col("start").is_between(first, end, closed="left")))',
+        "found.append(summed)",
         (NOTICED,),
     ),
     Mutant(

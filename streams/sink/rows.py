@@ -216,7 +216,7 @@ class Rows:
         self.windows[shop, size, zone, start, partition] = (
             *(start, shop, size, zone, partition, row["currency"], row["orders"], row["net"]),
             *(row["points_earned"], row["points_reversed"], row["customers"]),
-            *(row["guest_orders"], row["guest_net"], row["fence"]),
+            *(row["guest_orders"], row["guest_net"], row["points_awarded"], row["points_redeemed"], row["fence"]),
         )
 
     def _dead_letter(self, received: Received) -> None:

@@ -103,7 +103,7 @@ TYPES: Final = {
         "timestamp with time zone": "now expires_at last_order_at contact_at consent_at processed_at posted_at at"
         " start voided_at requested_at decided_at valid_until",
         "bigint": "balance pending earned spent expired expiring monetary fence total points orders net points_earned"
-        " points_reversed customers guest_orders guest_net offset cost seq",
+        " points_reversed customers guest_orders guest_net points_awarded points_redeemed offset cost seq",
         "integer": "recency_days frequency partition attempt",
         "smallint": "r f m",
         "numeric": "score",

@@ -140,7 +140,9 @@ def test_orders_net_and_points(page: Page) -> None:
     )
     assert drawn["points"] == [
         [each["points_earned"] for each in windows],
+        [each["points_awarded"] for each in windows],
         [-each["points_reversed"] for each in windows],
+        [-each["points_redeemed"] for each in windows],
     ]
 
 

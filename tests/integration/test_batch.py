@@ -661,6 +661,55 @@ def test_late_windows_are_rebuilt_and_the_rest_left(connection: Connection[Any],
     assert one(connection, "SELECT count(*) FROM points_windows WHERE partition >= 0") == 3
 
 
+@pytest.mark.parametrize("from_lake", [False, True])
+def test_what_was_given_and_redeemed_is_in_a_rebuilt_window(
+    connection: Connection[Any], some: Stream, tmp_path: Path, from_lake: bool
+) -> None:
+    whose = {"customer_id": some.envelopes[0]["payload"]["customer"]["id"]}
+    body = {**whose, "source": "test", "at": "1997-01-01T12:30:00Z"}
+    decided = {"decided_at": "1997-01-01T12:40:00Z", "requested_at": "1997-01-01T12:40:00Z", "seq": 1, "balance": 0}
+    said = [
+        ("award", {**body, "award_id": "a", "points": 50}),
+        ("award", {**body, "award_id": "b", "points": -20}),
+        ("award", {**body, "award_id": "c", "points": 1000}),
+        ("award", {**body, "award_id": "c", "points": 1000, "voided": True}),
+        *[
+            ("decision", {**whose, **decided, "request_id": name, "cost": cost, "accepted": accepted, **more})
+            for name, cost, accepted, more in (
+                ("d", 300, True, {"reward_id": "ten"}),
+                ("e", 400, True, {"reward_id": "ten"}),
+                ("f", 500, False, {"reward_id": "ten", "reason": "limit"}),
+                ("checked/g", 7, True, {"source": "api"}),
+            )
+        ],
+        ("cancel", {**whose, "request_id": "e"}),
+    ]
+    at = "1997-01-02T00:00:00Z"
+    nothing = {"event_id": None, "api_version": None}
+    add_raw(
+        connection,
+        [
+            {
+                "topic": f"account/{topic}",
+                "shop": CDNOW_SHOP,
+                "webhook_id": f"w-{number}",
+                "triggered_at": at,
+                "received_at": at,
+                **nothing,
+                "payload": each,
+            }
+            for number, (topic, each) in enumerate(said)
+        ],
+    )
+    for size, start in (("day", "1997-01-01T00:00Z"), ("hour", "1997-01-01T12:00Z"), ("minute", "1997-01-01T12:40Z")):
+        note(connection, size, start)
+    assert run(some, AS_OF, lake=Lake(tmp_path / "lake") if from_lake else None).windows == 3
+    rows = connection.execute(
+        "SELECT size, points_awarded, points_redeemed FROM points_windows WHERE partition = -1 ORDER BY size"
+    ).fetchall()
+    assert rows == [("day", 23, 300), ("hour", 23, 300), ("minute", -7, 300)]
+
+
 def day_of(envelope: dict[str, Any]) -> str:
     return str(envelope["payload"]["processed_at"])[:10].replace("-", "")
 

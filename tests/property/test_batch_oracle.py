@@ -116,7 +116,8 @@ def test_every_window_is_the_oracles(seed: int) -> None:
     program = _program(plain)
     shop = oracle.oracle(envelopes, {stores.SHOP: plain})[stores.SHOP]
     history = _history(envelopes, program.currency, chunk=50)
-    sums = windows.sums(orders.worth(history, program), program.zone)
+    worth, given = orders.worth(history, program), orders.given(history, program)
+    sums = windows.sums(worth, program.zone, given=given)
     found = {
         (row["size"], instants.to_datetime(row["start"])): {name: row[name] for name in windows.MEASURES if row[name]}
         for row in sums.to_dicts()

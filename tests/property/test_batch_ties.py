@@ -42,7 +42,7 @@ def compare(sent: list[dict[str, Any]], plain: dict[str, Any]) -> None:
     )
     sums = {
         (row["size"], instants.to_datetime(row["start"])): {name: row[name] for name in windows.MEASURES if row[name]}
-        for row in windows.sums(worth, program.zone).to_dicts()
+        for row in windows.sums(worth, program.zone, given=orders.given(history, program)).to_dicts()
     }
     assert {key: row for key, row in sums.items() if row} == {key: dict(row) for key, row in expected.windows.items()}
 

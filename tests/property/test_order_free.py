@@ -117,7 +117,7 @@ def check_windows(stream: Stream, sink: Sink, shop: str, expected: oracle.Shop, 
         size: Any = key[0]
         window = windows.window(size, key[1], ZoneInfo(zone))
         assert window.start == key[1]
-        row = {name: value for name, value in harness.Sums(*found.get(key, (0,) * 7))._asdict().items() if value}
+        row = {name: value for name, value in harness.Sums(*found.get(key, (0,) * 9))._asdict().items() if value}
         if windows.is_open(window, now):
             assert row == dict(wanted.get(key, {})), key
         else:

@@ -235,7 +235,7 @@ def test_a_late_change_is_told_and_carries_no_number() -> None:
     partition.take([fact(3, T, now=instants.parse("2026-11-02T12:01:00Z"))])
     found = {row["size"]: row for row in partition.windows()}
     assert {size: row["late"] for size, row in found.items()} == {"minute": True, "hour": False, "day": False}
-    assert [found["minute"][name] for name in harness.Sums._fields] == [0] * 7
+    assert [found["minute"][name] for name in harness.Sums._fields] == [0] * 9
     assert (found["hour"]["orders"], found["hour"]["net"]) == (3, 3000)
     # A duplicate changes nothing, so that nothing is late.
     partition.outputs.clear()
@@ -321,6 +321,46 @@ def test_windows_are_whole_after_a_crash_at_any_write(before: int, facts: list[t
             for each in made:
                 after.take([each])
             assert after.rows() == whole.rows(), kept
+
+
+def test_what_was_awarded_and_redeemed_is_told_anew_when_it_changes() -> None:
+    """Under the time of the award, and that of the decision; so it is rebuilt."""
+    program = {**PROGRAM, "rewards": [{"reward_id": "ten", "cost": 10, "kind": "shipping", "name": "ten"}]}
+    stream = Stream(harness.reference({SHOP: program}))
+    sent: list[Any] = []
+
+    def say(topic: str, when: datetime, **said: Any) -> tuple[int, int]:
+        """What is awarded and redeemed in the hour of T, after that was said."""
+        envelope = {
+            "topic": f"account/{topic}",
+            "shop": SHOP,
+            "webhook_id": f"{topic}-{len(sent)}",
+            "event_id": None,
+            "api_version": None,
+            "triggered_at": when.isoformat(),
+            "received_at": when.isoformat(),
+            "payload": {"customer_id": "7", **said},
+        }
+        sent.append(envelope)
+        stream.send(envelope)
+        stream.run()
+        for worker in stream.workers:
+            for number, partial in worker.partials.items():
+                assert open_rows(restating.rebuild(stream.durable["customers", number])) == open_rows(partial)
+        found = stream.sink().windows()[SHOP, "hour", instants.from_datetime(T)]
+        return found.points_awarded, found.points_redeemed
+
+    later = T + timedelta(hours=2)
+    gift = {"award_id": "gift", "at": T.isoformat(), "points": 50}
+    assert say("award", T, **gift) == (50, 0)
+    assert say("redeem", T + timedelta(minutes=1), request_id="a", reward_id="ten", cost=10) == (50, 10)
+    assert say("redeem", T + timedelta(minutes=2), request_id="b", reward_id="ten", cost=10) == (50, 20)
+    assert say("deduct", T + timedelta(minutes=3), request_id="checked/c", cost=4, source="api") == (46, 20)
+    assert say("award", later, award_id="lost", at=T.isoformat(), points=-5) == (41, 20)
+    assert say("cancel", later, request_id="a") == (41, 10)
+    assert say("cancel", later, request_id="checked/c") == (45, 10)
+    assert say("award", later, **gift, voided=True) == (-5, 10)
+    assert say("award", later, **gift, voided=True) == (-5, 10)
 
 
 @pytest.mark.parametrize("seed", range(4))

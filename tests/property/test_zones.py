@@ -216,7 +216,7 @@ class World:
         found: dict[tuple[str, int], Sums] = {}
         for ((size, of, start), _), row in self.rows.items():
             if of == (zone if size == "day" else "UTC"):
-                have = found.get((size, start), Sums(*(0,) * 7))
+                have = found.get((size, start), Sums(*(0,) * 9))
                 found[size, start] = Sums(*(a + row[name] for a, name in zip(have, Sums._fields, strict=True)))
         return {key: sums for key, sums in found.items() if any(sums)}
 

@@ -9,6 +9,7 @@ import pytest
 
 from batch import windows
 from events import instants
+from lake import accounts
 
 HOURS = 3600 * instants.SECOND
 
@@ -97,7 +98,29 @@ def test_what_a_window_sums() -> None:
         "customers": 2,
         "guest_orders": 1,
         "guest_net": 7,
+        "points_awarded": 0,
+        "points_redeemed": 0,
     }
+
+
+def test_what_was_given_and_taken_beside_orders_is_in_the_window_of_its_time() -> None:
+    """With orders or without; what was deducted by hand below 0."""
+    at = {"customer_id": "1", "award_id": "a", "counts_as_earned": False}
+    told = [
+        ("2026-03-01T12:34:56Z", 50, "award"),
+        ("2026-03-01T12:59:00Z", -20, "deduction"),
+        ("2026-03-01T12:00:00Z", -500, "redeem"),
+        ("2026-03-01T13:00:00Z", -7, "redeem"),
+    ]
+    given = pl.DataFrame(
+        [{**at, "at": instants.parse(when), "points": points, "kind": kind} for when, points, kind in told],
+        schema=accounts.NONE.schema,
+    )
+    orders = worth({"processed_at": "2026-03-01T13:30:00Z"}, {"processed_at": "2026-03-01T15:00:00Z"})
+    found = windows.sums(orders, "UTC", ["hour"], given).sort("start")
+    rows = found.select("orders", "points_awarded", "points_redeemed").rows()
+    assert rows == [(0, 30, 500), (1, 0, 7), (1, 0, 0)]
+    assert windows.sums(orders, "UTC", ["day"], given).select("points_awarded", "points_redeemed").rows() == [(30, 507)]
 
 
 def test_no_orders_have_no_windows() -> None:

@@ -56,8 +56,10 @@ const windows = async (Plotly, { api, currency }, size) => {
   put("net", [bar(items.map((each) => Number(each.net.amount) + Number(each.guest_net.amount)), accent, box.dataset.net)], `${box.dataset.net} (${currency})`);
   put("points", [
     bar(items.map((each) => each.points_earned), "#44aa99", box.dataset.earned),
+    bar(items.map((each) => each.points_awarded), "#88ccee", box.dataset.awarded),
     bar(items.map((each) => -each.points_reversed), "#cc6677", box.dataset.reversed),
-  ], box.dataset.earned, { barmode: "relative" });
+    bar(items.map((each) => -each.points_redeemed), "#aa4499", box.dataset.redeemed),
+  ], box.dataset.points, { barmode: "relative" });
 };
 
 const sizes = async (Plotly, { api }) => {

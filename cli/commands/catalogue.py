@@ -112,8 +112,10 @@ def expiry(
     database: Database = None,
     data: Data = None,
 ) -> None:
-    """Append a life of points: how long they can be spent, or how long their customer may be inactive. Takes effect
-    30 days ahead at least."""
+    """Append a life of points: how long they last, or how long their customer may be inactive.
+
+    It takes effect 30 days ahead at least.
+    """
     if (days is None) == (inactive_days is None):
         raise CommandError("say --days or --inactive-days, one of the two")
     said: dict[str, Any] = {"effective_from": _starting(effective_from, EXPIRY_NOTICE)}

@@ -148,6 +148,9 @@ class CustomerForward(TypedDict):
     hops: Annotated[list[Hop], Field(min_length=1, max_length=MAX_HOPS)]
     gone: bool
     now: Micros
+    filed: NotRequired[
+        Annotated[Micros, Field(description="the greatest event time that their account log had told of by then")]
+    ]
     order_id: Annotated[
         str | None,
         Field(

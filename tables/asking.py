@@ -55,7 +55,7 @@ class Asking(Forwarding):
 
     def _take_asked(self, ident: tuple[str, str], said: records.Asked) -> None:
         state, _ = self._state(ident)
-        was = state["now"]
+        was = customers.times(state)
         state["now"] = max(state["now"], said["now"])
         if said["type"] == "account.award":
             self._take_award(ident, said)

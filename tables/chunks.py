@@ -235,7 +235,7 @@ class CustomerChunk(_Base, Asking):
 
     def _take_fact(self, ident: tuple[str, str], fact: records.OrderFact, shop: ShopReference) -> None:
         state, nodes = self._state(ident)
-        was = state["now"]
+        was = customers.times(state)
         found = self._noted(ident, customers.file(state, nodes, fact, shop))
         if keys.is_guest(ident[1]):
             return
@@ -258,7 +258,7 @@ class CustomerChunk(_Base, Asking):
         if not self._is_ours(received, keys.join(*ident)):
             return
         state, _ = self._state(ident)
-        now = state["now"]
+        was = customers.times(state)
         customers.apply(state, webhook)
         if webhook.kind in _CLOSING:
             closed = {"type": "account.closed", "shop": ident[0], "customer_id": ident[1], "now": webhook.event_time}
@@ -270,7 +270,7 @@ class CustomerChunk(_Base, Asking):
             self._claim(ident, [address])
         if state["known"]:
             self._score(ident, webhook.topic)
-        self._tell_now(ident, now)
+        self._tell_now(ident, was)
 
     def _noted(
         self, ident: tuple[str, str], steps: Iterable[customers.Filed], debit: bool = False

@@ -24,7 +24,7 @@ from events.records import (
 )
 from events.webhook_topics import ARCHIVED, NAMING, TELLING, Kind
 from tables import account as accounts
-from tables import contributions, expired, merging, orders, packing, rfm
+from tables import contributions, expired, merging, packing, rfm
 from tables.account import Account, Purse
 from tables.expired import Told
 from tables.ids import change_id
@@ -68,6 +68,11 @@ class Filed(NamedTuple):
 
 #: Addresses that a customer is remembered to have claimed; what is not remembered is only told again.
 MOST_CLAIMED = 64
+
+
+def times(state: CustomerState) -> tuple[int, int]:
+    """What whoever the customer is now hears of their time: `now` and `filed`."""
+    return state["now"], state["filed"]
 
 
 def initial() -> CustomerState:
@@ -150,13 +155,12 @@ def file_forward(
     """As `file`, what came from somebody who is this customer now. What came round to where it has been is let fall,
     and nothing is filed where nothing is new."""
     state["now"] = max(state["now"], forward["now"])
+    state["filed"] = max(state["filed"], forward.get("filed", 0))
     state["known"] = True
     order_id, revision = forward["order_id"], forward["revision"]
     named = {forward["origin"], *(into for _, into in forward["hops"][:-1])}
     if order_id is None or revision is None or customer_id in named:
         return
-    # A revision tells what somebody's clock said, be it years ahead; `now` is an event time.
-    state["filed"] = max(state["filed"], min(orders.changed_at_of(revision), forward["now"]))
     link, debit = decided(state), forward.get("debit", False)
     hops = [list(hop) for hop in forward["hops"]]
     found = []

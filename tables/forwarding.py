@@ -32,7 +32,7 @@ class Forwarding(ABC):
 
     def _take_forward(self, ident: tuple[str, str], forward: records.CustomerForward) -> None:
         state, nodes = self._state(ident)
-        was, origin, debit = state["now"], forward["origin"], forward.get("debit", False)
+        was, origin, debit = customers.times(state), forward["origin"], forward.get("debit", False)
         steps = customers.file_forward(state, nodes, ident[1], forward)
         found = self._noted(ident, steps, debit)
         if found:  # what is known goes no further: two who were ever led to each other would send it for ever
@@ -43,14 +43,14 @@ class Forwarding(ABC):
 
     def _take_link(self, ident: tuple[str, str], link: records.CustomerLink) -> None:
         state, _ = self._state(ident)
-        now, was, known = state["now"], customers.decided(state), state["links"]
-        state["now"] = max(now, link["now"])
+        times, was, known = customers.times(state), customers.decided(state), state["links"]
+        state["now"] = max(state["now"], link["now"])
         state["links"] = merging.added(known, link["into"], link["rank"])
         if customers.decided(state) != was:
             self._stand(ident)
         else:
             self._introduce(ident, set(state["links"]) - set(known))
-            self._tell_now(ident, now)
+            self._tell_now(ident, times)
         if state["known"]:
             self._score(ident, f"merged into {link['into']}")
 
@@ -113,7 +113,7 @@ class Forwarding(ABC):
         for debit, several in ((True, taken), (False, given)):
             for entries, origins in several:
                 self._post(ident, entries, origins, debit)
-        self._tell_now(ident, -1)
+        self._tell_now(ident, None)
 
     def _introduce(self, ident: tuple[str, str], to: set[str]) -> None:
         """A link has come that does not hold: whom it leads to hears that nothing is theirs. The others know.
@@ -129,7 +129,7 @@ class Forwarding(ABC):
         ):
             for entries, origins in _by_order(several):
                 self._forward(ident, entries, origins, to, debit)
-        self._tell_now(ident, -1, to)
+        self._tell_now(ident, None, to)
 
     def _post(
         self, ident: tuple[str, str], found: list[contributions.Entry], origins: set[str], debit: bool = False
@@ -154,25 +154,29 @@ class Forwarding(ABC):
         if link is None:
             return
         for each in merging.forwarded(ident[1], found, set(state["links"]) if to is None else to, link, origins):
-            self._emit_forward(ident, each, state["now"], debit)
+            self._emit_forward(ident, each, customers.times(state), debit)
 
-    def _tell_now(self, ident: tuple[str, str], was: int, to: set[str] | None = None) -> None:
-        """A customer's event time is of whoever they are, or once were said to be (or of these of them)."""
+    def _tell_now(self, ident: tuple[str, str], was: tuple[int, int] | None, to: set[str] | None = None) -> None:
+        """A customer's times are of whoever they are, or once were said to be (or of these of them)."""
         state, _ = self._state(ident)
         link = customers.decided(state)
-        if link is None or state["now"] in (was, 0):  # 0: of an address that nobody but its owner has told of
+        times = customers.times(state)
+        if link is None or times == was or not state["now"]:  # 0: of an address that nobody but its owner has told of
             return
         for into in sorted(state["links"] if to is None else to):
             told = merging.Forwarded(into, ident[1], [link.hop], into != link.into, None, None, [])
-            self._emit_forward(ident, told, state["now"])
+            self._emit_forward(ident, told, times)
 
-    def _emit_forward(self, ident: tuple[str, str], of: merging.Forwarded, now: int, debit: bool = False) -> None:
+    def _emit_forward(
+        self, ident: tuple[str, str], of: merging.Forwarded, times: tuple[int, int], debit: bool = False
+    ) -> None:
         record = {
             "type": "customer.forward",
             "shop": ident[0],
             "customer_id": of.into,
             **{name: getattr(of, name) for name in ("origin", "hops", "gone", "order_id", "revision", "entries")},
-            "now": now,
+            "now": times[0],
+            "filed": times[1],
         }
         if debit:
             record["debit"] = True

@@ -11,8 +11,8 @@ from api import asking
 from api.dashboard import redemptions as redemption_pages
 from tests.browsers import page_of, started
 from tests.e2e.test_dashboard import sign_in, sign_in_with
-from tests.integration.api_world import SHOP, World, opened
-from tests.integration.deciding import PROGRAM, Deciding
+from tests.integration.api_world import SHOP, World
+from tests.integration.deciding import PROGRAM, Deciding, rewarding
 from tests.integration.test_api_live import listening
 from tests.integration.test_api_redemptions import ask, cancel, fulfil, give, order, read
 
@@ -36,9 +36,7 @@ def publisher(database: str) -> Deciding:
 @pytest.fixture
 def world(database: str, publisher: Deciding) -> Iterator[World]:
     """A shop with rewards whose customer 7 has 25 points."""
-    with opened(database, publisher) as running:
-        running.publisher = publisher
-        running.program(**PROGRAM)
+    with rewarding(database, publisher) as running:
         give(running, 25)
         listening(running)
         yield running

@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ from events.messages import Message
 from streams.sink import store as sink_store
 from streams.sink.rows import Rows
 from tests import harness
-from tests.integration.api_world import SHOP, Remembering
+from tests.integration.api_world import SHOP, Remembering, World, opened
 
 Json = dict[str, Any]
 
@@ -29,6 +30,15 @@ PROGRAM: Json = {
         {"reward_id": "cheap", "cost": 4, "kind": "shipping", "name": "c", "effective_from": "2026-10-01T00:00:00Z"},
     ],
 }
+
+
+@contextmanager
+def rewarding(database: str, publisher: "Deciding") -> Iterator[World]:
+    """An API over a database, whose shop has rewards, and behind which this publisher decides."""
+    with opened(database, publisher) as running:
+        running.publisher = publisher
+        running.program(**PROGRAM)
+        yield running
 
 
 #: What the sink reads of a worker's.

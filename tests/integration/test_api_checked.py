@@ -9,8 +9,8 @@ import pytest
 from api import asking
 from events import codec, keys, plain, topics
 from events.messages import Message
-from tests.integration.api_world import SHOP, World, opened
-from tests.integration.deciding import PROGRAM, Deciding
+from tests.integration.api_world import SHOP, World
+from tests.integration.deciding import Deciding, rewarding
 from tests.property.test_redemptions import envelope
 from tests.property.webhooks import NOW
 from tests.sinks import wait
@@ -25,9 +25,7 @@ def publisher(database: str) -> Deciding:
 
 @pytest.fixture
 def world(database: str, publisher: Deciding) -> Iterator[World]:
-    with opened(database, publisher) as running:
-        running.publisher = publisher
-        running.program(**PROGRAM)
+    with rewarding(database, publisher) as running:
         yield running
 
 

@@ -13,7 +13,7 @@ from events import codec, instants, keys, plain, redeeming, topics
 from events.messages import Message
 from events.redeeming import Wanted
 from tests.integration.api_world import OTHER, SHOP, World, opened
-from tests.integration.deciding import PROGRAM, Deciding
+from tests.integration.deciding import Deciding, rewarding
 
 Json = dict[str, Any]
 MAIL = "mail-" + "0" * 32
@@ -26,9 +26,7 @@ def publisher(database: str) -> Deciding:
 
 @pytest.fixture
 def world(database: str, publisher: Deciding) -> Iterator[World]:
-    with opened(database, publisher) as running:
-        running.publisher = publisher
-        running.program(**PROGRAM)
+    with rewarding(database, publisher) as running:
         yield running
 
 

@@ -34,6 +34,9 @@ MEDIA_TYPE: Final = "text/csv; charset=utf-8"
 _PATIENCE: Final = 30.0
 _LEAST_SPEED: Final = 50_000
 
+#: So long an answer waits, at its very end, for the book to note it: whoever has read it whole finds it there.
+_NOTED_WITHIN: Final = 5.0
+
 
 async def _first(stream: AsyncGenerator[bytes]) -> bytes:
     return await anext(stream)
@@ -82,13 +85,14 @@ class _Export(StreamingResponse):
         super().__init__(self._pieces(first), media_type=MEDIA_TYPE, headers=headers)
         self._rest = rest
         self._noted = noted
-        self._whole = False
+        self._ended: asyncio.Task[None] | None = None
 
     async def _pieces(self, first: bytes) -> AsyncGenerator[bytes]:
         yield first
         async for piece in self._rest:
             yield piece
-        self._whole = True
+        self._ended = self._noted.over("done")
+        await asyncio.wait({self._ended}, timeout=_NOTED_WITHIN)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         loop, left = asyncio.get_running_loop(), _PATIENCE
@@ -107,9 +111,9 @@ class _Export(StreamingResponse):
             except TimeoutError:
                 # It stays without its last chunk, so that the client can tell; the server closes the connection.
                 log.warning("an export was ended: its client, or the database, is too slow")
-                self._whole = False
             finally:
-                self._noted.over("done" if self._whole else "broken off")
+                if self._ended is None:
+                    self._noted.over("broken off")
 
 
 _EXAMPLE = (

@@ -89,7 +89,7 @@ mutants: $(DEV) ## Break the code in known ways; the tests must notice each
 .PHONY: chaos
 chaos: $(DEV) ## Move partitions at random under load, on the servers of `make servers`; nothing may be lost
 	@[ -f .servers/env ] || { echo "No servers are up: run 'make servers' first." >&2; exit 1; }
-	set -a; . .servers/env; set +a; $(BIN)/python scripts/chaos.py $(ARGS)
+	set -a; . .servers/env; set +a; $(BIN)/python -m scripts.chaos $(ARGS)
 
 .PHONY: docs
 docs: $(DEV) ## Write what in docs/ comes from the code: schemas, topics, settings, metrics

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import chaos
+from scripts.chaos import runs
 from tests.conftest import server_setting
 
 
@@ -17,5 +17,5 @@ def test_partitions_that_move_lose_nothing(tmp_path: Path) -> None:
     for seed, store in ((7, "memory"), (8, "rocksdb")):
         folder = tmp_path / store
         folder.mkdir()
-        with chaos.world(servers, database, 4, store) as settings:
-            chaos.run(settings, folder, rebalances=5, seed=seed)
+        with runs.world(servers, database, 4, store) as settings:
+            runs.run(settings, folder, rebalances=5, seed=seed)

@@ -1,0 +1,100 @@
+"""One run: its own topics and database, moves, and a check after each so many."""
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import psycopg
+from confluent_kafka.admin import AdminClient
+from psycopg import sql
+
+from books.migrate import migrate
+from runtime import kafka
+from runtime.settings import Settings
+from scripts.chaos.crew import SESSION_SECONDS, Crew, Process
+from scripts.chaos.judge import Judge
+from scripts.chaos.load import Chaos, Load
+
+REST_SECONDS: Final = 30.0
+
+
+@contextmanager
+def world(kafka_servers: str, database: str, partitions: int, store: str = "memory") -> Iterator[Settings]:
+    """Topics and a database of this run alone; both are gone at its end."""
+    name = f"chaos_{uuid4().hex[:10]}"
+    parts = urlsplit(database)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    url = urlunsplit(parts._replace(path=f"/{name}"))
+    settings = Settings(
+        kafka=kafka_servers,
+        database=url,
+        topic_prefix=f"{name}-",
+        partitions=partitions,
+        session_timeout=SESSION_SECONDS,
+        store=store,
+    )
+    try:
+        migrate(url)
+        kafka.create_topics(settings)
+        yield settings
+    finally:
+        admin = AdminClient({"bootstrap.servers": kafka_servers})
+        ours = [topic for topic in admin.list_topics(timeout=10).topics if topic.startswith(settings.topic_prefix)]
+        for answer in admin.delete_topics(ours).values() if ours else ():
+            with suppress(Exception):
+                answer.result(10)
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def run(
+    settings: Settings,
+    folder: Path,
+    rebalances: int,
+    seed: int,
+    rate: float = 150.0,
+    rest_seconds: float = REST_SECONDS,
+    every: int = 10,
+) -> None:
+    """`rebalances` moves, a check after each `every`; Chaos at the first difference."""
+    chance = random.Random(seed)
+    load = Load(settings, random.Random(seed + 1), rate)
+    crew, judge = Crew(settings, folder, chance), Judge(settings, load, rest_seconds)
+    sink = Process(settings, folder, "sink", "sink")
+    try:
+        sink.start()
+        crew.everyone()
+        crew.wait_until_started()
+        for done in range(1, rebalances + 1):
+            load.go()
+            crew.move()
+            time.sleep(chance.choice((0.3, 1, 2, 4)))
+            if done % every and done < rebalances:
+                continue
+            load.pause()
+            crew.everyone()
+            crew.wait_until_started()
+            seconds = judge.rest()
+            decided = judge.check()
+            if not sink.alive:
+                raise Chaos("the sink has stopped: two decisions of one request?")
+            print(
+                f"{done} moves ({', '.join(f'{count} {kind}' for kind, count in sorted(crew.moves.items()))}),"
+                f" {crew.assignments()} times partitions given, {load.sent} webhooks, {len(load.orders)} orders,"
+                f" {len(load.requests)} requests ({', '.join(f'{n} {how}' for how, n in sorted(decided.items()))},"
+                f" {len(load.cancelled)} cancelled), {len(load.awards)} awards, {load.merges} merges,"
+                f" {(load.now - load.began).days} days, {load.programs} programs:"
+                f" at rest after {seconds:.1f} s, nothing lost, parity",
+                flush=True,
+            )
+    finally:
+        load.end()
+        for process in (*crew.workers, sink):
+            process.end()
+        judge.close()

@@ -158,10 +158,11 @@ def postings(found: list[Entry], link: Link | None, origins: set[str]) -> Iterat
                 if _counts(part, entry[REVISION], entry[contributions.ORDER]):
                     earned, taken_back = earned + part[2], taken_back + part[3]
         ranks = [rank for rank, _ in hops]
-        words = [*ranks, "!"] if ranks and alive else ranks
+        # A way ends with a word below every rank: a longer one that begins as it does is later, whatever link follows.
+        words = [*ranks, "!" if alive else ""] if ranks else []
         if link is not None:
             words = [*words, link.rank]
-        times = [links.time_of(word) for word in words if word != "!"]
+        times = [links.time_of(rank) for rank in (*ranks, *([] if link is None else [link.rank]))]
         changed_at = max([orders.changed_at_of(revision), *times])
         yield Posting(origin, home, " ".join([revision, *words]), changed_at, earned, taken_back)
 

@@ -221,6 +221,13 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
         ("tests/unit/test_merging.py",),
     ),
     Mutant(
+        "the end of a way is no word of a posting's revision",
+        "tables/merging.py",
+        'words = [*ranks, "!" if alive else ""] if ranks else []',
+        'words = [*ranks, "!"] if ranks and alive else ranks',
+        ("tests/unit/test_merging.py", "tests/property/test_merged_redemptions.py"),
+    ),
+    Mutant(
         "an address is the newest account's",
         "events/links.py",
         'return f"{_MOST_ID - int(customer_id):020d}"',

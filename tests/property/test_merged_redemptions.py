@@ -257,6 +257,9 @@ def check_rows(sink: Sink, sent: list[Json], rows: dict[tuple[str, str], Json]) 
         wanted = expected_row(customer)
         del wanted["standing"]
         assert {name: row[name] for name in wanted} == wanted, customer_id
+        posted = [record for key, record in sink.points.items() if key[:2] == (SHOP, customer_id)]
+        ledger = sum(each["total"] for each in posted if instants.parse(each["processed_at"]) <= micros(row["now"]))
+        assert ledger == customer.balance + customer.pending + customer.expired, customer_id
     statuses = {key: each.status for key, each in expected.redemptions.items()}
     assert statuses == {key: row["status"] for key, row in rows.items()}
 

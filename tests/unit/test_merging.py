@@ -59,3 +59,23 @@ def test_awards_that_two_customers_have_by_one_name_are_two() -> None:
     entry = merging.composed(100, "award:one", {**parts, "8": [f"{90:015x}b0", *parts["8"][1:]]}, None)
     (posting,) = merging.postings([entry], None, {"8"})
     assert (posting.earned, posting.reversed) == (7, 0)
+
+
+def test_what_comes_again_by_a_longer_way_is_posted_later_whatever_link_the_customer_has_since() -> None:
+    """7 was merged into 8 and that into 9; 7 is kept, so 9 hears that nothing is theirs, and is parted themselves; then
+    7 leads to 8, and so to 9, once more."""
+
+    def revision(hops: list[list[str]], alive: bool, link: Link) -> str:
+        entry = merging.composed(5, "1", {"7": [f"{90:015x}b0", 100, 10, 0, 1, 1, hops, alive]}, link)
+        return next(merging.postings([entry], link, {"7"})).revision
+
+    first, kept, parted, again = (f"{number:024x}" for number in (1, 2, 8, 4))
+    alone = Link(parted + "~", "")
+    told = [
+        revision([[first, "8"], [first, "9"]], True, alone),
+        revision([[kept + "~", ""]], False, alone),
+        revision([[kept + "~", ""], [again, "9"]], False, alone),
+        revision([[kept + "~", ""], [again, "9"]], True, alone),
+    ]
+    assert told == sorted(told)
+    assert len(set(told)) == 4

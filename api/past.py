@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from api.limits import READ_SECONDS, within
 from api.problems import ProblemError
@@ -32,6 +32,13 @@ SHOPS: Final = 32
 _BUSY: Final = "Other past instants are being worked out: try again soon."
 
 
+class _Turn:
+    """One that waits for the thread, or has it."""
+
+    future: "asyncio.Future[Any]"
+    begun = False
+
+
 class Past:
     """The one thread of this process, and its way to the lake."""
 
@@ -40,6 +47,7 @@ class Past:
         self._url = settings.database_url()
         self._thread = ThreadPoolExecutor(1, "past")
         self._waiting = 0
+        self._turns: dict[Hashable, _Turn] = {}
         self._lately: OrderedDict[str, tuple[Program, int, list[Cohort]]] = OrderedDict()
 
     async def standings(self, program: Program, as_of: datetime) -> Standings:
@@ -70,26 +78,47 @@ class Past:
         with database.connect(self._url, "loyalnest-past", statement_seconds=READ_SECONDS, autocommit=True) as opened:
             return step(opened, *rest)
 
-    async def work(self, step: Callable[[], T]) -> T:
-        """What `step` returns, in its turn; a problem (503) while too many wait, or if it takes too long."""
-        if self._waiting >= WAITING:
-            raise ProblemError(503, "busy", _BUSY, {"Retry-After": "5"})
-        self._waiting += 1
-        future = asyncio.get_running_loop().run_in_executor(self._thread, step)
-        future.add_done_callback(self._done)
+    async def work(self, step: Callable[[], T], question: Hashable = None) -> T:
+        """What `step` returns, in its turn; a problem (503) while too many wait, or if it takes too long.
+
+        Who asks a `question` that waits already shares its answer: nothing was looked at before they asked.
+        """
+        turn = self._turns.get(question)
+        if turn is None or turn.begun:
+            turn = self._turn(step, question)
         try:
-            done, _ = await asyncio.wait({future}, timeout=PATIENCE)
+            done, _ = await asyncio.wait({turn.future}, timeout=PATIENCE)
         except asyncio.CancelledError:
-            future.cancel()
+            if question is None:
+                turn.future.cancel()
             raise
         if not done:
             raise ProblemError(503, "busy", _BUSY, {"Retry-After": "10"})
-        return future.result()
+        found: T = turn.future.result()
+        return found
 
-    def _done(self, future: "asyncio.Future[T]") -> None:
-        self._waiting -= 1
-        if not future.cancelled():
-            future.exception()  # looked at: whoever asked may be gone
+    def _turn(self, step: Callable[[], T], question: Hashable) -> "_Turn":
+        if self._waiting >= WAITING:
+            raise ProblemError(503, "busy", _BUSY, {"Retry-After": "5"})
+        turn = _Turn()
+
+        def taken() -> T:
+            turn.begun = True
+            return step()
+
+        def over(future: "asyncio.Future[T]") -> None:
+            self._waiting -= 1
+            if self._turns.get(question) is turn:
+                del self._turns[question]
+            if not future.cancelled():
+                future.exception()  # looked at: whoever asked may be gone
+
+        self._waiting += 1
+        turn.future = asyncio.get_running_loop().run_in_executor(self._thread, taken)
+        turn.future.add_done_callback(over)
+        if question is not None:
+            self._turns[question] = turn
+        return turn
 
     def close(self) -> None:
         """Nothing more is begun."""

@@ -67,10 +67,11 @@ _AMOUNTS: Final = (
 class Standings(NamedTuple):
     """Everybody's standing as of an instant: a Parquet file (COLUMNS, by customer_id), whole and in memory.
 
-    `segments` has of each segment its customers and their sums: customers, monetary, balance, frequency, recency_days,
-    and `recent`, how many of them have any.
+    `name` is its own: what is worked out anew has another. `segments` has of each segment its customers and their sums:
+    customers, monetary, balance, frequency, recency_days, and `recent`, how many of them have any.
     """
 
+    name: str
     at: int
     cut_points: CutPoints
     content: bytes
@@ -376,7 +377,7 @@ def kept(connection: Connection[Any], lake: Lake, program: Program, at: int) -> 
         return None
     with suppress(OSError):  # who may only read asks all the same
         os.utime(folder / f"{at}.json")
-    return Standings(at, CutPoints.model_validate(told["cut_points"]), content, told["segments"])
+    return Standings(told["file"], at, CutPoints.model_validate(told["cut_points"]), content, told["segments"])
 
 
 def _made_of(program: Program, database: str) -> dict[str, Any]:
@@ -409,7 +410,7 @@ def _keep(
         aside.write_text(json.dumps(told), encoding="utf-8")
         aside.replace(folder / f"{at}.json")
         _forget(folder)
-    return Standings(at, cut_points, content, segments)
+    return Standings(name, at, cut_points, content, segments)
 
 
 def _content(frame: pl.DataFrame) -> bytes:

@@ -18,7 +18,7 @@ from psycopg import Connection
 from batch import frames, segments
 from events import instants
 from events.instants import MINUTE
-from lake import filling, past, reading
+from lake import filling, movement, past, reading
 from lake.manifest import Lake
 from tests import oracle, stores
 from tests.integration.api_world import World
@@ -264,6 +264,98 @@ def test_movement_between_any_two_instants_has_people_and_money(
     assert [each["customer_id"] for each in gone["items"]] == sorted(before)
     live = get(world, "/segments/movement", headers, from_=text(first)).json()
     assert (live["to_source"], {each["current"] for each in live["moves"]}) == ("live", {None})
+
+
+def stand(connection: Connection[Any], customers: dict[str, tuple[str, str, int]], shop: str = stores.SHOP) -> None:
+    """Customers' rows as the sink has them now: segment_id, segment and monetary value of each."""
+    for ident, (segment_id, segment, monetary) in customers.items():
+        connection.execute(
+            "INSERT INTO customers (shop, customer_id, now, currency, balance, frequency, monetary, segment_id,"
+            " segment, cut_points_version, deleted, redacted)"
+            " VALUES (%s, %s, %s, 'EUR', 0, 1, %s, %s, %s, 'default', false, false)",
+            (shop, ident, stores.NOW, monetary, segment_id, segment),
+        )
+
+
+def test_movement_to_now_knows_everybody_as_they_stand_now(
+    world: World, connection: Connection[Any], lake: Lake
+) -> None:
+    add_program(connection, stores.SHOP, **PROGRAM)
+    add_raw(connection, envelopes := told(7))
+    filling.fill(connection, lake)
+    first = stores.NOW - 10 * stores.DAY
+    before = said(envelopes, first)
+    known = sorted(before)[:2]
+    now = {
+        known[0]: ("seg_555", 'Best, "of all"', 900),
+        known[1]: ("seg_111", "Lost", 1),
+        "mail-0011223344556677": ("seg_554", 'Best, "of all"', 70),
+        "12345678901234567890": ("seg_000", "Prospects", 0),
+    }
+    stand(connection, now)
+    stand(connection, {"1": ("seg_555", "Elsewhere", 5)}, OTHER)
+    connection.execute(
+        'INSERT INTO customers SELECT (jsonb_populate_record(c, \'{"customer_id": "2", "merged_into": "1"}\')).*'
+        " FROM customers AS c WHERE shop = %s AND customer_id = %s",
+        (stores.SHOP, known[0]),
+    )
+    answer = get(world, "/segments/movement", world.key("read", shop=stores.SHOP), from_=text(first)).json()
+    moves: Counter[Any] = Counter()
+    for ident in before.keys() | now.keys():
+        moves[before[ident].segment if ident in before else None, now[ident][1] if ident in now else None] += 1
+    assert {(each["previous"], each["current"]): each["customers"] for each in answer["moves"]} == moves
+    worth = sum(int(each["revenue_after"]["amount"].replace(".", "")) for each in answer["moves"])
+    assert worth == sum(monetary for _, _, monetary in now.values())
+
+
+def test_who_asks_for_a_movement_that_waits_shares_it_and_one_that_has_begun_is_another(
+    world: World, connection: Connection[Any], lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_program(connection, stores.SHOP, **PROGRAM)
+    add_raw(connection, told(7))
+    filling.fill(connection, lake)
+    headers = world.key("read", shop=stores.SHOP)
+    going, gate, times = threading.Event(), threading.Event(), 0
+    real = movement.moves
+
+    def slow(*sides: Any) -> Any:
+        nonlocal times
+        times += 1
+        going.set()
+        gate.wait(20)
+        return real(*sides)
+
+    monkeypatch.setattr(movement, "moves", slow)
+    answers: dict[int, Any] = {}
+
+    def ask(name: int, at: datetime) -> threading.Thread:
+        def asked() -> None:
+            answers[name] = get(world, "/segments/movement", headers, from_=text(at)).json()
+
+        thread = threading.Thread(target=asked)
+        thread.start()
+        return thread
+
+    at = stores.NOW - 10 * stores.DAY
+    get(world, "/segments", headers, as_of=text(at))  # worked out, and kept
+    get(world, "/segments", headers, as_of=text(stores.NOW))
+    asking = [ask(0, at)]
+    assert going.wait(20)
+    stand(connection, {"12345678901234567890": ("seg_555", "Champions", 900)})
+    asking += [ask(1, at), ask(2, at), ask(3, at), ask(4, stores.NOW)]
+    past_ = world.services.past
+    while past_._waiting < 3 or len(past_._turns) < 2:
+        gate.wait(0.01)
+    gate.wait(0.3)  # whoever would not share has been counted by then
+    assert past_._waiting == 3
+    gate.set()
+    for each in asking:
+        each.join(20)
+    assert times == 3
+    assert all(each["current"] is None for each in answers[0]["moves"])
+    assert answers[1]["moves"] == answers[2]["moves"] == answers[3]["moves"] != answers[4]["moves"]
+    assert {each["current"] for each in answers[1]["moves"]} == {None, "Champions"}
+    assert not past_._turns
 
 
 def _moved(before: dict[str, Any], after: dict[str, Any], customer: str) -> tuple[str, str]:

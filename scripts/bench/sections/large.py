@@ -111,7 +111,8 @@ def dashboard(place: World, options: Options) -> Section:
         "The dashboard of a large shop",
         f"What the overview of a shop of {found.customers:,} customers asks of one API process, one call after another."
         " Who moved and who came back are worked out from the lake, which the shop of this part has none of: they come"
-        " when the page stands. Then the pages stay open and a number moves twice a second.\n\n"
+        " when the page stands, and what the browser's last pages have asked of that is still being worked out when the"
+        " first call is asked. Then the pages stay open and a number moves twice a second.\n\n"
         + table(["what", "median", "95 %", "99 %"], rows)
         + f"\n\nThe demo store (`make demo`: everything embedded, {store.customers:,} customers, an order every second"
         " or two meanwhile) has a lake.\n\n"

@@ -80,7 +80,8 @@ def _validation(error: RequestValidationError) -> ProblemError:
     return ProblemError(422, "invalid", detail, errors=errors)
 
 
-def _problem(error: Exception) -> ProblemError:
+def problem_of(error: Exception) -> ProblemError:
+    """What an error is to be answered with."""
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, RequestValidationError):
@@ -116,7 +117,7 @@ def install(app: FastAPI, page: Callable[[Request, ProblemError], Response | Non
     """Has every error of the app answered as a problem, or as what `page` makes of it for somebody at a page."""
 
     async def answer(request: Request, error: Exception) -> Response:
-        problem = _problem(error)
+        problem = problem_of(error)
         if (shown := page(request, problem)) is not None:
             return shown
         if problem.status == 405 and (methods := _methods(app, request.url.path)):

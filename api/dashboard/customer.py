@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from api import adjustments, customers, points, redemptions, rewards
 from api.adjustments import Adjustment, AwardPath, NewAdjustment
 from api.dashboard.visiting import AdjustVisit, RedeemVisit, Visit, Visitor
-from api.problems import ProblemError
+from api.problems import ProblemError, problem_of
 from api.redemption_models import NewRedemption
 from events import instants
 from events.awards import AWARD_ID
@@ -237,5 +237,5 @@ async def orders_part(visitor: Visit, customer_id: customers.CustomerPath) -> Re
     try:
         told = await customers.customers_orders(visitor.caller, customer_id, _PAGE)
     except BehindError as error:
-        return visitor.page("parts/nothing.html", why=f"{error}.")
+        return visitor.page("parts/nothing.html", problem=problem_of(error))
     return visitor.page("parts/orders.html", told=told)

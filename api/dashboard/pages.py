@@ -29,7 +29,7 @@ from api.context import Credentials, services_of
 from api.dashboard import charts, grid, rendering, signing_in
 from api.dashboard.visiting import AdminVisit, Visit, Visitor
 from api.limits import READ_SECONDS, within
-from api.problems import ProblemError
+from api.problems import ProblemError, problem_of
 from books import sessions
 from events import instants
 from events.programs import PROSPECTS, Program, Weekday, local_midnight, rewards_from
@@ -119,7 +119,7 @@ async def movement(
     except ProblemError as problem:
         if problem.status not in (404, 503):
             raise
-        return visitor.page("parts/nothing.html", why=problem.detail)
+        return visitor.page("parts/nothing.html", problem=problem)
     if segment is not None:
         came = [each for each in told.moves if each.current == segment != each.previous]
         went = [each for each in told.moves if each.previous == segment != each.current]
@@ -151,7 +151,7 @@ async def cohorts_part(visitor: Visit) -> Response:
     try:
         told = await cohorts.lately(visitor.caller)
     except BehindError as error:
-        return visitor.page("parts/nothing.html", why=f"{error}.")
+        return visitor.page("parts/nothing.html", problem=problem_of(error))
     return visitor.page("parts/cohorts.html", told=told, shown=told.cohorts[-12:])
 
 

@@ -41,7 +41,7 @@ def problem(request: Request, found: ProblemError) -> Response | None:
         503: writing.gettext("Not possible just now"),
     }
     title = titles.get(found.status, writing.gettext("Something went wrong"))
-    shown = rendering.page(request, "error.html", status=found.status, title=title, detail=found.detail)
+    shown = rendering.page(request, "error.html", status=found.status, title=title, problem=found)
     shown.headers.update(found.headers or {})
     return shown
 

@@ -30,7 +30,25 @@ def test_every_word_has_its_translation(language: str) -> None:
     assert set(catalogue) == said, "run `make messages`"
     for text, translated in catalogue.items():
         assert translated, f"{text!r} has no translation"
-        assert sorted(re.findall(r"%\(\w+\)s", str(text))) == sorted(re.findall(r"%\(\w+\)s", str(translated))), text
+        for places in (r"%\(\w+\)s", r"\{\w+\}"):
+            assert sorted(re.findall(places, str(text))) == sorted(re.findall(places, str(translated))), text
+
+
+#: Of problems that nobody meets on a page: webhooks', imports', and of a program that is put by a program.
+NOT_ON_PAGES = {
+    *("bad-signature", "broken-off", "no-import", "no-if-match", "other-shop", "there-already", "too-large"),
+}
+
+#: What a request was refused for, which the account decides.
+DECIDED = {"closed", "insufficient-points", "merged"}
+
+
+def test_every_problem_that_a_page_may_meet_has_its_words() -> None:
+    api = messages.DASHBOARD.parent
+    code = re.compile(r'ProblemError\(\s*\d{3},\s*"([a-z-]+)"')
+    told = {found for path in api.rglob("*.py") for found in code.findall(path.read_text(encoding="utf-8"))} | DECIDED
+    words = (messages.DASHBOARD / "templates" / "parts" / "problems.html").read_text(encoding="utf-8")
+    assert set(re.findall(r'^  "([a-z-]+)": _\(', words, re.MULTILINE)) == told - NOT_ON_PAGES
 
 
 def locales(words: str, figures: str | None = None) -> rendering.Locales:

@@ -1,4 +1,6 @@
 // The form of an export becomes the API's own address: what is empty is left out, a day is its first moment in UTC.
+import { why } from "./problems.js";
+
 const form = document.querySelector("[data-export]");
 const { shop, locale } = document.getElementById("main").dataset;
 const problem = document.querySelector("[data-problem]");
@@ -31,7 +33,7 @@ const question = () => {
 };
 
 const refused = async (answer) => {
-  problem.textContent = (await answer.json()).detail;
+  problem.textContent = why(await answer.json());
   problem.hidden = false;
 };
 

@@ -1,4 +1,6 @@
 // Endpoints of notices: added, tried, removed, and told again, by the API.
+import { why } from "./problems.js";
+
 const { shop } = document.getElementById("main").dataset;
 const api = `/v1/shops/${shop}/webhooks`;
 const problem = document.querySelector("[data-problem]");
@@ -10,7 +12,7 @@ const ask = async (method, path, body) => {
     method, ...(body && { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }),
   });
   if (answer.ok) return answer.status === 204 ? {} : answer.json();
-  problem.textContent = (await answer.json()).detail;
+  problem.textContent = why(await answer.json());
   problem.hidden = false;
   problem.scrollIntoView({ block: "nearest" });
   return null;

@@ -1,4 +1,6 @@
 // The program's form: a preview of what would change, and its announcement, held against the program that was shown.
+import { why } from "./problems.js";
+
 const form = document.querySelector("[data-program]");
 const { shop, currency, locale } = document.getElementById("main").dataset;
 const current = JSON.parse(form.dataset.current);
@@ -118,7 +120,7 @@ const ask = async (method, path, headers = {}) => {
   });
   const told = await answer.json();
   if (answer.ok) return told;
-  problem.textContent = told.detail;
+  problem.textContent = why(told);
   problem.hidden = false;
   problem.scrollIntoView({ block: "nearest" });
   return null;

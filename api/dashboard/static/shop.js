@@ -1,4 +1,6 @@
 // A page's life: numbers that move by server-sent events, parts that are asked for once the page stands, charts.
+import { why } from "./problems.js";
+
 const main = document.getElementById("main");
 const language = document.documentElement.lang;
 const { shop, currency, locale } = main.dataset;
@@ -162,7 +164,7 @@ for (const button of document.querySelectorAll("[data-replay]")) {
     const answer = await fetch(`${api}/dead-letters/${button.dataset.replay}/replay`, { method: "POST" });
     const told = await answer.json();
     const words = document.createElement("small");
-    words.textContent = answer.ok ? told.problem ?? button.dataset.done : told.detail;
+    words.textContent = answer.ok ? told.problem ?? button.dataset.done : why(told);
     button.replaceWith(words);
   });
 }

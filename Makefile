@@ -130,7 +130,7 @@ servers-down: ## End them; their data stays for the next time (make clean remove
 	@[ ! -x $(BIN)/python ] || $(BIN)/python scripts/servers.py down
 
 .PHONY: browser
-browser: ## Install Debian's Chromium, which the tests of the dashboard drive (as root)
+browser: ## Install Debian's Chromium and its headless shell, which the tests of the dashboard drive (as root)
 	@$(PYTHON) scripts/browser.py
 
 .PHONY: topics

@@ -17,6 +17,7 @@ PAGES = {"overview": "", "redemptions": "/redemptions", "program": "/program"}
 def _stands(page: Page) -> None:
     expect(page.locator("[aria-busy=true]")).to_have_count(0)
     if page.locator("[data-charts]").count():
+        page.locator("[data-charts]").scroll_into_view_if_needed()
         expect(page.locator(".js-plotly-plot").first).to_be_visible()
 
 

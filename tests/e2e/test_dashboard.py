@@ -135,6 +135,7 @@ def parts_are_there(page: Page) -> None:
     """What a page asks for once it stands has come."""
     expect(page.locator("[aria-busy=true]")).to_have_count(0)
     if page.locator("[data-charts]").count():
+        page.locator("[data-charts]").scroll_into_view_if_needed()
         expect(page.locator(".js-plotly-plot").first).to_be_visible()
 
 
@@ -291,6 +292,17 @@ def look(page: Page) -> None:
     found = Axe().run(page, options={"resultTypes": ["violations"]})
     wrong = [each for each in found.response["violations"] if each["impact"] in ("serious", "critical")]
     assert not wrong, [(each["id"], [node["html"][:120] for node in each["nodes"][:3]]) for each in wrong]
+
+
+def test_only_who_comes_to_the_charts_loads_their_library(history: World, page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    sign_in(history, page)
+    expect(page.locator("[data-chart=orders]")).to_have_count(1)
+    expect(page.locator("[aria-busy=true]")).to_have_count(0)
+    assert not [url for url in asked if "plotly" in url]
+    parts_are_there(page)
+    assert len([url for url in asked if "plotly" in url]) == 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -605,6 +617,7 @@ def test_shopifys_admin_shows_its_shop_in_a_frame_and_nobody_else_does(
             # And who is signed in there may give points.
             frame.get_by_role("searchbox").fill("1")
             frame.get_by_role("searchbox").press("Enter")
+            expect(frame.get_by_role("heading", name="Customer 1")).to_be_visible()  # the program too asks for points
             frame.get_by_role("spinbutton", name="Points").fill("5")
             frame.get_by_label("Reason").fill("a review")
             frame.get_by_role("button", name="Give or take").click()

@@ -127,6 +127,7 @@ def test_the_overview(page: Page) -> None:
 
 def test_orders_net_and_points(page: Page) -> None:
     show(page)
+    page.locator("[data-chart=orders]").scroll_into_view_if_needed()
     expect(page.locator("[data-chart=orders] .bars")).to_be_visible()
     windows = api(page, "/points/windows?size=day")["items"]
     drawn = {
@@ -172,6 +173,7 @@ def test_cohorts_and_sizes(page: Page) -> None:
         assert [number(cell) for cell in row[2:]] == [pytest.approx(share * 100, abs=0.51) for share in shares]
     today = datetime.now(UTC).date()
     days = api(page, f"/segments/history?from={today - timedelta(days=90)}&to={today + timedelta(days=1)}")["days"]
+    page.locator("[data-chart=sizes]").scroll_into_view_if_needed()
     expect(page.locator("[data-chart=sizes] .plot-container")).to_be_visible()
     drawn = page.evaluate("document.querySelector('[data-chart=sizes]').data.map((each) => [each.name, [...each.y]])")
     assert {name: list(map(int, sizes)) for name, sizes in drawn} == {

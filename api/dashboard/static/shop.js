@@ -172,7 +172,13 @@ for (const button of document.querySelectorAll("[data-replay]")) {
 if (live("customers")) {
   setInterval(tick, 1000);
   part("cohorts");
-  import("/static/charts.js").then((charts) => charts.draw({ api, currency })).catch(() => {});
+  // The chart library is larger than all else together: who does not come near the charts need not wait for it.
+  const near = new IntersectionObserver((seen) => {
+    if (!seen.some((each) => each.isIntersecting)) return;
+    near.disconnect();
+    import("/static/charts.js").then((charts) => charts.draw({ api, currency })).catch(() => {});
+  }, { rootMargin: "100px" });
+  for (const each of document.querySelectorAll(".chart")) near.observe(each);
 }
 
 if (live("customers") || pieces.size) watch();

@@ -17,16 +17,18 @@ from scripts.chaos.load import Chaos
 ROOT: Final = Path(__file__).resolve().parents[2]
 WORKERS: Final = 4
 SESSION_SECONDS: Final = 6
+LEAVE_SECONDS: Final = 60.0
 
 
 class Process:
-    """`loyalnest worker` or `loyalnest sink`, started anew as often as it likes."""
+    """`loyalnest worker`, `sink` or `rebuild`, started anew as often as it likes."""
 
-    def __init__(self, settings: Settings, folder: Path, name: str, command: str, lasting: bool = False) -> None:
+    def __init__(self, settings: Settings, folder: Path, name: str, *command: str, lasting: bool = False) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
         self.frozen_until = 0.0
-        self._command = [sys.executable, "-P", "-m", "cli.main", command]
+        self.leaving = False
+        self._command = [sys.executable, "-P", "-m", "cli.main", *command]
         wanted = {
             "KAFKA": settings.kafka_servers(),
             "DATABASE": settings.database_url(),
@@ -55,6 +57,7 @@ class Process:
         return self.frozen_until > 0
 
     def start(self) -> None:
+        self.leaving = False
         with self.log.open("ab") as output:
             self._begins = output.tell()
             self.process = subprocess.Popen(
@@ -72,6 +75,10 @@ class Process:
             with suppress(ProcessLookupError):
                 self.process.send_signal(number)
 
+    def leave(self) -> None:
+        self.signal(signal.SIGTERM)
+        self.leaving = True
+
     def freeze(self, seconds: float) -> None:
         self.signal(signal.SIGSTOP)
         self.frozen_until = time.monotonic() + seconds
@@ -79,6 +86,11 @@ class Process:
     def thaw(self) -> None:
         self.signal(signal.SIGCONT)
         self.frozen_until = 0.0
+
+    def wait(self, seconds: float) -> int:
+        """Its exit code."""
+        assert self.process is not None
+        return self.process.wait(seconds)
 
     def end(self) -> None:
         if self.alive:
@@ -100,10 +112,13 @@ class Crew:
         self._chance = chance
 
     def everyone(self) -> None:
-        """Thawed, and started where somebody is not there."""
+        """Thawed, and started where somebody is not there; who is on their way out goes first."""
         for worker in self.workers:
             if worker.frozen:
                 worker.thaw()
+        for worker in self.workers:
+            if worker.leaving and worker.alive:
+                worker.wait(LEAVE_SECONDS)
             if not worker.alive:
                 worker.start()
 
@@ -120,7 +135,7 @@ class Crew:
         if kind == "join":
             self._chance.choice(away).start()
         elif kind == "leave":
-            self._chance.choice(there).signal(signal.SIGTERM)
+            self._chance.choice(there).leave()
         elif kind == "die":
             self._chance.choice(there).signal(signal.SIGKILL)
         elif kind == "pause":
@@ -141,3 +156,13 @@ class Crew:
             for worker in self.workers
             if worker.log.exists()
         )
+
+    def surprises(self) -> list[str]:
+        """Why workers ended by themselves; not those who had stood still while somebody else took over."""
+        return [
+            f"{worker.name}: {line}"
+            for worker in self.workers
+            if worker.log.exists()
+            for line in worker.log.read_text(errors="replace").splitlines()
+            if "the worker stops:" in line and "OvertakenError" not in line
+        ]

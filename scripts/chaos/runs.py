@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from scripts.chaos.judge import Judge
 from scripts.chaos.load import Chaos, Load
 
 REST_SECONDS: Final = 30.0
+REBUILD_SECONDS: Final = 300.0
 
 
 @contextmanager
@@ -61,8 +63,9 @@ def run(
     rate: float = 150.0,
     rest_seconds: float = REST_SECONDS,
     every: int = 10,
+    rebuild: bool = True,
 ) -> None:
-    """`rebalances` moves, a check after each `every`; Chaos at the first difference."""
+    """`rebalances` moves, a check after each `every`, and a rebuild in the end; Chaos at the first difference."""
     chance = random.Random(seed)
     load = Load(settings, random.Random(seed + 1), rate)
     crew, judge = Crew(settings, folder, chance), Judge(settings, load, rest_seconds)
@@ -77,24 +80,55 @@ def run(
             time.sleep(chance.choice((0.3, 1, 2, 4)))
             if done % every and done < rebalances:
                 continue
-            load.pause()
-            crew.everyone()
-            crew.wait_until_started()
-            seconds = judge.rest()
-            decided = judge.check()
-            if not sink.alive:
-                raise Chaos("the sink has stopped: two decisions of one request?")
-            print(
-                f"{done} moves ({', '.join(f'{count} {kind}' for kind, count in sorted(crew.moves.items()))}),"
-                f" {crew.assignments()} times partitions given, {load.sent} webhooks, {len(load.orders)} orders,"
-                f" {len(load.requests)} requests ({', '.join(f'{n} {how}' for how, n in sorted(decided.items()))},"
-                f" {len(load.cancelled)} cancelled), {len(load.awards)} awards, {load.merges} merges,"
-                f" {(load.now - load.began).days} days, {load.programs} programs:"
-                f" at rest after {seconds:.1f} s, nothing lost, parity",
-                flush=True,
-            )
+            check(load, crew, sink, judge, f"{done} moves")
+        if rebuild:
+            make_again(settings, folder, [*crew.workers, sink], chance)
+            sink.start()
+            load.go()
+            time.sleep(4)
+            check(load, crew, sink, judge, "a rebuild")
     finally:
         load.end()
         for process in (*crew.workers, sink):
             process.end()
         judge.close()
+
+
+def check(load: Load, crew: Crew, sink: Process, judge: Judge, after: str) -> None:
+    """Everybody is there, nothing comes in any more, and all must be at rest and right."""
+    load.pause()
+    crew.everyone()
+    crew.wait_until_started()
+    seconds = judge.rest()
+    decided = judge.check()
+    if not sink.alive:
+        raise Chaos("the sink has stopped: two decisions of one request?")
+    if surprises := crew.surprises():
+        raise Chaos("\n  ".join(["workers stopped by themselves", *surprises]))
+    print(
+        f"{after} ({listed(crew.moves)}), {crew.assignments()} times partitions given, {load.sent} webhooks,"
+        f" {len(load.orders)} orders, {len(load.requests)} requests ({listed(decided)},"
+        f" {len(load.cancelled)} cancelled), {len(load.awards)} awards, {load.merges} merges,"
+        f" {(load.now - load.began).days} days, {load.programs} programs: at rest after {seconds:.1f} s,"
+        " nothing lost, parity",
+        flush=True,
+    )
+
+
+def listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+
+
+def make_again(settings: Settings, folder: Path, others: list[Process], chance: random.Random) -> None:
+    """All that is derived, from the history: the first who does it dies on the way."""
+    for process in others:
+        process.end()
+    made = Process(settings, folder, "rebuild", "rebuild", "--yes")
+    made.start()
+    while made.alive and "forgetting" not in made.since_start():
+        time.sleep(0.1)
+    time.sleep(chance.uniform(0, 8))
+    made.end()
+    made.start()
+    if made.wait(REBUILD_SECONDS):
+        raise Chaos(f"a rebuild that was broken off cannot be done again: {made.since_start()}")

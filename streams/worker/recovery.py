@@ -136,12 +136,14 @@ class Recovery(Service):
 
     def _let_go(self, actives: set[int], standbys: set[int]) -> None:
         for table in self._tables:
-            table.state.keep_only(actives | standbys)
+            # Those too that are let go of altogether: somebody may still be looking at records of theirs.
             for number, state in table.state.partitions.items():
-                if state.suspect:
-                    state.forget()
                 if number not in actives:
                     state.token = None
+            table.state.keep_only(actives | standbys)
+            for state in table.state.partitions.values():
+                if state.suspect:
+                    state.forget()
 
     async def _claim(self, actives: set[int]) -> dict[Place, int]:
         places = [place for place, _ in self._states(actives)]

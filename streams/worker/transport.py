@@ -13,7 +13,7 @@ whatever is lost there is fetched again, because nobody but the sequence says wh
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
 from aiokafka import TopicPartition
@@ -192,6 +192,13 @@ class ChunkConsumer(driver.Consumer):
 
     def _new_consumer_thread(self) -> ChunkThread:
         return ChunkThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Never without the changelogs: the group gives out a table's partitions with those of what is folded into it
+        only while all its members want both. Faust would also join where it is ended before its tables are there."""
+        wanted = set(topics)
+        if wanted >= self.app.tables.changelog_topics:
+            await super().subscribe(wanted)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 (Faust's signature)
         """Chunks of the partitions that are wanted, each as one event; at most `timeout` seconds."""

@@ -380,3 +380,20 @@ def test_forged_programs_and_times_change_nothing(
     assert (row["currency"], row["frequency"]) == ("USD", 2)
     latest = instants.from_datetime(datetime.now(UTC)) + instants.CLOCK_SKEW
     assert instants.parse(row["now"]) <= latest + instants.SECOND
+
+
+@pytest.mark.server
+def test_whoever_is_ended_while_starting_moves_nothing(real: Settings, tmp_path: Path) -> None:
+    """They would join for half of the topics, and somebody else would be given input without its table."""
+    kafka.create_topics(real)
+    first = WorkerProcess(real, tmp_path, "first").start()
+    try:
+        for number in range(2):
+            starting = WorkerProcess(real, tmp_path, f"starting-{number}").launch()
+            wait(lambda: starting.log.exists() and "ChunkThread]: Starting" in starting.said())  # noqa: B023 - at once
+            assert starting.stop() == 0
+            assert "changelogs are read" not in starting.said()
+        assert first.said().count("ready: partitions") == 1
+        assert not first.exited()
+    finally:
+        first.kill()

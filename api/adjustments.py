@@ -17,8 +17,9 @@ from api.redemptions import merged_into
 from books import awards
 from books.awards import Award, MergedError, OtherBodyError
 from events import instants
-from events.awards import AWARD_ID, WORDS, Body
+from events.awards import WORDS, Body
 from events.money import MAX_POINTS
+from events.names import NAME_ALONE
 
 router = APIRouter(prefix="/v1/shops/{shop}/customers/{customer_id}/adjustments", tags=["points"])
 
@@ -26,14 +27,14 @@ router = APIRouter(prefix="/v1/shops/{shop}/customers/{customer_id}/adjustments"
 _FIRST: Final = (datetime(9999, 12, 31, tzinfo=UTC), "")
 
 AwardPath = Annotated[
-    str, Path(description="the Idempotency-Key that it was asked for with", pattern=AWARD_ID, examples=["birthday-7"])
+    str, Path(description="the Idempotency-Key that it was asked for with", pattern=NAME_ALONE, examples=["birthday-7"])
 ]
 Key = Annotated[
     str,
     Header(
         alias="Idempotency-Key",
         description="what the adjustment is called from now on: asking again with it changes nothing",
-        pattern=AWARD_ID,
+        pattern=NAME_ALONE,
         examples=["birthday-7"],
     ),
 ]

@@ -10,7 +10,8 @@ from books.redemptions import Asked
 from books.redemptions import Redemption as Found
 from events import instants
 from events.money import MAX_POINTS
-from events.redeeming import REQUEST_ID, WORDS, Outcome
+from events.names import NAME_ALONE
+from events.redeeming import WORDS, Outcome
 
 Status = Literal["refused", "reserved", "issued", "used", "returned"]
 
@@ -20,7 +21,7 @@ class NewRedemption(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reward_id: str = Field(pattern=REQUEST_ID, examples=["ten-off"])
+    reward_id: str = Field(pattern=NAME_ALONE, examples=["ten-off"])
     cost: int | None = Field(
         None,
         strict=True,

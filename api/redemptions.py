@@ -26,26 +26,26 @@ from books import persons, redemptions
 from books.redemptions import Asked, OtherBodyError, UnknownRewardError, Which
 from books.redemptions import Redemption as Found
 from events import instants, redeeming
+from events.names import NAME_ALONE
 from events.programs import Program, reward_at
-from events.redeeming import REQUEST_ID
 
 router = APIRouter(prefix="/v1/shops/{shop}", tags=["redemptions"])
 
 _OF_CUSTOMER: Final = "/customers/{customer_id}/redemptions"
 
 RequestPath = Annotated[
-    str, Path(description="the Idempotency-Key that it was asked for with", pattern=REQUEST_ID, examples=["cart-81-a"])
+    str, Path(description="the Idempotency-Key that it was asked for with", pattern=NAME_ALONE, examples=["cart-81-a"])
 ]
 Key = Annotated[
     str,
     Header(
         alias="Idempotency-Key",
         description="what the redemption is called from now on: asking again with it changes nothing",
-        pattern=REQUEST_ID,
+        pattern=NAME_ALONE,
         examples=["cart-81-a"],
     ),
 ]
-RewardQuery = Annotated[str | None, Query(description="only of this reward", pattern=REQUEST_ID, examples=["ten-off"])]
+RewardQuery = Annotated[str | None, Query(description="only of this reward", pattern=NAME_ALONE, examples=["ten-off"])]
 
 _NONE: Final = {"redemptions": 0, "cost": 0}
 

@@ -15,7 +15,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
 from books import persons
-from events import awards, instants, redeeming
+from events import awards, instants, names, redeeming
 from events.awards import Body
 from events.messages import Message
 from tables import orders
@@ -23,14 +23,14 @@ from tables import orders
 _BODY: Final = "at, points, reason, source, counts_as_earned"
 _WHERE: Final = "shop = %(shop)s AND customer_id = %(customer)s AND award_id = %(award)s"
 
-_CHECKED: Final = f"'{redeeming.CHECKED}'"
+_CHECKED: Final = f"'{names.CHECKED}'"
 _DECIDED: Final = "shop = %(shop)s AND customer_id = %(customer)s AND reward_id IS NULL"
 _STANDING: Final = f"""
 SELECT award_id, {_BODY}, false AS checked, voided_at, stored_at, NULL AS refused, NULL::bigint AS balance,
     NULL AS status, NULL AS revision
 FROM awards WHERE {{awards}}
 UNION ALL
-SELECT substr(request_id, {len(redeeming.CHECKED) + 1}), decided_at, -cost, coalesce(purpose, ''), source, false, true,
+SELECT substr(request_id, {len(names.CHECKED) + 1}), decided_at, -cost, coalesce(purpose, ''), source, false, true,
     NULL, stored_at, reason, balance, status, revision
 FROM redemptions WHERE {_DECIDED} AND {{decided}}
 """  # noqa: S608
@@ -88,7 +88,7 @@ class Award(NamedTuple):
         """What takes it back, at `now` in microseconds."""
         if not self.check:
             return awards.message(shop, customer_id, self.award_id, self.body, now, voided=True)
-        return redeeming.cancellation(shop, customer_id, redeeming.CHECKED + self.award_id, None, now)
+        return redeeming.cancellation(shop, customer_id, names.CHECKED + self.award_id, None, now)
 
     @property
     def over(self) -> bool:

@@ -7,8 +7,7 @@ from events.messages import Message
 
 TOPIC = "account/award"
 
-#: What an award is called; so long are its reason and its source, one line and never an address.
-AWARD_ID = r"^[0-9A-Za-z._:-]{1,64}$"
+#: Its reason and its source: one line, and never an address.
 WORDS = r"^[^@\x00-\x1f\x7f-\x9f]{1,64}$"
 
 #: Awards called so are balances that were brought in (imports/balances.py): the same as a regular expression.

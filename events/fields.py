@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
-from events import instants
+from events import instants, names
 
 _PLAIN_INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
 
@@ -74,13 +74,11 @@ Partition = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Shop = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com$")]
 ResourceId = Annotated[str, Field(pattern="^[0-9]{1,20}$", description="a Shopify id")]
 #: What a client calls an award or a request, so that asking twice is asking once; a reward's name in the program.
-Token = Annotated[str, Field(pattern=r"^[0-9A-Za-z._:-]{1,64}$")]
+Token = Annotated[str, Field(pattern=names.NAME_ALONE)]
 #: What is asked for and decided: a redemption's name, or a checked deduction's behind `checked/`.
-RequestId = Annotated[str, Field(pattern=r"^(?:checked/)?[0-9A-Za-z._:-]{1,64}$")]
+RequestId = Annotated[str, Field(pattern=f"^{names.ASKED}$")]
 #: What points come from: an order's id, or the name of an award or a request.
-SourceId = Annotated[
-    str, Field(pattern=r"^(?:checked/)?[0-9A-Za-z._:-]{1,64}$", description="an order's id, or an award's name")
-]
+SourceId = Annotated[str, Field(pattern=f"^{names.ASKED}$", description="an order's id, or an award's name")]
 CustomerId = Annotated[
     str,
     Field(

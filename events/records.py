@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal, NotRequired, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from events import codec, instants, plain
+from events import codec, instants, names, plain
 from events.envelopes import explain
 from events.errors import BadEvent
 from events.fields import (
@@ -154,7 +154,7 @@ class CustomerForward(TypedDict):
     order_id: Annotated[
         str | None,
         Field(
-            pattern=r"^([0-9]{1,20}|(award|redeem):(?:checked/)?[0-9A-Za-z._:-]{1,64})$",
+            pattern=f"^([0-9]{{1,20}}|(award|redeem):{names.ASKED})$",
             description="an order's id, or whose points they are: an award's, or what a redemption took",
         ),
     ]

@@ -2,16 +2,11 @@
 
 from typing import Any, Final, Literal, NamedTuple
 
-from events import codec, instants, keys, topics
+from events import codec, instants, keys, names, topics
 from events.messages import Message
 
-#: What a redemption is called, by whoever asks for it; its code and a reason are one line and never an address.
-REQUEST_ID: Final = r"^[0-9A-Za-z._:-]{1,64}$"
+#: The code of a redemption, and a reason: one line, and never an address.
 WORDS: Final = r"^[^@\x00-\x1f\x7f-\x9f]{1,64}$"
-
-
-#: What the name of a checked deduction begins with among the requests: no redemption's does.
-CHECKED: Final = "checked/"
 
 #: Why a redemption is cancelled of which nobody made use in time.
 UNUSED: Final = "unused"
@@ -60,10 +55,10 @@ def redemption(shop: str, customer_id: str, request_id: str, wanted: Wanted, now
 
 def deduction(shop: str, customer_id: str, name: str, points: int, purpose: str, source: str, now: int) -> Message:
     """What asks to take so many points (above 0) if they are there, at `now` in microseconds: decided as a redemption
-    is, and cancelled by CHECKED and its name."""
+    is, and cancelled by names.CHECKED and its name."""
     said = {
         "customer_id": customer_id,
-        "request_id": CHECKED + name,
+        "request_id": names.CHECKED + name,
         "cost": points,
         **_some(purpose=purpose),
         "source": source,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
-from events import topics
+from events import names, topics
 from events.errors import UnusedTopic
 
 Spec = dict[str, Any]
@@ -278,10 +278,10 @@ SHOPIFY: Final[dict[str, WebhookTopic]] = {
 #: A customer: Shopify's id, or that of somebody known by an address alone.
 _CUSTOMER_ID: Final = _leaf(r"[0-9]{1,20}|mail-[0-9a-f]{32}", "bad_id", whole=True)
 #: A name that a client gives what it asks for, so that asking twice is asking once.
-_TOKEN: Final = _leaf(r"[0-9A-Za-z._:-]{1,64}", "bad_id")
+_TOKEN: Final = _leaf(names.NAME, "bad_id")
 #: The name of a deduction that is asked for, and that of whatever was.
-_CHECKED: Final = _leaf(r"checked/[0-9A-Za-z._:-]{1,64}", "bad_id")
-_REQUEST: Final = _leaf(r"(?:checked/)?[0-9A-Za-z._:-]{1,64}", "bad_id")
+_CHECKED: Final = _leaf(names.CHECKED + names.NAME, "bad_id")
+_REQUEST: Final = _leaf(names.ASKED, "bad_id")
 
 
 def _asked(kind: Kind, fields: Spec, *needs: str) -> WebhookTopic:

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from events import awards, instants
+from events import awards, instants, names
 from events.awards import Body
 from events.money import MAX_POINTS
 from events.payloads import normalised
@@ -162,6 +162,6 @@ def _name(said: str) -> str:
     if "@" in said:  # it would be known by its digest for ever
         raise CellError("the id is an address")
     name = awards.BALANCE_OF + said
-    if re.fullmatch(awards.AWARD_ID, name):
+    if re.fullmatch(names.NAME_ALONE, name):
         return name
     return awards.BALANCE_OF + sha256(said.encode(errors="surrogateescape")).hexdigest()[:32]

@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from events import instants
+from events.names import CHECKED
 from events.programs import Inactivity, Program, local_midnight
-from events.redeeming import CHECKED
 
 #: An instant beyond all.
 _NEVER: Final = 1 << 62

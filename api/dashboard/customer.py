@@ -20,10 +20,9 @@ from api.dashboard.visiting import AdjustVisit, RedeemVisit, Visit, Visitor
 from api.problems import ProblemError, problem_of
 from api.redemption_models import NewRedemption
 from events import instants
-from events.awards import AWARD_ID
 from events.money import MAX_POINTS
+from events.names import NAME_ALONE
 from events.programs import rewards_at
-from events.redeeming import REQUEST_ID
 from lake.errors import BehindError
 from tables.terms import FOR_EVER, Terms
 
@@ -41,8 +40,8 @@ _MERGED: Final = 20
 #: What asks for what this page asks for.
 _SOURCE: Final = "dashboard"
 
-_Name = Annotated[str | None, Query(pattern=AWARD_ID)]
-_FormKey = Annotated[str, Form(alias="key", pattern=REQUEST_ID)]
+_Name = Annotated[str | None, Query(pattern=NAME_ALONE)]
+_FormKey = Annotated[str, Form(alias="key", pattern=NAME_ALONE)]
 _Text = Annotated[str, Form(max_length=1000)]
 _Way = Literal["give", "take"]
 

@@ -16,8 +16,9 @@ from cli.commands import asking, common, show
 from cli.commands.asking import Customer
 from cli.commands.common import AsJson, CommandError, Data, Database, Kafka, Shop
 from events import instants
-from events.awards import AWARD_ID, WORDS, Body
+from events.awards import WORDS, Body
 from events.money import MAX_POINTS
+from events.names import NAME_ALONE
 from runtime.settings import Settings
 
 points_app = typer.Typer(no_args_is_help=True, help="A customer's points: give, take, redeem, look.")
@@ -97,7 +98,7 @@ def _wanted(points: int, reason: str, name: str, at: str | None, earned: bool) -
         raise typer.BadParameter(f"points are other than 0, and {MAX_POINTS} at most")
     if not 0 <= when <= now:
         raise typer.BadParameter("--at is a time that has been")
-    asking.check_name(name, AWARD_ID)
+    asking.check_name(name, NAME_ALONE)
     asking.check_reason(reason, WORDS)
     return Body(when, points, reason, _SOURCE, earned)
 
@@ -113,7 +114,7 @@ def void(
 ) -> None:
     """Take an adjustment back, for ever: its points are as if they had never been."""
     full, whose = common.shop_name(shop), asking.customer_id(customer)
-    asking.check_name(name, AWARD_ID)
+    asking.check_name(name, NAME_ALONE)
 
     async def voiding(settings: Settings, connection: AsyncConnection[Any]) -> tuple[Award, bool]:
         found = await awards.known(connection, full, whose, name)

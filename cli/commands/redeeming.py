@@ -15,7 +15,8 @@ from cli.commands.asking import Customer
 from cli.commands.common import AsJson, CommandError, Data, Database, Kafka, Shop
 from events import redeeming
 from events.money import MAX_POINTS
-from events.redeeming import REQUEST_ID, WORDS
+from events.names import NAME_ALONE
+from events.redeeming import WORDS
 from runtime.settings import Settings
 
 Status = Literal["refused", "reserved", "issued", "used", "returned"]
@@ -48,7 +49,7 @@ def redeem(
     """Spend a customer's points on a reward: `loyalnest points redeem SHOP CUSTOMER ten-off`."""
     full, whose, name = common.shop_name(shop), asking.customer_id(customer), name or uuid4().hex
     for each in (name, reward):
-        asking.check_name(each, REQUEST_ID)
+        asking.check_name(each, NAME_ALONE)
     wanted = Asked(reward, cost)
 
     async def redeeming_it(settings: Settings, connection: AsyncConnection[Any]) -> Redemption:
@@ -89,7 +90,7 @@ def cancel(
 ) -> None:
     """Cancel a redemption: its points return, unless an order has used it."""
     full, whose = common.shop_name(shop), asking.customer_id(customer)
-    asking.check_name(name, REQUEST_ID)
+    asking.check_name(name, NAME_ALONE)
     asking.check_reason(reason, WORDS)
 
     async def cancelling(settings: Settings, connection: AsyncConnection[Any]) -> tuple[Redemption, bool]:

@@ -346,7 +346,9 @@ def _sums(orders: pl.LazyFrame, program: Program, at: pl.Expr) -> pl.DataFrame:
 
 
 def _together(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    """The sums of all slices."""
+    """The sums of all slices: those of one are what they are."""
+    if len(parts) == 1:
+        return parts[0]
     return _summed(pl.concat(parts).lazy()) if parts else pl.DataFrame(schema=_SUMMED)
 
 

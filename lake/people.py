@@ -34,7 +34,7 @@ FROM customers_before AS b FULL JOIN (
     GROUP BY customer_id
 ) AS t ON b.customer_id = t.customer_id
 ORDER BY customer_id
-) TO '{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 100000)
+) TO '{target}' (FORMAT parquet, COMPRESSION lz4_raw, ROW_GROUP_SIZE 100000)
 """
 
 # An address that was never anybody's own tells of nobody; it may become one's later, and so it stays.
@@ -48,7 +48,7 @@ FROM (
     UNION ALL SELECT customer_id, NULL, rank, told_at FROM kept
 ) GROUP BY customer_id, "into", rank
 ORDER BY customer_id, rank
-) TO '{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 100000)
+) TO '{target}' (FORMAT parquet, COMPRESSION lz4_raw, ROW_GROUP_SIZE 100000)
 """
 
 

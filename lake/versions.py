@@ -99,7 +99,7 @@ SELECT order_id, told_at AS valid_from, valid_to, customer_id, customer, process
        gross, gross_tax, coalesce(beyond, 0)::BIGINT AS beyond, coalesce(money_beyond, 0)::BIGINT AS money_beyond
 FROM found LEFT JOIN taken USING (order_id, told_at) LEFT JOIN customers USING (customer_id)
 ORDER BY customer, order_id, valid_from
-) TO '{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 100000)
+) TO '{target}' (FORMAT parquet, COMPRESSION lz4_raw, ROW_GROUP_SIZE 100000)
 """
 
 
@@ -199,7 +199,7 @@ def holding(until: int | None) -> pl.Expr:
 def merge(layers: Sequence[Path], target: Path) -> None:
     """Writes several layers, oldest first, as one."""
     _rows(layers).sort("customer", "order_id", "valid_from").sink_parquet(
-        target, compression="zstd", row_group_size=100_000
+        target, compression="lz4", row_group_size=100_000
     )
 
 

@@ -21,7 +21,7 @@ LEAVE_SECONDS: Final = 60.0
 
 
 class Process:
-    """`loyalnest worker`, `sink` or `rebuild`, started anew as often as it likes."""
+    """A command of `loyalnest`, started anew as often as it likes."""
 
     def __init__(self, settings: Settings, folder: Path, name: str, *command: str, lasting: bool = False) -> None:
         self.name = name
@@ -101,18 +101,30 @@ class Process:
 
 
 class Crew:
-    """The workers: two with lasting names, two without."""
+    """The workers, two with lasting names and two without, and the sink."""
 
     def __init__(self, settings: Settings, folder: Path, chance: random.Random) -> None:
         self.workers = [
             Process(settings, folder, f"worker-{number}", "worker", lasting=number % 2 == 0)
             for number in range(WORKERS)
         ]
+        self.sink = Process(settings, folder, "sink", "sink")
         self.moves: Counter[str] = Counter()
         self._chance = chance
 
+    def start(self) -> None:
+        """From nobody to everybody."""
+        self.sink.start()
+        self.everyone()
+        self.wait_until_started()
+
+    def end(self) -> None:
+        """All of them, by kill -9."""
+        for process in (*self.workers, self.sink):
+            process.end()
+
     def everyone(self) -> None:
-        """Thawed, and started where somebody is not there; who is on their way out goes first."""
+        """The workers are thawed, and started where one is not there; who is on their way out goes first."""
         for worker in self.workers:
             if worker.frozen:
                 worker.thaw()
@@ -123,14 +135,14 @@ class Crew:
                 worker.start()
 
     def move(self) -> None:
-        """One of them joins, leaves, dies or pauses."""
+        """One of them joins, leaves, dies or pauses, or the sink dies and comes back."""
         for worker in self.workers:
             if worker.frozen and time.monotonic() > worker.frozen_until:
                 worker.thaw()
         there = [worker for worker in self.workers if worker.alive and not worker.frozen]
         away = [worker for worker in self.workers if not worker.alive]
-        kinds = (["join"] * 2 if away else []) + (["leave", "die", "pause"] if len(there) > 1 else [])
-        kind = self._chance.choice(kinds or ["wait"])
+        kinds = (["join"] * 2 if away else []) + (["leave", "die", "pause"] if len(there) > 1 else []) + ["sink"]
+        kind = self._chance.choice(kinds)
         self.moves[kind] += 1
         if kind == "join":
             self._chance.choice(away).start()
@@ -140,6 +152,10 @@ class Crew:
             self._chance.choice(there).signal(signal.SIGKILL)
         elif kind == "pause":
             self._chance.choice(there).freeze(SESSION_SECONDS + self._chance.uniform(0.5, 5))
+        else:
+            self.check_sink()
+            self.sink.end()
+            self.sink.start()
 
     def wait_until_started(self) -> None:
         """Until each has said that it is ready: a process's imports are not what is measured."""
@@ -148,6 +164,11 @@ class Crew:
             if time.monotonic() > deadline:
                 raise Chaos("a worker did not get ready within two minutes of its start")
             time.sleep(0.1)
+
+    def check_sink(self) -> None:
+        """It never ends by itself."""
+        if not self.sink.alive:
+            raise Chaos(f"the sink has stopped: {self.sink.since_start()[-2000:]}")
 
     def assignments(self) -> int:
         """How often somebody was given partitions, by their logs."""

@@ -19,10 +19,10 @@ from runtime import kafka
 from runtime.settings import Settings
 from scripts.chaos.crew import SESSION_SECONDS, Crew, Process
 from scripts.chaos.judge import Judge
-from scripts.chaos.load import Chaos, Load
+from scripts.chaos.load import SHOP, Chaos, Load
 
 REST_SECONDS: Final = 30.0
-REBUILD_SECONDS: Final = 300.0
+AGAIN_SECONDS: Final = 300.0
 
 
 @contextmanager
@@ -65,44 +65,42 @@ def run(
     every: int = 10,
     rebuild: bool = True,
 ) -> None:
-    """`rebalances` moves, a check after each `every`, and a rebuild in the end; Chaos at the first difference."""
+    """`rebalances` moves, a check after each `every`, then a rebuild and a batch run; Chaos at a difference."""
     chance = random.Random(seed)
     load = Load(settings, random.Random(seed + 1), rate)
     crew, judge = Crew(settings, folder, chance), Judge(settings, load, rest_seconds)
-    sink = Process(settings, folder, "sink", "sink")
     try:
-        sink.start()
-        crew.everyone()
-        crew.wait_until_started()
+        crew.start()
         for done in range(1, rebalances + 1):
             load.go()
             crew.move()
             time.sleep(chance.choice((0.3, 1, 2, 4)))
-            if done % every and done < rebalances:
-                continue
-            check(load, crew, sink, judge, f"{done} moves")
+            if done % every == 0 or done == rebalances:
+                check(load, crew, judge, f"{done} moves")
         if rebuild:
-            make_again(settings, folder, [*crew.workers, sink], chance)
-            sink.start()
+            crew.end()
+            again(Process(settings, folder, "rebuild", "rebuild", "--yes"), "forgetting", chance)
+            crew.start()
             load.go()
             time.sleep(4)
-            check(load, crew, sink, judge, "a rebuild")
+            check(load, crew, judge, "a rebuild")
+            words = "batch", "segments", "--shop", SHOP, "--despite-gates"
+            again(Process(settings, folder, "batch", *words), "", chance)
+            check(load, crew, judge, "a batch run")
     finally:
         load.end()
-        for process in (*crew.workers, sink):
-            process.end()
+        crew.end()
         judge.close()
 
 
-def check(load: Load, crew: Crew, sink: Process, judge: Judge, after: str) -> None:
+def check(load: Load, crew: Crew, judge: Judge, after: str) -> None:
     """Everybody is there, nothing comes in any more, and all must be at rest and right."""
     load.pause()
     crew.everyone()
     crew.wait_until_started()
     seconds = judge.rest()
     decided = judge.check()
-    if not sink.alive:
-        raise Chaos("the sink has stopped: two decisions of one request?")
+    crew.check_sink()
     if surprises := crew.surprises():
         raise Chaos("\n  ".join(["workers stopped by themselves", *surprises]))
     print(
@@ -119,16 +117,13 @@ def listed(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
 
 
-def make_again(settings: Settings, folder: Path, others: list[Process], chance: random.Random) -> None:
-    """All that is derived, from the history: the first who does it dies on the way."""
-    for process in others:
-        process.end()
-    made = Process(settings, folder, "rebuild", "rebuild", "--yes")
+def again(made: Process, begun: str, chance: random.Random) -> None:
+    """A command that dies on its way, some time after it has said how far it is, and then is run once more."""
     made.start()
-    while made.alive and "forgetting" not in made.since_start():
+    while made.alive and begun not in made.since_start():
         time.sleep(0.1)
     time.sleep(chance.uniform(0, 8))
     made.end()
     made.start()
-    if made.wait(REBUILD_SECONDS):
-        raise Chaos(f"a rebuild that was broken off cannot be done again: {made.since_start()}")
+    if made.wait(AGAIN_SECONDS):
+        raise Chaos(f"{made.name} was broken off and cannot be run again: {made.since_start()[-2000:]}")

@@ -1,7 +1,8 @@
 """Envelopes: a Shopify webhook as it stands on `shopify.*`, by our front door or by any other producer."""
 
+import re
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -32,6 +33,8 @@ class Envelope(TypedDict):
     received_at: Rfc3339
     payload: Annotated[dict[str, Any], Field(description="Shopify's payload; only the fields we use are read")]
 
+
+_PLAIN_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
 ENVELOPE = TypeAdapter(Envelope)
 FIELDS = tuple(Envelope.__annotations__)
@@ -163,15 +166,22 @@ def _envelope(data: bytes | None, stream: str) -> Envelope:
 def kept(data: bytes | None, stream: str, timestamp: int) -> tuple[Plain, str]:
     """As `envelope`, as the raw history keeps it: what it says beside its payload, and its text.
 
-    Our own envelopes are kept as they came; a third party's may hold what must not be stored.
+    Our own envelopes are kept as they came; a third party's may hold what must not be stored. Instants stand beside the
+    text in UTC with `Z`, whatever the envelope has: PostgreSQL reads that as Python does.
     """
     if data is not None and (text := _text(data)) is not None and (said := plain.look(text, stream)) is not None:
         at = instants.parse(said.received_at)
         if instants.believed(at, timestamp) == at:
             return said, text
     found = envelope(data, stream, timestamp)
-    head = found["topic"], found["shop"], found["webhook_id"], found["triggered_at"], found["received_at"]
-    return Plain(*head, found["payload"].get("financial_status")), codec.dumps(found).decode()
+    times = _instant(found["triggered_at"]), _instant(found["received_at"])
+    said = Plain(found["topic"], found["shop"], found["webhook_id"], *times, found["payload"].get("financial_status"))
+    return said, codec.dumps(found).decode()
+
+
+def _instant(text: str) -> str:
+    us = instants.parse(text)
+    return text if _PLAIN_INSTANT.fullmatch(text) else instants.text(us)
 
 
 def _text(data: bytes) -> str | None:

@@ -16,12 +16,14 @@ from events.webhook_topics import TOPICS, Leaf, Spare, Spec
 
 _BEGINS: Final = '{"topic":"'
 
-#: events.fields.Instant, of most of its years: whatever this matches is an instant, the 29th of February apart.
+#: events.fields.Instant, of most of its years: whatever this matches is an instant.
 _DATE: Final = (
-    r"(?:19[7-9][0-9]|2[0-9]{3})-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
+    r"(?:(?:19[7-9][0-9]|2[0-9]{3})-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
     r"|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
+    r"|(?:19(?:7[26]|8[048]|9[26])|2[0-9](?:0[48]|[2468][048]|[13579][26])|2[048]00)-02-29)"
 )
-_INSTANT: Final = rf'"{_DATE}T(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){{2}}(?:\.[0-9]{{1,6}})?Z"'
+_MOMENT: Final = rf"{_DATE}T(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){{2}}(?:\.[0-9]{{1,6}})?Z"
+_INSTANT: Final = f'"{_MOMENT}"'
 
 #: What needs no escape in JSON, a whole number of 64 bits, and what stands between the fields of an object or a list.
 _TEXT: Final = r'"[ !#-\[\]-~]*+"'
@@ -32,7 +34,7 @@ _NEXT_ITEM: Final = r"(?:,(?!\])|(?=\]))"
 _HEAD: Final = (
     r'","shop":"([a-z0-9][a-z0-9-]{0,62}\.myshopify\.com)","webhook_id":"([!#-\[\]-~]{1,128})"'
     rf',"event_id":(?:null|{_TEXT}),"api_version":(?:null|{_TEXT})'
-    r',"triggered_at":"([0-9T:.Z+-]*+)","received_at":"([0-9T:.Z+-]*+)","payload":'
+    rf',"triggered_at":"({_MOMENT})","received_at":"({_MOMENT})","payload":'
 )
 
 

@@ -5,16 +5,18 @@ from uuid import UUID
 
 from events.records import Standing
 
-_NAMESPACE = UUID("6f1d7a52-0d4e-5f0b-9c55-6c6f79616c6e")
+_NAMESPACE = UUID("6f1d7a52-0d4e-5f0b-9c55-6c6f79616c6e").bytes
 
 
-def name_id(namespace: UUID, name: str) -> str:
+def name_id(namespace: bytes, name: str) -> str:
     """The uuid5 of a name, as text. Python's own makes an object on the way, which takes longer than the hash."""
-    data = bytearray(sha1(namespace.bytes + name.encode(), usedforsecurity=False).digest()[:16])
-    data[6] = data[6] & 0x0F | 0x50  # version 5
-    data[8] = data[8] & 0x3F | 0x80  # of RFC 9562
-    text = data.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    text = sha1(namespace + name.encode(), usedforsecurity=False).hexdigest()
+    # Version 5, and the variant of RFC 9562.
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
+
+
+#: A UUID's 17th digit by the hash's: its two highest bits are 10.
+_VARIANT = {f"{digit:x}": f"{digit & 3 | 8:x}" for digit in range(16)}
 
 
 def _text(standing: Standing | None) -> str:

@@ -12,7 +12,7 @@ from events.records import PointsRecord
 from tables.ids import name_id
 
 #: The namespace of the entries' ids. Never to be changed: a replay would write every entry anew.
-NAMESPACE: Final = UUID("5d0f7e0a-6f0c-5b0e-9a55-2f6c1c1b7a10")
+NAMESPACE: Final = UUID("5d0f7e0a-6f0c-5b0e-9a55-2f6c1c1b7a10").bytes
 
 #: (shop, source, source_id, customer_id, via): what an order has posted to each customer, by way of whom they were
 #: merged with ("": their own), is a fact of its own.
@@ -54,8 +54,8 @@ def key_of(record: PointsRecord) -> Key:
 
 def entry_id(key: Key, kind: str, revision: str) -> str:
     """The id of a ledger entry, a uuid5: the same whenever the same change is posted again."""
-    *whose, via = key
-    return name_id(NAMESPACE, "\n".join((*whose, *([via] if via else []), kind, revision)))
+    whose = "\n".join(key) if key[-1] else "\n".join(key[:-1])
+    return name_id(NAMESPACE, f"{whose}\n{kind}\n{revision}")
 
 
 def post(stored: Mapping[Key, Total], records: Iterable[PointsRecord]) -> tuple[list[Entry], dict[Key, Total]]:

@@ -211,13 +211,9 @@ class Sink:
         for message in messages:
             error = message.error()
             if error is None:
-                _, timestamp = message.timestamp()
-                batch.append(
-                    Received(
-                        *(self._topics[message.topic()], message.partition(), message.offset(), timestamp),
-                        *(message.key(), message.value()),
-                    )
-                )
+                topic, (_, timestamp) = self._topics[message.topic()], message.timestamp()
+                place = message.partition(), message.offset()
+                batch.append(Received(topic, *place, timestamp, message.key(), message.value()))
             else:
                 self._heed(error)
         return batch
@@ -276,15 +272,16 @@ class Sink:
         if not batch:
             return
         began = time.perf_counter()
-        rows, moves, names = Rows(self._settings.journal), {}, self._names
+        rows = Rows(self._settings.journal)
         for received in batch:
             try:
                 rows.add(received)
             except Exception as error:  # nobody foresaw it: a bad record all the same
                 self._spend(received, error)
                 rows.refuse(received, BadEvent("unexpected", type(error).__name__))
-            place = names[received.topic], received.partition
-            moves[place] = self._left[place], received.offset + 1
+        ends = {(received.topic, received.partition): received.offset + 1 for received in batch}
+        places = {(self._names[topic], partition): end for (topic, partition), end in ends.items()}
+        moves = {place: (self._left[place], end) for place, end in places.items()}
         try:
             self._commit(rows, moves)
         except (psycopg.Error, ValueError, OverflowError) as error:

@@ -4,10 +4,10 @@ A record that cannot be read as its model becomes a row of dead_letters and neve
 RFC 3339 text they came as; PostgreSQL reads them.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from operator import itemgetter
 from typing import Any, Final
 
 from books import schema
@@ -37,7 +37,13 @@ _UNREACHED: Final = (None, None, None, None, False)
 
 #: Of a key that is not ours so much is kept.
 _MAX_KEY: Final = 256
-_PLAIN_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
+
+#: A customer's columns, from the row and from the standing in it, and a window's.
+_FIRST: Final = itemgetter(*COLUMNS["customers"][:15])
+_STANDING: Final = itemgetter(*COLUMNS["customers"][15:22])
+_REACH: Final = itemgetter(*COLUMNS["customers"][22:27])
+_LAST: Final = itemgetter(*COLUMNS["customers"][27:])
+_WINDOW: Final = itemgetter(*COLUMNS["points_windows"])
 
 
 class Rows:
@@ -94,28 +100,28 @@ class Rows:
 
     def _webhook(self, received: Received) -> None:
         said, value = envelopes.kept(received.value, received.topic, received.timestamp)
-        topic, shop, received_at = said.topic, said.shop, _instant(said.received_at)
+        topic, shop, webhook_id, triggered_at, received_at, status = said
         kind = TOPICS[topic].kind
-        if kind is Kind.REDACT:
-            whose = payloads.key_of(topic, shop, codec.loads(value.encode())["payload"])
-            self.redacted[keys.split(whose)] = received_at
-        elif kind is Kind.SHOP_REDACT:
-            self.redacted_shops[shop] = received_at
+        if kind is Kind.SNAPSHOT:
+            self.unknown_statuses += (status or "").lower() not in KNOWN_STATUSES
         elif kind is Kind.AWARD:
             self._award(envelopes.read(value.encode(), received.topic))
-        if kind in (Kind.REDACT, Kind.SHOP_REDACT):
-            # One that was a dead letter is heard of later than it was received. The journal comes again in each life of
-            # the embedded broker: there the time of a record says nothing, and whoever replays a letter lets go.
-            heard = received_at if self._journal else max(received_at, _arrived(received), key=instants.parse)
-            self.let_go[shop] = max(self.let_go.get(shop, heard), heard, key=instants.parse)
-        if kind is Kind.SNAPSHOT and (said.status or "").lower() not in KNOWN_STATUSES:
-            self.unknown_statuses += 1
-        if self._journal:
-            return
-        key = _key(received)
-        self.raw_events.append(
-            (received_at, received.topic, key, shop, topic, said.webhook_id, _instant(said.triggered_at), value)
-        )
+        elif kind is Kind.REDACT:
+            whose = payloads.key_of(topic, shop, codec.loads(value.encode())["payload"])
+            self.redacted[keys.split(whose)] = received_at
+            self._let_go(received, shop, received_at)
+        elif kind is Kind.SHOP_REDACT:
+            self.redacted_shops[shop] = received_at
+            self._let_go(received, shop, received_at)
+        if not self._journal:
+            stands = received.topic, _key(received), shop, topic, webhook_id, triggered_at
+            self.raw_events.append((received_at, *stands, value))
+
+    def _let_go(self, received: Received, shop: str, received_at: str) -> None:
+        # One that was a dead letter is heard of later than it was received. The journal comes again in each life of
+        # the embedded broker: there the time of a record says nothing, and whoever replays a letter lets go.
+        heard = received_at if self._journal else max(received_at, _arrived(received), key=instants.parse)
+        self.let_go[shop] = max(self.let_go.get(shop, heard), heard, key=instants.parse)
 
     def _award(self, webhook: Webhook) -> None:
         """Joined as the customer's fold does. One that cannot be used is the worker's to refuse."""
@@ -176,31 +182,22 @@ class Rows:
 
     def _customer(self, received: Received) -> None:
         row = records.read(records.CUSTOMER_ROW, received.value)
-        shop, customer_id, now = row["shop"], row["customer_id"], row["now"]
+        key, now, fence, standing = (row["shop"], row["customer_id"]), row["now"], row["fence"], row["standing"]
         values = row["recency_days"], row["frequency"], row["monetary"]
-        told = Told(row["fence"], instants.parse(now), row["standing"], *values, row["cause"])
-        self.told.setdefault((shop, customer_id), []).append(told)
-        kept = self.customers.get((shop, customer_id))
+        self.told.setdefault(key, []).append(Told(fence, instants.parse(now), standing, *values, row["cause"]))
+        kept = self.customers.get(key)
         if kept is not None:
-            if row["fence"] < kept[-1]:
+            if fence < kept[-1]:
                 return  # of a former owner of the partition
-            if row["fence"] == kept[-1] and now != kept[2] and instants.parse(now) < instants.parse(kept[2]):
+            if fence == kept[-1] and now != kept[2] and instants.parse(now) < instants.parse(kept[2]):
                 return  # a replay begins before what it repeats
-        standing = row["standing"]
-        reach: Row = (row["contact"], row["contact_at"], row["consent"], row["consent_at"], row["consent_by_order"])
         if row["merged_into"] is None:
-            self.merged.discard((shop, customer_id))
+            self.merged.discard(key)
         else:
-            self.merged.add((shop, customer_id))
-        self.customers[shop, customer_id] = (
-            *(shop, customer_id, now, row["currency"], row["balance"], row["pending"], row["earned"], row["spent"]),
-            *(row["expired"], row["expiring"], row["expires_at"], row["recency_days"], row["frequency"]),
-            *(row["monetary"], row["last_order_at"], standing["r"], standing["f"], standing["m"]),
-            *(standing["score"], standing["segment_id"], standing["segment"], standing["cut_points_version"]),
-            *(_UNREACHED if row["redacted"] else reach),
-            *(row["deleted"], row["redacted"], row["merged_into"], row["fence"]),
-        )
-        self.shops.add(shop)
+            self.merged.add(key)
+        reach = _UNREACHED if row["redacted"] else _REACH(row)
+        self.customers[key] = (*_FIRST(row), *_STANDING(standing), *reach, *_LAST(row))
+        self.shops.add(row["shop"])
 
     def _window(self, received: Received) -> None:
         row = records.read(records.WINDOW_ROW, received.value)
@@ -213,11 +210,7 @@ class Rows:
         kept = self.windows.get((shop, size, zone, start, partition))
         if kept is not None and row["fence"] < kept[-1]:
             return
-        self.windows[shop, size, zone, start, partition] = (
-            *(start, shop, size, zone, partition, row["currency"], row["orders"], row["net"]),
-            *(row["points_earned"], row["points_reversed"], row["customers"]),
-            *(row["guest_orders"], row["guest_net"], row["points_awarded"], row["points_redeemed"], row["fence"]),
-        )
+        self.windows[shop, size, zone, start, partition] = _WINDOW(row)
 
     def _dead_letter(self, received: Received) -> None:
         letter = records.read(records.DEAD_LETTER, received.value)
@@ -240,12 +233,6 @@ _READERS: Final[dict[str, Callable[[Rows, Received], None]]] = {
     topics.WINDOWS: Rows._window,
     topics.DEAD_LETTERS: Rows._dead_letter,
 }
-
-
-def _instant(text: str) -> str:
-    """The instant in a form that PostgreSQL reads as Python does; most are in it already."""
-    us = instants.parse(text)
-    return text if _PLAIN_INSTANT.fullmatch(text) else instants.text(us)
 
 
 def _key(received: Received) -> str:

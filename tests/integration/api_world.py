@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 import httpx
 import psycopg
 import uvicorn
+from psycopg import Connection
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
@@ -74,6 +75,7 @@ class World:
         config = uvicorn.Config(app, port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=10)
         self.server = Server(config, self.services.live.close, self._addresses.put, self.publisher.failed)
         self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),))
+        self._kept: Connection[dict[str, Any]] | None = None
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -88,6 +90,8 @@ class World:
         self.server.should_exit = True
         self._thread.join(20)
         self.client.close()
+        if self._kept is not None:
+            self._kept.close()
         assert not self._thread.is_alive(), "the server did not end"
 
     def run(self, step: Any) -> Any:
@@ -95,9 +99,14 @@ class World:
         return asyncio.run_coroutine_threadsafe(step, self._loop).result(20)
 
     def sql(self, query: str, *parameters: object) -> list[dict[str, Any]]:
-        with psycopg.connect(self.url, autocommit=True, row_factory=dict_row) as connection:
-            cursor = connection.execute(query.encode(), parameters)
-            return cursor.fetchall() if cursor.description else []
+        cursor = self._connection().execute(query.encode(), parameters)
+        return cursor.fetchall() if cursor.description else []
+
+    def _connection(self) -> Connection[dict[str, Any]]:
+        """Kept: to PostgreSQL a connection is a process, and takes longer than most of what is asked of it."""
+        if self._kept is None or self._kept.closed:  # as it is where a test has ended all there were
+            self._kept = psycopg.connect(self.url, autocommit=True, row_factory=dict_row)
+        return self._kept
 
     def insert(self, table: str, **row: object) -> None:
         names, places = ", ".join(f'"{name}"' for name in row), ", ".join(["%s"] * len(row))

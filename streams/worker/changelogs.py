@@ -10,6 +10,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
@@ -90,13 +91,17 @@ class ChangelogReader:
         try:
             while not self._closing.is_set():
                 self._obey(consumer)
-                for message in consumer.consume(_BATCH, 0.1) if self._reading else ():
+                for message in consumer.consume(_BATCH, self._patience()) if self._reading else ():
                     self._take(message)
                 self._settle(consumer)
         except Exception as error:
             self._on_failure(error)
         finally:
             consumer.close()
+
+    def _patience(self) -> float:
+        """How long to wait for a whole batch (seconds): the last one before the claims is never whole."""
+        return 0.1 if self._done is None else 0.01
 
     def _consumer(self) -> Any:
         return Consumer(
@@ -153,6 +158,10 @@ class ChangelogReader:
         self._done = None
 
     def _assign(self, consumer: Any) -> None:
+        # Of a partition whose leader it does not know yet librdkafka asks for the beginning half a second later.
+        for topic in {topic for topic, _ in self._reading}:
+            with suppress(KafkaException):
+                consumer.list_topics(topic, timeout=1.0)
         consumer.assign(
             [
                 TopicPartition(*place, state.offset + 1 if state.offset >= 0 else OFFSET_BEGINNING)

@@ -69,7 +69,7 @@ def run_tests(tree: Path, tests: tuple[str, ...], seconds: float = SECONDS) -> t
         )
     except subprocess.TimeoutExpired:
         return -1, f"still running after {seconds:.0f} s"
-    return done.returncode, "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
+    return done.returncode, "\n".join((done.stdout or done.stderr).strip().splitlines()[-12:])
 
 
 def try_mutant(trees: "queue.Queue[Path]", mutant: Mutant) -> tuple[str, float]:

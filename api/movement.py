@@ -33,7 +33,7 @@ _EVERYBODY = {
 # A text for each group, in place of a row for each customer: reading a million rows, a thread keeps everybody else of
 # the process waiting. By `segment_id` as well, so that no text of a large shop is longer than the server can make it.
 _LINES = sql.SQL("""
-SELECT segment, string_agg(customer_id || ',' || monetary, E'\n') AS lines
+SELECT segment, count(*), string_agg(customer_id || ',' || monetary, E'\n')
 FROM ({everybody}) AS everybody GROUP BY segment, segment_id
 """)
 
@@ -292,11 +292,12 @@ def _frame(connection: Connection[Any], whose: Side | None, query: sql.Composed 
     """One side's customers, with their segment and monetary value."""
     if query is not None:
         groups = connection.execute(_LINES.format(everybody=query)).fetchall()
-        found = [pl.DataFrame(schema=moving.STANDING)]
-        for segment, lines in groups:
-            people = pl.read_csv(lines.encode(), has_header=False, schema=_PERSON, quote_char=None)
-            found.append(people.select("customer_id", pl.lit(segment).alias("segment"), "monetary"))
-        return pl.concat(found)
+        if not groups:
+            return pl.DataFrame(schema=moving.STANDING)
+        names, counts, lines = zip(*groups, strict=True)
+        people = pl.read_csv("\n".join(lines).encode(), has_header=False, schema=_PERSON, quote_char=None)
+        segments = pl.DataFrame({"segment": names, "of": counts}).select(pl.col("segment").repeat_by("of").explode())
+        return people.hstack(segments).select(*moving.STANDING)
     assert whose is not None
     assert whose.standings is not None
     return whose.standings.read(*moving.STANDING)

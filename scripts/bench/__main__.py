@@ -27,17 +27,19 @@ from scripts.serving.server import ServerError
 
 def machine(place: World) -> list[tuple[str, str]]:
     with psycopg.connect(place.database) as connection:
-        postgres, timescale = connection.execute(
+        postgres, timescale, license_ = connection.execute(
             "SELECT split_part(current_setting('server_version'), ' ', 1),"
-            " (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')"
-        ).fetchone() or ("", "")
+            " (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'),"
+            " current_setting('timescaledb.license', true)"
+        ).fetchone() or ("", "", "")
+    edition = "community" if license_ == "timescale" else "apache"
     versions = {name: importlib.metadata.version(name) for name in ("faust-streaming", "aiokafka", "confluent-kafka")}
     clients = ", ".join(f"{name} {version}" for name, version in versions.items())
     return [
         ("cores, memory", f"{psutil.cpu_count()}, {psutil.virtual_memory().total / 2**30:.0f} GB"),
         ("Python", platform.python_version()),
         ("Apache Kafka", f"{_kafka_version()}, one node"),
-        ("PostgreSQL", f"{postgres}, TimescaleDB {timescale} ({place.timescale} edition)"),
+        ("PostgreSQL", f"{postgres}, TimescaleDB {timescale} ({edition} edition)"),
         ("clients", f"{clients}, librdkafka {confluent_kafka.libversion()[0]}"),
         ("Quix Streams", _quix_version()),
     ]

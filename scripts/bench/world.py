@@ -233,7 +233,6 @@ class World:
         self.database = database_server.url("loyalnest")
         self.broker = psutil.Process(kafka_server.pid())
         self.postmaster = psutil.Process(database_server.pid())
-        self.timescale = ""
         self.folder = Path(tempfile.mkdtemp(prefix="loyalnest-bench-"))
 
     def server_cpu(self) -> tuple[float, float]:
@@ -259,7 +258,7 @@ class World:
         )
         run = None
         try:
-            self.timescale = migrate.migrate(url).form
+            migrate.migrate(url)
             kafka.create_topics(made)
             run = Run(made, folder)
             run.announce(program or data.program())

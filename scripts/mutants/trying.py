@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 COPIED = (
     *("events", "tables", "runtime", "books", "imports", "lake"),
     *("streams", "batch", "notices", "fulfilment", "api", "cli"),
-    *("sql", "tests", "pyproject.toml"),
+    *("sql", "docs", "tests", "pyproject.toml"),
 )
 #: A mutant that hangs the tests is noticed too.
 SECONDS = 150.0

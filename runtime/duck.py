@@ -1,12 +1,17 @@
-"""DuckDB in this process: what every connection of ours needs."""
+"""DuckDB in this process: what every connection of ours needs.
+
+It is loaded by the first connection: the API, which asks it for past instants alone, starts and ends sooner without.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import duckdb
 import polars as pl
+
+if TYPE_CHECKING:
+    import duckdb
 
 _TYPES: Final[dict[Any, str]] = {
     pl.String: "VARCHAR",
@@ -19,12 +24,14 @@ _TYPES: Final[dict[Any, str]] = {
 @contextmanager
 def connected(
     memory: str | None = None, spill: Path | None = None, file: Path | None = None
-) -> Iterator[duckdb.DuckDBPyConnection]:
+) -> Iterator["duckdb.DuckDBPyConnection"]:
     """A database in `file` (None: in memory), for as long as the block lasts.
 
     Beyond so much `memory` (2GB) it spills into the folder `spill`. DuckDB would draw a bar on stdout for whatever
     takes longer than 2 s: our output is read by programs.
     """
+    import duckdb
+
     with duckdb.connect(":memory:" if file is None else str(file)) as connection:
         connection.execute("SET enable_progress_bar = false")
         if memory is not None:
@@ -35,10 +42,12 @@ def connected(
 
 
 @contextmanager
-def locked(file: Path, memory: str) -> Iterator[duckdb.DuckDBPyConnection]:
+def locked(file: Path, memory: str) -> Iterator["duckdb.DuckDBPyConnection"]:
     """A database in a file, to be read by whoever writes the SQL: nothing can be written, and no other file, no network
     and no setting can be reached from it. Instants show in UTC. duckdb.Error for a file that is none.
     """
+    import duckdb
+
     with duckdb.connect(str(file), read_only=True, config={"enable_external_access": False}) as connection:
         connection.execute("SET enable_progress_bar = false")
         connection.execute("SET TimeZone = 'UTC'")

@@ -48,9 +48,13 @@ def test_the_first_word_alone_loads_the_same() -> None:
 
 def test_a_process_of_up_does_not_load_what_it_has_no_use_for() -> None:
     code = "import sys; from cli import main; main.command('sink'); print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    code += "; import api.server; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded, of_the_api = (line.split() for line in done.stdout.splitlines())
     assert "cli.commands.processes" in loaded
     assert not {"cli.commands.demo", "imports", "batch", "streams", "api"} & {*loaded}
+    assert "api.past" in of_the_api
+    assert "duckdb" not in of_the_api
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)

@@ -48,10 +48,14 @@ _EXACT = Context(prec=200)
 def _minor(amount: str, places: int) -> int:
     if not _AMOUNT.fullmatch(amount):
         raise BadEvent("bad_amount", "not a decimal amount")
-    scaled = Decimal(amount).scaleb(places, _EXACT)
-    whole = int(scaled)
-    if whole != scaled:
-        raise BadEvent("bad_amount", f"more decimals than the currency's {places}")
+    units, _, part = amount.partition(".")
+    if part.isdigit() and len(part) == places:  # as Shopify writes them
+        whole = int(units + part)
+    else:
+        scaled = Decimal(amount).scaleb(places, _EXACT)
+        whole = int(scaled)
+        if whole != scaled:
+            raise BadEvent("bad_amount", f"more decimals than the currency's {places}")
     if abs(whole) > MAX_MINOR:
         raise BadEvent("bad_amount", "an amount out of range")
     return whole

@@ -158,6 +158,11 @@ class _Nodes:
         self._new.discard(number)
         self._dropped.add(number)
 
+    @property
+    def changed(self) -> bool:
+        """Whether anything but the root did."""
+        return bool(self._new or self._dropped)
+
     def below_the_root(self) -> Writes:
         """New nodes: nothing that is kept names them yet, so their order does not matter."""
         return {f"{self._key}#{number}": contributions.packed(self._nodes[number]) for number in sorted(self._new)}
@@ -398,9 +403,10 @@ class CustomerChunk(_Base, Asking):
         removed: Writes = {}
         for ident, (state, nodes) in self._open.items():
             self._partial.advance(ident[0], state["now"])
-            writes.update(nodes.below_the_root())
+            if nodes.changed:  # of nearly nobody
+                writes |= nodes.below_the_root()
+                removed |= nodes.removed()
             writes[keys.join(*ident)] = customers.packed(state)
-            removed.update(nodes.removed())
             self._emit_row(ident)
         self._finish_windows()
         return {**writes, **removed}

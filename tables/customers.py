@@ -100,6 +100,7 @@ def initial() -> CustomerState:
     }
 
 
+_INITIAL: Final = cast("dict[str, Any]", initial())
 _STANDING: Final[dict[str, Any]] = dict.fromkeys(Standing.__annotations__)
 
 
@@ -118,7 +119,7 @@ def packed(state: CustomerState) -> bytes:
 
 def unpacked(data: bytes) -> CustomerState:
     """The state that `packed` made; BadEvent for what another version did."""
-    kept = packing.named(cast("dict[str, Any]", initial()), packing.unpack(data))
+    kept = packing.named(_INITIAL, packing.unpack(data))
     standing = kept["standing"]
     kept["standing"] = None if standing is None else packing.named(_STANDING, standing)
     kept["tree"] = contributions.of_list(kept["tree"])
@@ -138,13 +139,17 @@ def file(state: CustomerState, nodes: contributions.Nodes, fact: OrderFact, shop
     state["known"] = state["known"] or not keys.is_guest(fact["customer_id"])
     _take_order(state, fact)
     link = decided(state)
-    for home in sorted({*fact["homes"], processed_at}):
+    homes = fact["homes"]
+    for home in homes if homes == [processed_at] else sorted({*homes, processed_at}):
         before = contributions.find(nodes, state["tree"], home, fact["order_id"])
         if before is not None and merging.own_revision(before) >= fact["revision"]:
             yield Filed(home, before, before)
             continue
         own = _part(fact, home, home == processed_at, shop)
-        entry = merging.composed(home, fact["order_id"], merging.with_own(before, own), link)
+        if before is None and link is None:  # nearly every order's first fact
+            entry = [home, fact["order_id"], *own]
+        else:
+            entry = merging.composed(home, fact["order_id"], merging.with_own(before, own), link)
         state["tree"] = contributions.put(nodes, state["tree"], entry)
         yield Filed(home, before, entry)
 
@@ -271,8 +276,9 @@ def debits(state: CustomerState, nodes: contributions.Reads) -> Iterator[contrib
 
 def claim(state: CustomerState, addresses: Iterable[str]) -> list[str]:
     """Those of the addresses that the customer has not claimed yet; from now on they have."""
-    newly = sorted(set(addresses).difference(state["claimed"]))
+    newly = [address for address in addresses if address not in state["claimed"]]
     if newly:
+        newly = sorted(set(newly))
         state["claimed"] = sorted([*state["claimed"], *newly])[:MOST_CLAIMED]
     return newly
 
@@ -405,7 +411,7 @@ def measure(state: CustomerState, nodes: contributions.Nodes, shop: ShopReferenc
         if contributions.oldest(tree) < start:
             older = contributions.sums(nodes, tree, 0, start)
             points, given = points + older.points, given + older.given
-        return Measured(values, span.latest, Purse(points, earned=points - given))
+        return Measured(values, span.latest, Purse(points, 0, points - given))
     return Measured(values, span.latest, accounts.purse(nodes, tree, state["account"], shop.terms, state["now"]))
 
 

@@ -7,6 +7,7 @@ Each part only grows (the newest by a total order, a union, a maximum), so mergi
 idempotent. What leaves is a function of the state alone: one fact for each customer the order ever had.
 """
 
+from functools import lru_cache
 from typing import Any, Final, cast
 
 from typing_extensions import TypedDict
@@ -58,6 +59,7 @@ def initial() -> OrderState:
     }
 
 
+_INITIAL: Final = cast("dict[str, Any]", initial())
 _SNAPSHOT: Final[dict[str, Any]] = dict.fromkeys(orders.Snapshot.__annotations__)
 
 
@@ -72,7 +74,7 @@ def unpacked(data: bytes) -> OrderState:
     """The state that `packed` made; BadEvent for what another version did."""
     told, *rest = packing.unpack(data)
     snapshot = None if told is None else packing.named(_SNAPSHOT, told)
-    return cast("OrderState", packing.named(cast("dict[str, Any]", initial()), [snapshot, *rest]))
+    return cast("OrderState", packing.named(_INITIAL, [snapshot, *rest]))
 
 
 def apply(state: OrderState, webhook: Webhook, currency: str) -> OrderState:
@@ -209,6 +211,7 @@ def revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     )
 
 
+@lru_cache(maxsize=1 << 10)
 def _ordered(number: int) -> str:
     """A number of up to 25 hex digits as text that sorts as numbers do: how many digits, as a letter, then they."""
     digits = f"{number:x}"

@@ -6,6 +6,7 @@ another version, and its reader here.
 """
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from typing import Any, Final
 
 import msgspec
@@ -42,4 +43,4 @@ def check(data: bytes) -> None:
 def named(fields: Mapping[str, Any], values: Iterable[Any]) -> dict[str, Any]:
     """The values by the names of the fields, those that were not kept yet as they are in `fields`."""
     found = dict(zip(fields, values, strict=False))
-    return found if len(found) == len(fields) else {**fields, **found}
+    return found if len(found) == len(fields) else {**deepcopy(fields), **found}

@@ -41,9 +41,19 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+#: What a slow test without a timeout of its own counts for, beside the seconds that others may take at most.
+_SLOW = 30
+
+
+def _weight(several: list[pytest.Item]) -> float:
+    """How long slow tests of one file take, roughly, beside others: who may take long does, and starts a stack once."""
+    markers = [item.get_closest_marker("timeout") for item in several]
+    return max(_SLOW if marker is None else marker.args[0] for marker in markers) + _SLOW * (len(several) - 1.0)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow tests first, dealt to the workers of pytest-xdist, those of e2e/ before the others.
+    """The slow tests first, dealt to the workers of pytest-xdist, the longest of them before the others.
 
     To each worker `--dist worksteal` gives as long a piece of the list as to the next; who has done theirs takes from
     the end of another's. A slow one among the last would be waited for by all. Those of a file that look at pages are
@@ -52,15 +62,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))) == 0:
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
-    slow.sort(key=lambda item: "e2e" not in item.path.parts)
     quick = [item for item in items if not item.get_closest_marker("slow")]
     together: dict[object, list[pytest.Item]] = {}
     for item in slow:
         looks = {"browser", "page"} & {*getattr(item, "fixturenames", ())}
         together.setdefault(item.path if looks else item, []).append(item)
     shares: list[list[pytest.Item]] = [[] for _ in range(workers)]
-    for several in sorted(together.values(), key=len, reverse=True):
-        min(shares, key=len).extend(several)
+    weights = [0.0] * workers
+    for several in sorted(together.values(), key=_weight, reverse=True):
+        least = weights.index(min(weights))
+        shares[least].extend(several)
+        weights[least] += _weight(several)
     left = len(items)
     items.clear()
     for worker, share in enumerate(shares):

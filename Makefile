@@ -83,8 +83,8 @@ fuzz: $(DEV) ## Send signed webhooks that nobody would send (COUNT=100000 SEED=7
 	  $(PYTEST) -q -n 0 tests/integration/test_fuzz.py
 
 .PHONY: mutants
-mutants: $(DEV) ## Break the code in known ways; the tests must notice each
-	$(BIN)/python -m scripts.mutants $(ARGS)
+mutants: $(DEV) ## Break the code in known ways; the tests must notice each (a few of them on the servers of `make servers`)
+	set -a; [ ! -f .servers/env ] || . .servers/env; set +a; $(BIN)/python -m scripts.mutants $(ARGS)
 
 .PHONY: chaos
 chaos: $(DEV) ## Move partitions at random under load, on the servers of `make servers`; nothing may be lost

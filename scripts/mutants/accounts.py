@@ -3,6 +3,7 @@
 from scripts.mutants.mutant import ORDER_FREE, Mutant
 
 PURSE = "tests/property/test_account.py"
+ASKING = "tests/unit/test_asking.py"
 REDEMPTIONS = "tests/property/test_redemptions.py"
 SINK = "tests/integration/test_sink_redemptions.py"
 TIES = "tests/property/test_batch_ties.py"
@@ -61,7 +62,7 @@ MUTANTS = [
         "lake/accounts.py",
         "gone.append((at_end, rest))",
         "gone.append((at_end, rest - 1))",
-        (TIES,),
+        (PURSE,),
     ),
     Mutant(
         "an activity at the midnight of being inactive is in time",
@@ -173,7 +174,7 @@ MUTANTS = [
         "tables/redemptions.py",
         "purse(nodes, tree, held, terms, at).balance - later",
         "purse(nodes, tree, held, terms, at).balance",
-        (REDEMPTIONS,),
+        (ASKING,),
     ),
     Mutant(
         "a request is decided as often as it comes",

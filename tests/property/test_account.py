@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import polars as pl
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from events import instants
@@ -50,6 +50,23 @@ _IDLING = st.builds(
         unique_by=lambda each: each[0],
     ),
 )
+
+
+#: Midnights in UTC, and a program by which a customer may be inactive for thirty days, after a hold of some.
+_DAY0 = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def day(number: int) -> datetime:
+    return _DAY0 + timedelta(days=number)
+
+
+def idling(hold_days: int) -> Json:
+    held = [{"effective_from": None, "hold_days": hold_days}]
+    return {"currency": "USD", "zone": "UTC", "holds": held, "expiry": [{"effective_from": None, "inactive_days": 30}]}
+
+
+def living(life_days: int) -> Json:
+    return {"currency": "USD", "zone": "UTC", "expiry": [{"effective_from": None, "life_days": life_days}]}
 
 
 def micros(at: datetime) -> int:
@@ -113,6 +130,8 @@ def test_a_purse_is_what_lots_kept_one_by_one_come_to(said: Told, plain: Json, a
 
 @thorough(1500)
 @given(said=told(_EDGE), plain=_IDLING, at=_EDGE, nodes_of=st.sampled_from([2, 3, 32]))
+# Points that can be spent from the very midnight on at which what could be spent is lost.
+@example(Told([(day(0), 5, "order", False), (day(5), 5, "order", False)], []), idling(36), day(36), 32)
 def test_what_is_lost_for_want_of_activity_is_lost_at_the_midnight_to_the_instant(
     said: Told, plain: Json, at: datetime, nodes_of: int
 ) -> None:
@@ -154,13 +173,31 @@ def test_who_was_active_daily_for_ten_years_is_found_by_a_few_looks_a_life() -> 
 
 @thorough(150)
 @given(customers=st.lists(st.tuples(told(_EDGE), _EDGE), min_size=1, max_size=12), plain=_IDLING)
+# Somebody who is active again at the very midnight at which what they could spend is lost.
+@example([(Told([(day(0), 5, "order", False), (day(31), 5, "order", False)], []), day(31))], idling(0))
 def test_the_batch_loses_the_same_for_want_of_activity(customers: list[tuple[Told, datetime]], plain: Json) -> None:
     """Of whom something was taken from, and of the others."""
+    check_batch(customers, plain)
+
+
+@thorough(150)
+@given(customers=st.lists(st.tuples(told(_AT), _AT), min_size=1, max_size=12), plain=PROGRAM)
+# What is left of a lot runs out between two debits.
+@example(
+    [(Told([(day(0), 5, "order", False)], [(day(1), 2, "redeem", False), (day(9), 1, "redeem", False)]), day(9))],
+    living(5),
+)
+def test_the_batch_keeps_the_same_lots(customers: list[tuple[Told, datetime]], plain: Json) -> None:
+    check_batch(customers, plain)
+
+
+def check_batch(customers: list[tuple[Told, datetime]], plain: Json) -> None:
     program = Program.model_validate({**plain, "shop": SHOP})
     lots, given, found = [], [], []
     for number, (said, at) in enumerate(customers):
         who = f"c{number}"
-        found.append((who, micros(at), 0))
+        of_orders = [n for when, n, kind, back in said.given if kind == "order" and not back and when <= at]
+        found.append((who, micros(at), sum(of_orders)))
         for when, points, kind, back in said.given:
             worth, active = 0 if back else points, points > 0 or not back
             if kind == "order":

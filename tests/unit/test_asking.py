@@ -95,6 +95,15 @@ def test_an_order_of_years_to_come_moves_nobodys_decisions_there() -> None:
     assert (decided["accepted"], decided["decided_at"]) == (True, text(2))
 
 
+def test_what_is_taken_later_cannot_be_spent_before() -> None:
+    """By a till whose clock is ahead."""
+    told = Told()
+    told.order(1, 9)
+    told.say("account/award", {"customer_id": "9", "award_id": "a", "at": text(4), "points": -95})
+    refused = told.redeem("9", "r")
+    assert (refused["reason"], refused["balance"]) == ("insufficient-points", 5)
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_an_order_from_before_the_first_reward_has_used_none(known: bool) -> None:
     """Whether the program is known all along, as to a rebuild, or announced when that order is filed already.

@@ -20,8 +20,9 @@ from books import contacts
 from books import exports as book
 from runtime import database, metrics
 
-#: Customers of one read of the cursor, and of one read of the vault; and of the first, which is soon there.
-_CHUNK: Final = 5000
+#: Customers of one read of the cursor, and of one read of the vault; and of the first, which is soon there. Of three
+#: chunks on their way a process grows by 86 MiB; of 5000 each it were 101, for a fortieth less time.
+_CHUNK: Final = 3000
 _FIRST_CHUNK: Final = 200
 
 #: What a read may take to end that is broken off (seconds).

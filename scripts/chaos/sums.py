@@ -1,4 +1,7 @@
-"""What a customer's points must come to, lot by lot."""
+"""What a customer's points must come to, lot by lot.
+
+Nothing of the project is imported here, midnights neither: what it has wrong must not be wrong here too.
+"""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta

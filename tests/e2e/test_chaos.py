@@ -10,7 +10,7 @@ from tests.conftest import server_setting
 
 @pytest.mark.server
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(400)
 def test_partitions_that_move_lose_nothing(tmp_path: Path) -> None:
     """With one store after the other: four workers each are enough for a machine."""
     servers, database = server_setting("LOYALNEST_TEST_KAFKA"), server_setting("LOYALNEST_TEST_DATABASE")

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import polars as pl
 from psycopg import sql
 
-from api import questions
+from api import export_cells, questions
 from api.context import Caller
 from api.problems import ProblemError
 from api.questions import COLUMNS, Question
@@ -17,38 +17,43 @@ from books import contacts
 from events.programs import Program
 from lake.past import Standings
 
-#: What the row of a customer, `c`, tells of contact and consent.
-TOLD = sql.SQL(", ").join(sql.Identifier("c", name) for name in contacts.COLUMNS if name != "customer_id")
-
-# A timestamptz AT TIME ZONE 'UTC' is a timestamp, whose 64 bits are taken as they are.
+# Everybody, or who of them is asked for, with the columns that the file needs.
 _LIVE = sql.SQL("""
-SELECT customer_id, {told}, recency_days, frequency, monetary, currency, r, f, m, score::text, segment_id,
-       segment, balance, pending, earned, spent, expired, expiring, expires_at AT TIME ZONE 'UTC',
-       last_order_at AT TIME ZONE 'UTC', now AT TIME ZONE 'UTC', cut_points_version
-FROM customers AS c
-WHERE shop = %(shop)s AND merged_into IS NULL AND {where}
+SELECT {columns} FROM customers AS c WHERE shop = %(shop)s AND merged_into IS NULL AND {where}
 """)
 
 # Consent and address are today's, whatever day is asked for: nobody may be written to by a consent since withdrawn.
-# Of points a run has kept the balance alone.
 _PAST = sql.SQL("""
-SELECT b.customer_id, {told}, b.recency_days, b.frequency, b.monetary, %(currency)s::text, b.r, b.f, b.m,
-       b.score::text, b.segment_id, b.segment, b.balance, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint,
-       NULL::bigint, NULL::timestamp, b.last_order_at AT TIME ZONE 'UTC',
-       %(as_of)s::timestamptz AT TIME ZONE 'UTC', %(version)s::text
+SELECT {columns}
 FROM batch_segments AS b LEFT JOIN customers AS c ON c.shop = b.shop AND c.customer_id = b.customer_id
 WHERE b.run_id = %(run)s AND b.shop = %(shop)s AND {where}
 """)
+
+#: Values that do not stand in a column of their name. A timestamptz AT TIME ZONE 'UTC' is a timestamp, whose 64 bits
+#: are taken as they are.
+_OF_ROW: Final = {
+    "score": "c.score::text",
+    "expires_at": "c.expires_at AT TIME ZONE 'UTC'",
+    "last_order_at": "c.last_order_at AT TIME ZONE 'UTC'",
+    "as_of": "c.now AT TIME ZONE 'UTC'",
+}
+
+#: Of points a run has kept the balance alone.
+_OF_RUN: Final = {
+    "score": "b.score::text",
+    "currency": "%(currency)s::text",
+    **dict.fromkeys(("pending", "earned", "spent", "expired", "expiring"), "NULL::bigint"),
+    "expires_at": "NULL::timestamp",
+    "last_order_at": "b.last_order_at AT TIME ZONE 'UTC'",
+    "as_of": "%(as_of)s::timestamptz AT TIME ZONE 'UTC'",
+    "cut_points_version": "%(version)s::text",
+}
 
 #: What holds somebody beside the program's own segments: names change with the grid, at the next batch.
 _SEGMENTS = sql.SQL("SELECT segment FROM rfm_segment_counts WHERE shop = %(shop)s AND customers > 0")
 _SEGMENTS_OF_RUN = sql.SQL("SELECT DISTINCT segment FROM batch_segments WHERE run_id = %(run)s AND shop = %(shop)s")
 
 _COUNT = sql.SQL("SELECT count(*) AS customers FROM ({}) AS asked")
-
-#: Cells of what is sealed. (Klaviyo's word for a consent stands in a list of people alone.)
-_TOLD_CELLS: Final = frozenset({"email", "email_sha256", "email_consent"})
-
 
 _NOT_KEPT: Final = "When points run out cannot be told of then just now: a batch has kept the balance alone."
 
@@ -105,7 +110,23 @@ class Export(NamedTuple):
     def tells(self) -> bool:
         """Whether anything of addresses or consents is asked: to open them takes most of an export's time."""
         asked = self.question.wanted_consent is not None or self.question.preset is not None
-        return asked or not _TOLD_CELLS.isdisjoint(self.layout.values())
+        return asked or export_cells.tell(self.layout.values())
+
+    @property
+    def told(self) -> str:
+        """The columns of a row of customers, `c`, that tell of contact and consent, as SQL: those that are opened, or,
+        for an audience, all that was told and when. (Whose row that is stands first.)
+        """
+        if self.question.system is None:
+            return contacts.SEALED
+        return ", ".join(f"c.{name}" for name in contacts.COLUMNS if name != "customer_id")
+
+    def columns(self, table: str, others: Mapping[str, str]) -> sql.SQL:
+        """What a query of its rows reads: the values that the file needs, then, if it tells, what was told. Values are
+        columns of the table, but for `others`.
+        """
+        values = [others.get(name, f"{table}.{name}") for name in export_cells.needed(self.layout.values())]
+        return sql.SQL(", ".join([*values, *([self.told] if self.tells else [])]))
 
     @property
     def scopes(self) -> frozenset[str]:
@@ -123,7 +144,8 @@ async def prepared(asker: Asker, question: Question) -> Export:
         parameters |= {"shop": asker.shop}
         if question.segment:
             await _refuse_unknown_segments(asker, question, program, _SEGMENTS, parameters)
-        return Export(asker, question, program.zone, _LIVE.format(told=TOLD, where=where), parameters)
+        export = Export(asker, question, program.zone, None, parameters)
+        return export._replace(query=_LIVE.format(columns=export.columns("c", _OF_ROW), where=where))
     found = await side(asker, program, question.as_of)
     parameters = {"shop": asker.shop, "as_of": found.at, "currency": program.currency}
     if found.standings is not None:
@@ -138,7 +160,8 @@ async def prepared(asker: Asker, question: Question) -> Export:
     parameters |= {**asked, "run": found.run.id, "version": found.run.version}
     if question.segment:
         await _refuse_unknown_segments(asker, question, program, _SEGMENTS_OF_RUN, parameters)
-    return Export(asker, question, program.zone, _PAST.format(told=TOLD, where=where), parameters)
+    export = Export(asker, question, program.zone, None, parameters)
+    return export._replace(query=_PAST.format(columns=export.columns("b", _OF_RUN), where=where))
 
 
 async def of(export: Export) -> int:

@@ -1,122 +1,79 @@
-"""Rows of an export as they stand in its file: values of customers, and what their contacts tell, as CSV."""
+"""Rows of an export as they stand in its file: values of customers, and what they told, as CSV."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final
 
 import polars as pl
 
-from api import csv_cells
+from api import csv_cells, export_cells
+from api.export_cells import INSTANTS, VALUES
 from api.export_queries import Export
-from api.presets import KLAVIYO_CONSENTS, KLAVIYO_OTHERS
-from api.questions import COLUMNS
 from api.reading import Row
-from books import contacts
 from events import addresses, instants
-from events.payloads import Contact
-
-#: What of a customer's points is a number of them, and what of a row is an instant.
-_POINTS: Final = ("balance", "pending", "earned", "spent", "expired", "expiring")
-_INSTANTS: Final = ("expires_at", "last_order_at", "as_of")
-
-#: The columns of an export's rows behind what they tell of contact and consent. Instants in microseconds.
-VALUES: Final = {
-    "customer_id": pl.String,
-    **dict.fromkeys(("recency_days", "frequency", "monetary"), pl.Int64),
-    "currency": pl.String,
-    **dict.fromkeys(("r", "f", "m"), pl.Int64),
-    **dict.fromkeys(("score", "segment_id", "segment"), pl.String),
-    **dict.fromkeys((*_POINTS, *_INSTANTS), pl.Int64),
-    "cut_points_version": pl.String,
-}
 
 #: What PostgreSQL's timestamps count from (microseconds since the epoch).
 _EPOCH_2000: Final = instants.parse("2000-01-01T00:00:00Z")
 
-
-class Chunk(NamedTuple):
-    """Some of an export's rows: their values (VALUES), and their contacts by customer."""
-
-    values: pl.DataFrame
-    contacts: Mapping[str, Contact]
+#: Forms of an address that are hashed, by cell.
+_DIGESTED: Final = {"email_sha256": addresses.plain, "email_google_sha256": addresses.for_google}
 
 
-def _addresses(found: Iterable[Contact | None]) -> Iterator[str | None]:
-    for contact in found:
-        yield None if contact is None or contact.email is None else addresses.plain(contact.email)
-
-
-def _consents(found: Iterable[Contact | None]) -> Iterator[str | None]:
+def _consent() -> pl.Expr:
     """Whose consent nobody told has not given it; of somebody without an address only what was told is said."""
-    for contact in found:
-        if contact is None or (contact.email is None and contact.consent is None):
-            yield None
-        else:
-            yield contact.consent or "not_subscribed"
+    told = pl.col("consent")
+    silent = pl.col("email").is_null() & told.is_null()
+    return pl.when(silent).then(None).otherwise(told.replace("", None).fill_null("not_subscribed"))
 
 
-#: Cells that are digests, each of another form of the address.
-_DIGESTS: Final = {"email_sha256": addresses.plain, "email_google_sha256": addresses.for_google}
+def _told(export: Export, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with each consent as it is said, each address in the form that is compared, and the digests of those
+    that are asked for."""
+    emails = rows["email"].to_list()
+    told = {"email": [None if email is None else addresses.plain(email) for email in emails]}
+    for name in export_cells.DIGESTS & set(export.layout.values()):
+        form = _DIGESTED[name]
+        told[name] = [None if email is None else addresses.hashed(form(email)) for email in emails]
+    series = [pl.Series(name, values, dtype=pl.String) for name, values in told.items()]
+    return rows.with_columns(consent=_consent()).with_columns(series)
 
 
-def _told(export: Export, chunk: Chunk) -> pl.DataFrame:
-    """The chunk's values with what its contacts tell: `email`, those of its digests that are asked for, `consent`."""
-    found = [chunk.contacts.get(customer_id) for customer_id in chunk.values["customer_id"]]
-    emails = [*_addresses(found)]
-    told = {"email": pl.Series(emails, dtype=pl.String), "consent": pl.Series([*_consents(found)], dtype=pl.String)}
-    for name in _DIGESTS.keys() & export.layout.values():
-        digests = [None if email is None else addresses.hashed(_DIGESTS[name](email)) for email in emails]
-        told[name] = pl.Series(digests, dtype=pl.String)
-    return chunk.values.with_columns(**told)
+def _agreeing(export: Export, rows: pl.DataFrame) -> pl.DataFrame:
+    """Of the rows those that stand in the file: in a list of people who is reached, and whose consent is asked for."""
+    if (wanted := export.question.wanted_consent) is not None:
+        rows = rows.filter(_consent() == wanted)
+    if export.question.preset is not None:
+        rows = rows.filter(pl.any_horizontal(pl.col("email", "consent").is_not_null()))
+    return rows
 
 
-def _agreeing(export: Export, chunk: Chunk) -> Chunk:
-    """Of the chunk who stands in the file: of a list of people who is reached, and whose consent is asked for."""
-    wanted, reached = export.question.wanted_consent, export.question.preset is not None
-    if wanted is None and not reached:
-        return chunk
-    found = [chunk.contacts.get(customer_id) for customer_id in chunk.values["customer_id"]]
-    agree = [
-        wanted in (None, consent) and not (reached and contact is None)
-        for contact, consent in zip(found, _consents(found), strict=True)
-    ]
-    return chunk._replace(values=chunk.values.filter(pl.Series(agree, dtype=pl.Boolean)))
+def with_told(rows: pl.DataFrame, emails: Sequence[str | None], consents: Sequence[str | None]) -> pl.DataFrame:
+    """The rows with what each customer told, as it was opened (TOLD of api/export_cells.py)."""
+    told = {"email": emails, "consent": consents}
+    return rows.with_columns(pl.Series(name, told[name], dtype=kind) for name, kind in export_cells.TOLD.items())
 
 
-def file_rows(export: Export, chunk: Chunk) -> tuple[bytes, int]:
-    """What of the chunk stands in the file, and how many rows that is."""
-    chosen = _agreeing(export, chunk)
-    return (lines(export, chosen), chosen.values.height) if chosen.values.height else (b"", 0)
+def file_rows(export: Export, rows: pl.DataFrame) -> tuple[bytes, int]:
+    """What of the rows stands in the file, and how many that is."""
+    chosen = _agreeing(export, rows)
+    return (lines(export, chosen), chosen.height) if chosen.height else (b"", 0)
 
 
-def lines(export: Export, chunk: Chunk) -> bytes:
-    """The chunk's rows as they stand in the file."""
-    values = _told(export, chunk)
-    plain: dict[str, pl.Expr] = {name: pl.col(name) for name in (*COLUMNS, *_DIGESTS) if name in values.columns}
-    cells = plain | {
-        "customer_id": csv_cells.digits("customer_id") if export.question.for_excel else pl.col("customer_id"),
-        "email": csv_cells.text("email"),
-        "email_consent": csv_cells.text("consent"),
-        "monetary": csv_cells.amount("monetary", "currency", values["currency"].unique()),
-        "segment": csv_cells.text("segment"),
-        **{f"points_{name}": pl.col(name) for name in _POINTS},
-        "points_expire_at": csv_cells.time("expires_at"),
-        "points_last_day": csv_cells.day_before("expires_at", export.zone),
-        "last_order_at": csv_cells.time("last_order_at"),
-        "as_of": csv_cells.time("as_of"),
-        "cut_points_version": csv_cells.text("cut_points_version"),
-        "last_order_day": csv_cells.day("last_order_at"),
-        "klaviyo_consent": pl.col("consent").replace_strict(KLAVIYO_CONSENTS, default=KLAVIYO_OTHERS),
-    }
-    return csv_cells.lines(values.select(**{name: cells[cell] for name, cell in export.layout.items()}))
+def lines(export: Export, rows: pl.DataFrame) -> bytes:
+    """Rows as they stand in the file: the values that it needs, and, where it tells, the address and consent of each as
+    they were opened (VALUES and TOLD of api/export_cells.py)."""
+    rows = _told(export, rows) if "email" in rows.columns else rows
+    currencies = rows["currency"].unique() if "currency" in rows.columns else ()
+    cells = export_cells.cells(currencies, export.zone, for_excel=export.question.for_excel)
+    return csv_cells.lines(rows.select(**{name: cells[cell] for name, cell in export.layout.items()}))
 
 
-def split(rows: list[tuple[Any, ...]]) -> tuple[pl.DataFrame, list[contacts.Told]]:
-    """The values of rows that an export's query has, and what they tell."""
-    columns = list(zip(*rows, strict=True))
-    told = len(contacts.COLUMNS)
-    found = dict(zip(VALUES, (columns[0], *columns[told:]), strict=True))
-    values = pl.DataFrame(found, schema=VALUES).with_columns(pl.col(_INSTANTS) + _EPOCH_2000)
-    return values, [*map(contacts.Told._make, zip(*columns[:told], strict=True))]
+def split(export: Export, found: list[tuple[Any, ...]]) -> tuple[pl.DataFrame, list[tuple[Any, ...]]]:
+    """The values of rows that an export's query has, and the columns of what they tell."""
+    columns = list(zip(*found, strict=True))
+    names = export_cells.needed(export.layout.values())
+    values = dict(zip(names, columns, strict=False))
+    frame = pl.DataFrame(values, schema={name: VALUES[name] for name in names})
+    return frame.with_columns(pl.col(set(INSTANTS) & set(names)) + _EPOCH_2000), columns[len(names) :]
 
 
 def of_lake(frame: pl.DataFrame, parameters: Row) -> pl.DataFrame:

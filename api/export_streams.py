@@ -1,7 +1,7 @@
 """An export's file, piece by piece: read by a cursor or from the lake, opened, and written as it is read."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from itertools import chain, repeat
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -13,11 +13,12 @@ from psycopg.types.numeric import Int8BinaryLoader
 
 from api import csv_cells
 from api.audiences import Audience
-from api.export_queries import TOLD, Asker, Export
-from api.export_rows import Chunk, file_rows, of_lake, split
+from api.export_queries import Asker, Export
+from api.export_rows import file_rows, of_lake, split, with_told
 from api.limits import READ_SECONDS
 from books import contacts
 from books import exports as book
+from events.payloads import Contact
 from runtime import database, metrics
 
 #: Customers of one read of the cursor, and of one read of the vault; and of the first, which is soon there. Of three
@@ -33,15 +34,21 @@ _STALLED: Final = "SET idle_in_transaction_session_timeout = '2min'"
 
 _IN_ORDER = sql.SQL("{} ORDER BY customer_id")
 
-# What those tell of whose standings the lake has.
-_TOLD_OF = sql.SQL(
-    "SELECT customer_id, {told} FROM customers AS c WHERE shop = %(shop)s AND customer_id = ANY(%(customers)s)"
-).format(told=TOLD)
+# What those tell of whose standings the lake has, in their order; not everybody's row is stored.
+_TOLD_OF: Final = """
+SELECT asked.customer_id, {} FROM unnest(%(customers)s::text[]) WITH ORDINALITY AS asked (customer_id, place)
+LEFT JOIN customers AS c ON c.shop = %(shop)s AND c.customer_id = asked.customer_id ORDER BY place
+"""
 
 # Everybody who may have an address.
-_EVERYBODY = sql.SQL("""
-SELECT {told} FROM customers AS c WHERE shop = %(shop)s AND merged_into IS NULL AND NOT deleted AND NOT redacted
-""").format(told=sql.SQL(", ").join(sql.Identifier("c", name) for name in contacts.COLUMNS))
+_EVERYBODY: Final = """
+SELECT {} FROM customers
+WHERE shop = %(shop)s AND merged_into IS NULL AND NOT deleted AND NOT redacted
+"""
+
+
+#: Who is not reached.
+_NOBODY: Final = Contact(None, None)
 
 
 class Tally:
@@ -54,10 +61,10 @@ class Tally:
 
 
 class _Rows(NamedTuple):
-    """Some of an export's rows: their values, and what they tell, sealed."""
+    """Some of an export's rows: their values, and the columns of what they tell, sealed, if the file tells anything."""
 
     values: pl.DataFrame
-    told: list[contacts.Told]
+    told: Sequence[Sequence[Any]]
 
 
 async def _reader(
@@ -70,7 +77,7 @@ async def _reader(
 
         async def read() -> _Rows | None:
             rows = await cursor.fetchmany(next(sizes))
-            return _Rows(*await asyncio.to_thread(split, rows)) if rows else None
+            return _Rows(*await asyncio.to_thread(split, export, rows)) if rows else None
 
         return read
     assert export.standings is not None
@@ -80,29 +87,40 @@ async def _reader(
         frame = await asyncio.to_thread(next, slices, None)
         if frame is None:
             return None
+        values = of_lake(frame, export.parameters)
+        if not export.tells:
+            return _Rows(values, ())
         own = connection.cursor(row_factory=tuple_row)
-        await own.execute(_TOLD_OF, {"shop": export.asker.shop, "customers": frame["customer_id"].to_list()})
-        return _Rows(of_lake(frame, export.parameters), [*map(contacts.Told._make, await own.fetchall())])
+        asked = {"shop": export.asker.shop, "customers": values["customer_id"].to_list()}
+        await own.execute(_TOLD_OF.format(export.told).encode(), asked)
+        _, *told = zip(*await own.fetchall(), strict=True)
+        return _Rows(values, told)
 
     return read_lake
 
 
-async def _opened(export: Export, connection: AsyncConnection[Any], audience: Audience | None, rows: _Rows) -> Chunk:
+async def _opened(
+    export: Export, connection: AsyncConnection[Any], audience: Audience | None, rows: _Rows
+) -> pl.DataFrame:
     """The rows with what they tell, opened anew each time. For an audience only who is reached by it."""
     values, told = rows
     if not export.tells:
-        return Chunk(values, {})
+        return values
     shop, vault = export.asker.shop, export.asker.services.vault
+    customer_ids = values["customer_id"].to_list()
     if audience is None:
-        return Chunk(values, await contacts.opened(vault, connection, shop, told))
-    accounts = await contacts.accounts(vault, connection, shop, told)
-    return Chunk(values, await asyncio.to_thread(audience.reached, values["customer_id"], accounts))
+        columns = await contacts.opened(vault, connection, shop, contacts.Rows(customer_ids, *told))
+        return with_told(values, *columns)
+    accounts = await contacts.accounts(vault, connection, shop, [*map(contacts.Told, customer_ids, *told)])
+    reached = await asyncio.to_thread(audience.reached, customer_ids, accounts)
+    found = [reached.get(each, _NOBODY) for each in customer_ids]
+    return with_told(values, [each.email for each in found], [each.consent for each in found])
 
 
 async def _hear(asker: Asker, connection: AsyncConnection[Any], audience: Audience) -> None:
     """Tells the audience what everybody of the shop has told."""
     async with connection.cursor("everybody", row_factory=tuple_row) as cursor:
-        await cursor.execute(_EVERYBODY, {"shop": asker.shop})
+        await cursor.execute(_EVERYBODY.format(", ".join(contacts.COLUMNS)).encode(), {"shop": asker.shop})
         while True:
             async with asyncio.timeout(READ_SECONDS):
                 rows = await cursor.fetchmany(_CHUNK)
@@ -115,7 +133,7 @@ async def _hear(asker: Asker, connection: AsyncConnection[Any], audience: Audien
 
 
 #: The opening of the next chunk, and the reading of the rows of the one after it.
-_Ahead = tuple["asyncio.Task[Chunk | None]", "asyncio.Task[_Rows | None]"]
+_Ahead = tuple["asyncio.Task[pl.DataFrame | None]", "asyncio.Task[_Rows | None]"]
 
 #: Exports that are being closed: a task that nobody holds may be collected before it is done.
 _closing: set["asyncio.Task[None]"] = set()
@@ -153,7 +171,7 @@ async def written(
         async def rows_after(before: "asyncio.Task[_Rows | None]") -> _Rows | None:
             return None if await before is None else await rows()
 
-        async def opened(of: "asyncio.Task[_Rows | None]") -> Chunk | None:
+        async def opened(of: "asyncio.Task[_Rows | None]") -> pl.DataFrame | None:
             found = await of
             async with asyncio.timeout(READ_SECONDS):
                 return None if found is None else await _opened(export, connection, audience, found)
@@ -173,7 +191,7 @@ async def written(
             ahead = begun(ahead[1])
             lines, count = await asyncio.to_thread(file_rows, export, chunk)
             metrics.EXPORTED_ROWS.inc(count)
-            tally.done += chunk.values.height
+            tally.done += chunk.height
             tally.rows += count
             tally.size += len(lines)
             if count:

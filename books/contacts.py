@@ -12,6 +12,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 
 from books import persons
+from books.sealed import Opened as ByPlace
 from books.sealed import VaultError
 from books.vault import Sealer, Vault
 from events import instants, keys, payloads
@@ -106,41 +107,84 @@ class Told(NamedTuple):
 
 COLUMNS: Final = Told._fields
 
-#: What can be read of who told nothing, or whose key is gone.
-_NOTHING: Final = Contact(None, None)
+_NO_ROW: Final = dict.fromkeys(COLUMNS)
+
+
+class Rows(NamedTuple):
+    """What customers' rows tell to `opened`, column by column, a customer at each place: SEALED behind the ids."""
+
+    customer_ids: Sequence[str]
+    merged_into: Sequence[str | None]
+    contacts: Sequence[str | None]
+    consents: Sequence[str | None]
+
+
+#: The columns of a row of customers, `c`, that `opened` looks at. Of who is forgotten nothing is told.
+SEALED: Final = """
+c.merged_into, CASE WHEN c.deleted OR c.redacted THEN NULL ELSE c.contact END AS contact,
+CASE WHEN c.deleted OR c.redacted THEN NULL ELSE c.consent END AS consent
+"""
+
+_SEALED_OF: Final = "SELECT c.customer_id, {} FROM customers AS c WHERE shop = %s AND customer_id = %s"
 
 #: The last of a shop's customers. Whoever is known by their address alone stands behind all digits.
 _LAST: Final = "SELECT customer_id FROM customers WHERE shop = %s ORDER BY customer_id DESC LIMIT 1"
 
 
-async def opened(
-    vault: Vault, connection: AsyncConnection[Any], shop: str, rows: Collection[Told]
-) -> dict[str, Contact]:
-    """Address and consent, by customer, of the persons whose rows these are, read on the connection.
+async def opened(vault: Vault, connection: AsyncConnection[Any], shop: str, rows: Rows) -> ByPlace:
+    """By place the addresses and the consents of the persons whose rows these are, read on the connection.
 
     Whoever the shop has deleted, or who was redacted, has neither, and nor have those of whom nothing can be read. Two
     may share an address that belongs to one of them: what was told of it alone is heard before either is written to.
     """
-    single, several = await _apart(connection, shop, rows)
-    readable = await _readable(vault, connection, shop, single)
-    found = {row.customer_id: contact for row, contact in readable if contact is not _NOTHING}
-    told: dict[str, list[Account]] = {}
+    places = {customer_id: at for at, customer_id in enumerate(rows.customer_ids)}
+    several = await persons.followed(connection, shop, rows.customer_ids)
+    several |= {each for each, into in zip(rows.customer_ids, rows.merged_into, strict=True) if into is not None}
+    told = await _told_by_id(vault, connection, shop, several) if several else {}
+    contacts, agreed = rows.contacts, rows.consents
     if several:
-        told = await _told_of_several(vault, connection, shop, several)
-        found |= {each: contact for each, accounts in told.items() if (contact := joined(*accounts)) != _NOTHING}
-    emails = {
-        customer_id: contact.email
-        for customer_id, contact in found.items()
-        if contact.consent == SUBSCRIBED and contact.email is not None
+        contacts, agreed = list(contacts), list(agreed)
+        for each in several:
+            contacts[places[each]] = agreed[places[each]] = None
+    emails, consents = await vault.open_columns(connection, shop, rows.customer_ids, contacts, agreed)
+    for customer_id, accounts in told.items():
+        emails[places[customer_id]], consents[places[customer_id]] = joined(*accounts)
+    written_to = {
+        customer_id: email
+        for customer_id, email, consent in zip(rows.customer_ids, emails, consents, strict=True)
+        if consent == SUBSCRIBED and email is not None
     }
-    if emails and await _any_alone(connection, shop):
-        told |= {row.customer_id: [_account(row, contact)] for row, contact in readable}
-        addresses = await vault.addresses(shop, emails)
+    if written_to and await _any_alone(connection, shop):
+        addresses = await vault.addresses(shop, written_to)
         alone = await _accounts(vault, connection, shop, await _read(connection, shop, set(addresses.values())))
-        for customer_id, address in addresses.items():
-            if address in alone:
-                found[customer_id] = joined(*told[customer_id], alone[address])
-    return found
+        shared = {customer_id: address for customer_id, address in addresses.items() if address in alone}
+        told |= await _told_by_id(vault, connection, shop, shared.keys() - told.keys())
+        for customer_id in shared.keys() & told.keys():
+            contact = joined(*told[customer_id], alone[shared[customer_id]])
+            emails[places[customer_id]], consents[places[customer_id]] = contact
+    return emails, consents
+
+
+async def opened_of(vault: Vault, connection: AsyncConnection[Any], shop: str, customer_id: str) -> Contact | None:
+    """As `opened`, of one customer; None where nothing can be read."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute(_SEALED_OF.format(SEALED).encode(), (shop, customer_id))
+    found = await cursor.fetchall()
+    if not found:
+        return None
+    [email], [consent] = await opened(vault, connection, shop, Rows(*zip(*found, strict=True)))
+    return None if email is None and consent is None else Contact(email, consent)
+
+
+async def _told_by_id(
+    vault: Vault, connection: AsyncConnection[Any], shop: str, customer_ids: Collection[str]
+) -> dict[str, list[Account]]:
+    """As `_told_of_several`, of rows that are not read yet. Somebody's may not be stored so far."""
+    if not customer_ids:
+        return {}
+    found = await persons.find(connection, shop, customer_ids, COLUMNS)
+    rows = {each: Told(**found.get(each, _NO_ROW | {"customer_id": each})) for each in customer_ids}
+    return await _told_of_several(vault, connection, shop, rows)
 
 
 async def accounts(
@@ -206,23 +250,19 @@ async def _accounts(
     vault: Vault, connection: AsyncConnection[Any], shop: str, rows: Collection[Told]
 ) -> dict[str, Account]:
     """What can be read of each of these rows, and when it was told, by customer."""
-    return {row.customer_id: _account(row, found) for row, found in await _readable(vault, connection, shop, rows)}
+    customer_ids, contacts, consents = (
+        [getattr(row, name) for row in rows] for name in ("customer_id", "contact", "consent")
+    )
+    found = await vault.open_columns(connection, shop, customer_ids, contacts, consents)
+    return {row.customer_id: _account(row, *each) for row, *each in zip(rows, *found, strict=True)}
 
 
-async def _readable(
-    vault: Vault, connection: AsyncConnection[Any], shop: str, rows: Collection[Told]
-) -> list[tuple[Told, Contact]]:
-    """What can be read of each of these rows."""
-    found = await vault.open_many(connection, shop, [(row.customer_id, row.contact, row.consent) for row in rows])
-    return [(row, found.get(row.customer_id, _NOTHING)) for row in rows]
-
-
-def _account(row: Told, found: Contact) -> Account:
+def _account(row: Told, email: str | None, consent: str | None) -> Account:
     return Account(
-        found.email,
+        email,
         _at(row.contact_at),
         row.contact is None and row.contact_at is not None,
-        found.consent,
+        consent,
         _at(row.consent_at),
         bool(row.consent_by_order),
     )
@@ -258,9 +298,9 @@ async def _stored(vault: Vault, shop: str, customer_id: str) -> set[str]:
     async with vault.connection() as connection:
         rows = await persons.find(connection, shop, [customer_id], _ADDRESSED)
         rows |= await persons.led(connection, shop, [customer_id], _ADDRESSED)
-        sealed = [(each, row["contact"], None) for each, row in rows.items() if row["contact"]]
+        addresses, nothing = [row["contact"] for row in rows.values()], [None] * len(rows)
         try:
-            found = await vault.open_many(connection, shop, sealed)
+            emails, _ = await vault.open_columns(connection, shop, list(rows), addresses, nothing)
         except VaultError:
             return set()
-    return {each.email for each in found.values() if each.email is not None}
+    return {email for email in emails if email is not None}

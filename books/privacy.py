@@ -130,10 +130,7 @@ async def export(pool: Pool, vault: Vault, shop: str, customer_id: str) -> dict[
     """
     shop, customer_id = keys.shop_domain(shop), keys.customer_id(customer_id)
     async with pool.connection() as connection:
-        own = await persons.find(connection, shop, [customer_id], contacts.COLUMNS)
-        reached = (await contacts.opened(vault, connection, shop, [contacts.Told(**row) for row in own.values()])).get(
-            customer_id
-        )
+        reached = await contacts.opened_of(vault, connection, shop, customer_id)
         merged = await persons.led(connection, shop, [customer_id], ("customer_id", "merged_into"))
     return {
         "shop": shop,

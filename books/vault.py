@@ -12,7 +12,7 @@ import asyncio
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
@@ -225,25 +225,31 @@ class Vault:
     async def open(self, shop: str, customer_id: str, sealed: str) -> Contact | None:
         """The contact; None once the key has been destroyed, or if it was not sealed for this customer."""
         async with self._pool.connection() as connection:
-            found = await self.open_many(connection, shop, [(customer_id, sealed, None)])
-        return found.get(customer_id)
+            [email], [consent] = await self.open_columns(connection, shop, [customer_id], [sealed], [None])
+        return None if email is None and consent is None else Contact(email, consent)
 
-    async def open_many(
-        self, connection: AsyncConnection[Any], shop: str, asked: Iterable[tuple[str, str | None, str | None]]
-    ) -> dict[str, Contact]:
-        """What customers told, by their ids, of what was sealed as an address and as a consent of each (customer id,
-        address, consent), in one query on the caller's connection; those of whom nothing is readable are left out.
+    async def open_columns(
+        self,
+        connection: AsyncConnection[Any],
+        shop: str,
+        customer_ids: Sequence[str],
+        contacts: Sequence[str | None],
+        consents: Sequence[str | None],
+    ) -> Opened:
+        """What customers told, column by column, a customer at each place: of what was sealed as an address and as a
+        consent of each (None: nothing) what is readable. One query on the caller's connection.
         """
-        sealed = {customer_id: (contact, consent) for customer_id, contact, consent in asked}
-        wrapped = await self._wrapped(connection, shop, list(sealed)) if sealed else []
-        if not wrapped:
-            return {}
-        customer_ids, keys = map(list, zip(*wrapped, strict=True))
-        told = Sealed(customer_ids, keys, *map(list, zip(*map(sealed.__getitem__, customer_ids), strict=True)))
-        opened = zip(customer_ids, *await self._opened(shop, told), strict=True)
-        return {
-            each: Contact(email, consent) for each, email, consent in opened if email is not None or consent is not None
-        }
+        emails: list[str | None] = [None] * len(customer_ids)
+        agreed: list[str | None] = [None] * len(customer_ids)
+        places = {each: at for at, each in enumerate(customer_ids) if contacts[at] or consents[at]}
+        wrapped = await self._wrapped(connection, shop, list(places)) if places else []
+        if wrapped:
+            known, keys = map(list, zip(*wrapped, strict=True))
+            at = [places[each] for each in known]
+            told = Sealed(known, keys, [contacts[place] for place in at], [consents[place] for place in at])
+            for place, email, consent in zip(at, *await self._opened(shop, told), strict=True):
+                emails[place], agreed[place] = email, consent
+        return emails, agreed
 
     async def _opened(self, shop: str, asked: Sealed) -> Opened:
         number = len(asked.customer_ids)

@@ -38,7 +38,8 @@ TABLE: Final = Table(
 COLUMNS: Final = "{'customer_id': 'VARCHAR', 'email': 'VARCHAR', 'consent': 'VARCHAR'}"
 
 _ASKED: Final = (
-    f"SELECT {', '.join(contacts.COLUMNS)} FROM customers WHERE shop = %s AND merged_into IS NULL ORDER BY customer_id"
+    f"SELECT customer_id, {contacts.SEALED} FROM customers AS c"
+    " WHERE shop = %s AND merged_into IS NULL ORDER BY customer_id"
 )
 
 
@@ -65,11 +66,12 @@ async def _write(settings: Settings, shop: str, key: str, path: Path) -> None:
             with path.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)
                 while rows := await cursor.fetchmany(_CHUNK):
-                    found = await contacts.opened(vault, connection, shop, [*map(contacts.Told._make, rows)])
+                    sealed = contacts.Rows(*zip(*rows, strict=True))
+                    found = await contacts.opened(vault, connection, shop, sealed)
                     writer.writerows(
-                        (customer_id, each.email, each.consent or "not_subscribed")
-                        for customer_id, each in found.items()
-                        if each.email is not None
+                        (customer_id, email, consent or "not_subscribed")
+                        for customer_id, email, consent in zip(sealed.customer_ids, *found, strict=True)
+                        if email is not None
                     )
     finally:
         await connection.close()

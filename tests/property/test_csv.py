@@ -11,7 +11,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api import export_rows
+from api import export_cells, export_rows
 from api.questions import COLUMNS, Question
 from events import instants, money
 from events.payloads import Contact
@@ -84,10 +84,11 @@ def test_lines_are_as_a_plain_writer_has_them(
 ) -> None:
     rows = [{"customer_id": str(at), **row} for at, (row, _) in enumerate(customers)]
     contacts = {str(at): contact for at, (_, contact) in enumerate(customers) if contact is not None}
-    values = pl.DataFrame(rows, schema=export_rows.VALUES)
+    told = [contact or Contact(None, None) for _, contact in customers]
+    values = export_rows.with_told(
+        pl.DataFrame(rows, schema=export_cells.VALUES), [each.email for each in told], [each.consent for each in told]
+    )
     export: Any = SimpleNamespace(question=Question(excel=excel), zone="UTC")
     names = ["email" if addresses and name == "email_sha256" else name for name in COLUMNS]
     export.layout = dict(zip(names, names, strict=True))
-    assert export_rows.lines(export, export_rows.Chunk(values, contacts)) == _reference(
-        rows, contacts, addresses, excel
-    )
+    assert export_rows.lines(export, values) == _reference(rows, contacts, addresses, excel)

@@ -1,0 +1,66 @@
+"""The cells of an export's file: what each says of a customer's values, and of what they told."""
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+import polars as pl
+
+from api import csv_cells
+from api.presets import KLAVIYO_CONSENTS, KLAVIYO_OTHERS
+from api.questions import COLUMNS
+
+#: What of a customer's points is a number of them, and what of a row is an instant.
+_POINTS: Final = ("balance", "pending", "earned", "spent", "expired", "expiring")
+INSTANTS: Final = ("expires_at", "last_order_at", "as_of")
+
+#: The values of an export's rows. Instants in microseconds.
+VALUES: Final = {
+    "customer_id": pl.String,
+    **dict.fromkeys(("recency_days", "frequency", "monetary"), pl.Int64),
+    "currency": pl.String,
+    **dict.fromkeys(("r", "f", "m"), pl.Int64),
+    **dict.fromkeys(("score", "segment_id", "segment"), pl.String),
+    **dict.fromkeys((*_POINTS, *INSTANTS), pl.Int64),
+    "cut_points_version": pl.String,
+}
+
+#: What was told, beside the values: an address and a consent as they were opened.
+TOLD: Final = {"email": pl.String, "consent": pl.String}
+
+#: Cells that are digests, each of another form of the address.
+DIGESTS: Final = frozenset({"email_sha256", "email_google_sha256"})
+
+
+def cells(currencies: Iterable[str] = (), zone: str = "UTC", *, for_excel: bool = False) -> dict[str, pl.Expr]:
+    """Every cell that a file may have, by name. `currencies` are all that the rows hold, `zone` the shop's."""
+    plain = {name: pl.col(name) for name in (*COLUMNS, *DIGESTS)}
+    return plain | {
+        "customer_id": csv_cells.digits("customer_id") if for_excel else pl.col("customer_id"),
+        "email": csv_cells.text("email"),
+        "email_consent": csv_cells.text("consent"),
+        "monetary": csv_cells.amount("monetary", "currency", currencies),
+        "segment": csv_cells.text("segment"),
+        **{f"points_{name}": pl.col(name) for name in _POINTS},
+        "points_expire_at": csv_cells.time("expires_at"),
+        "points_last_day": csv_cells.day_before("expires_at", zone),
+        "last_order_at": csv_cells.time("last_order_at"),
+        "as_of": csv_cells.time("as_of"),
+        "cut_points_version": csv_cells.text("cut_points_version"),
+        "last_order_day": csv_cells.day("last_order_at"),
+        "klaviyo_consent": pl.col("consent").replace_strict(KLAVIYO_CONSENTS, default=KLAVIYO_OTHERS),
+    }
+
+
+#: By cell the values, and what was told, that it is made of.
+_MADE_OF: Final = {name: frozenset(cell.meta.root_names()) for name, cell in cells(["USD"]).items()}
+
+
+def needed(names: Collection[str]) -> list[str]:
+    """The values that these cells are made of, in the order of VALUES; the customer's id always."""
+    roots = {"customer_id"}.union(*(_MADE_OF[name] for name in names))
+    return [name for name in VALUES if name in roots]
+
+
+def tell(names: Collection[str]) -> bool:
+    """Whether any of these cells says what somebody told."""
+    return any(_MADE_OF[name] & (TOLD.keys() | DIGESTS) for name in names)

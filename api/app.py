@@ -190,6 +190,8 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
             await publisher.close()  # here, because its connections belong to this loop
 
     about: dict[str, Any] = {"title": _TITLE, "version": VERSION, "description": _DESCRIPTION, "redoc_url": None}
+    # What goes on in a request may say who somebody is; and each request would look whether somebody listens.
+    about["telemetry"] = {"tracing": False, "metrics": False, "logs": False}
     if settings.api_docs:
         app = FastAPIOffline(lifespan=lifespan, docs_url=None, routes=_ROUTES.routes, **about)
         docs_page.install(app)
@@ -202,6 +204,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
         free_folder=f"{site.STATIC}/",
         answer=lambda request, problem: site.problem(request, problem) or problems.response(problem),
     )
+    app.add_middleware(webhooks.Door, services=services)
     app.add_middleware(Limits, unbounded=webhooks.PATH, files=imports.PATH)
     app.state.services = services
     problems.install(app, site.problem)

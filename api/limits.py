@@ -3,10 +3,10 @@
 import asyncio
 import re
 from collections.abc import Coroutine
+from functools import cache
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -71,6 +71,7 @@ class Limits:
         self._app = app
         self._unbounded = unbounded
         self._files = files
+        self._seconds = cache(metrics.HTTP_SECONDS.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI: the request within its limits, or a problem in its place."""
@@ -89,22 +90,25 @@ class Limits:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = f"{message['status'] // 100}xx"
-                _protect(MutableHeaders(raw=message["headers"]), encrypted=scope["scheme"] == "https")
+                _protect(message["headers"], encrypted=scope["scheme"] == "https")
             await send(message)
 
         try:
             await self._app(scope, body.receive, headed)
         finally:
             route = getattr(scope.get("route"), "path", "none")  # the template: a path may say who somebody is
-            metrics.HTTP_SECONDS.labels(scope["method"][:10], route, status).observe(perf_counter() - began)
+            self._seconds(scope["method"][:10], route, status).observe(perf_counter() - began)
 
 
-def _protect(headers: MutableHeaders, *, encrypted: bool) -> None:
-    headers.setdefault("X-Content-Type-Options", "nosniff")
-    if encrypted:
-        headers.setdefault("Strict-Transport-Security", "max-age=31536000")
-    if "json" in headers.get("content-type", ""):
-        headers.setdefault("Cache-Control", "no-store")
+def _protect(headers: list[tuple[bytes, bytes]], *, encrypted: bool) -> None:
+    """Adds what an answer does not say itself; names are lowercase, as ASGI has them."""
+    said = dict(headers)
+    if b"x-content-type-options" not in said:
+        headers.append((b"x-content-type-options", b"nosniff"))
+    if encrypted and b"strict-transport-security" not in said:
+        headers.append((b"strict-transport-security", b"max-age=31536000"))
+    if b"json" in said.get(b"content-type", b"") and b"cache-control" not in said:
+        headers.append((b"cache-control", b"no-store"))
 
 
 class _Body:

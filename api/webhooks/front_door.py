@@ -99,7 +99,7 @@ class FrontDoor:
         self._vault = vault
         self._clock = clock
         self._remembered = remembered
-        self._done: OrderedDict[tuple[str | None, str, str, str], None] = OrderedDict()
+        self._done: OrderedDict[tuple[str | None, str, str, bytes | str], None] = OrderedDict()
         self._log = Sparing(log)
 
     async def take(self, headers: Mapping[str, str], body: Body) -> tuple[str, str]:
@@ -115,7 +115,7 @@ class FrontDoor:
             self._log.warning("unusable", "a signed body that is no JSON object, as %s of %s", sent.topic, sent.shop)
             return sent.topic, "unusable"
         # By the body too: it alone is signed. Never by the event id: one action can send two updates.
-        name = (sent.shop, sent.topic, sent.webhook_id, body.sha256)
+        name = (sent.shop, sent.topic, sent.webhook_id, body.name)
         if name in self._done:
             self._done.move_to_end(name)
             return sent.topic, "duplicate"

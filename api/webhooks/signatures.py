@@ -35,8 +35,19 @@ class Body(NamedTuple):
 
     raw: bytes | None
     size: int
-    sha256: str
     macs: tuple[bytes, ...]
+    #: The SHA-256 of a body that was not kept.
+    hashed: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """In hexadecimal digits."""
+        return self.hashed if self.raw is None else sha256(self.raw).hexdigest()
+
+    @property
+    def name(self) -> bytes | str:
+        """What no other body has, as far as this process is asked: an HMAC, since one is at hand."""
+        return self.macs[0] if self.macs else self.sha256
 
 
 class Reader:
@@ -64,7 +75,7 @@ class Reader:
             self._held -= held
         raw = b"".join(chunks)
         macs = tuple(hmac.digest(secret, raw, "sha256") for secret in self._secrets)
-        return Body(raw, size, sha256(raw).hexdigest(), macs)
+        return Body(raw, size, macs)
 
     async def _hashed(self, chunks: list[bytes], rest: AsyncIterable[bytes]) -> Body:
         """The same of a body that is not kept."""
@@ -85,7 +96,7 @@ class Reader:
             if size > HASH_LIMIT:
                 raise TooLargeError
             hash_in(chunk)
-        return Body(None, size, digest.hexdigest(), tuple(each.digest() for each in hashes))
+        return Body(None, size, tuple(each.digest() for each in hashes), digest.hexdigest())
 
 
 def signed(body: Body, signature: str | None) -> bool:

@@ -56,7 +56,7 @@ def _orders(number: int, customers: int, *, told: bool, agreed: bool = False) ->
 async def _take(door: FrontDoor, bodies: Iterable[tuple[int, bytes]]) -> None:
     for at, raw in bodies:
         headers = {"x-shopify-topic": "orders/paid", "x-shopify-shop-domain": data.SHOP}
-        body = Body(raw, len(raw), f"{at:064d}", ())
+        body = Body(raw, len(raw), (at.to_bytes(32),))
         topic, outcome = await door.take(headers, body)
         assert (topic, outcome) == ("orders/paid", "accepted")
 

@@ -5,11 +5,11 @@ Both satisfy runtime.ports.Publisher, are made outside or inside an event loop a
 
 import asyncio
 import logging
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Any, Final
 
 import psycopg
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -31,6 +31,11 @@ FULL_SECONDS: Final = 10.0
 #: A broker that has left messages waiting for so long is not ready for more (seconds).
 STALLED_SECONDS: Final = 3.0
 
+#: How often delivery reports are looked for while any are waited for, and else, for what the producer has to tell of
+#: brokers (seconds).
+POLL_SECONDS: Final = 0.001
+IDLE_SECONDS: Final = 0.25
+
 #: What the journal's probe writes, and takes back: some pages, so that the file grows and a full disk is noticed.
 _PROBE: Final = [Message(topics.RESCORE, "probe/0", b"x" * 1000)] * 64
 
@@ -40,30 +45,23 @@ _ENVELOPES: Final = (topics.ORDERS, topics.CUSTOMERS, topics.SHOPS, topics.REQUE
 _NOTIFY: Final = f"NOTIFY {JOURNAL_CHANNEL}".encode()
 
 
-class _Reports:
-    """The delivery reports that one call waits for. `add` runs on the poll thread, or before the message is queued."""
+class _Call:
+    """The delivery reports that one call waits for."""
 
     def __init__(self, count: int) -> None:
-        self._loop = asyncio.get_running_loop()
         self._left = count
         self._durable: Counter[str] = Counter()
         self._error: str | None = None
-        self._lock = threading.Lock()
-        self.all_in: asyncio.Future[None] = self._loop.create_future()
+        self.all_in: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def add(self, topic: str, error: str | None) -> None:
-        with self._lock:
-            self._left -= 1
-            if error is None:
-                self._durable[topic] += 1
-            else:
-                self._error = self._error or error
-            if self._left:
-                return
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._settle)
-
-    def _settle(self) -> None:
+        self._left -= 1
+        if error is None:
+            self._durable[topic] += 1
+        else:
+            self._error = self._error or error
+        if self._left:
+            return
         _published(self._durable)
         if self.all_in.done():
             return  # the caller was cancelled
@@ -73,46 +71,12 @@ class _Reports:
             self.all_in.set_exception(PublishError(self._error))
 
 
+_durable_of: Final = cache(metrics.PUBLISHED.labels)
+
+
 def _published(counts: Counter[str]) -> None:
     for topic, count in counts.items():
-        metrics.PUBLISHED.labels(topic).inc(count)
-
-
-class _Way(NamedTuple):
-    """How messages of one call go to one topic: its name on the broker, and what is told of each of them."""
-
-    name: str
-    delivered: Callable[[KafkaError | None, Any], None]
-    refused: Callable[[KafkaError | None, Any], None]
-    reports: _Reports
-
-
-class _Waiting:
-    """How long the broker has said nothing though messages wait for its word. Used by the loop and the poll thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count = 0
-        self._since = 0.0
-
-    def sent(self) -> None:
-        with self._lock:
-            if not self._count:
-                self._since = time.monotonic()
-            self._count += 1
-
-    def taken_back(self) -> None:
-        with self._lock:
-            self._count -= 1
-
-    def reported(self) -> None:
-        with self._lock:
-            self._count -= 1
-            self._since = time.monotonic()
-
-    def seconds(self) -> float:
-        with self._lock:
-            return time.monotonic() - self._since if self._count else 0.0
+        _durable_of(topic).inc(count)
 
 
 class KafkaPublisher:
@@ -120,33 +84,35 @@ class KafkaPublisher:
 
     After an error that the producer calls fatal nothing more is published: every call raises PublishError, and the
     process must be started anew.
+
+    The loop looks for reports itself, every POLL_SECONDS while messages wait for theirs. A thread that waits for them
+    has to take the interpreter from the loop for each, and to wake it: that took longer than the rest of a call.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._topic = settings.topic
+        self._topic = cache(settings.topic)
         self._fatal: str | None = None
-        self._closed = threading.Event()
-        self._ended = threading.Event()
-        self._waiting = _Waiting()
+        self._closed = False
+        #: Messages that wait for the broker's word, and since when it has said nothing (seconds of time.monotonic).
+        self._waiting = 0
+        self._silent_since = 0.0
+        self._next_look: asyncio.TimerHandle | None = None
         self._producer: Any = Producer({**kafka.producer_config(settings), "error_cb": self._heard})
-        self._poller = threading.Thread(target=self._poll, name="publisher", daemon=True)
-        self._poller.start()
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Returns when Kafka has every message durably; PublishError otherwise (some may be there then)."""
         if not messages:
             return
-        reports = _Reports(len(messages))
-        ways = {topic: self._way(topic, reports) for topic in {message.topic for message in messages}}
+        call = _Call(len(messages))
         for message in messages:
             deadline = 0.0
-            while not self._queued(message, ways[message.topic]):
+            while not self._queued(message, call):
                 deadline = deadline or time.monotonic() + FULL_SECONDS
                 if time.monotonic() > deadline:
-                    ways[message.topic].refused(KafkaError(KafkaError._QUEUE_FULL), None)
+                    self._refused(call, message.topic, KafkaError(KafkaError._QUEUE_FULL))
                     break
                 await asyncio.sleep(0.01)
-        await reports.all_in
+        await call.all_in
 
     def failed(self) -> str | None:
         """What the producer cannot recover from; None while it can publish."""
@@ -154,65 +120,77 @@ class KafkaPublisher:
 
     async def ready(self) -> bool:
         """Whether Kafka answers, and has not left what was sent waiting for STALLED_SECONDS."""
-        if self._fatal is not None or self._closed.is_set() or self._waiting.seconds() > STALLED_SECONDS:
+        stalled = self._waiting and time.monotonic() - self._silent_since > STALLED_SECONDS
+        if self._fatal is not None or self._closed or stalled:
             return False
         return await asyncio.to_thread(kafka.answers, self._producer, self._topic(topics.ORDERS))
 
-    def _way(self, topic: str, reports: _Reports) -> _Way:
-        """What is the same for all messages of a call that go to one topic."""
-
-        def delivered(error: KafkaError | None, _: Any) -> None:
-            self._waiting.reported()
-            refused(error, None)
-
-        def refused(error: KafkaError | None, _: Any) -> None:
-            if error is None:
-                reports.add(topic, None)
-                return
-            metrics.PUBLISH_ERRORS.labels(topic, error.name()).inc()
-            self._heard(error)
-            reports.add(topic, f"{topic}: {error.str()}")
-
-        return _Way(self._topic(topic), delivered, refused, reports)
-
-    def _queued(self, message: Message, way: _Way) -> bool:
+    def _queued(self, message: Message, call: _Call) -> bool:
         """False while the queue is full; what is refused at once is reported."""
-        if self._fatal is not None or self._closed.is_set():
-            way.reports.add(message.topic, self._fatal or "the publisher is closed")
+        if self._fatal is not None or self._closed:
+            call.add(message.topic, self._fatal or "the publisher is closed")
             return True
-        self._waiting.sent()
+        where = {} if message.partition is None else {"partition": message.partition}
+        name, told = self._topic(message.topic), partial(self._delivered, call, message.topic)
         try:
-            where = {} if message.partition is None else {"partition": message.partition}
-            self._producer.produce(way.name, message.value, message.key.encode(), on_delivery=way.delivered, **where)
+            self._producer.produce(name, message.value, message.key.encode(), on_delivery=told, **where)
         except BufferError:
-            self._waiting.taken_back()
             return False
         except KafkaException as error:  # too large, say
-            self._waiting.taken_back()
-            way.refused(error.args[0], None)
+            self._refused(call, message.topic, error.args[0])
+            return True
+        if not self._waiting:
+            self._silent_since = time.monotonic()
+            self._look_in(POLL_SECONDS)
+        self._waiting += 1
         return True
+
+    def _delivered(self, call: _Call, topic: str, error: KafkaError | None, _message: object) -> None:
+        """What the broker says of a message, or the producer, once it has given up."""
+        self._waiting -= 1
+        self._silent_since = time.monotonic()
+        if error is None:
+            call.add(topic, None)
+        else:
+            self._refused(call, topic, error)
+
+    def _refused(self, call: _Call, topic: str, error: KafkaError) -> None:
+        metrics.PUBLISH_ERRORS.labels(topic, error.name()).inc()
+        self._heard(error)
+        call.add(topic, f"{topic}: {error.str()}")
 
     def _heard(self, error: KafkaError) -> None:
         if error.fatal() and self._fatal is None:
             self._fatal = f"the producer cannot go on: {error.str()}"
             log.critical("%s; nothing is published until this process is started anew", self._fatal)
 
-    def _poll(self) -> None:
-        while not self._ended.is_set():
-            self._producer.poll(0.1)
+    def _look_in(self, seconds: float) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+        self._next_look = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        try:
+            self._producer.poll(0)
+        finally:
+            self._look_in(POLL_SECONDS if self._waiting else IDLE_SECONDS)
 
     async def close(self) -> None:
         """Wait for what is on its way (up to 10 s), and end. Twice is harmless."""
-        # First: a message that came while the queue is flushed would never hear what became of it.
-        self._closed.set()
-        await asyncio.to_thread(self._flush)
-        self._ended.set()
-        await asyncio.to_thread(self._poller.join, 5)
-
-    def _flush(self) -> None:
-        if self._producer.flush(10):
+        self._closed = True
+        if not await self._emptied(10):
             self._producer.purge()  # whoever waits for these is told that they failed
-            self._producer.flush(1)
+            await self._emptied(1)
+        if self._next_look is not None:
+            self._next_look.cancel()
+
+    async def _emptied(self, seconds: float) -> bool:
+        """Whether nothing was on its way any more within so many seconds."""
+        until = time.monotonic() + seconds
+        while len(self._producer) and time.monotonic() < until:
+            self._producer.poll(0)
+            await asyncio.sleep(POLL_SECONDS)
+        return not len(self._producer)
 
 
 # --- the journal -------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ Opening always reads the table: a destroyed key opens nothing from the commit on
 """
 
 import asyncio
+import base64
 import hmac
 import time
 from collections import OrderedDict
@@ -28,6 +29,7 @@ from books import exports, fulfilment, imports, notices, persons
 from books.opening import Openers
 from books.sealed import MasterKeys, Opened, Sealed, VaultError, open_all, open_bytes, seal_bytes
 from events.payloads import Contact, normalised
+from runtime.database import array
 
 #: The customer id of a shop's own key, for bodies that nobody could parse and so nobody could minimise.
 DEAD_LETTERS: Final = "dead-letters"
@@ -100,14 +102,18 @@ DELETE FROM customer_keys WHERE shop = %s AND created_at <= %s
     AND customer_id IN ('addresses', 'notices', 'fulfilment', 'fulfilment-codes')
 """
 
-_FIND = """
-SELECT shop, customer_id, wrapped FROM customer_keys
-JOIN unnest(%s::text[], %s::text[]) AS asked (shop, customer_id) USING (shop, customer_id)
-"""
-
-_ADD = """
-INSERT INTO customer_keys (shop, customer_id, wrapped) SELECT * FROM unnest(%s::text[], %s::text[], %s::bytea[])
-ON CONFLICT (shop, customer_id) DO NOTHING RETURNING shop, customer_id, wrapped
+#: Stored keys, and those of whom there were none, made as they are given; parameters: shops, customer ids, wrapped keys
+#: in base64. Of a key that somebody else has just made nothing is told: whoever asks again is told.
+_FIND_OR_ADD = b"""
+WITH asked AS (
+    SELECT shop, customer_id, decode(given, 'base64') AS wrapped
+    FROM unnest(%s::text[], %s::text[], %s::text[]) AS asked (shop, customer_id, given)
+), added AS (
+    INSERT INTO customer_keys (shop, customer_id, wrapped) SELECT * FROM asked
+    ON CONFLICT (shop, customer_id) DO NOTHING RETURNING shop, customer_id, wrapped
+)
+SELECT * FROM added
+UNION ALL SELECT shop, customer_id, stored.wrapped FROM customer_keys AS stored JOIN asked USING (shop, customer_id)
 """
 
 #: Whose key it is: shop and customer.
@@ -348,17 +354,27 @@ class Vault:
         return found
 
     async def _read_asked(self) -> None:
+        """Reads for whoever asks, as long as somebody does, over one connection."""
+        asked: _Round | None = None
         try:
-            while (asked := self._next) is not None:
-                self._next = None
+            while (asked := self._begun()) is not None:
                 try:
-                    stored = await self._stored_or_made(sorted(asked.names))
+                    async with self._pool.connection() as connection:
+                        while asked is not None:
+                            stored = await self._stored_or_made(connection, sorted(asked.names))
+                            asked.found.set_result({name: self._remember(name, stored[name]) for name in asked.names})
+                            asked = self._begun()
                 except Exception as error:
+                    if asked is None:
+                        raise
                     asked.found.set_exception(error)
-                else:
-                    asked.found.set_result({name: self._remember(name, stored[name]) for name in asked.names})
         finally:
             self._reading = None
+
+    def _begun(self) -> _Round | None:
+        """What has been asked for by now; who asks from here on asks for the next."""
+        asked, self._next = self._next, None
+        return asked
 
     def _remember(self, name: _Name, wrapped: bytes | None) -> _Known | VaultError | None:
         if wrapped is None:
@@ -374,28 +390,22 @@ class Vault:
             self._keys.popitem(last=False)
         return known
 
-    async def _stored_or_made(self, names: list[_Name]) -> dict[_Name, bytes | None]:
+    async def _stored_or_made(self, connection: AsyncConnection[Any], names: list[_Name]) -> dict[_Name, bytes | None]:
         """Stored keys, made where there are none; of one that two make at once, what was stored.
 
-        `names` are in order, so that no two processes wait for each other.
+        `names` are in order, so that no two processes wait for each other. A key is made for each, needed or not: that
+        takes a tenth of the time of asking first who has one.
         """
         stored: dict[_Name, bytes | None] = {}
-        async with self._pool.connection() as connection:
-            cursor = connection.cursor(row_factory=tuple_row, binary=True)
-            for _ in range(3):  # a row may be made, or let go with its shop's bodies, between two statements
-                missing = [name for name in names if name not in stored]
-                if not missing:
-                    return stored
-                await cursor.execute(_FIND, [list(column) for column in zip(*missing, strict=True)])
-                stored |= {(shop, ident): wrapped for shop, ident, wrapped in await cursor.fetchall()}
-                made = [
-                    (*name, self._masters.wrap(*name, AESGCM.generate_key(256)))
-                    for name in missing
-                    if name not in stored
-                ]
-                if made:
-                    await cursor.execute(_ADD, [list(column) for column in zip(*made, strict=True)])
-                    stored |= {(shop, ident): wrapped for shop, ident, wrapped in await cursor.fetchall()}
+        cursor = connection.cursor(row_factory=tuple_row, binary=True)
+        for _ in range(3):  # somebody else may make one meanwhile, or let it go with its shop's bodies
+            missing = [name for name in names if name not in stored]
+            if not missing:
+                break
+            made = [self._masters.wrap(*name, AESGCM.generate_key(256)) for name in missing]
+            columns = (*zip(*missing, strict=True), [base64.b64encode(wrapped).decode() for wrapped in made])
+            await cursor.execute(_FIND_OR_ADD, [array(column) for column in columns])
+            stored |= {(shop, ident): wrapped for shop, ident, wrapped in await cursor.fetchall()}
         if len(stored) == len(names):
             return stored
         raise VaultError("a customer's key could not be made")

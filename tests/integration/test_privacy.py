@@ -155,9 +155,9 @@ def test_who_seal_at_once_have_their_keys_read_together(world: World) -> None:
     known = world.contact("1", "1@x.com")
     reads = []
 
-    async def counted(names: list[tuple[str, str]]) -> dict[tuple[str, str], bytes | None]:
+    async def counted(connection: Any, names: list[tuple[str, str]]) -> dict[tuple[str, str], bytes | None]:
         reads.append(len(names))
-        return await Vault._stored_or_made(vault, names)
+        return await Vault._stored_or_made(vault, connection, names)
 
     async def race() -> list[str | None]:
         with pytest.MonkeyPatch.context() as patch:

@@ -127,7 +127,7 @@ def _records(run: Run, topic: str) -> Iterator[tuple[bytes, bytes | None]]:
     consumer.assign([TopicPartition(*place, 0) for place in ends])
     try:
         while left > 0:
-            batch = consumer.consume(10_000, 10)
+            batch = consumer.consume(min(left, 10_000), 10)
             if not batch:
                 raise BenchError(f"{topic} could not be read to its end")
             left -= len(batch)

@@ -48,7 +48,11 @@ def redeemed(world: World, rate: float, orders: float, seconds: float) -> Redeem
         body = awards.Body(now, number, "bench", "bench", counts_as_earned=False)
         given = [awards.message(data.SHOP, str(_FIRST + at), "first", body, now) for at in range(CUSTOMERS)]
         run.send(run.settings.topic(topics.REQUESTS), [(each.key, each.value) for each in given])
-        wait("the points", lambda: run.number("SELECT count(*) FROM customers WHERE balance > 0") == CUSTOMERS, 60)
+        wait(
+            "the points",
+            lambda: run.number("SELECT count(*) FROM customers WHERE balance > 0") == CUSTOMERS,
+            seconds=60,
+        )
         buying = web.load(run, port, list(web.requests(int(orders * seconds))), orders)
         asking = web.load(run, port, [_request(key, at) for at in range(number)], rate, name="redemptions")
         came = web.outcome(asking, number)

@@ -42,7 +42,7 @@ class BenchError(RuntimeError):
     """The bench cannot go on; one clear sentence."""
 
 
-def wait(what: str, done: Callable[[], bool], pause: float = 0.05, seconds: float = PATIENCE) -> None:
+def wait(what: str, done: Callable[[], bool], *, pause: float = 0.05, seconds: float = PATIENCE) -> None:
     """Waits until it is done; BenchError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not done():

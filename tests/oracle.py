@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from fractions import Fraction
+from functools import cache
 from hashlib import sha256
 from math import ceil, floor
 from typing import Any
@@ -117,6 +118,7 @@ class Shop:
     windows: dict[tuple[str, datetime], Counter[str]] = field(default_factory=dict)  # by size and start
 
 
+@cache
 def moment(text: str) -> datetime:
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
@@ -135,9 +137,14 @@ def until(envelopes: Iterable[Json], t: datetime) -> list[Json]:
 def minor(amount: Any, currency: str) -> int:
     if isinstance(amount, float):
         raise TypeError("a float never touches money")
-    units = Fraction(str(amount)) * 10 ** DECIMALS.get(currency, 2)
+    return units_of(str(amount), DECIMALS.get(currency, 2))
+
+
+@cache
+def units_of(amount: str, decimals: int) -> int:
+    units = Fraction(amount) * 10**decimals
     if units.denominator != 1:
-        raise ValueError(f"{amount} is finer than {currency} allows")
+        raise ValueError(f"{amount} is finer than {decimals} decimals")
     return int(units)
 
 

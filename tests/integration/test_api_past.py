@@ -45,9 +45,9 @@ def lake(world: World) -> Lake:
 def said(envelopes: list[Json], at: datetime, shop: str = stores.SHOP, program: Json = PROGRAM) -> dict[str, Any]:
     """The customers as of then by the oracle, under the cut points that a run as of then finds."""
     then = oracle.until(envelopes, at)
-    found = oracle.oracle(then, {shop: program}, t=at)[shop]
-    cuts = {**found.cut_points, "version": "then", "as_of": at.isoformat()}
-    customers = oracle.oracle(then, {shop: program}, {shop: [cuts]}, at)[shop].customers
+    found = oracle.oracle(then, {shop: program}, t=at)
+    cuts = {**found[shop].cut_points, "version": "then", "as_of": at.isoformat()}
+    customers = oracle.oracle(then, {shop: program}, {shop: [cuts]}, at, found)[shop].customers
     return {each: customer for each, customer in customers.items() if customer.merged_into is None}
 
 

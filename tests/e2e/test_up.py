@@ -124,7 +124,7 @@ def _kill_all_of_it(stack: Up) -> None:
 
 
 def test_a_restart_keeps_everything_and_a_rebuild_makes_it_anew(folder: Path) -> None:
-    with up(folder) as stack:
+    with up(folder, as_users_do=True) as stack:
         stack.run("play", str(_orders(folder)), "--shop", "nest")
         stack.run("batch", "segments", "--shop", "nest", "--as-of", "2026-10-01")
         _parity(stack, "nest")
@@ -175,7 +175,7 @@ def test_a_shop_added_before_is_there_what_hangs_is_started_again_and_sigterm_le
     assert "takes effect when" in said.stderr
     again = loyalnest("shops", "add", "nest", "--data", str(folder), check=False)
     assert (again.returncode, "there already" in again.stderr) == (1, True)
-    with up(folder) as stack:
+    with up(folder, as_users_do=True) as stack:
         second = loyalnest("up", "--data", str(folder), "--port", "0", check=False)
         assert (second.returncode, "another LoyalNest uses" in second.stderr) == (1, True)
         assert stack.announced["api"] in stack.said()  # and the first one is where it was

@@ -52,28 +52,33 @@ def wait(condition: Callable[[], Any], seconds: float = 60, what: str = "somethi
 
 
 class Up:
-    """`loyalnest up` on a data folder."""
+    """`loyalnest up` on a data folder; its processes are forked (tests/processes.py), or started `as_users_do`."""
 
     #: The demo's batches are held against their gates; here that would cost each of them seconds.
     SETTINGS: ClassVar[dict[str, str]] = {"batch_gates": "false"}
 
-    def __init__(self, folder: Path, *words: str, prefix: str = "", partitions: int = 4) -> None:
+    def __init__(
+        self, folder: Path, *words: str, prefix: str = "", partitions: int = 4, as_users_do: bool = False
+    ) -> None:
         self.folder = folder
+        self._as_users_do = as_users_do
         self._settings = {"topic_prefix": prefix, "partitions": str(partitions), **self.SETTINGS}
         self._words = words
         self._output = folder.parent / f"{folder.name}.out"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self._said_before = 0
 
     def start(self) -> None:
         self._said_before = len(self.said()) if self._output.exists() else 0
-        with self._output.open("ab") as output:
-            self.process = subprocess.Popen(
-                [*COMMAND, "up", "--data", str(self.folder), "--port", "0", "--no-schedule", *self._words],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=_environment(self._settings),
-            )
+        words = ["up", "--data", str(self.folder), "--port", "0", "--no-schedule", *self._words]
+        environment, output = _environment(self._settings), self._output
+        if self._as_users_do:
+            with output.open("ab") as file:
+                self.process = subprocess.Popen(
+                    [*COMMAND, *words], stdout=file, stderr=subprocess.STDOUT, env=environment
+                )
+        else:
+            self.process = Forked(command, words, environment=environment, stdout=output, stderr=output)
         wait(self._is_up, what="loyalnest up")
 
     def _is_up(self) -> bool:
@@ -122,8 +127,8 @@ class Up:
 
 
 @contextmanager
-def up(folder: Path, *words: str, prefix: str = "") -> Iterator[Up]:
-    stack = Up(folder, *words, prefix=prefix)
+def up(folder: Path, *words: str, prefix: str = "", as_users_do: bool = False) -> Iterator[Up]:
+    stack = Up(folder, *words, prefix=prefix, as_users_do=as_users_do)
     try:
         stack.start()
         yield stack

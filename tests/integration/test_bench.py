@@ -1,8 +1,6 @@
 """`make bench` works, in small, and leaves nothing behind."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
@@ -11,8 +9,8 @@ import pytest
 from scripts.bench import __main__ as bench
 from scripts.bench import data
 from scripts.bench.world import world
+from tests.processes import Forked, module
 from tests.sinks import wait
-from tests.support import ROOT
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -48,23 +46,19 @@ SECTIONS = [
 @pytest.mark.parametrize("sections", SECTIONS, ids=" ".join)
 def test_quick_bench_measures_everything(sections: dict[str, str], real_kafka: str, tmp_path: Path) -> None:
     output = tmp_path / "benchmarks.md"
-    command = [sys.executable, "-m", "scripts.bench", "--quick", "--without-peers", "--output", str(output)]
+    words = ["--quick", "--without-peers", "--output", str(output), "--only", *sections]
+    said, complained = tmp_path / "out", tmp_path / "err"
     mine = ("LOYALNEST_SERVERS",)
     environment = {name: value for name, value in os.environ.items() if "LOYALNEST" not in name or name in mine}
-    done = subprocess.run(
-        [*command, "--only", *sections],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=380,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    bench = Forked(module, "scripts.bench", words, environment=environment, stdout=said, stderr=complained)
+    try:
+        assert bench.wait(380) == 0, complained.read_text("utf-8")
+    finally:
+        bench.terminate()
     text = output.read_text(encoding="utf-8")
     headings = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
     assert headings == ["Floors", *sections.values()]
-    assert text in done.stdout
+    assert text in said.read_text("utf-8")
     floors = text.partition("## Floors")[2].partition("\n## ")[0]
     figures = [line for line in floors.splitlines() if line.startswith("| ")][1:]
     assert figures

@@ -166,11 +166,11 @@ def read_options(words: Sequence[str] | None = None) -> Options:
     only = tuple(found.only)
     rest = {"quix": peers_too, "output": found.output, "only": only}
     if found.quick:
-        return QUICK._replace(usual=2000 * peers_too, **rest)
+        return QUICK._replace(usual=8000 * peers_too, **rest)
     if not only and found.output is None:
         rest["output"] = ROOT / "docs" / "benchmarks.md"
     given = {name: getattr(found, name) for name in ("orders", "rounds", "past", "lake", "exported")}
-    return WHOLE._replace(usual=1_000_000 * peers_too, **given, **rest)
+    return WHOLE._replace(usual=4_000_000 * peers_too, **given, **rest)
 
 
 def main() -> int:

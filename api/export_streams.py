@@ -117,7 +117,9 @@ async def _opened(
     return with_told(values, [each.email for each in found], [each.consent for each in found])
 
 
-async def _hear(asker: Asker, connection: AsyncConnection[Any], audience: Audience) -> None:
+async def _hear(
+    asker: Asker, connection: AsyncConnection[Any], beside: AsyncConnection[Any], audience: Audience
+) -> None:
     """Tells the audience what everybody of the shop has told."""
     async with connection.cursor("everybody", row_factory=tuple_row) as cursor:
         await cursor.execute(_EVERYBODY.format(", ".join(contacts.COLUMNS)).encode(), {"shop": asker.shop})
@@ -127,7 +129,7 @@ async def _hear(asker: Asker, connection: AsyncConnection[Any], audience: Audien
                 if not rows:
                     break
                 told = [*map(contacts.Told._make, rows)]
-                accounts = await contacts.accounts(asker.services.vault, connection, asker.shop, told)
+                accounts = await contacts.accounts(asker.services.vault, beside, asker.shop, told)
             await asyncio.to_thread(audience.hear, accounts.values())
     await asyncio.to_thread(audience.conclude)
 
@@ -139,6 +141,21 @@ _Ahead = tuple["asyncio.Task[pl.DataFrame | None]", "asyncio.Task[_Rows | None]"
 _closing: set["asyncio.Task[None]"] = set()
 
 
+#: What the rows are read by, in one transaction, and what looks up what they tell while the next are read.
+_Connections = tuple[AsyncConnection[Any], AsyncConnection[Any]]
+
+
+async def _connected(url: str) -> _Connections:
+    connection = await database.connect_async(url, "loyalnest-export")
+    try:
+        beside = await database.connect_async(url, "loyalnest-export", autocommit=True)
+    except BaseException:
+        await connection.close()
+        raise
+    connection.adapters.register_loader("timestamp", Int8BinaryLoader)
+    return connection, beside
+
+
 async def written(
     export: Export, tally: Tally, over: Callable[[], None], ident: UUID | None = None
 ) -> AsyncGenerator[bytes]:
@@ -146,14 +163,13 @@ async def written(
 
     `ident`: by which name the book has it; its lock is held as long as this goes on.
     """
-    url = export.asker.services.settings.database_url()
     ahead: _Ahead | None = None
     try:
-        connection = await database.connect_async(url, "loyalnest-export")
+        connections = await _connected(export.asker.services.settings.database_url())
     except BaseException:
         over()
         raise
-    connection.adapters.register_loader("timestamp", Int8BinaryLoader)
+    connection, beside = connections
     cursor = connection.cursor("export", row_factory=tuple_row)
     try:
         await connection.execute(_STALLED)
@@ -174,7 +190,7 @@ async def written(
         async def opened(of: "asyncio.Task[_Rows | None]") -> pl.DataFrame | None:
             found = await of
             async with asyncio.timeout(READ_SECONDS):
-                return None if found is None else await _opened(export, connection, audience, found)
+                return None if found is None else await _opened(export, beside, audience, found)
 
         def begun(reading: "asyncio.Task[_Rows | None]") -> "_Ahead":
             return asyncio.create_task(opened(reading)), asyncio.create_task(rows_after(reading))
@@ -184,7 +200,7 @@ async def written(
         tally.size += len(header)
         yield header
         if audience is not None:
-            await _hear(export.asker, connection, audience)
+            await _hear(export.asker, connection, beside, audience)
         # While a chunk is written and sent, the next is opened, and the rows of the one after it are read.
         ahead = begun(asyncio.create_task(rows()))
         while (chunk := await ahead[0]) is not None:
@@ -200,10 +216,10 @@ async def written(
     finally:
         if ahead is None or all(each.done() for each in ahead):
             _looked_at(ahead)
-            await _close(connection, cursor, over)
+            await _close(connections, cursor, over)
         else:
             # A task of its own: it waits for the read to end, and whoever is cancelled here may be so once more.
-            closing = asyncio.create_task(_break_off(ahead, connection, cursor, over))
+            closing = asyncio.create_task(_break_off(ahead, connections, cursor, over))
             _closing.add(closing)
             closing.add_done_callback(_closing.discard)
 
@@ -217,7 +233,7 @@ def _looked_at(ahead: "_Ahead | None") -> None:
 
 async def _break_off(
     ahead: "_Ahead",
-    connection: AsyncConnection[Any],
+    connections: _Connections,
     cursor: AsyncServerCursor[tuple[Any, ...]],
     over: Callable[[], None],
 ) -> None:
@@ -228,16 +244,17 @@ async def _break_off(
         await asyncio.wait(ahead, timeout=_GOODBYE)
         _looked_at(ahead)
     finally:
-        await _close(connection, cursor, over)
+        await _close(connections, cursor, over)
 
 
 async def _close(
-    connection: AsyncConnection[Any], cursor: AsyncServerCursor[tuple[Any, ...]], over: Callable[[], None]
+    connections: _Connections, cursor: AsyncServerCursor[tuple[Any, ...]], over: Callable[[], None]
 ) -> None:
     try:
-        # The connection first: a cursor of a closed one asks nothing more of a server that may not answer. So nothing
-        # is waited for here, and whoever is cancelled once more meanwhile leaves nothing open.
-        await connection.close()
+        # Connections first: a cursor of a closed one asks nothing more of a server that may not answer. So nothing is
+        # waited for here, and whoever is cancelled once more meanwhile leaves nothing open.
+        for each in connections:
+            await each.close()
         await cursor.close()
     finally:
         over()

@@ -39,7 +39,7 @@ MUTANTS = [
     Mutant(
         "an address is asked for its consent in the list alone",
         "api/export_streams.py",
-        "            await _hear(export.asker, connection, audience)\n",
+        "            await _hear(export.asker, connection, beside, audience)\n",
         "            audience.conclude()\n",
         (f"{PRESETS}::test_who_has_the_address_elsewhere_in_the_shop_is_heard",),
     ),

@@ -205,7 +205,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
         answer=lambda request, problem: site.problem(request, problem) or problems.response(problem),
     )
     app.add_middleware(webhooks.Door, services=services)
-    app.add_middleware(Limits, unbounded=webhooks.PATH, files=imports.PATH)
+    app.add_middleware(Limits, apart=webhooks.PATH, files=imports.PATH)
     app.state.services = services
     problems.install(app, site.problem)
     site.install(app)

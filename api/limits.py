@@ -65,11 +65,14 @@ def _gone(task: "asyncio.Task[Any]") -> None:
 
 
 class Limits:
-    """ASGI middleware: bodies in time and of bounded size, safe headers, and a metric for each answer."""
+    """ASGI middleware: bodies in time and of bounded size, safe headers, and a metric for each answer.
 
-    def __init__(self, app: ASGIApp, unbounded: str, files: re.Pattern[str]) -> None:
+    Who takes the bodies of `apart` sees to them.
+    """
+
+    def __init__(self, app: ASGIApp, apart: str, files: re.Pattern[str]) -> None:
         self._app = app
-        self._unbounded = unbounded
+        self._apart = apart
         self._files = files
         self._seconds = cache(metrics.HTTP_SECONDS.labels)
 
@@ -78,12 +81,12 @@ class Limits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if scope["path"] == self._unbounded:
-            body = _Body(receive, None, BODY_SECONDS)
+        if scope["path"] == self._apart:
+            pass
         elif scope["method"] == "POST" and self._files.fullmatch(scope["path"]):
-            body = _Body(receive, IMPORT_BYTES, IMPORT_SECONDS)
+            receive = _Body(receive, IMPORT_BYTES, IMPORT_SECONDS).receive
         else:
-            body = _Body(receive, BODY_BYTES, BODY_SECONDS)
+            receive = _Body(receive, BODY_BYTES, BODY_SECONDS).receive
         began, status = perf_counter(), "none"
 
         async def headed(message: Message) -> None:
@@ -94,7 +97,7 @@ class Limits:
             await send(message)
 
         try:
-            await self._app(scope, body.receive, headed)
+            await self._app(scope, receive, headed)
         finally:
             route = getattr(scope.get("route"), "path", "none")  # the template: a path may say who somebody is
             self._seconds(scope["method"][:10], route, status).observe(perf_counter() - began)
@@ -111,10 +114,15 @@ def _protect(headers: list[tuple[bytes, bytes]], *, encrypted: bool) -> None:
         headers.append((b"cache-control", b"no-store"))
 
 
-class _Body:
-    """A request's body, in time and no larger than `most` bytes (None: whoever reads it looks after that)."""
+def late(seconds: float) -> HTTPException:
+    """The answer to whoever does not send a body within so many seconds."""
+    return HTTPException(408, f"The body was not here after {seconds:.0f} s.", {"Connection": "close"})
 
-    def __init__(self, receive: Receive, most: int | None, seconds: float) -> None:
+
+class _Body:
+    """A request's body, in time and no larger than `most` bytes."""
+
+    def __init__(self, receive: Receive, most: int, seconds: float) -> None:
         self._receive = receive
         self._most = most
         self._until = asyncio.get_running_loop().time() + seconds
@@ -129,10 +137,9 @@ class _Body:
             async with asyncio.timeout_at(self._until):
                 message = await self._receive()
         except TimeoutError:
-            detail = f"The body was not here after {self._seconds:.0f} s."
-            raise HTTPException(408, detail, {"Connection": "close"}) from None
+            raise late(self._seconds) from None
         self._whole = not message.get("more_body", False)
         self._read += len(message.get("body", b""))
-        if self._most is not None and self._read > self._most:
+        if self._read > self._most:
             raise HTTPException(413, f"At most {self._most} bytes.", {"Connection": "close"})
         return message

@@ -82,6 +82,7 @@ def main(settings: Settings, publisher: Publisher, listening: Callable[[str], No
     app = create_app(settings, publisher)
     # An export makes many short-lived containers and no cycles: the collector's default pace costs a quarter of it.
     gc.set_threshold(50_000, 20, 50)
+    gc.freeze()  # what is here by now stays: it need not be looked through again
     config = uvicorn.Config(
         app,
         host=settings.api_host,

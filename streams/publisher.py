@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any, Final
 
@@ -48,16 +48,16 @@ _NOTIFY: Final = f"NOTIFY {JOURNAL_CHANNEL}".encode()
 class _Call:
     """The delivery reports that one call waits for."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, loop: asyncio.AbstractEventLoop) -> None:
         self._left = count
-        self._durable: Counter[str] = Counter()
+        self._durable: dict[str, int] = {}
         self._error: str | None = None
-        self.all_in: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.all_in: asyncio.Future[None] = loop.create_future()
 
     def add(self, topic: str, error: str | None) -> None:
         self._left -= 1
         if error is None:
-            self._durable[topic] += 1
+            self._durable[topic] = self._durable.get(topic, 0) + 1
         else:
             self._error = self._error or error
         if self._left:
@@ -74,7 +74,7 @@ class _Call:
 _durable_of: Final = cache(metrics.PUBLISHED.labels)
 
 
-def _published(counts: Counter[str]) -> None:
+def _published(counts: Mapping[str, int]) -> None:
     for topic, count in counts.items():
         _durable_of(topic).inc(count)
 
@@ -96,6 +96,7 @@ class KafkaPublisher:
         #: Messages that wait for the broker's word, and since when it has said nothing (seconds of time.monotonic).
         self._waiting = 0
         self._silent_since = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._next_look: asyncio.TimerHandle | None = None
         self._producer: Any = Producer({**kafka.producer_config(settings), "error_cb": self._heard})
 
@@ -103,7 +104,9 @@ class KafkaPublisher:
         """Returns when Kafka has every message durably; PublishError otherwise (some may be there then)."""
         if not messages:
             return
-        call = _Call(len(messages))
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        call = _Call(len(messages), self._loop)
         for message in messages:
             deadline = 0.0
             while not self._queued(message, call):
@@ -167,7 +170,8 @@ class KafkaPublisher:
     def _look_in(self, seconds: float) -> None:
         if self._next_look is not None:
             self._next_look.cancel()
-        self._next_look = asyncio.get_running_loop().call_later(seconds, self._look)
+        assert self._loop is not None  # that of the first call, and of every other
+        self._next_look = self._loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
         try:

@@ -10,9 +10,9 @@ from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import export_jobs, imports
+from api import export_jobs, imports, limits
 from api.context import Services
-from api.limits import WEBHOOK_SECONDS, within
+from api.limits import WEBHOOK_SECONDS
 from api.problems import ProblemError, problem_of, response
 from api.webhooks import signatures
 from runtime import metrics
@@ -119,38 +119,54 @@ class Door:
 
     async def _take(self, headers: dict[str, str], receive: Receive) -> tuple[str, str]:
         """One delivery: signature first, then the front door, whose answer this is."""
+        patience = asyncio.timeout(limits.BODY_SECONDS)
+        body: signatures.Body | None = None
         try:
-            body = await self._services.bodies.read(_chunks(receive))
+            async with patience:
+                body = await self._read(receive)
+                if not signatures.signed(body, headers.get("x-shopify-hmac-sha256")):
+                    self._counted("any", "unsigned").inc()
+                    detail = "X-Shopify-Hmac-Sha256 is not this body's signature."
+                    raise ProblemError(401, "bad-signature", detail)
+                return await self._let_in(headers, body, patience)
+        except TimeoutError:
+            if body is None:
+                raise limits.late(limits.BODY_SECONDS) from None
+            raise
+
+    async def _read(self, receive: Receive) -> signatures.Body:
+        try:
+            return await self._services.bodies.read(_chunks(receive))
         except signatures.BusyError:
             self._counted("any", "unavailable").inc()
             detail = "Too many bodies are being read just now."
             raise ProblemError(503, "busy", detail, {"Retry-After": "5"}) from None
         except signatures.TooLargeError:
             raise ProblemError(413, "too-large", "No webhook is that large.", {"Connection": "close"}) from None
-        if not signatures.signed(body, headers.get("x-shopify-hmac-sha256")):
-            self._counted("any", "unsigned").inc()
-            raise ProblemError(401, "bad-signature", "X-Shopify-Hmac-Sha256 is not this body's signature.")
-        began = perf_counter()
-        try:
-            topic, outcome = await self._in_time(headers, body)
-        except Exception:
-            self._counted("any", "unavailable").inc()
-            raise
-        self._counted(topic, outcome).inc()
-        metrics.WEBHOOK_SECONDS.observe(perf_counter() - began)
-        return topic, outcome
 
-    async def _in_time(self, headers: dict[str, str], body: signatures.Body) -> tuple[str, str]:
+    async def _let_in(
+        self, headers: dict[str, str], body: signatures.Body, patience: asyncio.Timeout
+    ) -> tuple[str, str]:
         """What the front door says; TimeoutError after WEBHOOK_SECONDS.
 
         Who forgets somebody has a transaction open, and may wait for the database once more when they are to give up.
         Whoever else waits for others does so for what others do, which goes on without them.
         """
+        began = perf_counter()
         taking = self._services.front_door.take(headers, body)
-        if headers.get("x-shopify-topic") in _FORGETTING:
-            return await within(WEBHOOK_SECONDS, taking)
-        async with asyncio.timeout(WEBHOOK_SECONDS):
-            return await taking
+        try:
+            if headers.get("x-shopify-topic") in _FORGETTING:
+                patience.reschedule(None)
+                topic, outcome = await limits.within(WEBHOOK_SECONDS, taking)
+            else:
+                patience.reschedule(asyncio.get_running_loop().time() + WEBHOOK_SECONDS)
+                topic, outcome = await taking
+        except BaseException:
+            self._counted("any", "unavailable").inc()
+            raise
+        self._counted(topic, outcome).inc()
+        metrics.WEBHOOK_SECONDS.observe(perf_counter() - began)
+        return topic, outcome
 
 
 def _shopifys(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:

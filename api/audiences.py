@@ -4,7 +4,7 @@ Two customers may share an address, be they one person or not: whoever of them w
 from the address. So everybody of the shop is asked first, whoever the list is of.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -12,8 +12,9 @@ import polars as pl
 
 from api import csv_cells
 from api.presets import Preset
+from books.contacts import Persons
+from books.sealed import Opened as ByPlace
 from events.contacts import Account, joined
-from events.payloads import Contact
 
 #: What everybody's accounts told, a row each: 8 bytes stand for an address, a running number for a person.
 _SCHEMA: Final = {
@@ -40,16 +41,22 @@ class Audience:
         self._shared: dict[int, list[Account]] = {}
         self._written: set[int] = set()
 
-    def hear(self, told: Iterable[Sequence[Account]]) -> None:
-        """What was told of some persons, each of whom is heard once."""
+    def hear(self, told: Persons, times: Sequence[int], by_order: Sequence[bool]) -> None:
+        """What was told of some persons, each of whom is heard once. By place `times` (microseconds, 0: nobody knows)
+        and `by_order` are of the consents of those whose row tells all."""
         found = []
-        for accounts in told:
+        for email, *consent in zip(told.emails, told.consents, times, by_order, strict=True):
+            if email is not None:
+                self._persons += 1
+                found.append((self._address(email), self._persons, *consent))
+        for accounts in told.several.values():
             email = joined(*accounts).email
             if email is not None:
                 self._persons += 1
                 address = self._address(email)
                 found += [(address, self._persons, each.consent, each.consent_at, each.by_order) for each in accounts]
-        self._heard.append(pl.DataFrame(found, schema=_SCHEMA, orient="row"))
+        columns = zip(*found, strict=True) if found else ((),) * len(_SCHEMA)
+        self._heard.append(pl.DataFrame(dict(zip(_SCHEMA, columns, strict=True)), schema=_SCHEMA))
 
     def conclude(self) -> None:
         """Everybody has been heard: what is kept is what was told of the addresses that several have."""
@@ -60,15 +67,13 @@ class Audience:
             told = Account(consent=consent, consent_at=at, by_order=by_order)
             self._shared.setdefault(address, []).append(told)
 
-    def reached(self, customer_ids: Iterable[str], told: Mapping[str, Sequence[Account]]) -> dict[str, Contact]:
-        """Of these customers those who have an address that was not written before, with its consent.
+    def reached(self, emails: Sequence[str | None], consents: Sequence[str | None]) -> ByPlace:
+        """By place the addresses that were not written before, of those that these persons have, each with its consent.
 
         An address that a spreadsheet would run is left out where it cannot stand as it is: changed it is another.
         """
-        found = {}
-        for customer_id in customer_ids:
-            accounts = told.get(customer_id, ())
-            email = joined(*accounts).email if accounts else None
+        found: ByPlace = ([None] * len(emails), [None] * len(emails))
+        for at, (email, consent) in enumerate(zip(emails, consents, strict=True)):
             if email is None or (self._clear and csv_cells.runs(email)):
                 continue
             address = self._address(email)
@@ -77,8 +82,8 @@ class Audience:
                 continue
             if self._past or others is not None:
                 self._written.add(address)
-            told_of = accounts if others is None else (Account(), *others)
-            found[customer_id] = Contact(email, joined(*told_of).consent)
+            found[0][at] = email
+            found[1][at] = consent if others is None else joined(Account(), *others).consent
         return found
 
     def _address(self, email: str) -> int:

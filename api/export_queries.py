@@ -112,21 +112,12 @@ class Export(NamedTuple):
         asked = self.question.wanted_consent is not None or self.question.preset is not None
         return asked or export_cells.tell(self.layout.values())
 
-    @property
-    def told(self) -> str:
-        """The columns of a row of customers, `c`, that tell of contact and consent, as SQL: those that are opened, or,
-        for an audience, all that was told and when. (Whose row that is stands first.)
-        """
-        if self.question.system is None:
-            return contacts.SEALED
-        return ", ".join(f"c.{name}" for name in contacts.COLUMNS if name != "customer_id")
-
     def columns(self, table: str, others: Mapping[str, str]) -> sql.SQL:
-        """What a query of its rows reads: the values that the file needs, then, if it tells, what was told. Values are
-        columns of the table, but for `others`.
+        """What a query of its rows reads: the values that the file needs, columns of the table but for `others`; then,
+        if it tells anything, what was told, sealed.
         """
         values = [others.get(name, f"{table}.{name}") for name in export_cells.needed(self.layout.values())]
-        return sql.SQL(", ".join([*values, *([self.told] if self.tells else [])]))
+        return sql.SQL(", ".join([*values, *([contacts.SEALED] if self.tells else [])]))
 
     @property
     def scopes(self) -> frozenset[str]:

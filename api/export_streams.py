@@ -18,7 +18,6 @@ from api.export_rows import file_rows, of_lake, split, with_told
 from api.limits import READ_SECONDS
 from books import contacts
 from books import exports as book
-from events.payloads import Contact
 from runtime import database, metrics
 
 #: Customers of one read of the cursor, and of one read of the vault; and of the first, which is soon there. Of three
@@ -42,13 +41,11 @@ LEFT JOIN customers AS c ON c.shop = %(shop)s AND c.customer_id = asked.customer
 
 # Everybody who may have an address.
 _EVERYBODY: Final = """
-SELECT {} FROM customers
+SELECT c.customer_id, {}, coalesce((extract(epoch FROM c.consent_at) * 1000000)::bigint, 0),
+       coalesce(c.consent_by_order, false)
+FROM customers AS c
 WHERE shop = %(shop)s AND merged_into IS NULL AND NOT deleted AND NOT redacted
 """
-
-
-#: Who is not reached.
-_NOBODY: Final = Contact(None, None)
 
 
 class Tally:
@@ -92,7 +89,7 @@ async def _reader(
             return _Rows(values, ())
         own = connection.cursor(row_factory=tuple_row)
         asked = {"shop": export.asker.shop, "customers": values["customer_id"].to_list()}
-        await own.execute(_TOLD_OF.format(export.told).encode(), asked)
+        await own.execute(_TOLD_OF.format(contacts.SEALED).encode(), asked)
         _, *told = zip(*await own.fetchall(), strict=True)
         return _Rows(values, told)
 
@@ -107,14 +104,11 @@ async def _opened(
     if not export.tells:
         return values
     shop, vault = export.asker.shop, export.asker.services.vault
-    customer_ids = values["customer_id"].to_list()
+    sealed = contacts.Rows(values["customer_id"].to_list(), *told)
     if audience is None:
-        columns = await contacts.opened(vault, connection, shop, contacts.Rows(customer_ids, *told))
-        return with_told(values, *columns)
-    accounts = await contacts.accounts(vault, connection, shop, [*map(contacts.Told, customer_ids, *told)])
-    reached = await asyncio.to_thread(audience.reached, customer_ids, accounts)
-    found = [reached.get(each, _NOBODY) for each in customer_ids]
-    return with_told(values, [each.email for each in found], [each.consent for each in found])
+        return with_told(values, *await contacts.opened(vault, connection, shop, sealed))
+    persons = await contacts.told(vault, connection, shop, sealed)
+    return with_told(values, *await asyncio.to_thread(audience.reached, *persons.joined))
 
 
 async def _hear(
@@ -122,15 +116,15 @@ async def _hear(
 ) -> None:
     """Tells the audience what everybody of the shop has told."""
     async with connection.cursor("everybody", row_factory=tuple_row) as cursor:
-        await cursor.execute(_EVERYBODY.format(", ".join(contacts.COLUMNS)).encode(), {"shop": asker.shop})
+        await cursor.execute(_EVERYBODY.format(contacts.SEALED).encode(), {"shop": asker.shop}, binary=True)
         while True:
             async with asyncio.timeout(READ_SECONDS):
                 rows = await cursor.fetchmany(_CHUNK)
                 if not rows:
                     break
-                told = [*map(contacts.Told._make, rows)]
-                accounts = await contacts.accounts(asker.services.vault, beside, asker.shop, told)
-            await asyncio.to_thread(audience.hear, accounts.values())
+                *sealed, at, by_order = zip(*rows, strict=True)
+                told = await contacts.told(asker.services.vault, beside, asker.shop, contacts.Rows(*sealed))
+            await asyncio.to_thread(audience.hear, told, at, by_order)
     await asyncio.to_thread(audience.conclude)
 
 

@@ -111,7 +111,7 @@ _NO_ROW: Final = dict.fromkeys(COLUMNS)
 
 
 class Rows(NamedTuple):
-    """What customers' rows tell to `opened`, column by column, a customer at each place: SEALED behind the ids."""
+    """What customers' rows tell, column by column, a customer at each place: SEALED behind the ids."""
 
     customer_ids: Sequence[str]
     merged_into: Sequence[str | None]
@@ -119,7 +119,7 @@ class Rows(NamedTuple):
     consents: Sequence[str | None]
 
 
-#: The columns of a row of customers, `c`, that `opened` looks at. Of who is forgotten nothing is told.
+#: The columns of a row of customers, `c`, that Rows is made of. Of who is forgotten nothing is told.
 SEALED: Final = """
 c.merged_into, CASE WHEN c.deleted OR c.redacted THEN NULL ELSE c.contact END AS contact,
 CASE WHEN c.deleted OR c.redacted THEN NULL ELSE c.consent END AS consent
@@ -131,37 +131,66 @@ _SEALED_OF: Final = "SELECT c.customer_id, {} FROM customers AS c WHERE shop = %
 _LAST: Final = "SELECT customer_id FROM customers WHERE shop = %s ORDER BY customer_id DESC LIMIT 1"
 
 
+class Persons(NamedTuple):
+    """What was told of some persons: by place the address and the consent of each whose row tells all, and all that was
+    told of those who are several customers: of the one who was kept first.
+    """
+
+    emails: list[str | None]
+    consents: list[str | None]
+    several: Mapping[int, list[Account]]
+
+    @property
+    def joined(self) -> ByPlace:
+        """By place the address and the consent of each of them."""
+        emails, consents = self.emails[:], self.consents[:]
+        for at, accounts in self.several.items():
+            emails[at], consents[at] = joined(*accounts)
+        return emails, consents
+
+
+async def told(vault: Vault, connection: AsyncConnection[Any], shop: str, rows: Rows) -> Persons:
+    """What was told of the persons whose rows these are, read on the connection. Of none who is forgotten, and nothing
+    of whoever is known by their address alone and is somebody else: they are a person too.
+    """
+    asked = await persons.followed(connection, shop, rows.customer_ids)
+    asked |= {each for each, into in zip(rows.customer_ids, rows.merged_into, strict=True) if into is not None}
+    contacts, consents, several = rows.contacts, rows.consents, dict[int, list[Account]]()
+    if asked:
+        contacts, consents = list(contacts), list(consents)
+        accounts = await _told_by_id(vault, connection, shop, asked)
+        for at, customer_id in enumerate(rows.customer_ids):
+            if customer_id in asked:
+                contacts[at] = consents[at] = None
+                if customer_id in accounts:
+                    several[at] = accounts[customer_id]
+    found = await vault.open_columns(connection, shop, rows.customer_ids, contacts, consents)
+    return Persons(*found, several)
+
+
 async def opened(vault: Vault, connection: AsyncConnection[Any], shop: str, rows: Rows) -> ByPlace:
     """By place the addresses and the consents of the persons whose rows these are, read on the connection.
 
     Whoever the shop has deleted, or who was redacted, has neither, and nor have those of whom nothing can be read. Two
     may share an address that belongs to one of them: what was told of it alone is heard before either is written to.
     """
-    places = {customer_id: at for at, customer_id in enumerate(rows.customer_ids)}
-    several = await persons.followed(connection, shop, rows.customer_ids)
-    several |= {each for each, into in zip(rows.customer_ids, rows.merged_into, strict=True) if into is not None}
-    told = await _told_by_id(vault, connection, shop, several) if several else {}
-    contacts, agreed = rows.contacts, rows.consents
-    if several:
-        contacts, agreed = list(contacts), list(agreed)
-        for each in several:
-            contacts[places[each]] = agreed[places[each]] = None
-    emails, consents = await vault.open_columns(connection, shop, rows.customer_ids, contacts, agreed)
-    for customer_id, accounts in told.items():
-        emails[places[customer_id]], consents[places[customer_id]] = joined(*accounts)
+    found = await told(vault, connection, shop, rows)
+    emails, consents = found.joined
     written_to = {
-        customer_id: email
-        for customer_id, email, consent in zip(rows.customer_ids, emails, consents, strict=True)
+        at: email
+        for at, (email, consent) in enumerate(zip(emails, consents, strict=True))
         if consent == SUBSCRIBED and email is not None
     }
     if written_to and await _any_alone(connection, shop):
         addresses = await vault.addresses(shop, written_to)
         alone = await _accounts(vault, connection, shop, await _read(connection, shop, set(addresses.values())))
-        shared = {customer_id: address for customer_id, address in addresses.items() if address in alone}
-        told |= await _told_by_id(vault, connection, shop, shared.keys() - told.keys())
-        for customer_id in shared.keys() & told.keys():
-            contact = joined(*told[customer_id], alone[shared[customer_id]])
-            emails[places[customer_id]], consents[places[customer_id]] = contact
+        shared = {at: address for at, address in addresses.items() if address in alone}
+        singles = {rows.customer_ids[at] for at in shared if at not in found.several}
+        own = await _told_by_id(vault, connection, shop, singles)
+        for at, address in shared.items():
+            accounts = found.several.get(at) or own.get(rows.customer_ids[at])
+            if accounts:
+                emails[at], consents[at] = joined(*accounts, alone[address])
     return emails, consents
 
 
@@ -185,28 +214,6 @@ async def _told_by_id(
     found = await persons.find(connection, shop, customer_ids, COLUMNS)
     rows = {each: Told(**found.get(each, _NO_ROW | {"customer_id": each})) for each in customer_ids}
     return await _told_of_several(vault, connection, shop, rows)
-
-
-async def accounts(
-    vault: Vault, connection: AsyncConnection[Any], shop: str, rows: Collection[Told]
-) -> dict[str, list[Account]]:
-    """What was told of each of these persons, by customer: of the one who was kept first. Of none who is forgotten, and
-    nothing of whoever is known by their address alone and is somebody else: they are a person too.
-    """
-    single, several = await _apart(connection, shop, rows)
-    told = {
-        customer_id: [account] for customer_id, account in (await _accounts(vault, connection, shop, single)).items()
-    }
-    return told | (await _told_of_several(vault, connection, shop, several) if several else {})
-
-
-async def _apart(
-    connection: AsyncConnection[Any], shop: str, rows: Collection[Told]
-) -> tuple[list[Told], dict[str, Told]]:
-    """Those of whom their own row tells all, if anything, and those who are a person with others."""
-    followed = await persons.followed(connection, shop, [row.customer_id for row in rows])
-    several = {row.customer_id: row for row in rows if row.merged_into is not None or row.customer_id in followed}
-    return [row for row in rows if row.customer_id not in several and row.tells], several
 
 
 async def _told_of_several(

@@ -113,8 +113,8 @@ MUTANTS = [
     Mutant(
         "nobody is the same person as somebody else in a CSV",
         "books/contacts.py",
-        "    several = await persons.followed(connection, shop, rows.customer_ids)\n",
-        "    several: set[str] = set()\n",
+        "    asked = await persons.followed(connection, shop, rows.customer_ids)\n",
+        "    asked: set[str] = set()\n",
         ("tests/integration/test_persons.py::test_consent_follows_the_person",),
     ),
     Mutant(

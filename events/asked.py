@@ -5,9 +5,9 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from events import envelopes, instants, keys, payloads
+from events.account_records import ASKED, Asked
 from events.envelopes import Webhook
 from events.errors import BadEvent
-from events.records import ASKED, Asked
 from events.webhook_topics import Kind
 
 _TYPES: Final = {

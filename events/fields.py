@@ -7,10 +7,10 @@ PostgreSQL's holds no NUL, and a name goes into files and pages. (Half surrogate
 import re
 from datetime import date
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from events import instants, names
 
@@ -115,3 +115,10 @@ Code = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")]
 
 #: What the vault has sealed: an address and its consent, or (a dead letter's) a whole body.
 Sealed = Annotated[str, Field(pattern="^[!-~]+$")]
+
+#: Of a deduction that is asked for, what for and by whom.
+Purpose = Annotated[str, Field(max_length=64, description="of a deduction, what for")]
+Asker = Annotated[str, Field(max_length=64, description="of a deduction, what asks for it")]
+
+#: A record has its model's fields and no others.
+STRICT: Final = ConfigDict(extra="forbid")

@@ -11,14 +11,15 @@ import re
 from functools import cache
 from typing import Annotated, Any, Final, Literal, NotRequired, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from events import codec, instants, names, plain
+from events import account_records, codec, instants, plain
 from events.envelopes import explain
 from events.errors import BadEvent
 from events.fields import (
-    MAX_HOPS,
+    STRICT,
+    Asker,
     Code,
     Count,
     Currency,
@@ -26,12 +27,10 @@ from events.fields import (
     Day,
     Instant,
     Int64,
-    Micros,
     Name,
     Partition,
-    Rank,
+    Purpose,
     RequestId,
-    ResourceId,
     Revision,
     Sealed,
     Shop,
@@ -42,7 +41,7 @@ from events.fields import (
     Zone,
     text,
 )
-from events.money import MAX_MINOR, MAX_POINTS
+from events.money import MAX_POINTS
 
 Minor = Annotated[Int64, Field(description="minor units of `currency`")]
 Fence = Annotated[
@@ -55,229 +54,8 @@ Cause = Annotated[str, text(200), Field(examples=["order 4507894690", "rescore",
 #: Of a dead letter's detail, so many signs are kept.
 MAX_DETAIL = 1000
 
-_STRICT = ConfigDict(extra="forbid")
 
-
-@with_config(_STRICT)
-class OrderContact(TypedDict):
-    """An address that an order told of this customer, sealed with the customer's own key."""
-
-    sealed: Sealed
-    placed_at: Annotated[Micros, Field(description="when the order was placed")]
-    updated_at: Annotated[Micros, Field(description="of the snapshot that told it")]
-
-
-@with_config(_STRICT)
-class OrderConsent(TypedDict):
-    """That the order's buyer agreed to marketing, sealed likewise."""
-
-    sealed: Sealed
-    placed_at: Annotated[Micros, Field(description="when the order was placed")]
-
-
-@with_config(_STRICT)
-class OrderFact(TypedDict):
-    """What one order now contributes to one customer: absolute. A higher revision replaces a lower one.
-
-    Somebody the order was once attributed to, and no longer is, gets it with nothing counted. An order without a
-    customer goes to one of the shop's guest keys (`guest-07`).
-    """
-
-    type: Literal["order.fact"]
-    shop: Shop
-    order_id: ResourceId
-    customer_id: CustomerId
-    revision: Annotated[Revision, Field(description="sorts by code point; a function of the order's state")]
-    now: Annotated[Micros, Field(description="the greatest event time of the order's webhooks")]
-    processed_at: Micros
-    homes: Annotated[list[Micros], Field(description="every processed_at the order ever had")]
-    currency: Currency
-    counted: bool
-    paid: Annotated[bool, Field(description="was paid once, so that it earned points, given back or not")]
-    net: Annotated[int, Field(ge=0, le=MAX_MINOR, description="minor units of `currency`")]
-    gross: Annotated[
-        int, Field(ge=0, le=MAX_MINOR, description="minor units: net before refunds, cancellation or deletion")
-    ]
-    codes: NotRequired[
-        Annotated[
-            list[Annotated[str, text(64)]],
-            Field(max_length=20, description="the discount codes on it; may change without the revision"),
-        ]
-    ]
-    addresses: NotRequired[
-        Annotated[
-            list[CustomerId],
-            Field(
-                max_length=100,
-                description="the addresses that the customer was seen with; may grow without the revision",
-            ),
-        ]
-    ]
-    contact: NotRequired[Annotated[OrderContact, Field(description="may grow without the revision")]]
-    consent: NotRequired[Annotated[OrderConsent, Field(description="may grow without the revision")]]
-
-
-@with_config(_STRICT)
-class CustomerLink(TypedDict):
-    """`customer_id` is `into` from now on: by a merge, or because an address is theirs. The greatest rank holds."""
-
-    type: Literal["customer.link"]
-    shop: Shop
-    customer_id: CustomerId
-    into: CustomerId
-    rank: Rank
-    now: Annotated[Micros, Field(description="the event time of what said so; 0 for a claim")]
-
-
-#: A step of a way from one customer to another: [the link's rank, whom it leads to ("": nobody any more)].
-Hop = Annotated[list[Annotated[str, Field(pattern="^[0-9a-z~-]{0,40}$")]], Field(min_length=2, max_length=2)]
-
-
-@with_config(_STRICT)
-class CustomerForward(TypedDict):
-    """What a merged customer has of one order, or only their `now`, to whom they are now, `customer_id`.
-
-    `origin` is whose it was at first, `hops` the way from there. A later way replaces an earlier one, on one way the
-    higher revision holds; `gone` takes back what came by an earlier way.
-    """
-
-    type: Literal["customer.forward"]
-    shop: Shop
-    customer_id: CustomerId
-    origin: CustomerId
-    hops: Annotated[list[Hop], Field(min_length=1, max_length=MAX_HOPS)]
-    gone: bool
-    now: Micros
-    filed: NotRequired[
-        Annotated[Micros, Field(description="the greatest event time that their account log had told of by then")]
-    ]
-    order_id: Annotated[
-        str | None,
-        Field(
-            pattern=f"^([0-9]{{1,20}}|(award|redeem):{names.ASKED})$",
-            description="an order's id, or whose points they are: an award's, or what a redemption took",
-        ),
-    ]
-    debit: NotRequired[Annotated[bool, Field(description="points that were taken, not given")]]
-    revision: Revision | None
-    entries: Annotated[
-        list[Annotated[list[Int64], Field(min_length=6, max_length=6)]],
-        Field(
-            description="at each home: [processed_at in microseconds, net, earned, reversed, counted, whether the"
-            " order stands there]"
-        ),
-    ]
-
-
-class _Asked(TypedDict):
-    shop: Shop
-    customer_id: CustomerId
-    now: Annotated[Micros, Field(description="the event time of what asked for it")]
-
-
-@with_config(_STRICT)
-class AccountAward(_Asked):
-    """Points given (above 0) or taken (below 0) by somebody, or that this is taken back, for ever.
-
-    Of two that bear one name the greater by (at, points, reason, source) stands, so that their order cannot matter.
-    """
-
-    type: Literal["account.award"]
-    award_id: Token
-    at: Annotated[Micros, Field(description="when they are given: they are filed under it")]
-    points: Annotated[int, Field(ge=-MAX_POINTS, le=MAX_POINTS)]
-    reason: Annotated[str, Field(max_length=64)]
-    source: Annotated[str, Field(max_length=64)]
-    counts_as_earned: bool
-    voided_at: Annotated[Micros, Field(description="when it was taken back; 0: it was not")]
-
-
-_Purpose = Annotated[str, Field(max_length=64, description="of a deduction, what for")]
-_Asker = Annotated[str, Field(max_length=64, description="of a deduction, what asks for it")]
-
-
-@with_config(_STRICT)
-class AccountRedeem(_Asked):
-    """A reward is asked for; `forced`: it was given already, and is only told of. Without a reward, that points are
-    taken if they are there."""
-
-    type: Literal["account.redeem"]
-    request_id: RequestId
-    reward_id: Token | None
-    cost: Annotated[int, Field(ge=1, le=MAX_POINTS, description="points")]
-    forced: bool
-    program: Annotated[
-        Micros, Field(description="when the program was announced under which it was offered: whoever decides knows it")
-    ]
-    purpose: NotRequired[_Purpose]
-    source: NotRequired[_Asker]
-
-
-@with_config(_STRICT)
-class AccountClosed(_Asked):
-    """The customer was deleted or is to be forgotten: nothing is given to them any more."""
-
-    type: Literal["account.closed"]
-
-
-@with_config(_STRICT)
-class AccountKept(_Asked):
-    """The customer was kept by a merge of this rank: what they were merged into before it holds no longer."""
-
-    type: Literal["account.kept"]
-    rank: Rank
-
-
-@with_config(_STRICT)
-class AccountCancel(_Asked):
-    """A redemption, or a deduction that was asked for, is to be cancelled."""
-
-    type: Literal["account.cancel"]
-    request_id: RequestId
-    reason: Annotated[str, Field(max_length=64)]
-
-
-@with_config(_STRICT)
-class AccountFulfilment(_Asked):
-    """What became of making a redemption's code. Of several the one of the greatest attempt holds."""
-
-    type: Literal["account.fulfilment"]
-    request_id: Token
-    attempt: Annotated[int, Field(ge=0, le=2**31 - 1)]
-    state: Literal["issued", "failed"]
-    code: Annotated[str | None, Field(max_length=64)]
-    valid_until: Micros | None
-    reason: Annotated[str, Field(max_length=64)]
-
-
-@with_config(_STRICT)
-class AccountDecision(_Asked):
-    """What was decided of a request: kept for ever, and never decided anew."""
-
-    type: Literal["account.decision"]
-    request_id: RequestId
-    reward_id: Token | None
-    cost: Annotated[int, Field(ge=1, le=MAX_POINTS, description="points")]
-    forced: bool
-    seq: Annotated[Count, Field(description="how many decisions the customer had with this one")]
-    decided_at: Micros
-    requested_at: Micros
-    accepted: bool
-    reason: Annotated[str | None, Field(max_length=64, description="why not")]
-    balance: Annotated[Int64, Field(description="points that could be spent before it")]
-    purpose: NotRequired[_Purpose]
-    source: NotRequired[_Asker]
-
-
-@with_config(_STRICT)
-class AccountMode(TypedDict):
-    """To a whole partition: from here on history is told, and nothing is decided (`replay`); or it was (`live`)."""
-
-    type: Literal["account.mode"]
-    mode: Literal["replay", "live"]
-
-
-@with_config(_STRICT)
+@with_config(STRICT)
 class Redemption(TypedDict):
     """A redemption's absolute row: what was decided of the request, once, and what came of it. The highest revision
     holds.
@@ -308,11 +86,11 @@ class Redemption(TypedDict):
     code: Annotated[str | None, Field(max_length=64)]
     valid_until: Instant | None
     archived: Annotated[bool, Field(description="the decision was read from the history, and stands there")]
-    purpose: NotRequired[_Purpose]
-    source: NotRequired[_Asker]
+    purpose: NotRequired[Purpose]
+    source: NotRequired[Asker]
 
 
-@with_config(_STRICT)
+@with_config(STRICT)
 class PointsRecord(TypedDict):
     """What one source has posted in all to one customer's account. Never a delta: keep the highest revision.
 
@@ -338,7 +116,7 @@ class PointsRecord(TypedDict):
     total: Annotated[int, Field(ge=-MAX_POINTS, le=MAX_POINTS, description="earned - reversed")]
 
 
-@with_config(_STRICT)
+@with_config(STRICT)
 class PointsExpired(TypedDict):
     """The points of a customer's that ran out on one day of the shop's zone. Absolute: keep the last told.
 
@@ -356,7 +134,7 @@ class PointsExpired(TypedDict):
     fence: Fence
 
 
-@with_config(_STRICT)
+@with_config(STRICT)
 class Standing(TypedDict):
     """Digits and segment under one version of cut points; no digits for a Prospect."""
 
@@ -369,7 +147,7 @@ class Standing(TypedDict):
     cut_points_version: Version
 
 
-@with_config(_STRICT)
+@with_config(STRICT)
 class CustomerRow(TypedDict):
     """A customer's absolute row as of `now`. Compacted by customer. Each change of standing has a row of its own."""
 
@@ -405,7 +183,7 @@ class CustomerRow(TypedDict):
     cause: Annotated[Cause, Field(description="what brought this row about")]
 
 
-@with_config(_STRICT)
+@with_config(STRICT)
 class RfmUpdated(TypedDict):
     """A customer's digits, segment or cut-point version changed at `at`, and what caused it.
 
@@ -426,7 +204,7 @@ class RfmUpdated(TypedDict):
     cause: Cause
 
 
-@with_config(_STRICT)
+@with_config(STRICT)
 class WindowRow(TypedDict):
     """A window's partial row of one partition: absolute. The window's row is the sum over partitions.
 
@@ -453,7 +231,7 @@ class WindowRow(TypedDict):
     fence: Fence
 
 
-@with_config(_STRICT)
+@with_config(STRICT)
 class Rescore(TypedDict):
     """What a batch run asks of a slice of a shop's customers, in the partition where it stands: score yourselves.
 
@@ -472,7 +250,7 @@ class Rescore(TypedDict):
 MAX_LETTER: Final = 1 << 20
 
 
-@with_config(_STRICT)
+@with_config(STRICT)
 class DeadLetter(TypedDict):
     """A message that could not be used, why, and where it came from.
 
@@ -493,15 +271,6 @@ class DeadLetter(TypedDict):
     sealed: Sealed | None
 
 
-ORDER_FACT = TypeAdapter(OrderFact)
-CUSTOMER_LINK = TypeAdapter(CustomerLink)
-CUSTOMER_FORWARD = TypeAdapter(CustomerForward)
-#: What is asked of an account: facts, requests, and what was decided of these.
-Asked = AccountAward | AccountRedeem | AccountCancel | AccountFulfilment | AccountDecision
-#: What stands on loyalnest.account-facts.
-AccountRecord = OrderFact | CustomerLink | CustomerForward | AccountClosed | AccountKept | AccountMode | Asked
-ACCOUNT_RECORD: TypeAdapter[AccountRecord] = TypeAdapter(Annotated[AccountRecord, Field(discriminator="type")])
-ASKED: TypeAdapter[Asked] = TypeAdapter(Annotated[Asked, Field(discriminator="type")])
 REDEMPTION = TypeAdapter(Redemption)
 #: What stands on loyalnest.points.
 PointsTold = PointsRecord | PointsExpired
@@ -520,7 +289,11 @@ T = TypeVar("T")
 def _forms() -> dict[TypeAdapter[Any], re.Pattern[str]]:
     """The plain forms (events/plain.py) of the records that there are most of, by the adapter that reads them."""
     models: dict[TypeAdapter[Any], TypeAdapter[Any]]
-    models = {ACCOUNT_RECORD: ORDER_FACT, POINTS_RECORD: POSTED_RECORD, CUSTOMER_ROW: CUSTOMER_ROW}
+    models = {
+        account_records.ACCOUNT_RECORD: account_records.ORDER_FACT,
+        POINTS_RECORD: POSTED_RECORD,
+        CUSTOMER_ROW: CUSTOMER_ROW,
+    }
     return {adapter: plain.of_schema(schema(model)) for adapter, model in models.items()}
 
 

@@ -13,7 +13,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from pydantic import TypeAdapter
 from pydantic_core import PydanticUndefined
 
-from events import envelopes, records, topics
+from events import account_records, envelopes, records, topics
 from events.programs import CutPoints, Program
 from runtime import metrics
 from runtime.settings import OperatorSettings
@@ -27,7 +27,7 @@ MODELS: dict[str, tuple[str, TypeAdapter[Any]]] = {
     topics.SHOPS: ("envelope", envelopes.ENVELOPE),
     topics.REQUESTS: ("envelope", envelopes.ENVELOPE),
     topics.REDEMPTIONS: ("redemption", records.REDEMPTION),
-    topics.ACCOUNT_FACTS: ("account-fact", records.ACCOUNT_RECORD),
+    topics.ACCOUNT_FACTS: ("account-fact", account_records.ACCOUNT_RECORD),
     topics.POINTS: ("points", records.POINTS_RECORD),
     topics.CUSTOMER_ROWS: ("customer", records.CUSTOMER_ROW),
     topics.RFM: ("rfm-updated", records.RFM_UPDATED),

@@ -26,8 +26,8 @@ from typing import Any, Final, NamedTuple, cast
 
 from typing_extensions import TypedDict
 
+from events.account_records import AccountAward
 from events.names import CHECKED
-from events.records import AccountAward
 from tables import contributions, packing
 from tables.contributions import Node, Nodes, Reads
 from tables.terms import FOR_EVER, Terms

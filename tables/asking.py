@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, Literal
 
-from events import instants, keys, records, topics
+from events import account_records, instants, keys, records, topics
 from tables import account as accounts
 from tables import customers, merging, packing, redemptions
 from tables.forwarding import Forwarding
@@ -53,7 +53,7 @@ class Asking(Forwarding):
     def _take_closed(self, ident: tuple[str, str]) -> None:
         customers.account_of(self._state(ident)[0])["closed"] = True
 
-    def _take_asked(self, ident: tuple[str, str], said: records.Asked) -> None:
+    def _take_asked(self, ident: tuple[str, str], said: account_records.Asked) -> None:
         state, _ = self._state(ident)
         was = customers.times(state)
         state["now"] = max(state["now"], said["now"])
@@ -72,7 +72,7 @@ class Asking(Forwarding):
             self._score(ident, _cause(said))
         self._tell_now(ident, was)
 
-    def _take_award(self, ident: tuple[str, str], told: records.AccountAward) -> None:
+    def _take_award(self, ident: tuple[str, str], told: account_records.AccountAward) -> None:
         state, nodes = self._state(ident)
         filed = list(customers.file_award(state, nodes, told))
         for debit in (True, False):
@@ -81,7 +81,7 @@ class Asking(Forwarding):
                 self._post(ident, found, {merging.OWN}, debit)
                 self._forward(ident, found, {merging.OWN}, debit=debit)
 
-    def _take_redeem(self, ident: tuple[str, str], request: records.AccountRedeem) -> None:
+    def _take_redeem(self, ident: tuple[str, str], request: account_records.AccountRedeem) -> None:
         shop = self._reference[ident[0]]
         state, nodes = self._state(ident)
         held = customers.account_of(state)
@@ -98,7 +98,7 @@ class Asking(Forwarding):
         )
         self._decide(ident, request["request_id"], decision, archived=False)
 
-    def _take_decision(self, ident: tuple[str, str], said: records.AccountDecision) -> None:
+    def _take_decision(self, ident: tuple[str, str], said: account_records.AccountDecision) -> None:
         request_id = said["request_id"]
         if self._waiting is not None:
             self._waiting = [
@@ -112,10 +112,10 @@ class Asking(Forwarding):
         held["decided_at"] = max(held["decided_at"], decision.decided_at)
         self._change(ident, request_id, lambda have: redemptions.with_decision(have, decision, archived))
 
-    def _take_cancel(self, ident: tuple[str, str], said: records.AccountCancel) -> None:
+    def _take_cancel(self, ident: tuple[str, str], said: account_records.AccountCancel) -> None:
         self._change(ident, said["request_id"], lambda have: redemptions.with_cancel(have, said))
 
-    def _take_outcome(self, ident: tuple[str, str], said: records.AccountFulfilment) -> None:
+    def _take_outcome(self, ident: tuple[str, str], said: account_records.AccountFulfilment) -> None:
         state, nodes = self._state(ident)
         held, request_id = customers.account_of(state), said["request_id"]
         code = redemptions.code_of(nodes, held, said["code"])
@@ -123,7 +123,7 @@ class Asking(Forwarding):
             redemptions.keep_code(nodes, held, said["code"], redemptions.with_request(code, request_id))
         self._change(ident, request_id, lambda have: redemptions.with_use(redemptions.with_outcome(have, said), code))
 
-    def _take_codes(self, ident: tuple[str, str], fact: records.OrderFact) -> None:
+    def _take_codes(self, ident: tuple[str, str], fact: account_records.OrderFact) -> None:
         """The codes that an order bears: those of redemptions are used by it.
 
         From before the shop's first reward there are none; a rebuild, which knows of it all along, says the same.

@@ -9,7 +9,7 @@ from operator import add
 from typing import Any, NamedTuple, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
-from events import asked, codec, envelopes, instants, keys, letters, payloads, records, topics
+from events import account_records, asked, codec, envelopes, instants, keys, letters, payloads, records, topics
 from events.errors import BadEvent, UnusedTopic
 from events.messages import Message
 from events.webhook_topics import Kind
@@ -114,7 +114,7 @@ class OrderChunk(_Base):
         for fact in order_fold.facts(webhook.shop, order_id, currency, state, shop.policies):
             self._emit(topics.ACCOUNT_FACTS, keys.join(webhook.shop, fact["customer_id"]), fact)
 
-    def _pass_on(self, received: Received, record: records.Asked) -> None:
+    def _pass_on(self, received: Received, record: account_records.Asked) -> None:
         key = keys.join(record["shop"], record["customer_id"])
         if self._is_ours(received, key):
             self._emit(topics.ACCOUNT_FACTS, key, record)
@@ -211,13 +211,13 @@ class CustomerChunk(_Base, Asking):
     def take(self, received: Received) -> None:
         """Folds an order-fact, a link, a forward, a rescore or a customer's webhook."""
         if received.topic == topics.ACCOUNT_FACTS:
-            self._take_account(received, records.read(records.ACCOUNT_RECORD, received.value))
+            self._take_account(received, records.read(account_records.ACCOUNT_RECORD, received.value))
         elif received.topic == topics.RESCORE:
             self._take_rescore(records.read_rescore(received.value, received.timestamp))
         else:
             self._take_webhook(received, envelopes.read(received.value, received.topic, received.timestamp))
 
-    def _take_account(self, received: Received, record: records.AccountRecord) -> None:
+    def _take_account(self, received: Received, record: account_records.AccountRecord) -> None:
         if record["type"] == "account.mode":
             self._take_mode(record["mode"])
             return
@@ -238,7 +238,7 @@ class CustomerChunk(_Base, Asking):
         else:
             self._take_asked(ident, record)
 
-    def _take_fact(self, ident: tuple[str, str], fact: records.OrderFact, shop: ShopReference) -> None:
+    def _take_fact(self, ident: tuple[str, str], fact: account_records.OrderFact, shop: ShopReference) -> None:
         state, nodes = self._state(ident)
         was = customers.times(state)
         found = self._noted(ident, customers.file(state, nodes, fact, shop))

@@ -12,16 +12,9 @@ from typing import Any, Final, NamedTuple, cast
 from typing_extensions import TypedDict
 
 from events import contacts, instants, keys, links
+from events.account_records import AccountAward, CustomerForward, OrderFact
 from events.envelopes import Webhook
-from events.records import (
-    AccountAward,
-    CustomerForward,
-    CustomerRow,
-    OrderFact,
-    PointsRecord,
-    RfmUpdated,
-    Standing,
-)
+from events.records import CustomerRow, PointsRecord, RfmUpdated, Standing
 from events.webhook_topics import ARCHIVED, NAMING, TELLING, Kind
 from tables import account as accounts
 from tables import contributions, expired, merging, packing, rfm

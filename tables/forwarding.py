@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from events import envelopes, keys, links, records, topics
+from events import account_records, envelopes, keys, links, topics
 from tables import contributions, customers, merging
 
 
@@ -30,7 +30,7 @@ class Forwarding(ABC):
     @abstractmethod
     def _score(self, ident: tuple[str, str], cause: str) -> None: ...
 
-    def _take_forward(self, ident: tuple[str, str], forward: records.CustomerForward) -> None:
+    def _take_forward(self, ident: tuple[str, str], forward: account_records.CustomerForward) -> None:
         state, nodes = self._state(ident)
         was, origin, debit = customers.times(state), forward["origin"], forward.get("debit", False)
         steps = customers.file_forward(state, nodes, ident[1], forward)
@@ -41,7 +41,7 @@ class Forwarding(ABC):
         self._score(ident, f"merged {origin}")
         self._tell_now(ident, was)
 
-    def _take_link(self, ident: tuple[str, str], link: records.CustomerLink) -> None:
+    def _take_link(self, ident: tuple[str, str], link: account_records.CustomerLink) -> None:
         state, _ = self._state(ident)
         times, was, known = customers.times(state), customers.decided(state), state["links"]
         state["now"] = max(state["now"], link["now"])
@@ -60,7 +60,7 @@ class Forwarding(ABC):
         if found is not None:
             rank = links.merge_rank(webhook.triggered_at, webhook.webhook_id, ident[1])
             self._emit_link(ident, found[1], rank, webhook.event_time)
-            kept: records.AccountKept = {
+            kept: account_records.AccountKept = {
                 "type": "account.kept",
                 "shop": ident[0],
                 "customer_id": ident[1],
@@ -69,7 +69,7 @@ class Forwarding(ABC):
             }
             self._emit(topics.ACCOUNT_FACTS, keys.join(*ident), kept)
 
-    def _take_kept(self, ident: tuple[str, str], said: records.AccountKept) -> None:
+    def _take_kept(self, ident: tuple[str, str], said: account_records.AccountKept) -> None:
         """(When it was, the webhook itself has told.)"""
         state, _ = self._state(ident)
         was = customers.decided(state)
@@ -87,7 +87,7 @@ class Forwarding(ABC):
             self._emit_link(ident, address, links.claim_rank(ident[1]), 0)
 
     def _emit_link(self, ident: tuple[str, str], of: str, rank: str, now: int) -> None:
-        link: records.CustomerLink = {
+        link: account_records.CustomerLink = {
             "type": "customer.link",
             "shop": ident[0],
             "customer_id": of,

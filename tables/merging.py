@@ -175,7 +175,7 @@ def _way(mine: list[tuple[Entry, Part]]) -> tuple[str, list[Hop], bool]:
 
 
 class Forwarded(NamedTuple):
-    """What goes to one customer of one order, or of none: as in events.records.CustomerForward."""
+    """What goes to one customer of one order, or of none: as in events.account_records.CustomerForward."""
 
     into: str
     origin: str

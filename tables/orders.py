@@ -13,9 +13,9 @@ from typing import Any, Final, cast
 from typing_extensions import TypedDict
 
 from events import contacts, keys, money, orders
+from events.account_records import OrderFact
 from events.envelopes import Webhook
 from events.programs import Policies, Policy
-from events.records import OrderFact
 from events.webhook_topics import Kind
 from tables import packing
 

@@ -11,8 +11,8 @@ import zlib
 from typing import Any, Final, NamedTuple
 
 from events import instants
+from events.account_records import AccountCancel, AccountDecision, AccountFulfilment, AccountRedeem, OrderFact
 from events.programs import Program, Reward, reward_at
-from events.records import AccountCancel, AccountDecision, AccountFulfilment, AccountRedeem, OrderFact
 from events.redeeming import UNUSED
 from tables import account as accounts
 from tables import contributions, merging, orders

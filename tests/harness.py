@@ -23,17 +23,9 @@ from typing import Any, NamedTuple, cast
 from faust.types import TP
 
 from events import codec, instants, keys, payloads, topics, webhook_topics
+from events.account_records import OrderFact
 from events.programs import CutPoints, Program
-from events.records import (
-    CustomerRow,
-    DeadLetter,
-    OrderFact,
-    PointsExpired,
-    PointsRecord,
-    Redemption,
-    RfmUpdated,
-    WindowRow,
-)
+from events.records import CustomerRow, DeadLetter, PointsExpired, PointsRecord, Redemption, RfmUpdated, WindowRow
 from streams.sink import ledger, standings
 from streams.sink.standings import Told
 from streams.worker.folding import Folder, Table

@@ -13,7 +13,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from cli.shop import store_maker
-from events import codec, envelopes, fields, instants, payloads, plain, records, topics
+from events import account_records, codec, envelopes, fields, instants, payloads, plain, records, topics
 from events.errors import BadEvent
 from events.webhook_topics import ORDER, SHOPIFY, TOPICS, Leaf, Spare
 from tests import fuzz, harness, stores
@@ -221,7 +221,7 @@ ODD: list[Any] = [
 ]
 
 READERS: dict[str, TypeAdapter[Any]] = {
-    topics.ACCOUNT_FACTS: records.ACCOUNT_RECORD,
+    topics.ACCOUNT_FACTS: account_records.ACCOUNT_RECORD,
     topics.POINTS: records.POINTS_RECORD,
     topics.CUSTOMER_ROWS: records.CUSTOMER_ROW,
 }

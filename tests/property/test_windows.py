@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from events import codec, instants, keys, topics
+from events.account_records import OrderFact
 from events.messages import Message
-from events.records import OrderFact
 from tables import chunks, contributions, restating, windows
 from tables.chunks import Received
 from tables.state import Values, Writes

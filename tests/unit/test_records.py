@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
-from events import codec, envelopes, records, topics
+from events import account_records, codec, envelopes, records, topics
 from events.errors import BadEvent
 from tests import harness, stores
 from tests.harness import Stream
 from tests.sinks import unstorable
 
 MODELS: dict[str, Any] = {
-    topics.ACCOUNT_FACTS: records.ACCOUNT_RECORD,
+    topics.ACCOUNT_FACTS: account_records.ACCOUNT_RECORD,
     topics.POINTS: records.POINTS_RECORD,
     topics.CUSTOMER_ROWS: records.CUSTOMER_ROW,
     topics.RFM: records.RFM_UPDATED,

@@ -16,7 +16,7 @@ import pytest
 
 from batch import parity
 from tests import bulk
-from tests.e2e.up import COMMAND, Up, _environment, up, wait
+from tests.e2e.up import COMMAND, Up, environment, up, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -66,10 +66,10 @@ def test_an_import_killed_in_the_middle_goes_on(folder: Path) -> None:
         stack.run("shops", "add", SHOP)
         first, rest = _file(folder, 0, 3_000), _file(folder, 2_500, ORDERS)
         words = [*COMMAND, "import", str(first), "--shop", SHOP, "--data", str(stack.folder)]
-        environment, nowhere = _environment({}), subprocess.DEVNULL
+        given, nowhere = environment({}), subprocess.DEVNULL
         # Ctrl-C goes to every process of the terminal.
         broken = subprocess.Popen(
-            words, env=environment, stdout=nowhere, stderr=subprocess.PIPE, text=True, start_new_session=True
+            words, env=given, stdout=nowhere, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
         wait(lambda: _row(stack)[1] > 0, what="some of it to be durable")
         os.killpg(broken.pid, signal.SIGINT)
@@ -79,7 +79,7 @@ def test_an_import_killed_in_the_middle_goes_on(folder: Path) -> None:
             ["Broken off: give the same command again, and it goes on where it stopped."],
         )
         before = _row(stack)[1]
-        running = subprocess.Popen(words, env=environment, stdout=nowhere, stderr=nowhere)
+        running = subprocess.Popen(words, env=given, stdout=nowhere, stderr=nowhere)
         wait(lambda: _row(stack)[1] > before, what="more of it to be durable")
         os.kill(running.pid, signal.SIGKILL)
         running.wait(20)

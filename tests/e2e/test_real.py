@@ -5,7 +5,6 @@ tests/e2e/test_up.py does the like embedded.
 
 import asyncio
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import pytest
 from cli.shop.player import Player
 from cli.shop.store_maker import make_store
 from runtime.settings import Settings
+from tests.e2e.up import environment, loyalnest
 from tests.support import CDNOW, CDNOW_SEGMENTS
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(420)]
@@ -33,11 +33,12 @@ class System:
     """`loyalnest up` in a process, and the commands beside it."""
 
     def __init__(self, folder: Path, settings: Settings) -> None:
-        self._environment = {key: value for key, value in os.environ.items() if not key.startswith("LOYALNEST_")}
-        self._environment["LOYALNEST_DATA_DIR"] = str(folder / "data")
         self._options = ["--kafka", settings.kafka_servers(), "--database", settings.database_url()]
-        self._environment["LOYALNEST_TOPIC_PREFIX"] = settings.topic_prefix
-        self._environment["LOYALNEST_PARTITIONS"] = str(settings.partitions)
+        self._settings = {
+            "data_dir": str(folder / "data"),
+            "topic_prefix": settings.topic_prefix,
+            "partitions": str(settings.partitions),
+        }
         self.data = folder / "data"
         self._log = folder / "up.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -48,7 +49,7 @@ class System:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "cli.main", "up", "--port", "0", *self._options],
                 cwd=ROOT,
-                env=self._environment,
+                env=environment(self._settings),
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -65,16 +66,7 @@ class System:
     def run(self, *words: str) -> str:
         """A command beside it; what it printed."""
         servers = self._options if words[0] in ("play", "shops") or words[1] == "segments" else self._options[2:]
-        done = subprocess.run(
-            [sys.executable, "-m", "cli.main", *words, *servers],
-            cwd=ROOT,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return loyalnest(*words, *servers, seconds=240, settings=self._settings).stdout
 
     def kill(self, name: str) -> None:
         """kill -9 one of its processes."""

@@ -28,7 +28,7 @@ def loyalnest(
     """One command to its end; `settings` are LOYALNEST_* in lower case."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        process = Forked(command, [*words], environment=_environment(settings or {}), stdout=out, stderr=err)
+        process = Forked(command, [*words], environment=environment(settings or {}), stdout=out, stderr=err)
         try:
             code = process.wait(seconds)
         finally:
@@ -39,7 +39,7 @@ def loyalnest(
     return ended
 
 
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("LOYALNEST_")}
     return clean | {"COLUMNS": "120"} | {f"LOYALNEST_{name.upper()}": value for name, value in settings.items()}
 
@@ -71,14 +71,12 @@ class Up:
     def start(self) -> None:
         self._said_before = len(self.said()) if self._output.exists() else 0
         words = ["up", "--data", str(self.folder), "--port", "0", "--no-schedule", *self._words]
-        environment, output = _environment(self._settings), self._output
+        given, output = environment(self._settings), self._output
         if self._as_users_do:
             with output.open("ab") as file:
-                self.process = subprocess.Popen(
-                    [*COMMAND, *words], stdout=file, stderr=subprocess.STDOUT, env=environment
-                )
+                self.process = subprocess.Popen([*COMMAND, *words], stdout=file, stderr=subprocess.STDOUT, env=given)
         else:
-            self.process = Forked(command, words, environment=environment, stdout=output, stderr=output)
+            self.process = Forked(command, words, environment=given, stdout=output, stderr=output)
         wait(self._is_up, what="loyalnest up")
 
     def _is_up(self) -> bool:

@@ -61,6 +61,11 @@ TRAFFIC: Final = Linger(20, 64 * 1024)
 #: After so long without a record there is silence (seconds).
 TRAFFIC_SECONDS: Final = 0.5
 
+#: While so many records as come in a BACKLOG are folded, which takes longer than this, nobody waits for what comes
+#: next; asking for it all the time costs a fiftieth of what folding does.
+LAGGING: Final = Linger(100, 64 * 1024)
+BACKLOG: Final = 1000
+
 
 class Fetching:
     """What each fetch asks of the broker, after what the last ones brought."""
@@ -69,10 +74,12 @@ class Fetching:
         self._silence = silence
         self._traffic_until = 0.0
 
-    def linger(self, now: float, *, any_came: bool) -> Linger:
-        """Of the next fetch; `now` in seconds, of a clock that never goes back."""
-        if any_came:
+    def linger(self, now: float, came: int) -> Linger:
+        """Of the next fetch, when so many records came; `now` in seconds, of a clock that never goes back."""
+        if came:
             self._traffic_until = now + TRAFFIC_SECONDS
+        if came >= BACKLOG:
+            return LAGGING
         return TRAFFIC if now < self._traffic_until else self._silence
 
 
@@ -129,7 +136,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
                 # taking nothing else can run on this loop.
                 found = await fetcher.fetched_records(ours.keys(), timeout=0) if ours else {}
                 left = deadline - time.monotonic()
-                linger = self.consumer.fetching.linger(time.monotonic(), any_came=bool(found))
+                linger = self.consumer.fetching.linger(time.monotonic(), sum(map(len, found.values())))
                 fetcher._fetch_max_wait_ms, fetcher._fetch_min_bytes = linger
                 if found or left <= 0:
                     return {TP(*tp): records for tp, records in found.items()}

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Final, NamedTuple
 
+from msgspec import Struct
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
@@ -40,7 +41,7 @@ ENVELOPE = TypeAdapter(Envelope)
 FIELDS = tuple(Envelope.__annotations__)
 
 
-class Webhook(NamedTuple):
+class Webhook(Struct, frozen=True):
     """An envelope that has been read: instants in microseconds, the payload minimised."""
 
     topic: str

@@ -1,9 +1,9 @@
 """A message to send: what folds put out, the guard and the publishers send, and the batch asks with."""
 
-from typing import NamedTuple
+from msgspec import Struct
 
 
-class Message(NamedTuple):
+class Message(Struct, frozen=True):
     """A message for a topic: `topic` is the name in events.topics, without the prefix.
 
     Partition None leaves it to the key. How a message came is `tables.chunks.Received`: it has an offset, a time, and

@@ -280,20 +280,28 @@ def claim(customer: str | None, payload: dict[str, Any]) -> tuple[str, str] | No
 
 def snapshot(webhook: Webhook, currency: str) -> tuple[Snapshot, dict[str, Refund]]:
     """The order's snapshot and the refunds it carries; BadEvent for what cannot be an order of this shop."""
-    payload = webhook.payload
-    found, refunds = terms(webhook.topic, payload, currency)
-    updated_at = instants.parse(payload["updated_at" if payload.get("updated_at") is not None else "created_at"])
+    found, refunds, updated_at = _read(webhook.topic, webhook.payload, currency)
     key = [updated_at, webhook.triggered_at, webhook.webhook_id, codec.digest(list(found.values()))[:16]]
     return {**found, "key": key}, refunds
 
 
 def terms(topic: str, payload: dict[str, Any], currency: str) -> tuple[Terms, dict[str, Refund]]:
     """What an order's webhook says, and the refunds it carries; BadEvent for what cannot be an order of this shop."""
+    found, refunds, _ = _read(topic, payload, currency)
+    return found, refunds
+
+
+def _read(topic: str, payload: dict[str, Any], currency: str) -> tuple[Terms, dict[str, Refund], int]:
+    """(terms, refunds, when the order was updated)."""
     if (payload.get("currency") or currency) != currency:
         raise BadEvent("other_currency", f"an order not in the shop's {currency}")
-    created_at = instants.parse(payload.get("created_at"))
-    processed_at = payload.get("processed_at")
-    cancelled_at = payload.get("cancelled_at")
+    created = payload.get("created_at")
+    created_at = updated_at = instants.parse(created)
+    processed, updated, cancelled_at = (
+        payload.get("processed_at"),
+        payload.get("updated_at"),
+        payload.get("cancelled_at"),
+    )
     if cancelled_at is not None:
         instants.parse(cancelled_at)
     status = payload.get("financial_status")
@@ -314,18 +322,19 @@ def terms(topic: str, payload: dict[str, Any], currency: str) -> tuple[Terms, di
         _not_negative(current, "current_subtotal_price")
     _not_negative(subtotal, "subtotal_price")
     tax, gross_tax = _taxes(payload, currency, base, subtotal, list(refunds.values()))
-    if payload.get("updated_at") is not None:
-        instants.parse(payload["updated_at"])
-    return {
+    if updated is not None:
+        updated_at = instants.parse(updated)
+    terms: Terms = {
         "customer": owner(payload),
         "status": (status or "unknown").lower(),
         "test": _flag(payload, "test"),
         "cancelled": topic == "orders/cancelled" or cancelled_at is not None,
-        "processed_at": instants.parse(processed_at) if processed_at is not None else created_at,
+        "processed_at": created_at if processed in (None, created) else instants.parse(processed),
         "base": base,
         "gift": gift_now,
         "tax": tax,
         "gross": subtotal - gift_first,
         "gross_tax": gross_tax,
         "refund_ids": None if listed is None else sorted(refunds),
-    }, refunds
+    }
+    return terms, refunds, updated_at

@@ -89,7 +89,7 @@ class ReadablePartitionRecords(fetcher.PartitionRecords):
 
     def __init__(self, prefix: str, tp: Any, records: Any, *args: Any) -> None:
         self._batches = _Batches(records)
-        self._place = tp.topic[len(prefix) :], tp.partition
+        self._topic, self._partition = tp.topic[len(prefix) :], tp.partition
         super().__init__(tp, self._batches, *args)
 
     def _unpack_records(self) -> Iterator[Received | UnreadableBatch]:
@@ -104,7 +104,7 @@ class ReadablePartitionRecords(fetcher.PartitionRecords):
                 return
 
     def _consumer_record(self, _tp: Any, record: Any) -> Received:
-        return Received(*self._place, record.offset, record.timestamp, record.key, record.value)
+        return Received(self._topic, self._partition, record.offset, record.timestamp, record.key, record.value)
 
     def _stand_in(self, error: Exception) -> UnreadableBatch:
         first: int = self.next_fetch_offset
@@ -116,7 +116,9 @@ class ReadablePartitionRecords(fetcher.PartitionRecords):
         where = f"{self._tp.topic}[{self._tp.partition}]@{first} to {last}"
         log.error("a record batch cannot be read, and is passed: %s: %s: %s", where, type(error).__name__, error)
         bad = bad_event(last, type(error).__name__)
-        return UnreadableBatch(last, timestamp, Received(*self._place, first, timestamp, None, None, bad))
+        return UnreadableBatch(
+            last, timestamp, Received(self._topic, self._partition, first, timestamp, None, None, bad)
+        )
 
 
 def read_on(prefix: str) -> None:

@@ -24,6 +24,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, cast
 
+from msgspec import Struct
 from typing_extensions import TypedDict
 
 from events.account_records import AccountAward
@@ -148,7 +149,7 @@ def award(known: Any, told: AccountAward) -> Award:
 # --- what can be spent -------------------------------------------------------------------------------------------
 
 
-class Purse(NamedTuple):
+class Purse(Struct, frozen=True):
     """A customer's points as of an instant.
 
     `balance` can be spent, below 0 it is owed; `pending` cannot be spent yet; `earned` is all that ever counted as

@@ -5,7 +5,7 @@ must be durable first, then `writes`, the new values of the tables' keys in the 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import add
+from operator import add, sub
 from typing import Any, NamedTuple, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -204,7 +204,7 @@ class CustomerChunk(_Base, Asking):
         self._measured: dict[tuple[str, str], customers.Measured] = {}
         self._moved: dict[tuple[str, str], expired.Moved | None] = {}
         self._causes: dict[tuple[str, str], str] = {}  # of the last record, until the row is emitted
-        self._changes: list[tuple[str, windows.Window, tuple[int, ...]]] = []
+        self._changes: dict[tuple[str, int, bool], Sequence[int]] = {}  # by shop and minute: see _note_windows
         self._zones: dict[str, ZoneInfo] = {}
         self._read_mode()
 
@@ -251,7 +251,8 @@ class CustomerChunk(_Base, Asking):
                 self._forward(ident, found, {merging.OWN})
         if "codes" in fact:
             self._take_codes(ident, fact)
-        self._claim(ident, fact.get("addresses", ()))
+        if "addresses" in fact:
+            self._claim(ident, fact["addresses"])
         self._score(ident, f"order {fact['order_id']}")
         if linked:
             self._tell_now(ident, was)
@@ -289,8 +290,9 @@ class CustomerChunk(_Base, Asking):
         for filed in steps:
             self._note_windows(ident, state, nodes, filed, debit)
             if state["expired"] is not None:  # of nearly nobody anything runs out
+                change = (filed.home, filed.before, filed.after, debit)
                 self._moved[ident] = expired.moved(
-                    state["expired"], self._reference[ident[0]], *filed, debit, self._moved.get(ident)
+                    state["expired"], self._reference[ident[0]], *change, self._moved.get(ident)
                 )
             found.append(filed.after)
         return found
@@ -329,7 +331,8 @@ class CustomerChunk(_Base, Asking):
         shop = self._reference[ident[0]]
         state["now"] = max(state["now"], self._as_of(ident[0]))
         self._measured[ident] = measured = customers.measure(state, nodes, shop)
-        self._tell_expired(ident, shop, measured.purse.expired)
+        if state["expired"] is not None or not shop.terms.lasting:  # of nearly nobody anything runs out
+            self._tell_expired(ident, shop, measured.purse.expired)
         change = customers.score(state, measured.values, shop, ident, cause)
         self._causes[ident] = cause
         if change is not None:
@@ -365,26 +368,19 @@ class CustomerChunk(_Base, Asking):
         """What the filing changes in the three windows its home falls into, worked out while the tree is so."""
         before, after = filed.before, filed.after
         guest = keys.is_guest(ident[1])
-        change = list(windows.contribution(after, guest, debit))
+        change = windows.contribution(after, guest, debit)
         if before is not None:
-            change = [new - old for new, old in zip(change, windows.contribution(before, guest, debit), strict=True)]
+            change = tuple(map(sub, change, windows.contribution(before, guest, debit)))
         turned = 0
         if not (guest or debit):
             turned = after[contributions.COUNTED] - (before[contributions.COUNTED] if before is not None else 0)
-        near = contributions.neighbours(state["tree"], after) if turned else None
-        lone: windows.Window | None = None
-        # From the longest window to the shortest: whose order is alone in a window is alone in those inside it. (An
-        # hour need not lie inside a day: there are zones half an hour apart.)
-        for window in reversed(windows.windows(filed.home, self._zone(ident[0]))):
-            if turned and not (lone and lone.start <= window.start and window.end <= lone.end):
-                if near is not None:
-                    alone = near[0] < window.start and window.end <= near[1]
-                else:
-                    counted = contributions.sums(nodes, state["tree"], window.start, window.end).counted
-                    alone = counted == max(turned, 0)
-                lone = window if alone else None
-            change[windows.CUSTOMERS] = turned if lone else 0
-            self._changes.append((ident[0], window, tuple(change)))
+        found = windows.windows(filed.home, self._zone(ident[0]))[::-1]
+        came = [turned * alone for alone in _alone(state["tree"], nodes, after, turned, found)] if turned else (0, 0, 0)
+        # What is in one minute is in the same hour and day. Whether it changes anything is told apart: it may sum to
+        # nothing, too.
+        noted, minute = (*change, *came), (ident[0], filed.home // instants.MINUTE, any(change))
+        known = self._changes.get(minute)
+        self._changes[minute] = noted if known is None else list(map(add, known, noted))
 
     def finish(self) -> Writes:
         """Closes the chunk: rows and windows join the outputs; the tables' new values in their order."""
@@ -414,8 +410,6 @@ class CustomerChunk(_Base, Asking):
     def _tell_expired(self, ident: tuple[str, str], shop: ShopReference, gone: int) -> None:
         """The days whose points that ran out have to be told, `gone` in all."""
         state, nodes = self._open[ident]
-        if shop.terms.lasting and state["expired"] is None:  # as nearly everywhere
-            return
         state["expired"], differ = expired.told_now(
             *(nodes, state["tree"], state["account"], state["expired"], shop, state["now"], gone),
             self._moved.pop(ident, None),
@@ -425,18 +419,44 @@ class CustomerChunk(_Base, Asking):
 
     def _finish_windows(self) -> None:
         changes: dict[tuple[str, windows.Window], Sequence[int]] = {}
-        for shop, window, change in self._changes:
-            known = changes.get((shop, window))
-            if known is not None:
-                changes[shop, window] = list(map(add, known, change))
-            elif any(change) or self._partial.is_open(shop, window):  # one that is closed and stays is not told of
-                changes[shop, window] = change
+        for (shop, minute, changed), (*change, of_day, of_hour, of_minute) in self._changes.items():
+            found = windows.windows(minute * instants.MINUTE, self._zone(shop))
+            for window, came in zip(reversed(found), (of_day, of_hour, of_minute), strict=True):
+                change[windows.CUSTOMERS] = came
+                known = changes.get((shop, window))
+                if known is not None:
+                    changes[shop, window] = list(map(add, known, change))
+                elif changed or self._partial.is_open(shop, window):  # one that is closed and stays is not told of
+                    changes[shop, window] = list(change)
         for (shop, window), summed in changes.items():
-            added = self._partial.add(shop, window, summed)
-            values = self._partial.values(shop, window) if added else None
+            values = self._partial.add(shop, window, summed)
             currency = self._reference[shop].program.currency
             row = windows.row(shop, window, self._partition, currency, values, self._fence)
             self._emit(topics.WINDOWS, f"{shop}/{self._partition}", row)
+
+
+def _alone(
+    tree: contributions.Node,
+    nodes: contributions.Reads,
+    entry: contributions.Entry,
+    turned: int,
+    of: Iterable[windows.Window],
+) -> list[bool]:
+    """Whether an order that has come to count (`turned` 1), or does no longer (-1), is the customer's only one that
+    counts in each of these windows, from the longest to the shortest."""
+    near = contributions.neighbours(tree, entry)
+    if near is not None:
+        return [near[0] < each.start and each.end <= near[1] for each in of]
+    found: list[bool] = []
+    lone: windows.Window | None = None
+    for each in of:
+        # Whose order is alone in a window is alone in those inside it. (An hour need not lie inside a day: there are
+        # zones half an hour apart.)
+        if not (lone and lone.start <= each.start and each.end <= lone.end):
+            counted = contributions.sums(nodes, tree, each.start, each.end).counted
+            lone = each if counted == max(turned, 0) else None
+        found.append(lone is not None)
+    return found
 
 
 def dead_letter(received: Received, error: BadEvent) -> Message:

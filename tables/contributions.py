@@ -238,6 +238,8 @@ def sums(nodes: Reads, node: Node, start: int, end: int) -> Sums:
     """The sums over start <= processed_at < end (microseconds)."""
     if "e" in node:
         kept = node["e"]
+        if kept and start <= kept[0][PROCESSED] and kept[-1][PROCESSED] < end:
+            return _sum_entries(kept)
         first = bisect_left(kept, [start])
         return _sum_entries(kept[first : bisect_left(kept, [end], first)])
     found: list[Sequence[int]] = []

@@ -7,8 +7,9 @@ cut-point version).
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
+from msgspec import Struct
 from typing_extensions import TypedDict
 
 from events import contacts, instants, keys, links
@@ -51,7 +52,7 @@ class CustomerState(TypedDict):
     expired: Told | None  # None: nothing was ever told to have run out
 
 
-class Filed(NamedTuple):
+class Filed(Struct, frozen=True):
     """What filing did at one home: the entry before and after."""
 
     home: int
@@ -347,7 +348,7 @@ def _forget(state: CustomerState) -> None:
         state["contact"] = state["order_contact"] = state["consent"] = state["order_consent"] = None
 
 
-class Reach(NamedTuple):
+class Reach(Struct, frozen=True):
     """How a customer may be reached, as their row has it: sealed, and when that was told.
 
     A time without an address: it was taken away.
@@ -383,7 +384,7 @@ def _reach(state: CustomerState) -> Reach:
     )
 
 
-class Measured(NamedTuple):
+class Measured(Struct, frozen=True):
     """A customer as of their now: RFM values, their latest order in the look-back (0: none), and their points."""
 
     values: rfm.Values

@@ -15,6 +15,8 @@ order links and orders come, nor what a crash makes come again.
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from events import links
 from tables import contributions, orders
 from tables.contributions import PARTS, PROCESSED, REVISION, Entry
@@ -124,7 +126,7 @@ def _key(part: Part) -> tuple[Any, ...]:
     return part[_HOPS], part[_ALIVE], part[_REVISION]
 
 
-class Posting(NamedTuple):
+class Posting(Struct, frozen=True):
     """What of an order's points one origin has posted: `revision` sorts as it grows, `changed_at` follows from it."""
 
     origin: str

@@ -191,8 +191,8 @@ def gross(snapshot: orders.Snapshot, policy: Policy) -> int:
 def changed_at(state: OrderState, snapshot: orders.Snapshot) -> int:
     """When the state came about (microseconds): the latest of snapshot, refunds and deletion."""
     latest: int = max(snapshot["key"][0], state["deleted_at"])
-    for created_at, *_ in state["refunds"].values():
-        latest = max(latest, created_at)
+    if state["refunds"]:
+        latest = max(latest, *(created_at for created_at, *_ in state["refunds"].values()))
     return latest
 
 
@@ -204,7 +204,7 @@ def revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     """
     updated_at, triggered_at, webhook_id, digest = snapshot["key"]
     # With their number, all that a join can change of refunds: each part only grows.
-    refunds = sum(map(sum, state["refunds"].values()))
+    refunds = sum(map(sum, state["refunds"].values())) if state["refunds"] else 0
     return (
         f"{updated_at:015x}{_ordered(changed_at(state, snapshot) - updated_at)}{triggered_at:015x}{webhook_id} {digest}"
         f"{_ordered(len(state['refunds']))}{_ordered(refunds)}{state['cancelled']:d}{state['deleted_at'] > 0:d}"

@@ -1,14 +1,16 @@
 """RFM: a customer's values as of t, and the digits, score and segment they make under cut points."""
 
 from bisect import bisect_left
-from typing import NamedTuple
+from functools import lru_cache
+
+from msgspec import Struct
 
 from events import instants
 from events.programs import PROSPECTS, CutPoints, Program
 from events.records import Standing
 
 
-class Values(NamedTuple):
+class Values(Struct, frozen=True):
     """A customer's values as of t over the look-back; recency None for a Prospect.
 
     Recency in whole days, frequency in orders, monetary in minor units.
@@ -45,6 +47,12 @@ def segment(r: int, f: int, m: int, program: Program) -> str:
     return program.grid[5 - r][5 - (f + m + 1) // 2]
 
 
+@lru_cache(maxsize=5**3)
+def _told(r: int, f: int, m: int) -> tuple[str, str]:
+    """The score of digits, and the segment's id."""
+    return score(r, f, m), f"seg_{r}{f}{m}"
+
+
 def standing(values: Values, cut_points: CutPoints, program: Program) -> Standing:
     """Digits, score and segment of the values; without digits for a Prospect."""
     if values.recency is None:
@@ -58,12 +66,13 @@ def standing(values: Values, cut_points: CutPoints, program: Program) -> Standin
             "cut_points_version": cut_points.version,
         }
     r, f, m = digits(values, cut_points)
+    scored, segment_id = _told(r, f, m)
     return {
         "r": r,
         "f": f,
         "m": m,
-        "score": score(r, f, m),
-        "segment_id": f"seg_{r}{f}{m}",
+        "score": scored,
+        "segment_id": segment_id,
         "segment": segment(r, f, m, program),
         "cut_points_version": cut_points.version,
     }

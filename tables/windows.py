@@ -124,7 +124,7 @@ def contribution(entry: contributions.Entry | None, guest: bool, debit: bool = F
     return (0, 0, 0, 0, 0, 0, 0, -points if debit else points, 0)
 
 
-def row(shop: str, of: Window, partition: int, currency: str, values: tuple[int, ...] | None, fence: int) -> WindowRow:
+def row(shop: str, of: Window, partition: int, currency: str, values: Sequence[int] | None, fence: int) -> WindowRow:
     """A window's record; without values it says that the window is late."""
     sums = EMPTY if values is None else values
     return {
@@ -225,13 +225,10 @@ class Partial:
         """Whether the stream still writes the shop's window here."""
         return is_open(of, self._shop(shop).time)
 
-    def add(self, shop: str, of: Window, change: Sequence[int]) -> bool:
-        """Adds to a window's sums; False, and nothing done, when the stream has let go of it."""
+    def add(self, shop: str, of: Window, change: Sequence[int]) -> Sequence[int] | None:
+        """Adds to a window's sums: what they are now; None, and nothing done, when the stream has let go of it."""
         found = self._shop(shop)
-        if not is_open(of, found.time):
-            return False
-        add_to(found.rows, of, change)
-        return True
+        return add_to(found.rows, of, change) if is_open(of, found.time) else None
 
     def values(self, shop: str, of: Window) -> tuple[int, ...]:
         """The sums of a window here, zeros where there are none."""
@@ -243,6 +240,7 @@ class Partial:
         found.rows = {of: sums for of, sums in found.rows.items() if of.size != "day"} | days
 
 
-def add_to(rows: Sums, of: Window, change: Sequence[int]) -> None:
-    """Adds to a window's sums in a mapping of windows."""
-    rows[of] = list(map(add, rows.get(of, EMPTY), change))
+def add_to(rows: Sums, of: Window, change: Sequence[int]) -> list[int]:
+    """Adds to a window's sums in a mapping of windows: what they are now."""
+    sums = rows[of] = list(map(add, rows.get(of, EMPTY), change))
+    return sums

@@ -136,8 +136,8 @@ def _rows(received: list[list[chunks.Received]]) -> list[Message]:
 
 
 def _timed(fold: Callable[[Any], list[Message]], received: Any) -> tuple[float, list[Message]]:
-    for known in (keys.murmur2, instants._parse, instants.text, money._minor):
-        known.cache_clear()  # a worker meets each order, and most of its instants, for the first time
+    for known in (keys.murmur2, instants._minute, instants._to_minute, money._minor):
+        known.cache_clear()  # a worker meets each order for the first time
     began = time.process_time()
     outputs = fold(received)
     return (time.process_time() - began) * 1e6, outputs

@@ -234,8 +234,8 @@ MUTANTS = [
     Mutant(
         "a replay adds the changes of an instant again",
         "streams/sink/standings.py",
-        "back = next((at for at in range(first, len(steps)) if steps[at].standing == row.standing), None)",
-        "back = len(steps) - 1 if steps and steps[-1].standing == row.standing else None",
+        "return next((at for at in range(first, len(steps)) if steps[at].standing == row.standing), None)",
+        "return len(steps) - 1 if steps[-1].standing == row.standing else None",
         (STANDINGS,),
     ),
     Mutant(

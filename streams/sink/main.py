@@ -19,6 +19,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from operator import attrgetter
 from typing import Any, Final
 
 import psycopg
@@ -56,6 +57,11 @@ _PAUSE: Final = 0.2
 
 #: How long Kafka may take to tell where a log ends (seconds).
 _WATERMARKS: Final = 5.0
+
+
+_PLACE: Final = attrgetter("topic", "partition")
+_OFFSET: Final = attrgetter("offset")
+_TOPIC: Final = attrgetter("topic")
 
 
 class SinkError(RuntimeError):
@@ -212,8 +218,8 @@ class Sink:
             error = message.error()
             if error is None:
                 topic, (_, timestamp) = self._topics[message.topic()], message.timestamp()
-                place = message.partition(), message.offset()
-                batch.append(Received(topic, *place, timestamp, message.key(), message.value()))
+                partition, offset, key, value = message.partition(), message.offset(), message.key(), message.value()
+                batch.append(Received(topic, partition, offset, timestamp, key, value))
             else:
                 self._heed(error)
         return batch
@@ -279,8 +285,8 @@ class Sink:
             except Exception as error:  # nobody foresaw it: a bad record all the same
                 self._spend(received, error)
                 rows.refuse(received, BadEvent("unexpected", type(error).__name__))
-        ends = {(received.topic, received.partition): received.offset + 1 for received in batch}
-        places = {(self._names[topic], partition): end for (topic, partition), end in ends.items()}
+        last = dict(zip(map(_PLACE, batch), map(_OFFSET, batch), strict=True))
+        places = {(self._names[topic], partition): offset + 1 for (topic, partition), offset in last.items()}
         moves = {place: (self._left[place], end) for place, end in places.items()}
         try:
             self._commit(rows, moves)
@@ -345,7 +351,7 @@ class Sink:
 
     def _count(self, batch: list[Received], began: float) -> None:
         metrics.SINK_BATCH_SECONDS.observe(time.perf_counter() - began)
-        for topic, number in Counter(received.topic for received in batch).items():
+        for topic, number in Counter(map(_TOPIC, batch)).items():
             metrics.SINK_RECORDS.labels(topic).inc(number)
 
     def _measure_lag(self) -> None:

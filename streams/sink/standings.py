@@ -9,6 +9,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from msgspec import Struct
+
 from events import instants
 from events.records import Standing
 from tables.ids import change_id
@@ -20,7 +22,7 @@ Key = tuple[str, str]
 NEAR: Final = 1000
 
 
-class Told(NamedTuple):
+class Told(Struct, frozen=True):
     """What a row says of a customer as of `now` (microseconds): standing and values, and what brought it about."""
 
     fence: int
@@ -92,8 +94,7 @@ def follow(key: Key, path: Path | None, rows: Iterable[Told]) -> tuple[list[Chan
         if row.now < now:
             keep(bisect_right(steps, row.now, key=_at))
         fence, now = row.fence, row.now
-        first = max(bisect_left(steps, now, key=_at) - 1, 0)
-        back = next((at for at in range(first, len(steps)) if steps[at].standing == row.standing), None)
+        back = _standing_so(steps, row)
         if back is not None:
             keep(back + 1)
         else:
@@ -101,6 +102,14 @@ def follow(key: Key, path: Path | None, rows: Iterable[Told]) -> tuple[list[Chan
             steps.append(change)
             added.append(change)
     return added, removed
+
+
+def _standing_so(steps: Sequence[Change], row: Told) -> int | None:
+    """Which step has led to where the row stands, of those from its `now` on and the last one before."""
+    if not steps or steps[-1].at < row.now:  # as nearly always
+        return len(steps) - 1 if steps and steps[-1].standing == row.standing else None
+    first = max(bisect_left(steps, row.now, key=_at) - 1, 0)
+    return next((at for at in range(first, len(steps)) if steps[at].standing == row.standing), None)
 
 
 def _at(change: Change) -> int:

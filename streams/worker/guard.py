@@ -127,7 +127,8 @@ class Guard:
         self._records += flight.records
         flight.pending = len(outputs)
         names = {name: self._topic(name) for name in {output.topic for output in outputs}}
-        self._produce(((names[topic], key, value, at) for topic, key, value, at in outputs), self._reporter(flight))
+        records = ((names[each.topic], each.key, each.value, each.partition) for each in outputs)
+        self._produce(records, self._reporter(flight))
         if not outputs:
             self._advance()
 

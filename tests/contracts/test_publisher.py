@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Consumer, Producer, TopicPartition
+from msgspec.structs import replace
 
 from cli.stack.embedded import PARTITIONS
 from events import awards, codec, keys, topics
@@ -161,7 +162,7 @@ def test_nothing_to_publish_is_done_at_once(way: Way) -> None:
 
 def test_messages_of_one_key_keep_their_order(way: Way) -> None:
     def numbered(call: int, at: int) -> Message:
-        return rescore(1)._replace(value=codec.dumps({"call": call, "at": at}))
+        return replace(rescore(1), value=codec.dumps({"call": call, "at": at}))
 
     async def step(publisher: Publisher) -> None:
         for call in range(20):
@@ -207,13 +208,13 @@ def test_closing_twice_is_harmless(way: Way) -> None:
 
 
 def test_a_chosen_partition_is_kept_or_refused(way: Way) -> None:
-    chosen = rescore(1)._replace(partition=PARTITIONS - 1)
+    chosen = replace(rescore(1), partition=PARTITIONS - 1)
     if isinstance(way, JournalWay):
         with pytest.raises(PublishError):
             use(way, lambda publisher: publisher.publish([chosen]))
         assert way.read() == []
         return
-    others = [chosen._replace(partition=number) for number in range(PARTITIONS)]
+    others = [replace(chosen, partition=number) for number in range(PARTITIONS)]
     use(way, lambda publisher: publisher.publish(others))
     assert sorted(place[1] for place in way.read_places()) == list(range(PARTITIONS))
 
@@ -242,7 +243,7 @@ def test_the_partition_of_a_key_is_the_same_for_every_producer(kafka_way: KafkaW
 
 
 def test_a_message_beyond_the_limit_is_refused_and_the_rest_of_the_call_goes_out(kafka_way: KafkaWay) -> None:
-    big = order(2)._replace(value=b"x" * (topics.MAX_MESSAGE_BYTES + 1))
+    big = replace(order(2), value=b"x" * (topics.MAX_MESSAGE_BYTES + 1))
 
     async def step(publisher: Publisher) -> None:
         with pytest.raises(PublishError, match=topics.ORDERS):
@@ -256,7 +257,7 @@ def test_a_message_beyond_the_limit_is_refused_and_the_rest_of_the_call_goes_out
 @pytest.mark.server
 def test_a_body_of_ten_megabytes_goes_through(real_kafka: str, topic_prefix: str) -> None:
     way = KafkaWay(Settings(kafka=real_kafka, topic_prefix=topic_prefix, partitions=4))
-    big = order(1)._replace(value=b'"' + random.Random(1).randbytes(5 * 1024 * 1024).hex().encode() + b'"')
+    big = replace(order(1), value=b'"' + random.Random(1).randbytes(5 * 1024 * 1024).hex().encode() + b'"')
     use(way, lambda publisher: publisher.publish([big, order(2)]))
     assert {key: value for _, key, value in way.read()}[big.key] == big.value
 
@@ -338,7 +339,7 @@ def test_the_journal_fills_what_is_known_of_a_webhook(journal_way: JournalWay) -
 def test_the_journal_believes_no_time_to_come(journal_way: JournalWay) -> None:
     """A dead letter that is replayed may say anything; embedded, no broker's time bounds it."""
     forged = envelope("orders/paid", {"id": 1}, received_at="9998-01-01T00:00:00Z")
-    use(journal_way, lambda publisher: publisher.publish([order(1)._replace(value=codec.dumps(forged))]))
+    use(journal_way, lambda publisher: publisher.publish([replace(order(1), value=codec.dumps(forged))]))
     query = "SELECT received_at <= now(), (value::jsonb ->> 'received_at')::timestamptz = received_at FROM raw_events"
     assert rows(journal_way.settings, query) == [(True, True)]
 
@@ -349,7 +350,7 @@ def test_the_journal_believes_no_time_to_come(journal_way: JournalWay) -> None:
 def test_the_journal_refuses_what_is_no_envelope(value: bytes, database: str) -> None:
     async def step(publisher: Publisher) -> None:
         with pytest.raises(PublishError):
-            await publisher.publish([order(1)._replace(value=value)])
+            await publisher.publish([replace(order(1), value=value)])
         await publisher.publish([order(2)])
 
     way = JournalWay(Settings(database=database))
@@ -358,7 +359,7 @@ def test_the_journal_refuses_what_is_no_envelope(value: bytes, database: str) ->
 
 
 def test_one_calls_bad_value_does_not_fail_the_others(database: str) -> None:
-    bad = rescore(1)._replace(key="nul\0")
+    bad = replace(rescore(1), key="nul\0")
 
     async def step(publisher: Publisher) -> None:
         calls = [publisher.publish([order(1)]), publisher.publish([bad]), publisher.publish([order(2)])]
@@ -397,7 +398,7 @@ def test_the_journal_is_not_ready_while_it_cannot_be_written(database: str) -> N
             connection.execute("ALTER TABLE away RENAME TO raw_events")
         assert await publisher.ready()
         with pytest.raises(PublishError):  # a value of its sender's says nothing of the journal
-            await publisher.publish([rescore(1)._replace(key="nul\0")])
+            await publisher.publish([replace(rescore(1), key="nul\0")])
         assert await publisher.ready()
 
     way = JournalWay(Settings(database=database))

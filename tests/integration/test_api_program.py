@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from events import topics
 from events.programs import Program
@@ -298,7 +299,7 @@ def test_a_get_shows_what_the_stream_goes_by(world: World) -> None:
     assert put(world, {}, zone="Europe/Berlin").status_code == 202
     theirs = Program(shop=SHOP, currency="JPY").model_dump_json().encode()
     ours = world.publisher.messages.pop()
-    world.publisher.messages += [ours._replace(value=theirs), ours]
+    world.publisher.messages += [replace(ours, value=theirs), ours]
     (letter,) = sink(world).dead_letters
     assert "other_currency" in letter
     assert (get(world).json()["currency"], get(world).json()["zone"]) == ("JPY", "UTC")

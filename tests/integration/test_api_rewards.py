@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from events.programs import Program
 from tests.integration.api_world import PROGRAM, SHOP, World
@@ -161,7 +162,7 @@ def test_a_first_program_that_is_too_large_is_a_dead_letter_and_the_next_is_take
     assert put(world, {}).status_code == 202
     ours = world.publisher.messages.pop()
     theirs = Program.model_validate(PROGRAM | {"rewards": large}).model_dump_json().encode()
-    world.publisher.messages += [ours._replace(value=theirs), ours]
+    world.publisher.messages += [replace(ours, value=theirs), ours]
     (letter,) = sink(world).dead_letters
     assert "too_large" in letter
     assert get(world).status_code == 200

@@ -216,7 +216,7 @@ def check_batch(customers: list[tuple[Told, datetime]], plain: Json) -> None:
         program,
     )
     for row, (said, at) in zip(settled.iter_rows(named=True), customers, strict=True):
-        values = {name: row[name] or 0 for name in account.Purse._fields}
+        values = {name: row[name] or 0 for name in account.Purse.__struct_fields__}
         same(account.Purse(**values), said.expected(at, plain))
 
 

@@ -212,7 +212,7 @@ class Days:
         else:
             self.tree = tree
         if self.told is not None:
-            self.moved = expired.moved(self.told, self.shop, *filed, debit, self.moved)
+            self.moved = expired.moved(self.told, self.shop, home, filed.before, entry, debit, self.moved)
 
     def tell(self, at: datetime) -> dict[int, int]:
         now = instants.from_datetime(at)

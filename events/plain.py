@@ -38,6 +38,14 @@ _HEAD: Final = (
 )
 
 
+_START: Final = len(_BEGINS)
+
+#: Streams and their topics, but for those of which more is looked at than each field alone (payloads.check).
+_KNOWN: Final = {
+    (known.stream, topic) for topic, known in TOPICS.items() if known.only is None and "shop_domain" not in known.fields
+}
+
+
 class Plain(NamedTuple):
     """What a plain envelope says beside its payload, and of an order its `financial_status`; all as it stands there."""
 
@@ -57,11 +65,8 @@ def look(text: str, stream: str) -> Plain | None:
 
 def match(text: str, stream: str) -> re.Match[str] | None:
     """Whether a text is a plain envelope of the Kafka topic `stream`."""
-    topic = text[len(_BEGINS) : text.find('"', len(_BEGINS))]
-    known = TOPICS.get(topic)
-    if known is None or known.stream != stream or known.only is not None or "shop_domain" in known.fields:
-        return None  # of some topics more is looked at than each field alone (payloads.check)
-    return _form(topic).fullmatch(text)
+    topic = text[_START : text.find('"', _START)]
+    return _form(topic).fullmatch(text) if (stream, topic) in _KNOWN else None
 
 
 @cache

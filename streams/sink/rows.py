@@ -41,7 +41,7 @@ _MAX_KEY: Final = 256
 #: A customer's columns, from the row and from the standing in it, and a window's.
 _FIRST: Final = itemgetter(*COLUMNS["customers"][:15])
 _STANDING: Final = itemgetter(*COLUMNS["customers"][15:22])
-_REACH: Final = itemgetter(*COLUMNS["customers"][22:27])
+_REST: Final = itemgetter(*COLUMNS["customers"][22:])
 _LAST: Final = itemgetter(*COLUMNS["customers"][27:])
 _WINDOW: Final = itemgetter(*COLUMNS["points_windows"])
 
@@ -195,8 +195,8 @@ class Rows:
             self.merged.discard(key)
         else:
             self.merged.add(key)
-        reach = _UNREACHED if row["redacted"] else _REACH(row)
-        self.customers[key] = (*_FIRST(row), *_STANDING(standing), *reach, *_LAST(row))
+        rest = (*_UNREACHED, *_LAST(row)) if row["redacted"] else _REST(row)
+        self.customers[key] = (*_FIRST(row), *_STANDING(standing), *rest)
         self.shops.add(row["shop"])
 
     def _window(self, received: Received) -> None:

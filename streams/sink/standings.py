@@ -95,9 +95,9 @@ def follow(key: Key, path: Path | None, rows: Iterable[Told]) -> tuple[list[Chan
             keep(bisect_right(steps, row.now, key=_at))
         fence, now = row.fence, row.now
         back = _standing_so(steps, row)
-        if back is not None:
+        if back is not None and back + 1 < len(steps):
             keep(back + 1)
-        else:
+        elif back is None:
             change = _change(key, steps[-1] if steps else None, row)
             steps.append(change)
             added.append(change)

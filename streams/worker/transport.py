@@ -62,7 +62,7 @@ TRAFFIC: Final = Linger(20, 64 * 1024)
 TRAFFIC_SECONDS: Final = 0.5
 
 #: While so many records as come in a BACKLOG are folded, which takes longer than this, nobody waits for what comes
-#: next; asking for it all the time costs a fiftieth of what folding does.
+#: next; asking for it all the time costs a fortieth of what folding does.
 LAGGING: Final = Linger(100, 64 * 1024)
 BACKLOG: Final = 1000
 

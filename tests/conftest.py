@@ -21,6 +21,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from pydantic import SecretStr
 
 from books.migrate import migrate
 from cli.stack.embedded import PARTITIONS, EmbeddedBroker, EmbeddedDatabase
@@ -317,9 +318,15 @@ def mock_kafka() -> Iterator[str]:
 
 
 @pytest.fixture
-def embedded(mock_kafka: str, database: str) -> Settings:
+def embedded_stream(mock_kafka: str) -> Settings:
+    """Settings for an embedded broker: a worker needs no database."""
+    return Settings(kafka=mock_kafka, partitions=PARTITIONS, session_timeout=6)
+
+
+@pytest.fixture
+def embedded(embedded_stream: Settings, database: str) -> Settings:
     """Settings for both embedded servers."""
-    return Settings(kafka=mock_kafka, database=database, partitions=PARTITIONS, session_timeout=6)
+    return embedded_stream.model_copy(update={"database": SecretStr(database)})
 
 
 # --- real --------------------------------------------------------------------------------------------------------
@@ -398,9 +405,15 @@ def topic_prefix(real_kafka: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def real(real_kafka: str, real_database: str, topic_prefix: str) -> Settings:
-    """Settings for real servers, with topics and groups of this test's own (not made yet)."""
-    return Settings(kafka=real_kafka, database=real_database, topic_prefix=topic_prefix, partitions=4)
+def real_stream(real_kafka: str, topic_prefix: str) -> Settings:
+    """Settings for a real Kafka, with topics and groups of this test's own (not made yet), and no database."""
+    return Settings(kafka=real_kafka, topic_prefix=topic_prefix, partitions=4)
+
+
+@pytest.fixture
+def real(real_stream: Settings, real_database: str) -> Settings:
+    """As `real_stream`, with a database."""
+    return real_stream.model_copy(update={"database": SecretStr(real_database)})
 
 
 @pytest.hookimpl(wrapper=True)

@@ -20,9 +20,9 @@ SMALL = str(1 << 20)
 
 
 @pytest.fixture
-def made(real: Settings) -> Settings:
-    kafka.create_topics(real)
-    return real
+def made(real_stream: Settings) -> Settings:
+    kafka.create_topics(real_stream)
+    return real_stream
 
 
 def alter(settings: Settings, name: str, setting: str, value: str) -> None:
@@ -41,8 +41,10 @@ def test_topics_as_we_make_them_are_right(made: Settings, caplog: pytest.LogCapt
     assert caplog.records == []
 
 
-def test_the_embedded_broker_has_no_settings_to_compare(embedded: Settings, caplog: pytest.LogCaptureFixture) -> None:
-    topic_settings.check(embedded)
+def test_the_embedded_broker_has_no_settings_to_compare(
+    embedded_stream: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic_settings.check(embedded_stream)
     assert [each.getMessage() for each in caplog.records if each.name == topic_settings.__name__] == []
 
 

@@ -24,8 +24,11 @@ pytestmark = pytest.mark.slow  # a process takes its seconds to start
 OUTPUTS = (topics.CUSTOMER_ROWS, topics.POINTS, topics.RFM, topics.WINDOWS, topics.DEAD_LETTERS)
 
 
-EMBEDDED = pytest.param(("embedded", "memory"), id="embedded")
-REAL = [pytest.param(("real", store), id=f"real, {store}", marks=pytest.mark.server) for store in ("memory", "rocksdb")]
+EMBEDDED = pytest.param(("embedded_stream", "memory"), id="embedded")
+REAL = [
+    pytest.param(("real_stream", store), id=f"real, {store}", marks=pytest.mark.server)
+    for store in ("memory", "rocksdb")
+]
 
 
 @pytest.fixture(params=[EMBEDDED, *REAL])
@@ -258,24 +261,26 @@ def test_another_number_of_partitions_is_refused(settings: Settings, tmp_path: P
 
 
 @pytest.mark.server
-def test_a_delivery_that_fails_stops_the_worker_and_commits_nothing(real: Settings, tmp_path: Path) -> None:
+def test_a_delivery_that_fails_stops_the_worker_and_commits_nothing(real_stream: Settings, tmp_path: Path) -> None:
     """A changelog topic that refuses our records: what was folded is not durable, and nobody may say it is."""
-    kafka.create_topics(real)
-    feeder = Feeder(real)
+    kafka.create_topics(real_stream)
+    feeder = Feeder(real_stream)
     feeder.programs(PROGRAM)
-    worker = WorkerProcess(real, tmp_path).start()
+    worker = WorkerProcess(real_stream, tmp_path).start()
     limit = ConfigEntry("max.message.bytes", "100", incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, kafka.changelog(real, "customers"), incremental_configs=[limit])
-    admin = AdminClient({"bootstrap.servers": real.kafka_servers()})
+    resource = ConfigResource(
+        ResourceType.TOPIC, kafka.changelog(real_stream, "customers"), incremental_configs=[limit]
+    )
+    admin = AdminClient({"bootstrap.servers": real_stream.kafka_servers()})
     for answer in admin.incremental_alter_configs([resource]).values():
         answer.result(10)
-    _until_refused(real, kafka.changelog(real, "customers"), keys.join(SHOP, "5"))
+    _until_refused(real_stream, kafka.changelog(real_stream, "customers"), keys.join(SHOP, "5"))
     feeder.envelopes([order(1, 5)])
     wait(worker.exited)
     assert worker.process is not None
     assert worker.process.returncode == 1
     assert "DeliveryFailed" in worker.said()
-    assert committed(real, topics.ACCOUNT_FACTS) == 0
+    assert committed(real_stream, topics.ACCOUNT_FACTS) == 0
 
 
 def _until_refused(settings: Settings, topic: str, beside: str) -> None:
@@ -383,13 +388,13 @@ def test_forged_programs_and_times_change_nothing(
 
 
 @pytest.mark.server
-def test_whoever_is_ended_while_starting_moves_nothing(real: Settings, tmp_path: Path) -> None:
+def test_whoever_is_ended_while_starting_moves_nothing(real_stream: Settings, tmp_path: Path) -> None:
     """They would join for half of the topics, and somebody else would be given input without its table."""
-    kafka.create_topics(real)
-    first = WorkerProcess(real, tmp_path, "first").start()
+    kafka.create_topics(real_stream)
+    first = WorkerProcess(real_stream, tmp_path, "first").start()
     try:
         for number in range(2):
-            starting = WorkerProcess(real, tmp_path, f"starting-{number}").launch()
+            starting = WorkerProcess(real_stream, tmp_path, f"starting-{number}").launch()
             wait(lambda: starting.log.exists() and "ChunkThread]: Starting" in starting.said())  # noqa: B023 - at once
             assert starting.stop() == 0
             assert "changelogs are read" not in starting.said()

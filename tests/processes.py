@@ -176,14 +176,15 @@ def module(name: str, words: list[str]) -> None:
 
 
 def forking() -> None:
-    """From now on this process forks a command of `loyalnest` where it would start one."""
+    """From now on this process, itself forked, forks a command of `loyalnest` where it would start one."""
+    if sys.version_info >= (3, 14):  # who is forked does not know the key of whom it came from
+        return
+    # Its own children come from where it came from. (It knows the address, and yet would start another.)
+    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
     subprocess.Popen = popen  # type: ignore[assignment,misc]
 
 
 def _run(environment: dict[str, str], files: list[int], work: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    # Its own children come from where it came from. (As a child of that it knows the address, and yet would start
-    # another.)
-    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
     os.environ.clear()
     os.environ.update(environment)
     for number, file in enumerate(files[:3]):

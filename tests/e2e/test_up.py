@@ -123,6 +123,18 @@ def _kill_all_of_it(stack: Up) -> None:
     assert not left
 
 
+def _become(stack: Up, before: list[Any]) -> None:
+    """The customers become what they were, and the history says so.
+
+    A look at them after another at the history would not do: a replay that begins between the two tells old numbers.
+    """
+
+    def as_before() -> bool:
+        return not parity.main(stack.settings(), "nest.myshopify.com") and _customers(stack) == before
+
+    wait(as_before, 90, what="all as before")
+
+
 def test_a_restart_keeps_everything_and_a_rebuild_makes_it_anew(folder: Path) -> None:
     with up(folder, as_users_do=True) as stack:
         stack.run("play", str(_orders(folder)), "--shop", "nest")
@@ -136,16 +148,13 @@ def test_a_restart_keeps_everything_and_a_rebuild_makes_it_anew(folder: Path) ->
         assert "160" in stack.run("shops", "list")
         assert key.split("_")[1] in stack.run("keys", "list", "nest")
         stack.start()
-        _parity(stack, "nest")
-        assert _customers(stack) == before
+        _become(stack, before)
         _kill_all_of_it(stack)
         stack.start()  # takes over what the dead one left
-        _parity(stack, "nest")
-        assert _customers(stack) == before
+        _become(stack, before)
         _rows(stack, "DELETE FROM customers WHERE customer_id > '5' RETURNING 1")
         assert "empty" in stack.run("rebuild")
-        _parity(stack, "nest")
-        assert _customers(stack) == before
+        _become(stack, before)
 
 
 def test_what_will_not_get_better_ends_it_in_one_sentence(folder: Path) -> None:

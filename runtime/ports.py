@@ -17,7 +17,10 @@ class Publisher(Protocol):
     """
 
     async def publish(self, messages: Sequence[Message]) -> None:
-        """Returns when every message is durable; PublishError if one could not be made so."""
+        """Returns when every message is durable; PublishError if one could not be made so.
+
+        A caller who is cancelled is let go at once, whatever the other side does; some messages may be durable then.
+        """
 
     def failed(self) -> str | None:
         """Why nothing can be published any more by this process, which must end; None while it can go on."""

@@ -1,46 +1,33 @@
 """The customer fold: what orders, customer webhooks and rescores make of one customer.
 
-Contributions are a join by (order, home), the highest revision winning; `now` is a maximum; address and consent are
-each the newest by its key (events/contacts.py). The standing (digits, segment) is a cache of (contributions, now,
-cut-point version).
+Contributions are a join by (order, home), the highest revision winning; `now` is a maximum; the standing (digits,
+segment) is a cache of (contributions, now, cut-point version). How a customer may be reached is tables/reaching.py.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
 from msgspec import Struct
-from typing_extensions import TypedDict
 
-from events import contacts, instants, keys, links
+from events import instants, keys, links
 from events.account_records import AccountAward, CustomerForward, OrderFact
 from events.envelopes import Webhook
 from events.records import CustomerRow, PointsRecord, RfmUpdated, Standing
 from events.webhook_topics import ARCHIVED, NAMING, TELLING, Kind
 from tables import account as accounts
-from tables import contributions, expired, merging, packing, rfm
+from tables import contributions, expired, merging, packing, reaching, rfm
 from tables.account import Account, Purse
 from tables.expired import Told
 from tables.ids import change_id
+from tables.reaching import Reachable
 from tables.reference import ShopReference
 
-#: What the vault makes of a contact: some 600 signs. Anything else of a third party's would end in the row.
-_SEALED = re.compile(r"[!-~]{1,4096}")
 
-
-class CustomerState(TypedDict):
+class CustomerState(Reachable):
     """What is kept of one customer, with the tree's root; its nodes are kept beside it."""
 
     now: int
     known: bool
-    deleted: bool
-    redacted: bool
-    contact: str | None  # the newest address that a customer's own webhook told, sealed
-    contact_key: contacts.Key | None
-    addressed: bool  # one of them told an address, ever
-    order_contact: contacts.Key | None  # of the newest order: [placed_at, updated_at, sealed]
-    consent: contacts.Key | None  # the newest likewise: [its own time, triggered_at, webhook_id, sealed]
-    order_consent: contacts.Key | None  # of the newest order whose buyer agreed: [placed_at, sealed]
     standing: Standing | None
     links: dict[str, str]  # whom they ever were merged into, or claimed by: the greatest rank of each
     kept: str  # the greatest rank of a merge that kept them
@@ -131,7 +118,7 @@ def file(state: CustomerState, nodes: contributions.Nodes, fact: OrderFact, shop
     state["now"] = max(state["now"], fact["now"])
     state["filed"] = max(state["filed"], fact["now"])
     state["known"] = state["known"] or not keys.is_guest(fact["customer_id"])
-    _take_order(state, fact)
+    reaching.take_order(state, fact)
     link = decided(state)
     homes = fact["homes"]
     for home in homes if homes == [processed_at] else sorted({*homes, processed_at}):
@@ -301,87 +288,12 @@ def apply(state: CustomerState, webhook: Webhook) -> None:
             return
         state["known"] = True
     if kind in TELLING:
-        _take_contact(state, webhook)
+        reaching.take_contact(state, webhook)
     state["now"] = max(state["now"], webhook.event_time)
     state["known"] = state["known"] or kind in NAMING
     state["deleted"] = state["deleted"] or kind is Kind.CUSTOMER_GONE
     state["redacted"] = state["redacted"] or kind is Kind.REDACT
-    _forget(state)
-
-
-def _take_contact(state: CustomerState, webhook: Webhook) -> None:
-    """The newest address and the newest consent, each by its own key; what a payload lacks it says nothing of.
-
-    They come sealed, or not at all. One delivery that came twice may have been sealed twice, each time to other bytes:
-    those decide last.
-    """
-    address_key, consent_key = contacts.address_key(webhook), contacts.consent_key(webhook)
-    if "contact" in webhook.payload:
-        sealed = _sealed(webhook.payload["contact"])
-        have = state["contact_key"]
-        if have is None or (have, state["contact"] or "") < (address_key, sealed or ""):
-            state["contact_key"] = address_key
-            state["contact"] = sealed
-        state["addressed"] = state["addressed"] or sealed is not None
-    consent = _sealed(webhook.payload.get("consent"))
-    if consent is not None:
-        state["consent"] = max(state["consent"] or [], [*consent_key, consent])
-
-
-def _take_order(state: CustomerState, fact: OrderFact) -> None:
-    """What an order told of the customer's address and consent."""
-    contact, consent = fact.get("contact"), fact.get("consent")
-    if contact is not None:
-        key = [contact["placed_at"], contact["updated_at"], contact["sealed"]]
-        state["order_contact"] = max(state["order_contact"] or [], key)
-    if consent is not None:
-        state["order_consent"] = max(state["order_consent"] or [], [consent["placed_at"], consent["sealed"]])
-    _forget(state)
-
-
-def _sealed(value: Any) -> str | None:
-    return value if isinstance(value, str) and _SEALED.fullmatch(value) else None
-
-
-def _forget(state: CustomerState) -> None:
-    if state["redacted"] or state["deleted"]:
-        state["contact"] = state["order_contact"] = state["consent"] = state["order_consent"] = None
-
-
-class Reach(Struct, frozen=True):
-    """How a customer may be reached, as their row has it: sealed, and when that was told.
-
-    A time without an address: it was taken away.
-    """
-
-    contact: str | None = None
-    contact_at: str | None = None
-    consent: str | None = None
-    consent_at: str | None = None
-    consent_by_order: bool = False
-
-
-def _reach(state: CustomerState) -> Reach:
-    """An order's address only while no webhook of the customer's own has told one, be it that they took it away since.
-
-    The newest consent; an order's only where it is newer than one of their own that has a time. An export of customers
-    tells none: who said no in it must not be taken at their word of an old order.
-    """
-    if state["redacted"] or state["deleted"]:
-        return Reach()
-    contact, contact_at = state["contact"], (state["contact_key"] or [None])[0]
-    if contact is None and not state["addressed"]:
-        contact_at, *_, contact = state["order_contact"] or (None, None)
-    own, ordered = state["consent"], state["order_consent"]
-    by_order = ordered is not None and (own is None or 0 < own[0] < ordered[0])
-    consent_at, *_, consent = (ordered if by_order else own) or (0, None)
-    return Reach(
-        contact,
-        None if contact_at is None else instants.text(contact_at),
-        consent,
-        instants.text(consent_at) if consent_at else None,
-        by_order,
-    )
+    reaching.forget(state)
 
 
 class Measured(Struct, frozen=True):
@@ -441,7 +353,7 @@ def row(
     """The customer's absolute row as of their now, and what brought it about; None while nothing has named them."""
     if not state["known"] or state["standing"] is None:
         return None
-    found, purse, reach = measured.values, measured.purse, _reach(state)
+    found, purse, reach = measured.values, measured.purse, reaching.reach(state)
     return {
         "shop": key[0],
         "customer_id": key[1],

@@ -51,7 +51,7 @@ MUTANTS = [
     ),
     Mutant(
         "a row does not say how new a consent is",
-        "tables/customers.py",
+        "tables/reaching.py",
         "instants.text(consent_at) if consent_at else None",
         "None",
         (CONTACTS,),

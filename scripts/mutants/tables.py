@@ -86,7 +86,7 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     ),
     Mutant(
         "of two sealed contacts the last that came wins",
-        "tables/customers.py",
+        "tables/reaching.py",
         '(have, state["contact"] or "") < (address_key, sealed or "")',
         "have <= address_key",
         (CUSTOMERS,),
@@ -100,14 +100,14 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
     ),
     Mutant(
         "an order's agreement is newer than a no whose time nobody knows",
-        "tables/customers.py",
+        "tables/reaching.py",
         "0 < own[0] < ordered[0]",
         "own[0] < ordered[0]",
         (GOLDEN,),
     ),
     Mutant(
         "whoever took their address away is found by an order's",
-        "tables/customers.py",
+        "tables/reaching.py",
         'if contact is None and not state["addressed"]:',
         "if contact is None:",
         (GOLDEN,),

@@ -8,6 +8,7 @@ import polars as pl
 from api import csv_cells
 from api.presets import KLAVIYO_CONSENTS, KLAVIYO_OTHERS
 from api.questions import COLUMNS
+from events import addresses
 
 #: What of a customer's points is a number of them, and what of a row is an instant.
 _POINTS: Final = ("balance", "pending", "earned", "spent", "expired", "expiring")
@@ -27,8 +28,8 @@ VALUES: Final = {
 #: What was told, beside the values: an address and a consent as they were opened.
 TOLD: Final = {"email": pl.String, "consent": pl.String}
 
-#: Cells that are digests, each of another form of the address.
-DIGESTS: Final = frozenset({"email_sha256", "email_google_sha256"})
+#: Cells that are digests, and of which form of the address.
+DIGESTS: Final = {"email_sha256": addresses.plain, "email_google_sha256": addresses.for_google}
 
 
 def cells(currencies: Iterable[str] = (), zone: str = "UTC", *, for_excel: bool = False) -> dict[str, pl.Expr]:
@@ -63,4 +64,4 @@ def needed(names: Collection[str]) -> list[str]:
 
 def tell(names: Collection[str]) -> bool:
     """Whether any of these cells says what somebody told."""
-    return any(_MADE_OF[name] & (TOLD.keys() | DIGESTS) for name in names)
+    return any(_MADE_OF[name] & (TOLD.keys() | DIGESTS.keys()) for name in names)

@@ -14,9 +14,6 @@ from events import addresses, instants
 #: What PostgreSQL's timestamps count from (microseconds since the epoch).
 _EPOCH_2000: Final = instants.parse("2000-01-01T00:00:00Z")
 
-#: Forms of an address that are hashed, by cell.
-_DIGESTED: Final = {"email_sha256": addresses.plain, "email_google_sha256": addresses.for_google}
-
 
 def _consent() -> pl.Expr:
     """Whose consent nobody told has not given it; of somebody without an address only what was told is said."""
@@ -30,8 +27,8 @@ def _told(export: Export, rows: pl.DataFrame) -> pl.DataFrame:
     that are asked for."""
     emails = rows["email"].to_list()
     told = {"email": [None if email is None else addresses.plain(email) for email in emails]}
-    for name in export_cells.DIGESTS & set(export.layout.values()):
-        form = _DIGESTED[name]
+    for name in export_cells.DIGESTS.keys() & export.layout.values():
+        form = export_cells.DIGESTS[name]
         told[name] = [None if email is None else addresses.hashed(form(email)) for email in emails]
     series = [pl.Series(name, values, dtype=pl.String) for name, values in told.items()]
     return rows.with_columns(consent=_consent()).with_columns(series)

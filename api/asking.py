@@ -1,35 +1,19 @@
 """What is asked for of a customer's account by a name of its own: looked up, made durable, and waited for."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from psycopg import AsyncConnection
 
 from api.context import Caller
 from api.limits import READ_SECONDS, within
+from api.waiting import Book
 from events.messages import Message
 
 T = TypeVar("T")
-S = TypeVar("S", covariant=True)
-
-#: How long an answer waits until what was asked for is stored (seconds).
-WAIT: Final = 5.0
 
 #: Of an answer that tells where what was asked for can be read.
 LOCATION: Final = {"Location": {"description": "where it can be read", "schema": {"type": "string"}}}
-
-
-class Book(Protocol[S]):
-    """Where things of one kind are kept by shop, customer and name: `books.awards`, `books.redemptions`."""
-
-    async def find(self, connection: AsyncConnection[Any], shop: str, customer_id: str, name: str, /) -> S | None:
-        """What is stored."""
-
-    async def known(self, connection: AsyncConnection[Any], shop: str, customer_id: str, name: str, /) -> S | None:
-        """What is stored, or on its way."""
-
-    async def release(self, connection: AsyncConnection[Any], shop: str, customer_id: str, name: str, /) -> None:
-        """It is stored: nobody need claim it any more."""
 
 
 class Asking(Generic[T]):
@@ -50,15 +34,7 @@ class Asking(Generic[T]):
 
     async def stored(self, ready: Callable[[T], bool] = lambda _: True) -> T | None:
         """It, once what is stored of it is `ready`; None if that takes longer than WAIT."""
-
-        async def look(connection: AsyncConnection[Any]) -> T | None:
-            found = await self._book.find(connection, *self._place)
-            if found is None or not ready(found):
-                return None
-            await self._book.release(connection, *self._place)
-            return found
-
-        return await self._caller.services.live.until(self._caller.shop, lambda: connected(self._caller, look), WAIT)
+        return await self._caller.services.waiting.until(self._book, self._place, ready)
 
 
 async def connected(caller: Caller, step: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:

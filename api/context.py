@@ -18,11 +18,13 @@ from api.reading import Row as Row
 from api.reading import Statement as Statement
 from api.session_tokens import SessionTokens, looks_like_one
 from api.slots import Slots
+from api.waiting import Waiting
 from api.webhooks.front_door import FrontDoor
 from api.webhooks.signatures import Reader
 from books import api_keys, sessions, vault
 from events import instants
 from events.programs import Program
+from runtime.database import Pool
 from runtime.ports import Publisher
 from runtime.settings import Settings
 
@@ -51,7 +53,7 @@ def now_us() -> int:
 class Services(Reading):
     """Everything that lives as long as the app."""
 
-    def __init__(self, settings: Settings, publisher: Publisher, pool: vault.Pool, keys: vault.Vault) -> None:
+    def __init__(self, settings: Settings, publisher: Publisher, pool: Pool, keys: vault.Vault) -> None:
         super().__init__(settings, pool, keys)
         self.publisher = publisher
         self.bodies = Reader([secret.get_secret_value().encode() for secret in settings.shopify_secrets])
@@ -60,6 +62,7 @@ class Services(Reading):
         #: How often one key or session may ask.
         self.key_quota = Quota("key", settings.api_key_rate) if settings.api_key_rate else None
         self.live = LiveHub(settings.database_url())
+        self.waiting = Waiting(self.live, pool)
         #: Set by the app, which starts and stops them.
         self.importer: Importer
         self.exporter: Exporter

@@ -14,6 +14,7 @@ from books.master_keys import master_keys
 from books.opening import Openers
 from events.programs import Program
 from runtime import database
+from runtime.database import Pool
 from runtime.settings import Settings
 
 Row = dict[str, Any]
@@ -25,7 +26,7 @@ Statement = sql.SQL | sql.Composed
 class Reading:
     """Whoever made pool and vault opens and closes them."""
 
-    def __init__(self, settings: Settings, pool: vault.Pool, keys: vault.Vault) -> None:
+    def __init__(self, settings: Settings, pool: Pool, keys: vault.Vault) -> None:
         self.settings = settings
         self.pool = pool
         self.vault = keys

@@ -7,7 +7,7 @@ A name stands for what was first asked by it. So whoever asks notes it first, in
 it: of two that ask at once for different things by one name, one is refused before anything of theirs is published.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -18,44 +18,57 @@ from books import persons
 from events import awards, instants, names, redeeming
 from events.awards import Body
 from events.messages import Message
+from runtime.database import array
 from tables import orders
 
-_BODY: Final = "at, points, reason, source, counts_as_earned"
-_WHERE: Final = "shop = %(shop)s AND customer_id = %(customer)s AND award_id = %(award)s"
+#: Shop, customer and name.
+Place = tuple[str, str, str]
 
+_BODY: Final = "at, points, reason, source, counts_as_earned"
 _CHECKED: Final = f"'{names.CHECKED}'"
-_DECIDED: Final = "shop = %(shop)s AND customer_id = %(customer)s AND reward_id IS NULL"
+_KEY: Final = "shop, customer_id, award_id"
+_OF: Final = "shop = %(shop)s AND customer_id = %(customer)s"
 _STANDING: Final = f"""
-SELECT award_id, {_BODY}, false AS checked, voided_at, stored_at, NULL AS refused, NULL::bigint AS balance,
-    NULL AS status, NULL AS revision
+SELECT shop, customer_id, award_id, {_BODY}, false AS checked, voided_at, stored_at,
+    NULL AS refused, NULL::bigint AS balance, NULL AS status, NULL AS revision
 FROM awards WHERE {{awards}}
 UNION ALL
-SELECT substr(request_id, {len(names.CHECKED) + 1}), decided_at, -cost, coalesce(purpose, ''), source, false, true,
-    NULL, stored_at, reason, balance, status, revision
-FROM redemptions WHERE {_DECIDED} AND {{decided}}
+SELECT shop, customer_id, substr(request_id, {len(names.CHECKED) + 1}), decided_at, -cost, coalesce(purpose, ''),
+    source, false, true, NULL, stored_at, reason, balance, status, revision
+FROM redemptions WHERE reward_id IS NULL AND {{decided}}
 """  # noqa: S608
 
-_FIND: Final = _STANDING.format(awards=_WHERE, decided=f"request_id = {_CHECKED} || %(award)s")
-_CLAIMED: Final = f"SELECT {_BODY}, checked FROM award_claims WHERE {_WHERE}"  # noqa: S608
+_CLAIMED: Final = f"SELECT {_BODY}, checked FROM award_claims WHERE {_OF} AND award_id = %(award)s"  # noqa: S608
 
 # Where somebody has claimed it already: what they claimed.
 _CLAIM: Final = f"""
-INSERT INTO award_claims (shop, customer_id, award_id, {_BODY}, checked)
+INSERT INTO award_claims ({_KEY}, {_BODY}, checked)
 VALUES (%(shop)s, %(customer)s, %(award)s, %(at)s, %(points)s, %(reason)s, %(source)s, %(counts_as_earned)s, %(check)s)
-ON CONFLICT (shop, customer_id, award_id) DO UPDATE SET award_id = excluded.award_id RETURNING {_BODY}, checked
+ON CONFLICT ({_KEY}) DO UPDATE SET award_id = excluded.award_id RETURNING {_BODY}, checked
 """  # noqa: S608
 
-# And those for which nobody has waited: after a day they are stored, or nobody asks any more.
-_RELEASE: Final = f"""
-DELETE FROM award_claims WHERE {_WHERE} OR (shop, customer_id, award_id) IN (
-    SELECT shop, customer_id, award_id FROM award_claims WHERE claimed_at < now() - interval '1 day'
+_ASKED: Final = (
+    "unnest(%(shops)s::text[], %(customers)s::text[], %(awards)s::text[]) AS asked (shop, customer_id, award_id)"
+)
+_FIND: Final = _STANDING.format(
+    awards=f"({_KEY}) IN (SELECT {_KEY} FROM {_ASKED})",  # noqa: S608
+    decided=f"(shop, customer_id, request_id) IN (SELECT shop, customer_id, {_CHECKED} || award_id FROM {_ASKED})",  # noqa: S608
+)
+# Their claims go with what is stored, and claims for which nobody has waited: after a day they are stored, or nobody
+# asks any more. One that somebody else is about to let go is left to them.
+_STORED: Final = f"""
+WITH found AS ({_FIND}), done AS (
+    SELECT {_KEY} FROM award_claims AS claim JOIN found USING ({_KEY}) FOR UPDATE OF claim SKIP LOCKED
+), old AS (
+    SELECT {_KEY} FROM award_claims WHERE claimed_at < now() - interval '1 day'
     ORDER BY claimed_at LIMIT 100 FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM award_claims WHERE ({_KEY}) IN (SELECT {_KEY} FROM done UNION ALL SELECT {_KEY} FROM old)
 )
+SELECT * FROM found
 """  # noqa: S608
 
-_OF_CUSTOMER: Final = _STANDING.format(
-    awards="shop = %(shop)s AND customer_id = %(customer)s AND at <= %(at)s", decided="decided_at <= %(at)s"
-)
+_OF_CUSTOMER: Final = _STANDING.format(awards=f"{_OF} AND at <= %(at)s", decided=f"{_OF} AND decided_at <= %(at)s")
 _PAGE: Final = f"""
 SELECT * FROM ({_OF_CUSTOMER}) AS found WHERE (at, award_id) < (%(at)s, %(award)s)
 ORDER BY at DESC, award_id DESC LIMIT %(limit)s
@@ -112,12 +125,9 @@ class MergedError(ValueError):
         self.into = into
 
 
-async def find(connection: AsyncConnection[Any], shop: str, customer_id: str, award_id: str) -> Award | None:
-    """The award that is stored."""
-    cursor = connection.cursor(row_factory=dict_row)
-    await cursor.execute(_FIND.encode(), _named(shop, customer_id, award_id))
-    row = await cursor.fetchone()
-    return None if row is None else _award(row)
+async def stored(connection: AsyncConnection[Any], places: Collection[Place]) -> dict[Place, Award]:
+    """Of these awards those that are stored: nobody need claim them any more."""
+    return await _found(connection, _STORED, places)
 
 
 async def known(connection: AsyncConnection[Any], shop: str, customer_id: str, award_id: str) -> Award | None:
@@ -126,8 +136,10 @@ async def known(connection: AsyncConnection[Any], shop: str, customer_id: str, a
     await cursor.execute(_CLAIMED.encode(), _named(shop, customer_id, award_id))
     row = await cursor.fetchone()
     # In this order: a claim goes once the award is stored.
-    stored = await find(connection, shop, customer_id, award_id)
-    return stored or (None if row is None else Award(award_id, _body(row), check=row["checked"]))
+    place = shop, customer_id, award_id
+    return (await _found(connection, _FIND, [place])).get(place) or (
+        None if row is None else Award(award_id, _body(row), check=row["checked"])
+    )
 
 
 async def page(
@@ -156,8 +168,9 @@ async def claim(
     stands is right. OtherBodyError where something else stands, MergedError for somebody new to it who is somebody else
     now. The connection commits by itself.
     """
-    stored, claimed = await find(connection, shop, customer_id, award_id), Award(award_id, wanted, check=check)
-    if stored is None:
+    place = shop, customer_id, award_id
+    standing = (await stored(connection, [place])).get(place)
+    if standing is None:
         into = await persons.merged_into(connection, shop, customer_id)
         if into is not None:
             raise MergedError(into)
@@ -168,19 +181,18 @@ async def claim(
         assert row is not None, "it was inserted, or there"
         claimed = Award(award_id, _body(row), check=row["checked"])
         # Anew: whoever claimed it before may have seen it stored, and let go of it.
-        stored = await find(connection, shop, customer_id, award_id)
-    if stored is not None:
-        await release(connection, shop, customer_id, award_id)
-    standing = stored or claimed
+        standing = (await stored(connection, [place])).get(place, claimed)
     same = standing.body._replace(at=wanted.at) if at_will else standing.body
     if (wanted, check) != (same, standing.check):
         raise OtherBodyError(standing)
     return standing
 
 
-async def release(connection: AsyncConnection[Any], shop: str, customer_id: str, award_id: str) -> None:
-    """The award is stored: nobody need claim it any more."""
-    await connection.execute(_RELEASE.encode(), _named(shop, customer_id, award_id))
+async def _found(connection: AsyncConnection[Any], query: str, places: Collection[Place]) -> dict[Place, Award]:
+    cursor = connection.cursor(row_factory=dict_row)
+    columns = zip(("shops", "customers", "awards"), zip(*places, strict=True), strict=True)
+    await cursor.execute(query.encode(), {name: array(column) for name, column in columns})
+    return {(row["shop"], row["customer_id"], row["award_id"]): _award(row) for row in await cursor.fetchall()}
 
 
 def _named(shop: str, customer_id: str, award_id: str) -> dict[str, Any]:

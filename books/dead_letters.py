@@ -9,11 +9,12 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from books import contacts, exports, imports
-from books.vault import Pool, Vault
+from books.vault import Vault
 from events import codec, envelopes, keys, letters, payloads, topics
 from events.errors import BadEvent
 from events.messages import Message
 from events.webhook_topics import TOPICS, Kind
+from runtime.database import Pool
 from runtime.ports import Publisher
 
 _LIST = """

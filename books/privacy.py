@@ -9,10 +9,11 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
 from books import contacts, persons, schema
-from books.vault import Pool, Vault
+from books.vault import Vault
 from events import codec, instants, keys, money, orders, payloads, topics
 from events.errors import BadEvent
 from events.messages import Message
+from runtime.database import Pool
 from runtime.ports import Publisher
 
 Row = dict[str, Any]

@@ -5,7 +5,7 @@ The stream decides, and what it decided stands in `redemptions` once it is archi
 was first asked by it: whoever asks notes it in the database, where every process finds it, and publishes what is noted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -15,35 +15,50 @@ from psycopg.rows import class_row, dict_row
 from events import instants
 from events.programs import Program, reward_at
 from events.redeeming import Wanted
+from runtime.database import array
+
+#: Shop, customer and name.
+Place = tuple[str, str, str]
 
 #: Where a list begins: nothing is newer.
 LAST: Final = datetime(9999, 12, 31, tzinfo=UTC)
 
 _WHERE: Final = "shop = %(shop)s AND customer_id = %(customer)s AND request_id = %(request)s"
+_KEY: Final = "shop, customer_id, request_id"
 _COLUMNS: Final = """
 customer_id, request_id, reward_id, cost, forced, requested_at, status, decided_at, reason, balance, points,
 returned_reason, attempt, code, valid_until, stored_at
 """
 
 _FIND: Final = f"SELECT {_COLUMNS} FROM redemptions WHERE {_WHERE}"  # noqa: S608
-_CLAIMED: Final = f"""
-SELECT customer_id, request_id, reward_id, cost, forced_at IS NOT NULL AS forced,
-    coalesce(forced_at, claimed_at) AS requested_at, program_at
-FROM redemption_claims WHERE {_WHERE}
-"""  # noqa: S608
+_CLAIM_COLUMNS: Final = """
+customer_id, request_id, reward_id, cost, forced_at IS NOT NULL AS forced,
+coalesce(forced_at, claimed_at) AS requested_at, program_at
+"""
+_CLAIMED: Final = f"SELECT {_CLAIM_COLUMNS} FROM redemption_claims WHERE {_WHERE}"  # noqa: S608
 
-_CLAIM: Final = """
+# Where somebody has claimed it already: what they claimed.
+_CLAIM: Final = f"""
 INSERT INTO redemption_claims (shop, customer_id, request_id, reward_id, cost, program_at, forced_at)
 VALUES (%(shop)s, %(customer)s, %(request)s, %(reward_id)s, %(cost)s, %(program_at)s, %(forced_at)s)
-ON CONFLICT DO NOTHING
-"""
+ON CONFLICT ({_KEY}) DO UPDATE SET request_id = excluded.request_id RETURNING {_CLAIM_COLUMNS}
+"""  # noqa: S608
 
-# And those for which nobody has waited: after a day they are decided, or nobody asks any more.
-_RELEASE: Final = f"""
-DELETE FROM redemption_claims WHERE {_WHERE} OR (shop, customer_id, request_id) IN (
-    SELECT shop, customer_id, request_id FROM redemption_claims WHERE claimed_at < now() - interval '1 day'
+# What is stored of these. Their claims go with it, and those for which nobody has waited: after a day they are decided,
+# or nobody asks any more. A claim that somebody else is about to let go is left to them.
+_STORED: Final = f"""
+WITH found AS (
+    SELECT shop, {_COLUMNS} FROM redemptions
+    JOIN unnest(%s::text[], %s::text[], %s::text[]) AS asked (shop, customer_id, request_id) USING ({_KEY})
+), done AS (
+    SELECT {_KEY} FROM redemption_claims AS claim JOIN found USING ({_KEY}) FOR UPDATE OF claim SKIP LOCKED
+), old AS (
+    SELECT {_KEY} FROM redemption_claims WHERE claimed_at < now() - interval '1 day'
     ORDER BY claimed_at LIMIT 100 FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM redemption_claims WHERE ({_KEY}) IN (SELECT {_KEY} FROM done UNION ALL SELECT {_KEY} FROM old)
 )
+SELECT * FROM found
 """  # noqa: S608
 
 _OF_CUSTOMER: Final = f"""
@@ -206,16 +221,20 @@ async def claim(
     OtherBodyError where something else stands; UnknownRewardError for one new, without its cost, of a reward that
     cannot be had at `now` (microseconds). The connection commits by itself.
     """
-    standing = await known(connection, shop, customer_id, request_id)
-    if standing is None:
+    place = shop, customer_id, request_id
+    try:
         values = _wanted(asked, program, now)._asdict()
+    except UnknownRewardError:
+        standing = await known(connection, *place)
+        if standing is None:
+            raise
+    else:
         for name in ("program_at", "forced_at"):
             values[name] = None if values[name] is None else instants.to_datetime(values[name])
-        await connection.execute(_CLAIM.encode(), _named(shop, customer_id, request_id) | values)
-        standing = await known(connection, shop, customer_id, request_id)
-        assert standing is not None, "it was noted, or there"
-    if standing.stored_at is not None:
-        await release(connection, shop, customer_id, request_id)
+        claimed = await _one(connection, _CLAIM, *place, **values)
+        assert claimed is not None, "it was inserted, or there"
+        # After it: whoever claimed it before may have seen it stored, and let go of it.
+        standing = (await stored(connection, [place])).get(place, claimed)
     if not asked.same(standing):
         raise OtherBodyError(standing)
     return standing
@@ -232,16 +251,19 @@ def _wanted(asked: Asked, program: Program, now: int) -> Wanted:
     return Wanted(asked.reward_id, cost, announced, at if asked.forced else None)
 
 
-async def release(connection: AsyncConnection[Any], shop: str, customer_id: str, request_id: str) -> None:
-    """It is decided: nobody need claim it any more."""
-    await connection.execute(_RELEASE.encode(), _named(shop, customer_id, request_id))
+async def stored(connection: AsyncConnection[Any], places: Collection[Place]) -> dict[Place, Redemption]:
+    """Of these redemptions those that were decided: nobody need claim them any more."""
+    cursor = connection.cursor(row_factory=dict_row)
+    await cursor.execute(_STORED.encode(), [array(column) for column in zip(*places, strict=True)])
+    found = [(row.pop("shop"), Redemption(**row)) for row in await cursor.fetchall()]
+    return {(shop, each.customer_id, each.request_id): each for shop, each in found}
 
 
 async def _one(
-    connection: AsyncConnection[Any], query: str, shop: str, customer_id: str, request_id: str
+    connection: AsyncConnection[Any], query: str, shop: str, customer_id: str, request_id: str, **values: Any
 ) -> Redemption | None:
     cursor = connection.cursor(row_factory=class_row(Redemption))
-    await cursor.execute(query.encode(), _named(shop, customer_id, request_id))
+    await cursor.execute(query.encode(), _named(shop, customer_id, request_id) | values)
     return await cursor.fetchone()
 
 

@@ -23,13 +23,13 @@ import orjson
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
-from psycopg_pool import AsyncConnectionPool
 
 from books import exports, fulfilment, imports, notices, persons
 from books.opening import Openers
 from books.sealed import MasterKeys, Opened, Sealed, VaultError, open_all, open_bytes, seal_bytes
 from events.payloads import Contact, normalised
-from runtime.database import array
+from runtime.database import Pool, array
+from runtime.rounds import Rounds
 
 #: The customer id of a shop's own key, for bodies that nobody could parse and so nobody could minimise.
 DEAD_LETTERS: Final = "dead-letters"
@@ -122,8 +122,6 @@ _Name = tuple[str, str]
 #: By whatever name a caller has for what it asks.
 K = TypeVar("K")
 
-Pool = AsyncConnectionPool[AsyncConnection[Any]]
-
 
 def address_id(key: bytes, email: str) -> str:
     """The id of a customer known by their address alone: `mail-` and 128 bits, which nobody finds without the key."""
@@ -158,14 +156,6 @@ class Sealer:
         return None if known is None else seal_bytes(known.cipher, self._shop, customer_id, _plain(contact))
 
 
-class _Round:
-    """Keys that are read together."""
-
-    def __init__(self) -> None:
-        self.names: set[_Name] = set()
-        self.found: asyncio.Future[dict[_Name, _Known | VaultError | None]] = asyncio.get_running_loop().create_future()
-
-
 class Vault:
     """Seals and opens with the keys of `customer_keys`. The pool's connections commit by themselves."""
 
@@ -186,8 +176,7 @@ class Vault:
         self._seconds = seconds
         self._clock = clock
         self._keys: OrderedDict[_Name, _Known] = OrderedDict()
-        self._next: _Round | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._rounds = Rounds(pool, self._read)
 
     async def seal(self, shop: str, customer_id: str, contact: Contact) -> str | None:
         """The contact sealed with the customer's key; None if that key has been destroyed.
@@ -334,17 +323,7 @@ class Vault:
 
     async def _ask(self, names: Sequence[_Name]) -> dict[_Name, _Known | None]:
         """Keys from the table; what is asked for while it is being read is read together, next."""
-        if not names:
-            return {}
-        if self._next is None:
-            self._next = _Round()
-        asked = self._next
-        asked.names.update(names)
-        if self._reading is None:
-            self._reading = asyncio.get_running_loop().create_task(self._read_asked())
-        # Not awaited itself: whoever is cancelled must not cancel what others wait for.
-        await asyncio.wait([asked.found])
-        answer = asked.found.result()
+        answer = await self._rounds.ask(names)
         found: dict[_Name, _Known | None] = {}
         for name in names:
             known = answer[name]
@@ -353,28 +332,11 @@ class Vault:
             found[name] = known
         return found
 
-    async def _read_asked(self) -> None:
-        """Reads for whoever asks, as long as somebody does, over one connection."""
-        asked: _Round | None = None
-        try:
-            while (asked := self._begun()) is not None:
-                try:
-                    async with self._pool.connection() as connection:
-                        while asked is not None:
-                            stored = await self._stored_or_made(connection, sorted(asked.names))
-                            asked.found.set_result({name: self._remember(name, stored[name]) for name in asked.names})
-                            asked = self._begun()
-                except Exception as error:
-                    if asked is None:
-                        raise
-                    asked.found.set_exception(error)
-        finally:
-            self._reading = None
-
-    def _begun(self) -> _Round | None:
-        """What has been asked for by now; who asks from here on asks for the next."""
-        asked, self._next = self._next, None
-        return asked
+    async def _read(
+        self, connection: AsyncConnection[Any], names: Collection[_Name]
+    ) -> dict[_Name, _Known | VaultError | None]:
+        stored = await self._stored_or_made(connection, sorted(names))
+        return {name: self._remember(name, stored[name]) for name in names}
 
     def _remember(self, name: _Name, wrapped: bytes | None) -> _Known | VaultError | None:
         if wrapped is None:

@@ -27,7 +27,7 @@ from books.fulfilment import Holder, Open, Work
 from books.master_keys import master_keys
 from books.sealed import VaultError
 from books.unused import Over
-from books.vault import Pool, Vault
+from books.vault import Vault
 from events import instants
 from events.programs import reward_at
 from fulfilment import codes
@@ -36,6 +36,7 @@ from fulfilment.discounts import Wanted
 from fulfilment.door import Door, Fulfilment, LogDoor
 from fulfilment.making import LONGEST_PAUSE, Maker, Result
 from runtime import database, health, metrics, waits
+from runtime.database import Pool
 from runtime.ports import Publisher
 from runtime.settings import Settings
 from runtime.supervised import health_listener

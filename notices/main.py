@@ -23,9 +23,10 @@ from books import notices
 from books.master_keys import master_keys
 from books.notices import Due, Held
 from books.sealed import VaultError
-from books.vault import Pool, Vault
+from books.vault import Vault
 from notices.sending import SECONDS, Outcome, Sender
 from runtime import database, health, metrics, waits
+from runtime.database import Pool
 from runtime.settings import Settings
 from runtime.supervised import health_listener
 

@@ -20,6 +20,8 @@ from events import codec
 
 log = logging.getLogger(__name__)
 
+Pool = AsyncConnectionPool[psycopg.AsyncConnection[Any]]
+
 CONNECT_SECONDS = 10
 STATEMENT_SECONDS = 60.0
 
@@ -64,9 +66,7 @@ async def connect_async(
     )
 
 
-def pool(
-    url: str, application: str, *, size: int = 10, statement_seconds: float = STATEMENT_SECONDS
-) -> AsyncConnectionPool[psycopg.AsyncConnection[Any]]:
+def pool(url: str, application: str, *, size: int = 10, statement_seconds: float = STATEMENT_SECONDS) -> Pool:
     """A pool of autocommit connections, not opened yet; a connection that died is replaced before it is handed out."""
     return AsyncConnectionPool(
         kwargs={

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from books import dead_letters, privacy
 from books.master_keys import master_keys, rotate
-from books.vault import Pool, Vault
+from books.vault import Vault
 from cli.commands import common, show
 from cli.commands.common import AsJson, CommandError, Data, Database, Kafka, Shop
 from cli.stack import embedded, home
@@ -22,6 +22,7 @@ from events import keys
 from events.errors import BadEvent
 from imports import spool
 from runtime import database
+from runtime.database import Pool
 from runtime.settings import Settings
 
 letters_app = typer.Typer(no_args_is_help=True, help="Messages that could not be used.")

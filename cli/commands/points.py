@@ -196,13 +196,11 @@ async def _stored(
     settings: Settings, connection: AsyncConnection[Any], shop: str, customer_id: str, award: Award, *, voided: bool
 ) -> Award:
     """The award as it is stored, if that is soon."""
+    named = shop, customer_id, award.award_id
 
     async def look() -> Award | None:
-        found = await awards.find(connection, shop, customer_id, award.award_id)
-        if found is None or (voided and not found.over):
-            return None
-        await awards.release(connection, shop, customer_id, award.award_id)
-        return found
+        found = (await awards.stored(connection, [named])).get(named)
+        return None if found is None or (voided and not found.over) else found
 
     return await asking.until(settings, look) or award._replace(stored_at=None)
 

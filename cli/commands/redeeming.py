@@ -169,10 +169,7 @@ async def _stored(
     named = shop, asked.customer_id, asked.request_id
 
     async def look() -> Redemption | None:
-        found = await redemptions.find(connection, *named)
-        if found is None or (ended is not None and found.status not in ended):
-            return None
-        await redemptions.release(connection, *named)
-        return found
+        found = (await redemptions.stored(connection, [named])).get(named)
+        return None if found is None or (ended is not None and found.status not in ended) else found
 
     return await asking.until(settings, look)

@@ -5,6 +5,7 @@ from scripts.mutants.mutant import Mutant
 CURSORS = "tests/integration/test_api_cursors.py"
 EXPORTED = "tests/integration/test_api_exports.py::test_many_are_opened_and_a_redaction_is_heard_meanwhile"
 
+REDEEMED = "tests/integration/test_api_redemptions.py"
 ADJUSTED = "tests/integration/test_api_adjustments.py"
 
 MUTANTS = [
@@ -20,9 +21,16 @@ MUTANTS = [
         "an award that is claimed and stored meanwhile is not looked for anew",
         "books/awards.py",
         "        # Anew: whoever claimed it before may have seen it stored, and let go of it.\n"
-        "        stored = await find(connection, shop, customer_id, award_id)\n",
-        "",
+        "        standing = (await stored(connection, [place])).get(place, claimed)\n",
+        "        standing = claimed\n",
         (ADJUSTED,),
+    ),
+    Mutant(
+        "whoever waits looks by themselves",
+        "api/waiting.py",
+        "self._rounds.setdefault(book, Rounds(self._pool, book.stored))",
+        "Rounds(self._pool, book.stored)",
+        (REDEEMED,),
     ),
     Mutant(
         "whoever waits for an award hears of it at the end of their wait",

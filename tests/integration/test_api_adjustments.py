@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from api import asking
+from api.waiting import WAIT
 from events import keys, plain, topics
 from events.messages import Message
 from streams.sink import store as sink_store
@@ -149,7 +149,7 @@ def test_two_processes_that_are_asked_at_once_say_the_same(world: World, databas
 def test_what_is_not_stored_in_time_is_durable_and_refused_to_others_all_the_same(
     world: World, publisher: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "WAIT", 0.3)
+    monkeypatch.setattr("api.waiting.WAIT", 0.3)
     publisher.held = []
     waiting = ask(world, "a", points=50)
     assert (waiting.status_code, waiting.json()["stored_at"]) == (202, None)
@@ -276,7 +276,7 @@ def test_whoever_waits_is_told_at_once(world: World, publisher: Stored) -> None:
         publisher.store(publisher.held)
         began = datetime.now(UTC)
         assert waiting.result().status_code == 201
-    assert datetime.now(UTC) - began < timedelta(seconds=asking.WAIT - 1)
+    assert datetime.now(UTC) - began < timedelta(seconds=WAIT - 1)
 
 
 ACCOUNT = {"pending": 40, "earned": 500, "spent": 30, "expired": 20}

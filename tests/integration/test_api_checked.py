@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from api import asking
 from events import codec, keys, plain, topics
 from events.messages import Message
 from tests.integration.api_world import SHOP, World
@@ -145,7 +144,7 @@ def test_taken_back_it_is_as_if_it_had_never_been(world: World) -> None:
 def test_what_is_not_decided_in_time_is_told_of_later(
     world: World, publisher: Deciding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "WAIT", 0.2)
+    monkeypatch.setattr("api.waiting.WAIT", 0.2)
     adjust(world, "gift", 25)
     publisher.held = []
     waiting = take(world, "a", 20)

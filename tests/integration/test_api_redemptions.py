@@ -1,19 +1,23 @@
 """Redemptions over HTTP, decided by the real fold: one request, one decision, whoever asks again, wherever and how."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from psycopg import AsyncConnection
 
-from api import asking
+from api.waiting import WAIT
+from books import redemptions
+from books.redemptions import Place, Redemption
 from events import codec, instants, keys, plain, redeeming, topics
 from events.messages import Message
 from events.redeeming import Wanted
 from tests.integration.api_world import OTHER, SHOP, World, opened
 from tests.integration.deciding import Deciding, rewarding
+from tests.sinks import wait
 
 Json = dict[str, Any]
 MAIL = "mail-" + "0" * 32
@@ -209,7 +213,7 @@ def test_two_processes_that_are_asked_at_once_say_the_same(world: World, databas
 def test_what_is_not_decided_in_time_is_durable(
     world: World, publisher: Deciding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "WAIT", 0.3)
+    monkeypatch.setattr("api.waiting.WAIT", 0.3)
     give(world, 25)
     publisher.held = []
     waiting = ask(world, "a")
@@ -249,7 +253,29 @@ def test_whoever_waits_is_told_at_once(world: World, publisher: Deciding) -> Non
         publisher.decide(publisher.held)
         began = datetime.now(UTC)
         assert waiting.result().status_code == 201
-    assert datetime.now(UTC) - began < timedelta(seconds=asking.WAIT - 1)
+    assert datetime.now(UTC) - began < timedelta(seconds=WAIT - 1)
+
+
+def test_of_all_who_wait_one_look_is_had(world: World, publisher: Deciding, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many they are, the database's connections are left to others."""
+    looks = []
+
+    async def counted(connection: AsyncConnection[Any], places: Collection[Place]) -> dict[Place, Redemption]:
+        looks.append(len(places))
+        return await stored(connection, places)
+
+    stored = redemptions.stored
+    monkeypatch.setattr(redemptions, "stored", counted)
+    give(world, 120)
+    publisher.held = []
+    with ThreadPoolExecutor(12) as threads:
+        waiting = [threads.submit(ask, world, f"a{each}") for each in range(12)]
+        wait(lambda: sum(looks) == 24)  # whether it is there already, and once more before they wait
+        before = len(looks)
+        publisher.decide(publisher.held)
+        assert {each.result().status_code for each in waiting} == {201}
+    assert looks[before:] == [12]
+    assert world.sql("SELECT * FROM redemption_claims") == []
 
 
 def test_what_the_log_had_first_stands_whatever_was_noted(world: World, publisher: Deciding) -> None:

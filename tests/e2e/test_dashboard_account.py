@@ -7,7 +7,6 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from api import asking
 from api.dashboard import redemptions as redemption_pages
 from tests.browsers import page_of, started
 from tests.e2e.test_dashboard import sign_in, sign_in_with
@@ -185,7 +184,7 @@ def test_what_is_refused_says_why(world: World, page: Page) -> None:
 def test_what_is_still_being_decided_is_shown_and_then_what_was(
     world: World, page: Page, publisher: Deciding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "WAIT", 0.3)
+    monkeypatch.setattr("api.waiting.WAIT", 0.3)
     publisher.held = []
     page.get_by_role("button", name="Redeem ten for 10 points").click()
     page.wait_for_url("**/redemptions/desk-*")

@@ -314,12 +314,10 @@ def test_history_is_over_when_all_of_it_was_told_and_read(
     """Where what comes at a time is cut by its bytes, too: else a request is decided before its decision comes."""
     _insert(connection, [secrets.token_hex(30_000) for _ in range(100)])
     pump.start()
-    while pump.pumped < 100:
-        before = _settle(pump)
+    while (before := _settle(pump)) < 100:
         assert not pump.live
         _read_all(settings, connection)
-        _wait(lambda before=before: pump.pumped > before or pump.live)  # type: ignore[misc]
-    _settle(pump)
+        _wait(lambda before=before: pump.pumped > before)  # type: ignore[misc]
     assert not pump.live
     _read_all(settings, connection)
     _wait(lambda: pump.live)

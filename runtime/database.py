@@ -1,7 +1,8 @@
 """PostgreSQL by psycopg 3: connections with their time limits, COPY, and waiting for a server that is not up yet.
 
-Every session is in UTC and says who it is (application_name). TCP keepalives notice a server that vanished without
-a word within about half a minute.
+Every session is in UTC and says who it is (application_name). A server that vanished without a word is noticed within about
+half a minute: by keepalives where nothing is under way, by TCP's time limit where a statement is. (Without that the
+kernel sends a statement again and again for a quarter of an hour.)
 """
 
 import logging
@@ -32,7 +33,7 @@ MAX_PAUSE = 5.0
 def arguments(url: str, application: str, statement_seconds: float = STATEMENT_SECONDS) -> dict[str, Any]:
     """Connection parameters of a database URL with our own added; 0 seconds: statements may take for ever.
 
-    What the URL says of connect_timeout, options and keepalives has precedence.
+    What the URL says of connect_timeout, options, keepalives and tcp_user_timeout has precedence.
     """
     ours = f"-c timezone=UTC -c statement_timeout={int(statement_seconds * 1000)}"
     given = conninfo_to_dict(url)
@@ -42,6 +43,7 @@ def arguments(url: str, application: str, statement_seconds: float = STATEMENT_S
         "keepalives_idle": 15,
         "keepalives_interval": 5,
         "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
         **given,
         "options": f"{ours} {given.get('options') or ''}".strip(),
     }

@@ -1,8 +1,8 @@
 """PostgreSQL by psycopg 3: connections with their time limits, COPY, and waiting for a server that is not up yet.
 
-Every session is in UTC and says who it is (application_name). A server that vanished without a word is noticed within about
-half a minute: by keepalives where nothing is under way, by TCP's time limit where a statement is. (Without that the
-kernel sends a statement again and again for a quarter of an hour.)
+Every session is in UTC and says who it is (application_name). A server that vanished without a word is noticed within
+about half a minute: by keepalives where nothing is under way, by TCP's time limit where a statement is. (Without that
+the kernel sends a statement again and again for a quarter of an hour.)
 """
 
 import logging

@@ -103,6 +103,17 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
 
     consumer: "ChunkConsumer"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        #: Where partitions stand before offsets that hold no record: the first of these, and that behind the last.
+        self._empty: dict[TP, tuple[int, int]] = {}
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        """Faust's, which would also take what somebody's transaction wrote and took back. The sink does not."""
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"
+        return consumer
+
     async def fetch(self, wanted: Mapping[TP, int], seconds: float) -> dict[TP, list[Any]]:
         """What has come of each of these partitions from its offset on; empty after so long without any.
 
@@ -135,6 +146,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
                 # Without a timeout it takes what is there and never waits: between the look at the positions and the
                 # taking nothing else can run on this loop.
                 found = await fetcher.fetched_records(ours.keys(), timeout=0) if ours else {}
+                self._note_empty(consumer, ours, found)
                 left = deadline - time.monotonic()
                 linger = self.consumer.fetching.linger(time.monotonic(), sum(map(len, found.values())))
                 fetcher._fetch_max_wait_ms, fetcher._fetch_min_bytes = linger
@@ -148,8 +160,11 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
 
     async def _moved(self, consumer: Any, ours: Mapping[TP, int]) -> bool:
         """Whether aiokafka stood elsewhere than at what is to come; then it was moved, and others ran meanwhile."""
-        states = {tp: consumer._subscription.subscription.assignment.state_value(tp) for tp in ours}
-        astray = [tp for tp, state in states.items() if not state.has_valid_position or state.position != ours[tp]]
+        astray = [
+            tp
+            for tp, state in _states(consumer, ours).items()
+            if not state.has_valid_position or state.position != self._held_from(tp, ours[tp])
+        ]
         if not astray:
             return False
         first, end = await asyncio.gather(consumer.beginning_offsets(astray), consumer.end_offsets(astray))
@@ -158,9 +173,23 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
             _check_end(tp, offset, end[tp])
             if first[tp] > offset:
                 log.error("%s[%s]: retention removed the offsets %s to %s unread", *tp, offset, first[tp] - 1)
+            self._empty[tp] = offset, max(offset, first[tp])
             if tp in consumer.assignment():
                 consumer.seek(tp, max(offset, first[tp]))
         return True
+
+    def _note_empty(self, consumer: Any, ours: Mapping[TP, int], found: Mapping[Any, list[Any]]) -> None:
+        """aiokafka passes over what is no record (the end of a transaction, what one took back) and tells nobody: sent
+        back to what is to come it would do so again, without end."""
+        for tp, state in _states(consumer, ours).items():
+            at = found[tp][-1].offset + 1 if tp in found else ours[tp]
+            if state.position > at:
+                self._empty[tp] = at, state.position
+
+    def _held_from(self, tp: TP, offset: int) -> int:
+        """Where the next record may be: at this offset, or behind those that are known to hold none."""
+        first, end = self._empty.get(tp, (offset, offset))
+        return end if first == offset else offset
 
     async def _starts(self, partitions: set[TP], changelogs: set[TP]) -> dict[TP, int]:
         consumer = self._ensure_consumer()
@@ -177,6 +206,11 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
             _check_end(tp, at, end[tp])
             starts[TP(*tp)] = first[tp] if at < 0 else at
         return starts
+
+
+def _states(consumer: Any, partitions: Iterable[TP]) -> dict[TP, Any]:
+    assignment = consumer._subscription.subscription.assignment
+    return {tp: assignment.state_value(tp) for tp in partitions}
 
 
 def _check_end(tp: Any, offset: int, end: int) -> None:

@@ -357,6 +357,25 @@ def test_too_many_batches_that_cannot_be_read_stop_the_worker(
     assert "unreadable: a record batch" in worker.said()
 
 
+@pytest.mark.parametrize("settings", REAL[:1], indirect=True)
+def test_what_a_transaction_took_back_counts_nowhere(
+    settings: Settings, feeder: Feeder, reader: Reader, worker: WorkerProcess
+) -> None:
+    """The sink does not read it either: nothing of it is in the history."""
+    producer = Producer({**kafka.producer_config(settings), "transactional.id": f"{settings.topic_prefix}tests"})
+    producer.init_transactions(20)
+    worker.start()
+    for number, ends in enumerate((producer.abort_transaction, producer.commit_transaction), start=1):
+        producer.begin_transaction()
+        topic, key = place(order(number, 5))
+        producer.produce(settings.topic(topic), codec.dumps(order(number, 5, f"{number}0.00")), key)
+        assert producer.flush(20) == 0
+        ends(20)
+    feeder.envelopes([order(3, 5, "30.00")])
+    reader.until(lambda: balances(reader) == {"5": 50})
+    assert worker.stop() == 0
+
+
 def test_forged_programs_and_times_change_nothing(
     settings: Settings, feeder: Feeder, reader: Reader, worker: WorkerProcess
 ) -> None:

@@ -103,14 +103,17 @@ DELETE FROM customer_keys WHERE shop = %s AND created_at <= %s
 """
 
 #: Stored keys, and those of whom there were none, made as they are given; parameters: shops, customer ids, wrapped keys
-#: in base64. Of a key that somebody else has just made nothing is told: whoever asks again is told.
+#: in base64. Of a key that somebody else has just made nothing is told: whoever asks again is told. One that is there
+#: is not tried to be made: that would wait for whoever destroys it, a whole shop's say, and all who ask with it.
 _FIND_OR_ADD = b"""
 WITH asked AS (
     SELECT shop, customer_id, decode(given, 'base64') AS wrapped
     FROM unnest(%s::text[], %s::text[], %s::text[]) AS asked (shop, customer_id, given)
 ), added AS (
-    INSERT INTO customer_keys (shop, customer_id, wrapped) SELECT * FROM asked
-    ON CONFLICT (shop, customer_id) DO NOTHING RETURNING shop, customer_id, wrapped
+    INSERT INTO customer_keys (shop, customer_id, wrapped) SELECT * FROM asked WHERE NOT EXISTS (
+        SELECT FROM customer_keys AS stored
+        WHERE stored.shop = asked.shop AND stored.customer_id = asked.customer_id
+    ) ON CONFLICT (shop, customer_id) DO NOTHING RETURNING shop, customer_id, wrapped
 )
 SELECT * FROM added
 UNION ALL SELECT shop, customer_id, stored.wrapped FROM customer_keys AS stored JOIN asked USING (shop, customer_id)

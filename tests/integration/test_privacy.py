@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 from uuid import uuid4
@@ -13,7 +14,7 @@ from psycopg import sql
 
 from books import dead_letters, privacy
 from books.sealed import MasterKeys, VaultError
-from books.vault import Vault
+from books.vault import DESTROY_SHOP, FORGET_OWN, Vault
 from events import topics
 from events.payloads import Contact
 from tests.integration.api_world import MASTER, NOW, OTHER, SHOP, World, opened
@@ -186,6 +187,26 @@ def test_keys_that_cannot_be_read_are_an_error_for_all_who_wait(world: World) ->
     assert [type(each) for each in world.run(race())] == [psycopg.errors.UndefinedTable] * 3
     world.sql("ALTER TABLE hidden RENAME TO customer_keys")
     assert world.run(vault.seal_body(SHOP, b"x")) is not None
+
+
+def test_while_a_shop_is_being_forgotten_nobody_waits_for_it(world: World) -> None:
+    sealed = world.contact("1", "bob@example.com")
+    vault = Vault(MasterKeys([MASTER]), world.services.pool)
+
+    async def race() -> list[str | None]:
+        asked = ((SHOP, "1"), (OTHER, "1"), (SHOP, "2"))
+        return await asyncio.gather(*[vault.seal(shop, each, Contact("bob@x.com", None)) for shop, each in asked])
+
+    with psycopg.connect(world.url) as forgetting:
+        asked_at = datetime.now(UTC) + timedelta(days=1)
+        for statement in (FORGET_OWN, DESTROY_SHOP):
+            forgetting.execute(statement.encode(), (SHOP, asked_at))
+        late, of_another, new = world.run(race())
+    assert None not in (late, of_another, new)
+    assert world.run(world.services.vault.open(OTHER, "1", of_another)) == ("bob@x.com", None)
+    # The key that was being destroyed: what is sealed with it nobody can read.
+    for each in (sealed, late):
+        assert world.run(world.services.vault.open(SHOP, "1", each)) is None
 
 
 def test_a_key_destroyed_elsewhere_opens_nothing_from_then_on(world: World) -> None:

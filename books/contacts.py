@@ -290,11 +290,12 @@ async def forget(vault: Vault, shop: str, customer_id: str, told: str | None, as
     known by an address of theirs alone, be it the one that is told or one that is stored.
     """
     emails = await _stored(vault, shop, customer_id)
-    await vault.destroy(shop, customer_id, asked_at)
     for email in sorted({*emails, *filter(None, [told])}):
         address = await vault.address(shop, email)
         if address is not None:
             await vault.destroy(shop, address, asked_at)
+    # Last: what names the others goes with it. Should one of them fail, whoever asks again finds them all.
+    await vault.destroy(shop, customer_id, asked_at)
 
 
 async def _stored(vault: Vault, shop: str, customer_id: str) -> set[str]:

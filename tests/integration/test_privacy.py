@@ -136,6 +136,28 @@ def test_an_operators_redaction_is_told_to_everybody(world: World) -> None:
     assert exported(world)["contact"] is None
 
 
+def test_a_redaction_that_breaks_off_reaches_everybody_when_it_comes_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(world)
+    vault = world.services.vault
+    address = world.run(vault.address(SHOP, EMAIL))
+    guest = world.contact(address, EMAIL)
+    destroy, asked = vault.destroy, []
+
+    async def breaking(shop: str, customer_id: str, asked_at: datetime) -> None:
+        asked.append(customer_id)
+        if len(asked) == 2:
+            raise psycopg.OperationalError("away")
+        await destroy(shop, customer_id, asked_at)
+
+    monkeypatch.setattr(vault, "destroy", breaking)
+    redact = {"shop_domain": SHOP, "customer": {"id": CUSTOMER}}
+    assert [world.webhook("customers/redact", redact).status_code for _ in range(2)] == [503, 200]
+    assert exported(world)["contact"] is None
+    assert world.run(vault.open(SHOP, address, guest)) is None
+
+
 # --- the vault's store -------------------------------------------------------------------------------------------
 
 

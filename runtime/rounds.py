@@ -1,12 +1,15 @@
 """What many ask the database for at once, by name: read together, one round after the other."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Generic, TypeVar
 
 from psycopg import AsyncConnection
 
 from runtime.database import Pool
+
+log = logging.getLogger(__name__)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -60,9 +63,11 @@ class Rounds(Generic[K, V]):
                             asked.found.set_result(await self._read(connection, asked.names))
                             asked = self._begun()
                 except Exception as error:
-                    if asked is None:
-                        raise
+                    if asked is None:  # all have their answer, and the pool has other connections for who comes next
+                        log.warning("a connection was not given back: %s", type(error).__name__)
+                        continue
                     asked.found.set_exception(error)
+                    asked.found.exception()  # looked at: whoever asked may have given up, and nobody else would
         finally:
             self._reading = None
 

@@ -93,17 +93,21 @@ class Limits:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = f"{message['status'] // 100}xx"
-                _protect(message["headers"], encrypted=scope["scheme"] == "https")
+                protect(message["headers"], encrypted=scope["scheme"] == "https")
             await send(message)
 
         try:
             await self._app(scope, receive, headed)
+        except Exception:
+            if status == "none":  # answered by whoever stands around all of the app
+                status = "5xx"
+            raise
         finally:
             route = getattr(scope.get("route"), "path", "none")  # the template: a path may say who somebody is
             self._seconds(scope["method"][:10], route, status).observe(perf_counter() - began)
 
 
-def _protect(headers: list[tuple[bytes, bytes]], *, encrypted: bool) -> None:
+def protect(headers: list[tuple[bytes, bytes]], *, encrypted: bool) -> None:
     """Adds what an answer does not say itself; names are lowercase, as ASGI has them."""
     said = dict(headers)
     if b"x-content-type-options" not in said:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import compile_path
 
+from api.limits import protect
 from lake.errors import BehindError
 from runtime.ports import PublishError
 
@@ -118,11 +119,12 @@ def install(app: FastAPI, page: Callable[[Request, ProblemError], Response | Non
 
     async def answer(request: Request, error: Exception) -> Response:
         problem = problem_of(error)
-        if (shown := page(request, problem)) is not None:
-            return shown
         if problem.status == 405 and (methods := _methods(app, request.url.path)):
             problem.headers = {"Allow": ", ".join(methods)}
-        return response(problem)
+        shown = page(request, problem) or response(problem)
+        if problem.status == 500:  # given around the limits, which see to all others
+            protect(shown.raw_headers, encrypted=request.url.scheme == "https")
+        return shown
 
     for kind in (
         ProblemError,

@@ -152,6 +152,20 @@ def test_answers_are_counted_by_route_and_not_by_who_is_asked_for(world: World) 
     assert OTHER not in world.client.get("/metrics").text
 
 
+def test_what_nobody_foresaw_is_counted_and_answered_as_safely(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stumbling(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(world.services.front_door, "take", stumbling)
+    counted = metrics.HTTP_SECONDS.labels("POST", "/webhooks/shopify", "5xx")
+    before = counted._sum.get()
+    answer = world.webhook("orders/paid", {"id": 1})
+    assert (answer.status_code, answer.json()["type"]) == (500, "urn:loyalnest:problem:unexpected")
+    assert counted._sum.get() > before
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+
+
 def test_docs_and_metrics_are_shown_as_the_settings_say(database: str) -> None:
     with opened(database, api_docs=False, api_metrics=False) as world:
         for path in ("/docs", "/openapi.json", "/metrics"):

@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -79,8 +80,11 @@ _OPENAPI = {
     responses={200: {"description": "Durable"}},
 )
 async def take() -> Response:
-    """What the API's documents tell of: whoever posts is answered by the Door, which stands before this."""
-    raise NotImplementedError
+    """What the API's documents tell of: whoever posts is answered by the Door, which stands before this.
+
+    Whoever comes here nevertheless has put an end of line behind the path, which the router takes for the same.
+    """
+    raise HTTPException(404)
 
 
 #: What makes somebody's files go, too.

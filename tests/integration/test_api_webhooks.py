@@ -465,6 +465,13 @@ def test_a_topic_that_nobody_uses_is_passed_and_leaves_nothing(world: World, top
     assert counted(world, "ignored") == before + 1
 
 
+@pytest.mark.parametrize("behind", ["%0A", "/", "%20", "%00", "//", "/x"])
+def test_another_path_is_another(world: World, behind: str) -> None:
+    answer = world.client.post(f"/webhooks/shopify{behind}", content=b"{}", headers={"X-Shopify-Topic": "orders/paid"})
+    assert answer.status_code in (307, 404)
+    assert world.publisher.messages == []
+
+
 def test_no_headers_at_all(world: World) -> None:
     body = json.dumps(ORDER).encode()
     headers = {"X-Shopify-Hmac-Sha256": sign(body, SECRETS[0])}

@@ -39,16 +39,17 @@ class ReferenceReader:
         self._programs = settings.topic(topics.PROGRAMS)
         self._topics = (self._programs, settings.topic(topics.CUT_POINTS))
         self._lock = threading.Lock()
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": settings.kafka_servers(),
-                "group.id": f"{settings.group}-reference",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                # Asking where the topics end waits behind the consumer's own long poll.
-                "fetch.wait.max.ms": 20,
-            }
-        )
+        client = {
+            "bootstrap.servers": settings.kafka_servers(),
+            "group.id": f"{settings.group}-reference",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            # The embedded broker keeps an empty answer back until its time is over, whatever comes meanwhile.
+            "fetch.wait.max.ms": 20 if settings.journal else 500,
+        }
+        self._consumer = Consumer(client)
+        # Where the topics end: the other's question would wait behind its own long poll.
+        self._asking = Consumer(client)
         self._position: dict[tuple[str, int], int] = {}
         self._inbox: deque[Program | CutPoints] = deque()
         self._in_vain: dict[Missed, float] = {}
@@ -123,7 +124,7 @@ class ReferenceReader:
         """Takes in everything that is on the two topics now. Blocks."""
         with self._lock:
             ends = {
-                key: self._consumer.get_watermark_offsets(TopicPartition(*key), timeout=_PATIENCE)
+                key: self._asking.get_watermark_offsets(TopicPartition(*key), timeout=_PATIENCE)
                 for key in self._position
             }
             until = time.monotonic() + _PATIENCE
@@ -165,5 +166,6 @@ class ReferenceReader:
             log.error("a record on %s is left out: %s", topic, error)
 
     def close(self) -> None:
-        """Ends its consumer."""
+        """Ends its consumers."""
         self._consumer.close()
+        self._asking.close()

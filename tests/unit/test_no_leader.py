@@ -53,7 +53,7 @@ def test_a_worker_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "Consumer", Leaderless)
     reader = reference.ReferenceReader(Settings(kafka="127.0.0.1:1"), Reference())
     reader.start()
-    assert reader._consumer.asked == 3  # two topics, and the one that had no leader again
+    assert reader._asking.asked == 3  # two topics, and the one that had no leader again
 
 
 def test_how_far_everybody_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -147,6 +147,15 @@ def array(values: Sequence[object]) -> str:
     if "\\" in text:
         text = ",".join(["NULL" if each is None else f'"{_escaped(str(each))}"' for each in values])
     return f"{{{text}}}"
+
+
+def of_arrays(columns: Mapping[str, str]) -> str:
+    """A table for FROM, its columns by name and type, each of which comes as one array (`array`).
+
+    `unnest` of several arrays in FROM would first keep each of their values aside, column by column.
+    """
+    taken = ", ".join(f'unnest(%s::{kind}[]) AS "{name}"' for name, kind in columns.items())
+    return f"(SELECT {taken})"
 
 
 def _escaped(text: str) -> str:

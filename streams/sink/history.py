@@ -7,7 +7,7 @@ import psycopg
 
 from events import instants
 from events.records import Standing
-from runtime.database import array
+from runtime.database import array, of_arrays
 from streams.sink import standings
 
 Row = tuple[Any, ...]
@@ -16,7 +16,7 @@ _STANDING: Final = "r, f, m, score::text, segment_id, segment, cut_points_versio
 
 _STORED: Final = f"""
 SELECT c.shop, c.customer_id, fence, (extract(epoch FROM now) * 1000000)::bigint, {_STANDING}
-FROM unnest(%s::text[], %s::text[]) AS k (shop, customer_id) CROSS JOIN LATERAL (
+FROM {of_arrays({"shop": "text", "customer_id": "text"})} AS k CROSS JOIN LATERAL (
     SELECT * FROM customers c WHERE (c.shop, c.customer_id) = (k.shop, k.customer_id) OFFSET 0
 ) AS c
 """.encode()  # noqa: S608

@@ -15,7 +15,7 @@ from books import exports, fulfilment, imports, notices, persons, vault
 from events import announcements, codec, instants
 from events.errors import BadEvent
 from events.programs import Program
-from runtime.database import array, copy
+from runtime.database import array, copy, of_arrays
 from streams.sink import history as sink_history
 from streams.sink import ledger, redemptions
 from streams.sink.rows import COLUMNS, Row, Rows
@@ -118,7 +118,7 @@ _TOTALS_KEY: Final = "shop, source, source_id, customer_id, via"
 # OFFSET 0: row by row, by the key. A join may be planned as a look through a whole table.
 _TOTALS: Final = f"""
 SELECT k.shop, k.source, k.source_id, k.customer_id, k.via, t.revision, t.total, t.processed_at::text
-FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) AS k ({_TOTALS_KEY})
+FROM {of_arrays(dict.fromkeys(_TOTALS_KEY.split(", "), "text"))} AS k
 CROSS JOIN LATERAL (
     SELECT * FROM points_totals t
     WHERE (t.shop, t.source, t.source_id, t.customer_id, t.via) = (k.shop, k.source, k.source_id, k.customer_id, k.via)
@@ -133,8 +133,7 @@ def _names(table: str, prefix: str = "") -> str:
 
 def _given(table: str) -> str:
     """The rows that `_arrays` gives."""
-    arrays = ", ".join(f"%s::{TYPES.get(name, 'text')}[]" for name in COLUMNS[table])
-    return f"unnest({arrays}) AS s ({_names(table)})"
+    return f"{of_arrays({name: TYPES.get(name, 'text') for name in COLUMNS[table]})} AS s"
 
 
 def _arrays(rows: Iterable[Row]) -> list[str]:

@@ -104,9 +104,7 @@ class KafkaPublisher:
         """Returns when Kafka has every message durably; PublishError otherwise (some may be there then)."""
         if not messages:
             return
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        call = _Call(len(messages), self._loop)
+        call = _Call(len(messages), self._begun())
         for message in messages:
             deadline = 0.0
             while not self._queued(message, call):
@@ -123,10 +121,19 @@ class KafkaPublisher:
 
     async def ready(self) -> bool:
         """Whether Kafka answers, and has not left what was sent waiting for STALLED_SECONDS."""
+        self._begun()  # who is not ready is sent nothing: what the producer tells of brokers would pile up, unheard
         stalled = self._waiting and time.monotonic() - self._silent_since > STALLED_SECONDS
         if self._fatal is not None or self._closed or stalled:
             return False
         return await asyncio.to_thread(kafka.answers, self._producer, self._topic(topics.ORDERS))
+
+    def _begun(self) -> asyncio.AbstractEventLoop:
+        """The loop of the first call, and of every other; from the first on it looks what the producer tells."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            if not self._closed:
+                self._look_in(IDLE_SECONDS)
+        return self._loop
 
     def _queued(self, message: Message, call: _Call) -> bool:
         """False while the queue is full; what is refused at once is reported."""
@@ -170,7 +177,7 @@ class KafkaPublisher:
     def _look_in(self, seconds: float) -> None:
         if self._next_look is not None:
             self._next_look.cancel()
-        assert self._loop is not None  # that of the first call, and of every other
+        assert self._loop is not None
         self._next_look = self._loop.call_later(seconds, self._look)
 
     def _look(self) -> None:

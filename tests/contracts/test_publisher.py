@@ -9,7 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from msgspec.structs import replace
 
 from cli.stack.embedded import PARTITIONS
@@ -290,6 +290,25 @@ def test_no_broker_means_an_error_and_not_a_silent_loss() -> None:
         publisher = Impatient(Settings(kafka="127.0.0.1:9"))
         with pytest.raises(PublishError):
             await publisher.publish([order(1)])
+        await publisher.close()
+
+    asyncio.run(whole())
+
+
+def test_who_is_asked_whether_it_is_ready_hears_of_brokers_that_are_away() -> None:
+    """Nothing is published through who is not ready: what the producer told was kept for whoever would, without end."""
+
+    class Listening(KafkaPublisher):
+        def _heard(self, error: KafkaError) -> None:
+            super()._heard(error)
+            heard.set()
+
+    heard = asyncio.Event()
+
+    async def whole() -> None:
+        publisher = Listening(Settings(kafka="127.0.0.1:9"))
+        assert not await publisher.ready()
+        await asyncio.wait_for(heard.wait(), 20)
         await publisher.close()
 
     asyncio.run(whole())

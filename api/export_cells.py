@@ -1,11 +1,12 @@
 """The cells of an export's file: what each says of a customer's values, and of what they told."""
 
-from collections.abc import Collection, Iterable
-from typing import Final
+from collections.abc import Collection, Iterable, Mapping
+from itertools import groupby
+from typing import Final, NamedTuple
 
 import polars as pl
 
-from api import csv_cells
+from api import csv_cells, sql_cells
 from api.presets import KLAVIYO_CONSENTS, KLAVIYO_OTHERS
 from api.questions import COLUMNS
 from events import addresses
@@ -50,6 +51,39 @@ def cells(currencies: Iterable[str] = (), zone: str = "UTC", *, for_excel: bool 
         "last_order_day": csv_cells.day("last_order_at"),
         "klaviyo_consent": pl.col("consent").replace_strict(KLAVIYO_CONSENTS, default=KLAVIYO_OTHERS),
     }
+
+
+def in_sql(values: Mapping[str, str]) -> dict[str, str]:
+    """By name every cell that PostgreSQL writes, of the values as its query has them: instants as timestamps in UTC."""
+    return {
+        **{name: values[name] for name in ("frequency", "currency", "segment_id")},
+        **{name: sql_cells.plain(values[name]) for name in ("recency_days", "r", "f", "m", "score")},
+        "monetary": sql_cells.amount(values["monetary"], values["currency"]),
+        "segment": sql_cells.text(values["segment"]),
+        **{f"points_{name}": values[name] for name in _POINTS},
+        "points_expire_at": sql_cells.time(values["expires_at"]),
+        "last_order_at": sql_cells.time(values["last_order_at"]),
+        "as_of": sql_cells.time(values["as_of"]),
+        "cut_points_version": sql_cells.text(values["cut_points_version"]),
+        "last_order_day": sql_cells.day(values["last_order_at"]),
+    }
+
+
+_IN_SQL: Final = frozenset(in_sql({name: name for name in VALUES}))
+
+
+class Part(NamedTuple):
+    """Cells that stand beside each other: `text` is the column of the text that PostgreSQL writes of all of them; None:
+    they are made here, for their values are wanted otherwise, or are not told to PostgreSQL."""
+
+    text: str | None
+    cells: tuple[str, ...]
+
+
+def parts(names: Iterable[str]) -> list[Part]:
+    """A row's cells, in their order."""
+    grouped = groupby(names, _IN_SQL.__contains__)
+    return [Part(f"text_{at}" if texts else None, tuple(cells)) for at, (texts, cells) in enumerate(grouped)]
 
 
 #: By cell the values, and what was told, that it is made of.

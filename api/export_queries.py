@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import polars as pl
 from psycopg import sql
 
-from api import export_cells, questions
+from api import export_cells, questions, sql_cells
 from api.context import Caller
 from api.problems import ProblemError
 from api.questions import COLUMNS, Question
@@ -29,23 +29,21 @@ FROM batch_segments AS b LEFT JOIN customers AS c ON c.shop = b.shop AND c.custo
 WHERE b.run_id = %(run)s AND b.shop = %(shop)s AND {where}
 """)
 
-#: Values that do not stand in a column of their name. A timestamptz AT TIME ZONE 'UTC' is a timestamp, whose 64 bits
-#: are taken as they are.
+#: Values that do not stand in a column of their name. A timestamptz AT TIME ZONE is a timestamp, whose 64 bits are
+#: taken as they are; of an interval, for the name of a zone is looked up for each.
 _OF_ROW: Final = {
-    "score": "c.score::text",
-    "expires_at": "c.expires_at AT TIME ZONE 'UTC'",
-    "last_order_at": "c.last_order_at AT TIME ZONE 'UTC'",
-    "as_of": "c.now AT TIME ZONE 'UTC'",
+    "expires_at": "(c.expires_at AT TIME ZONE INTERVAL '0')",
+    "last_order_at": "(c.last_order_at AT TIME ZONE INTERVAL '0')",
+    "as_of": "(c.now AT TIME ZONE INTERVAL '0')",
 }
 
-#: Of points a run has kept the balance alone.
+#: Of points a run has kept the balance alone: other cells are empty.
 _OF_RUN: Final = {
-    "score": "b.score::text",
     "currency": "%(currency)s::text",
-    **dict.fromkeys(("pending", "earned", "spent", "expired", "expiring"), "NULL::bigint"),
+    **dict.fromkeys(("pending", "earned", "spent", "expired", "expiring"), "''"),
     "expires_at": "NULL::timestamp",
-    "last_order_at": "b.last_order_at AT TIME ZONE 'UTC'",
-    "as_of": "%(as_of)s::timestamptz AT TIME ZONE 'UTC'",
+    "last_order_at": "(b.last_order_at AT TIME ZONE INTERVAL '0')",
+    "as_of": "(%(as_of)s::timestamptz AT TIME ZONE INTERVAL '0')",
     "cut_points_version": "%(version)s::text",
 }
 
@@ -107,17 +105,30 @@ class Export(NamedTuple):
         return dict(zip(names, names, strict=True))
 
     @property
+    def parts(self) -> list[export_cells.Part]:
+        """The cells of a line, as they are read."""
+        return export_cells.parts(self.layout.values())
+
+    @property
+    def values(self) -> list[str]:
+        """The values that the query has of a row: those (of VALUES) that cells are made of here."""
+        return export_cells.needed([cell for part in self.parts if part.text is None for cell in part.cells])
+
+    @property
     def tells(self) -> bool:
         """Whether anything of addresses or consents is asked: to open them takes most of an export's time."""
         asked = self.question.wanted_consent is not None or self.question.preset is not None
         return asked or export_cells.tell(self.layout.values())
 
     def columns(self, table: str, others: Mapping[str, str]) -> sql.SQL:
-        """What a query of its rows reads: the values that the file needs, columns of the table but for `others`; then,
-        if it tells anything, what was told, sealed.
+        """What a query of its rows reads: values, then the texts of the parts that have one, made of columns of the
+        table but for `others`; then, if it tells anything, what was told, sealed.
         """
-        values = [others.get(name, f"{table}.{name}") for name in export_cells.needed(self.layout.values())]
-        return sql.SQL(", ".join([*values, *([contacts.SEALED] if self.tells else [])]))
+        values = {name: others.get(name, f"{table}.{name}") for name in export_cells.VALUES}
+        cells = export_cells.in_sql(values)
+        texts = [sql_cells.row(cells[cell] for cell in part.cells) for part in self.parts if part.text is not None]
+        read = [*(values[name] for name in self.values), *texts, *([contacts.SEALED] if self.tells else [])]
+        return sql.SQL(", ".join(read))
 
     @property
     def scopes(self) -> frozenset[str]:

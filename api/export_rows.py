@@ -26,7 +26,9 @@ def _told(export: Export, rows: pl.DataFrame) -> pl.DataFrame:
     """The rows with each consent as it is said, each address in the form that is compared, and the digests of those
     that are asked for."""
     emails = rows["email"].to_list()
-    told = {"email": [None if email is None else addresses.plain(email) for email in emails]}
+    told = {}
+    if "email" in export.layout.values():
+        told["email"] = [None if email is None else addresses.plain(email) for email in emails]
     for name in export_cells.DIGESTS.keys() & export.layout.values():
         form = export_cells.DIGESTS[name]
         told[name] = [None if email is None else addresses.hashed(form(email)) for email in emails]
@@ -56,21 +58,27 @@ def file_rows(export: Export, rows: pl.DataFrame) -> tuple[bytes, int]:
 
 
 def lines(export: Export, rows: pl.DataFrame) -> bytes:
-    """Rows as they stand in the file: the values that it needs, and, where it tells, the address and consent of each as
-    they were opened (VALUES and TOLD of api/export_cells.py)."""
+    """Rows as they stand in the file: the values that it needs, or the texts of its parts, and, where it tells, the
+    address and consent of each as they were opened (VALUES, Part and TOLD of api/export_cells.py)."""
     rows = _told(export, rows) if "email" in rows.columns else rows
     currencies = rows["currency"].unique() if "currency" in rows.columns else ()
     cells = export_cells.cells(currencies, export.zone, for_excel=export.question.for_excel)
-    return csv_cells.lines(rows.select(**{name: cells[cell] for name, cell in export.layout.items()}))
+    chosen: list[pl.Expr] = []
+    for part in export.parts:
+        if part.text is not None and part.text in rows.columns:
+            chosen.append(pl.col(part.text))
+        else:
+            chosen += [cells[cell] for cell in part.cells]
+    return csv_cells.lines(rows.select(cell.alias(str(at)) for at, cell in enumerate(chosen)))
 
 
 def split(export: Export, found: list[tuple[Any, ...]]) -> tuple[pl.DataFrame, list[tuple[Any, ...]]]:
-    """The values of rows that an export's query has, and the columns of what they tell."""
+    """The values and texts of rows that an export's query has, and the columns of what they tell."""
     columns = list(zip(*found, strict=True))
-    names = export_cells.needed(export.layout.values())
-    values = dict(zip(names, columns, strict=False))
-    frame = pl.DataFrame(values, schema={name: VALUES[name] for name in names})
-    return frame.with_columns(pl.col(set(INSTANTS) & set(names)) + _EPOCH_2000), columns[len(names) :]
+    schema = {name: VALUES[name] for name in export.values}
+    schema |= {part.text: pl.String for part in export.parts if part.text is not None}
+    frame = pl.DataFrame(dict(zip(schema, columns, strict=False)), schema=schema)
+    return frame.with_columns(pl.col(set(INSTANTS) & schema.keys()) + _EPOCH_2000), columns[len(schema) :]
 
 
 def of_lake(frame: pl.DataFrame, parameters: Row) -> pl.DataFrame:

@@ -28,8 +28,8 @@ _FIRST_CHUNK: Final = 200
 #: What a read may take to end that is broken off (seconds).
 _GOODBYE: Final = 1.0
 
-#: Should we ourselves hang, PostgreSQL lets go of the transaction.
-_STALLED: Final = "SET idle_in_transaction_session_timeout = '2min'"
+#: Should we ourselves hang, PostgreSQL lets go of the transaction. And dates as api/sql_cells.py takes them to be.
+_SET: Final = "SET idle_in_transaction_session_timeout = '2min'; SET DateStyle = ISO"
 
 _IN_ORDER = sql.SQL("{} ORDER BY customer_id")
 
@@ -166,7 +166,7 @@ async def written(
     connection, beside = connections
     cursor = connection.cursor("export", row_factory=tuple_row)
     try:
-        await connection.execute(_STALLED)
+        await connection.execute(_SET)
         if ident is not None:
             await connection.execute(book.LOCK, (ident,))
         preset = export.question.system

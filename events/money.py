@@ -44,6 +44,11 @@ _AMOUNT = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")
 _EXACT = Context(prec=200)
 
 
+def currencies(places: int) -> list[str]:
+    """All whose minor unit has so many decimal places."""
+    return [currency for currency, found in _EXPONENTS.items() if found == places]
+
+
 @lru_cache(maxsize=65536)
 def _minor(amount: str, places: int) -> int:
     if not _AMOUNT.fullmatch(amount):

@@ -133,6 +133,13 @@ MUTANTS = [
         ("tests/property/test_csv.py",),
     ),
     Mutant(
+        "a cell that PostgreSQL writes may run as a formula",
+        "api/sql_cells.py",
+        '"=+-@',
+        '"=+@',
+        ("tests/property/test_sql_cells.py",),
+    ),
+    Mutant(
         "what other processes open is a part of it",
         "books/opening.py",
         "for first in range(0, number, size)",

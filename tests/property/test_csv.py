@@ -91,4 +91,5 @@ def test_lines_are_as_a_plain_writer_has_them(
     export: Any = SimpleNamespace(question=Question(excel=excel), zone="UTC")
     names = ["email" if addresses and name == "email_sha256" else name for name in COLUMNS]
     export.layout = dict(zip(names, names, strict=True))
+    export.parts = export_cells.parts(names)
     assert export_rows.lines(export, values) == _reference(rows, contacts, addresses, excel)

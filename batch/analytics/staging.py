@@ -18,7 +18,7 @@ from events.programs import PROSPECTS, Program, local_midnight
 from lake import past
 from lake.manifest import Lake, ShopFiles
 from lake.rows import TABLES
-from runtime import duck
+from runtime import columns, duck
 
 
 class _Source(NamedTuple):
@@ -92,11 +92,8 @@ def copy_database(connection: Connection[Any], shop: str, folder: Path) -> None:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         connection.execute("SET LOCAL datestyle = 'ISO'")
         for name, source in _SOURCES.items():
-            statement = f"COPY ({source.query}) TO STDOUT (FORMAT csv)".encode()
-            path = folder / f"{name}.csv"
-            with connection.cursor() as cursor, cursor.copy(statement, (shop,)) as stream, path.open("wb") as file:
-                for block in stream:
-                    file.write(block)
+            with (folder / f"{name}.csv").open("wb") as file:
+                columns.copy(connection, source.query, (shop,), file)
 
 
 def of_database(into: duckdb.DuckDBPyConnection, folder: Path) -> None:
@@ -124,12 +121,12 @@ def of_program(program: Program, into: duckdb.DuckDBPyConnection) -> None:
     ]
     rules = [(_since(each.effective_from, each.since), str(each.points_per_unit)) for each in program.rules]
     policies = [(_since(each.effective_from, each.since), each.refunds, each.taxes) for each in program.policies]
-    for name, columns, rows in (
+    for name, kinds, rows in (
         ("grid", "r TINYINT, fm TINYINT, segment VARCHAR, rank INTEGER", [*grid, (None, None, PROSPECTS, len(names))]),
         ("rules", "effective_from BIGINT, points_per_unit VARCHAR", rules),
         ("policies", "effective_from BIGINT, refunds VARCHAR, taxes VARCHAR", policies),
     ):
-        into.execute(f"CREATE TEMP TABLE staged_{name} ({columns})")
+        into.execute(f"CREATE TEMP TABLE staged_{name} ({kinds})")
         if rows:
             marks = ", ".join("?" * len(rows[0]))
             into.executemany(f"INSERT INTO staged_{name} VALUES ({marks})", rows)

@@ -116,12 +116,13 @@ TABLES: Final = (
                    END AS amount
             FROM l
         )
-        SELECT order_id, line, product_id, variant_id, sku,
-               CASE WHEN NOT gift_card THEN coalesce(product_id, 'sku:' || sku) END, gift_card, quantity, pieces,
-               price, discount, amount::BIGINT
+        SELECT order_id, line, product_id, variant_id, sku, gift_card, quantity, pieces, price, discount, amount::BIGINT
         FROM valued
         """,
-        derived={name: money(f"{name}_minor") for name in ("price", "discount", "amount")},
+        derived={
+            "item": "CASE WHEN NOT gift_card THEN coalesce(product_id, 'sku:' || sku) END",
+            **{name: money(f"{name}_minor") for name in ("price", "discount", "amount")},
+        },
     ),
     Table(
         "refunds",

@@ -39,9 +39,13 @@ _VALUES: Final = {
 def _buyers(by: str) -> str:
     """The SQL of what each customer bought, grouped by these columns; `nth` tells a customer's orders apart."""
     return f"""
-        SELECT {by}, customer_id, max(product_id), arg_max(sku, processed), max(processed), count(DISTINCT nth),
+        SELECT {by}, customer_id, max(product_id), arg_max(sku, processed), max(processed), count(*),
                sum(pieces)::BIGINT, sum(amount), bool_or(nth = 1), bool_or(again)
-        FROM sold GROUP BY {by}, customer_id
+        FROM (
+            SELECT {by}, customer_id, nth, max(product_id) AS product_id, arg_max(sku, processed) AS sku,
+                   max(processed) AS processed, sum(pieces) AS pieces, sum(amount) AS amount, bool_or(again) AS again
+            FROM sold GROUP BY {by}, customer_id, nth
+        ) GROUP BY {by}, customer_id
         """
 
 

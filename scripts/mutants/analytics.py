@@ -86,8 +86,8 @@ MUTANTS = [
     Mutant(
         "who bought a product twice in one order bought it again",
         "batch/analytics/products.py",
-        "max(processed), count(DISTINCT nth),",
-        "max(processed), count(*),",
+        "FROM sold GROUP BY {by}, customer_id, nth\n",
+        "FROM sold GROUP BY {by}, customer_id, nth, amount\n",
         (PRODUCTS,),
     ),
     Mutant(

@@ -115,7 +115,7 @@ def topic_id(settings: Settings, name: str) -> str:
     """What Kafka calls a topic for ever: one made anew under its name has another. TopicError if it does not tell."""
     admin = AdminClient(client_config(settings))
     try:
-        described = admin.describe_topics(TopicCollection([name]), request_timeout=_TIMEOUT)[name].result(_TIMEOUT)
+        described = admin.describe_topics(TopicCollection([name]), request_timeout=_TIMEOUT)[name].result()
     except KafkaException as error:
         raise TopicError(f"{name} cannot be described: {error}") from error
     return str(described.topic_id)
@@ -170,7 +170,7 @@ def _create(settings: Settings, admin: Any, lacking: list[NewTopic]) -> list[str
     made = []
     for name, answer in admin.create_topics(lacking, request_timeout=_TIMEOUT).items():
         try:
-            answer.result(_TIMEOUT)
+            answer.result()
             made.append(name)
         except KafkaException as error:
             # Somebody else who made it at the same time did what we wanted.

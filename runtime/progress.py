@@ -78,10 +78,14 @@ class Gauge:
 
     def read(self, connection: psycopg.Connection[Any]) -> Progress:
         """Ends first, then the readers: a lag of 0 with the same ends twice in a row means all was read."""
-        # A partition that is between two leaders, or led by nobody yet, has an answer in a moment.
-        ends = patience.retried(self._ends, KafkaException, _TIMEOUT, every=0.2)
-        grouped = [at for at in self._places if self._names[at.topic] in WORKER_TOPICS]
-        committed = self._group.committed(grouped, timeout=_TIMEOUT)
+        try:
+            # A partition that is between two leaders, or led by nobody yet, has an answer in a moment.
+            ends = patience.retried(self._ends, KafkaException, _TIMEOUT, every=0.2)
+            grouped = [at for at in self._places if self._names[at.topic] in WORKER_TOPICS]
+            committed = self._group.committed(grouped, timeout=_TIMEOUT)
+        finally:
+            for client in (self._admin, self._group):
+                client.poll(0)  # what they log is kept until somebody hears it
         rows = connection.execute(
             "SELECT topic, partition, next_offset FROM sink_positions WHERE incarnation = %s",
             (self._incarnation,),
@@ -97,8 +101,9 @@ class Gauge:
 
     def _ends(self) -> dict[Place, int]:
         latest = OffsetSpec.latest()
+        # The request has a time limit. One of the answer's own would run out with it, as another error than Kafka's.
         asked = self._admin.list_offsets(dict.fromkeys(self._places, latest), request_timeout=_TIMEOUT)
-        return {self._place(at): answer.result(_TIMEOUT).offset for at, answer in asked.items()}
+        return {self._place(at): answer.result().offset for at, answer in asked.items()}
 
     def close(self) -> None:
         """Ends its clients of Kafka."""

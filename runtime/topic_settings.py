@@ -104,7 +104,7 @@ def _configs(admin: Any, asked: list[NewTopic]) -> dict[str, Mapping[str, str]]:
     found: dict[str, Mapping[str, str]] = {}
     for resource, answer in admin.describe_configs(resources, request_timeout=_TIMEOUT).items():
         try:
-            found[resource.name] = {name: entry.value for name, entry in answer.result(_TIMEOUT).items()}
+            found[resource.name] = {name: entry.value for name, entry in answer.result().items()}
         except KafkaException as error:
             log.warning("the settings of topic %s cannot be read: %s", resource.name, error.args[0].str())
     return found

@@ -84,7 +84,7 @@ def _still_reading(admin: Any, group: str, seconds: float) -> int:
 
 def _members(admin: Any, group: str) -> int:
     try:
-        found = admin.describe_consumer_groups([group], request_timeout=_TIMEOUT)[group].result(_TIMEOUT)
+        found = admin.describe_consumer_groups([group], request_timeout=_TIMEOUT)[group].result()
     except KafkaException as error:
         if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
             return 0
@@ -110,10 +110,10 @@ def _forget(admin: Any, settings: Settings, start: Progress) -> None:
     ]
     asked = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, ends)], request_timeout=_TIMEOUT)
     for answer in asked.values():
-        answer.result(_TIMEOUT)
+        answer.result()
     changelogs = [kafka.changelog(settings, table) for table in kafka.TABLES]
     for answer in admin.delete_topics(changelogs, request_timeout=_TIMEOUT).values():
-        answer.result(_TIMEOUT)
+        answer.result()
     deadline = time.monotonic() + _DELETED
 
     def gone() -> bool:

@@ -92,7 +92,9 @@ class Sink:
 
     def kafka_away(self) -> str | None:
         """Whether Kafka does not answer, in words; called from another thread."""
-        return None if kafka.answers(self._admin, self._settings.topic(topics.ORDERS)) else "Kafka does not answer"
+        there = kafka.answers(self._admin, self._settings.topic(topics.ORDERS))
+        self._admin.poll(0)  # what it logs is kept until somebody hears it
+        return None if there else "Kafka does not answer"
 
     def _beat(self) -> None:
         self.pulse.beat()
@@ -191,7 +193,7 @@ class Sink:
     def _offsets(self, spec: OffsetSpec) -> dict[Place, int]:
         asked = {TopicPartition(*place): spec for place in self._given}
         answers = self._admin.list_offsets(asked, request_timeout=_TIMEOUT)
-        return {(at.topic, at.partition): answer.result(_TIMEOUT).offset for at, answer in answers.items()}
+        return {(at.topic, at.partition): answer.result().offset for at, answer in answers.items()}
 
     def _refuse_beyond(self, stored: dict[Place, int], ends: dict[Place, int]) -> None:
         for (topic, partition), at in stored.items():

@@ -1,18 +1,22 @@
 """How far the stream is behind: measured beside the sink, told by the API."""
 
 import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import psycopg
-from confluent_kafka import Consumer, TopicPartition
+import pytest
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from psycopg.rows import dict_row
 
+from cli.stack.embedded import EmbeddedBroker
 from events import topics
 from runtime import kafka
-from runtime.progress import JOURNAL
+from runtime.progress import JOURNAL, Gauge
 from runtime.settings import Settings
 from streams.sink.lag import Trail, Watch
+from streams.sink.main import Sink
 from tests import sinks
 from tests.integration.api_world import NOW, SHOP, opened
 
@@ -50,6 +54,24 @@ def noted(settings: Settings) -> dict[str, Any]:
         row = connection.execute("SELECT * FROM stream_lag").fetchone()
     assert row is not None
     return row
+
+
+@pytest.mark.parametrize("who", ["lag", "sink"])
+def test_what_kafkas_clients_say_while_it_is_away_is_heard(
+    who: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They keep it until somebody hears it, some lines a second: of a long outage hundreds of megabytes."""
+    monkeypatch.setattr("runtime.progress._TIMEOUT", 1)
+    with closing(EmbeddedBroker()) as broker:
+        settings = Settings(kafka=broker.servers, partitions=broker.partitions)
+        gauge, sink = Gauge(settings), Sink(settings)
+    caplog.clear()
+    if who == "lag":
+        with pytest.raises(KafkaException):
+            gauge.read(cast(Any, None))
+    else:
+        assert sink.kafka_away() is not None
+    assert "loyalnest.librdkafka" in {record.name for record in caplog.records}
 
 
 def test_worker_and_sink_are_each_as_far_as_they_are(settings: Settings) -> None:

@@ -48,6 +48,9 @@ class Leaderless:
     def assign(self, _: list[TopicPartition]) -> None:
         pass
 
+    def poll(self, _: float) -> None:
+        pass
+
 
 def test_a_worker_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "Consumer", Leaderless)

@@ -140,12 +140,13 @@ def _arrays(rows: Iterable[Row]) -> list[str]:
     return [array(column) for column in zip(*rows, strict=True)]
 
 
-def _insert(table: str, conflict: str, order: str, where: str = "") -> str:
+def _add(table: str, order: str, where: str = "") -> str:
     names = _names(table)
-    return (
-        f"INSERT INTO {table} AS t ({names}) SELECT {names} FROM {_given(table)} {where}"  # noqa: S608
-        f" ORDER BY {order} ON CONFLICT {conflict}"
-    )
+    return f"INSERT INTO {table} AS t ({names}) SELECT {names} FROM {_given(table)} {where} ORDER BY {order}"  # noqa: S608
+
+
+def _insert(table: str, conflict: str, order: str, where: str = "") -> str:
+    return f"{_add(table, order, where)} ON CONFLICT {conflict}"
 
 
 def _replace(table: str, key: str) -> str:
@@ -214,6 +215,9 @@ SET {", ".join(f"{name} = CASE WHEN {_GREATER} THEN excluded.{name} ELSE t.{name
 WHERE {_GREATER} OR excluded.voided_at > coalesce(t.voided_at, '-infinity')
 """
 
+# Of sources that nothing is stored of, as of most orders: looking for a conflict would take as long as the rest.
+_FIRST_TOTALS: Final = _add("points_totals", _TOTALS_KEY)
+
 _STATEMENTS: Final[dict[str, str]] = {
     "points_totals": _insert(
         "points_totals",
@@ -265,7 +269,7 @@ def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
     """Write a batch's rows in the caller's transaction; how many went to each table."""
     _lock_persons(cursor, rows)
     _join_programs(cursor, rows)
-    entries, totals = _ledger(cursor, rows)
+    entries, first, later = _ledger(cursor, rows)
     history, deltas = sink_history.changes(cursor, rows.told)
     redeemed = redemptions.newest(rows.redemptions)
     if redeemed:
@@ -278,7 +282,7 @@ def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
     apart = {"raw_events": rows.raw_events, "programs": rows.programs, "cut_points": rows.cut_points}
     counts = Counter({table: len(values) for table, values in apart.items()})
     several: dict[str, Collection[Row]] = {
-        "points_totals": [(*key, *total) for key, total in totals.items()],
+        "points_totals": later,
         "points_transactions": entries,
         "points_expired": rows.expired.values(),
         "awards": rows.award_rows(),
@@ -291,6 +295,8 @@ def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
         # Last: the counts of a segment are rows that every sink wants.
         "customers": rows.customers.values(),
     }
+    if first:
+        cursor.execute(_FIRST_TOTALS.encode(), _arrays(first))
     listened = (entries or deltas or rows.expired) and notices.somebody_listens(cursor, rows.shops)
     for table, values in several.items():
         if values:
@@ -299,6 +305,7 @@ def write(cursor: psycopg.Cursor[Any], rows: Rows) -> Counter[str]:
             if table == "points_windows" and cursor.rowcount < len(values):  # of those left out some may be closed
                 cursor.execute(_REFUSED.encode(), given)
             counts[table] = len(values)
+    counts["points_totals"] += len(first)
     _redact(cursor, rows)
     _notify(cursor, rows.shops)
     return counts
@@ -338,13 +345,20 @@ def _join_programs(cursor: psycopg.Cursor[Any], rows: Rows) -> None:
         cursor.execute(_JOIN_PROGRAM, [shop, known.model_dump_json(), at, judged])
 
 
-def _ledger(cursor: psycopg.Cursor[Any], rows: Rows) -> tuple[list[ledger.Entry], dict[ledger.Key, ledger.Total]]:
+def _ledger(cursor: psycopg.Cursor[Any], rows: Rows) -> tuple[list[ledger.Entry], list[Row], list[Row]]:
+    """The ledger's entries, and the totals: those of which none is stored, and those that are others than stored.
+
+    Nobody else stores one meanwhile: this transaction holds the positions of its customer's partition.
+    """
     if not rows.points:
-        return [], {}
+        return [], [], []
     keys = {ledger.key_of(each) for each in rows.points}
     cursor.execute(_TOTALS.encode(), _arrays(keys))
     stored = {(row[0], row[1], row[2], row[3], row[4]): ledger.Total(*row[5:]) for row in cursor}
-    return ledger.post(stored, rows.points)
+    entries, totals = ledger.post(stored, rows.points)
+    first = [(*key, *total) for key, total in totals.items() if key not in stored]
+    later = [(*key, *total) for key, total in totals.items() if key in stored]
+    return entries, first, later
 
 
 _UNREACHED: Final = (

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from events import topics
 from scripts.bench import data
-from scripts.bench.world import World, count
+from scripts.bench.world import World, wait
 
 
 class Abreast(NamedTuple):
@@ -24,5 +24,5 @@ def abreast(world: World, orders: list[data.Order], workers: int) -> Abreast:
         began, before = time.perf_counter(), sum(each.cpu() for each in started)
         run.send(run.settings.topic(topics.ORDERS), messages)
         points = run.settings.topic(topics.POINTS)
-        count("the workers", lambda: all(each.check() for each in started) and run.records(points), len(orders))
+        wait("the workers", lambda: all(each.check() for each in started) and run.records(points) >= len(orders))
         return Abreast(len(orders), time.perf_counter() - began, sum(each.cpu() for each in started) - before)

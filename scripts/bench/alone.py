@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, TopicPartition
 from events import topics
 from runtime import kafka
 from scripts.bench import data
-from scripts.bench.world import BenchError, Process, Run, World, count, wait
+from scripts.bench.world import BenchError, Process, Run, World, wait
 
 #: What a stored order leaves in the history.
 _TABLES: Final = (
@@ -92,7 +92,7 @@ def _replay(run: Run, orders: int) -> Replay:
     worker = run.worker()
     began = time.perf_counter()
     points = run.settings.topic(topics.POINTS)
-    count("the worker", lambda: worker.check() and run.records(points), orders)
+    wait("the worker", lambda: worker.check() and run.records(points) >= orders)
     seconds = time.perf_counter() - began
     records = orders + run.records(run.settings.topic(topics.ACCOUNT_FACTS))
     worker.end()  # well: everything in flight is delivered and committed

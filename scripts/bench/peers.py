@@ -17,7 +17,7 @@ from events import topics
 from runtime import kafka
 from scripts.bench import data
 from scripts.bench.alone import newest
-from scripts.bench.world import BenchError, Run, World, count, wait
+from scripts.bench.world import BenchError, Run, World, wait
 from tables.state import CLAIM
 
 HERE = Path(__file__).resolve().parent
@@ -56,7 +56,7 @@ def plain_faust(world: World, orders: list[data.Order]) -> Peer:
         wait("plain Faust", lambda: peer.check() and ready.exists(), pause=0.01, seconds=120)
         began, started = time.perf_counter(), (peer.cpu(), world.server_cpu()[0])
         changelog = f"{run.prefix}peer-totals-changelog"
-        count("plain Faust", lambda: peer.check() and run.records(changelog), len(orders))
+        wait("plain Faust", lambda: peer.check() and run.records(changelog) >= len(orders))
         seconds, ended = time.perf_counter() - began, (peer.cpu(), world.server_cpu()[0])
     return Peer(len(orders), seconds, _used(started, ended))
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from events import topics
 from runtime import kafka
 from scripts.bench import data
-from scripts.bench.world import BenchError, Run, World, count, wait
+from scripts.bench.world import BenchError, Run, World, wait
 
 #: Whose CPU time is told.
 NAMES = ("worker", "sink", "Kafka", "PostgreSQL")
@@ -30,7 +30,7 @@ def through(world: World, orders: list[data.Order]) -> Through:
         began, started = time.perf_counter(), (worker.cpu(), sink.cpu(), *world.server_cpu())
         sink.go_on()
         points = run.settings.topic(topics.POINTS)
-        count("the worker", lambda: worker.check() and run.records(points), len(orders))
+        wait("the worker", lambda: worker.check() and run.records(points) >= len(orders))
         published = time.perf_counter() - began
         wait("the sink", lambda: sink.check() and _all_stored(run, len(orders)))
         stored = time.perf_counter() - began

@@ -51,20 +51,6 @@ def wait(what: str, done: Callable[[], bool], *, pause: float = 0.05, seconds: f
         time.sleep(pause)
 
 
-def count(what: str, there: Callable[[], int], wanted: int) -> None:
-    """Waits until there are so many; BenchError after PATIENCE.
-
-    Each look costs the servers as much as some orders do: there are few while much is missing.
-    """
-    began = time.monotonic()
-    while (found := there()) < wanted:
-        passed = time.monotonic() - began
-        if passed > PATIENCE:
-            raise BenchError(f"{what}: not within {PATIENCE:.0f} s")
-        left = passed * (wanted - found) / max(found, 1)
-        time.sleep(min(max(left / 2, 0.05), 0.5))
-
-
 # --- processes ---------------------------------------------------------------------------------------------------
 
 
@@ -136,7 +122,6 @@ class Run:
         self.admin: Any = AdminClient({"bootstrap.servers": settings.kafka_servers(), "log_level": 2})
         self.database = psycopg.connect(settings.database_url(), autocommit=True)
         self._processes: list[Process] = []
-        self._partitions: dict[str, list[int]] = {}  # of the topics whose ends were asked for
 
     def start(self, name: str, **changes: Any) -> Process:
         """`loyalnest <name>`, its settings changed as given."""
@@ -207,10 +192,8 @@ class Run:
         return sum(self.ends(*names).values())
 
     def ends(self, *names: str) -> dict[tuple[str, int], int]:
-        if any(name not in self._partitions for name in names):
-            found = self.admin.list_topics(timeout=15).topics
-            self._partitions |= {name: list(found[name].partitions) for name in names if name in found}
-        places = [TopicPartition(name, at) for name in names for at in self._partitions.get(name, ())]
+        known = self.admin.list_topics(timeout=15).topics
+        places = [TopicPartition(name, at) for name in names if name in known for at in known[name].partitions]
         answers = self.admin.list_offsets(dict.fromkeys(places, OffsetSpec.latest()), request_timeout=15)
         return {(at.topic, at.partition): answer.result(15).offset for at, answer in answers.items()}
 

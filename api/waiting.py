@@ -7,14 +7,12 @@ from psycopg import AsyncConnection
 
 from api.limits import READ_SECONDS, within
 from api.live.hub import LiveHub
+from books.claims import Place
 from runtime.database import Pool
 from runtime.rounds import Rounds
 
 T = TypeVar("T")
 S = TypeVar("S", covariant=True)
-
-#: Shop, customer and name.
-Place = tuple[str, str, str]
 
 #: How long an answer waits until what was asked for is stored (seconds).
 WAIT: Final = 5.0

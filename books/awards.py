@@ -14,15 +14,13 @@ from typing import Any, Final, NamedTuple
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
-from books import persons
+from books import claims, persons
+from books.claims import Place
 from events import awards, instants, names, redeeming
 from events.awards import Body
 from events.messages import Message
 from runtime.database import array
 from tables import orders
-
-#: Shop, customer and name.
-Place = tuple[str, str, str]
 
 _BODY: Final = "at, points, reason, source, counts_as_earned"
 _CHECKED: Final = f"'{names.CHECKED}'"
@@ -54,19 +52,7 @@ _FIND: Final = _STANDING.format(
     awards=f"({_KEY}) IN (SELECT {_KEY} FROM {_ASKED})",  # noqa: S608
     decided=f"(shop, customer_id, request_id) IN (SELECT shop, customer_id, {_CHECKED} || award_id FROM {_ASKED})",  # noqa: S608
 )
-# Their claims go with what is stored, and claims for which nobody has waited: after a day they are stored, or nobody
-# asks any more. One that somebody else is about to let go is left to them.
-_STORED: Final = f"""
-WITH found AS ({_FIND}), done AS (
-    SELECT {_KEY} FROM award_claims AS claim JOIN found USING ({_KEY}) FOR UPDATE OF claim SKIP LOCKED
-), old AS (
-    SELECT {_KEY} FROM award_claims WHERE claimed_at < now() - interval '1 day'
-    ORDER BY claimed_at LIMIT 100 FOR UPDATE SKIP LOCKED
-), gone AS (
-    DELETE FROM award_claims WHERE ({_KEY}) IN (SELECT {_KEY} FROM done UNION ALL SELECT {_KEY} FROM old)
-)
-SELECT * FROM found
-"""  # noqa: S608
+_STORED: Final = claims.let_go("award_claims", _KEY, _FIND)
 
 _OF_CUSTOMER: Final = _STANDING.format(awards=f"{_OF} AND at <= %(at)s", decided=f"{_OF} AND decided_at <= %(at)s")
 _PAGE: Final = f"""

@@ -12,13 +12,12 @@ from typing import Any, Final, NamedTuple
 from psycopg import AsyncConnection
 from psycopg.rows import class_row, dict_row
 
+from books import claims
+from books.claims import Place
 from events import instants
 from events.programs import Program, reward_at
 from events.redeeming import Wanted
-from runtime.database import array
-
-#: Shop, customer and name.
-Place = tuple[str, str, str]
+from runtime.database import array, of_arrays
 
 #: Where a list begins: nothing is newer.
 LAST: Final = datetime(9999, 12, 31, tzinfo=UTC)
@@ -44,22 +43,14 @@ VALUES (%(shop)s, %(customer)s, %(request)s, %(reward_id)s, %(cost)s, %(program_
 ON CONFLICT ({_KEY}) DO UPDATE SET request_id = excluded.request_id RETURNING {_CLAIM_COLUMNS}
 """  # noqa: S608
 
-# What is stored of these. Their claims go with it, and those for which nobody has waited: after a day they are decided,
-# or nobody asks any more. A claim that somebody else is about to let go is left to them.
-_STORED: Final = f"""
-WITH found AS (
+_STORED: Final = claims.let_go(
+    "redemption_claims",
+    _KEY,
+    f"""
     SELECT shop, {_COLUMNS} FROM redemptions
-    JOIN unnest(%s::text[], %s::text[], %s::text[]) AS asked (shop, customer_id, request_id) USING ({_KEY})
-), done AS (
-    SELECT {_KEY} FROM redemption_claims AS claim JOIN found USING ({_KEY}) FOR UPDATE OF claim SKIP LOCKED
-), old AS (
-    SELECT {_KEY} FROM redemption_claims WHERE claimed_at < now() - interval '1 day'
-    ORDER BY claimed_at LIMIT 100 FOR UPDATE SKIP LOCKED
-), gone AS (
-    DELETE FROM redemption_claims WHERE ({_KEY}) IN (SELECT {_KEY} FROM done UNION ALL SELECT {_KEY} FROM old)
+    JOIN {of_arrays(dict.fromkeys(_KEY.split(", "), "text"))} AS asked USING ({_KEY})
+    """,  # noqa: S608
 )
-SELECT * FROM found
-"""  # noqa: S608
 
 _OF_CUSTOMER: Final = f"""
 SELECT {_COLUMNS} FROM redemptions
@@ -164,16 +155,11 @@ class UnknownRewardError(ValueError):
     """Nobody said what the reward costs, and the program has none of this name now."""
 
 
-async def find(connection: AsyncConnection[Any], shop: str, customer_id: str, request_id: str) -> Redemption | None:
-    """The redemption that was decided."""
-    return await _one(connection, _FIND, shop, customer_id, request_id)
-
-
 async def known(connection: AsyncConnection[Any], shop: str, customer_id: str, request_id: str) -> Redemption | None:
     """The redemption that was decided, or that was asked for and is on its way."""
     claimed = await _one(connection, _CLAIMED, shop, customer_id, request_id)
     # In this order: a claim goes once the decision is stored.
-    return await find(connection, shop, customer_id, request_id) or claimed
+    return await _one(connection, _FIND, shop, customer_id, request_id) or claimed
 
 
 async def of_customer(

@@ -1,5 +1,6 @@
 """What holds from an instant on, as a program says it: rules, policies, holds, lives, rewards."""
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -41,9 +42,9 @@ class Since(BaseModel):
         return _SINCE_EVER if self.effective_from is None else instants.from_datetime(self.effective_from)
 
     @property
+    @abstractmethod
     def rank(self) -> tuple[Any, ...]:
         """What it is sorted by: of two from one instant on the later by it holds."""
-        raise NotImplementedError
 
 
 S = TypeVar("S", bound=Since)

@@ -11,7 +11,8 @@ from psycopg import AsyncConnection
 
 from api.waiting import WAIT
 from books import redemptions
-from books.redemptions import Place, Redemption
+from books.claims import Place
+from books.redemptions import Redemption
 from events import codec, instants, keys, plain, redeeming, topics
 from events.messages import Message
 from events.redeeming import Wanted

@@ -373,6 +373,13 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
         (WINDOWS,),
     ),
     Mutant(
+        "whose orders are a tree is counted away once an order",
+        "tables/chunks.py",
+        "if counted == max(turned, 0) else",
+        "if counted <= 1 else",
+        (WINDOWS,),
+    ),
+    Mutant(
         "windows are noted when all homes are filed",
         "tables/chunks.py",
         "for filed in steps:",

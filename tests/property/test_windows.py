@@ -200,6 +200,15 @@ def open_rows(partial: windows.Partial) -> dict[tuple[str, windows.Window], list
 T = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
+@pytest.fixture(params=["leaf", "tree"])
+def tree(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once as nearly all are kept, in one leaf, and once as who has many orders is: each asks in a way of its own."""
+    if request.param == "tree":
+        monkeypatch.setattr(contributions, "LEAF", 2)
+        monkeypatch.setattr(contributions, "FAN", 2)
+
+
+@pytest.mark.usefixtures("tree")
 def test_a_customer_is_counted_once_in_every_window() -> None:
     partition = Partition()
     minute = timedelta(minutes=1)
@@ -215,10 +224,13 @@ def test_a_customer_is_counted_once_in_every_window() -> None:
     assert found["day", "2026-11-01T04:00:00Z"] == (2, 1)
 
 
+@pytest.mark.usefixtures("tree")
 def test_an_hour_may_lie_in_two_days_of_the_shop() -> None:
     """18:30 UTC is midnight in Kolkata: alone in a day there is not alone in the hour."""
     partition = Partition()
     partition.reference = harness.reference({SHOP: {**PROGRAM, "zone": "Asia/Kolkata"}})
+    partition.take([fact(3 + days, T - timedelta(days=10 + days)) for days in range(4)])
+    partition.outputs.clear()
     partition.take([fact(1, datetime(2026, 10, 31, 18, 10, tzinfo=UTC))])
     partition.take([fact(2, datetime(2026, 10, 31, 18, 50, tzinfo=UTC))])
     found = {(row["size"], row["start"]): row["customers"] for row in partition.windows()}

@@ -57,6 +57,8 @@ MUTANTS = [
         "else most))",
         (PLAIN,),
     ),
+    Mutant("a list may end in a comma", "events/plain.py", r"(?:,(?!\])|(?=\]))", r"(?:,|(?=\]))", (PLAIN,)),
+    Mutant("a webhook's id has any length", "events/plain.py", "]{1,128})", "]*)", (PLAIN,)),
     Mutant("any line has a price_set", "events/plain.py", ' if name != "price_set"', "", (PLAIN,)),
     Mutant("a line may say nothing", "events/plain.py", r"(?:(?!\{{\}})", "(?:", (PLAIN,)),
     Mutant(

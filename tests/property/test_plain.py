@@ -130,6 +130,64 @@ def test_a_cancelled_order_says_when() -> None:
             envelopes.envelope(data, topics.ORDERS)
 
 
+@pytest.mark.parametrize(
+    ("lines", "plainly"),
+    [
+        ([], True),
+        ([{}], False),
+        ([{"sku": "x"}, {}], False),
+        ([{}, {"sku": "x"}], False),
+        ([{"sku": "x"}, {"sku": None}], True),
+        ([{"price": "1.00", "price_set": {}}], False),
+        ([{"gift_card": False, "price": "1.00", "price_set": {}}], False),
+        ([{"gift_card": None, "price": "1.00", "price_set": {}}], False),
+        ([{"gift_card": True, "price": "1.00", "price_set": {}}], True),
+        ([{"gift_card": True, "price_set": {}}, {"price_set": {}}], False),
+    ],
+)
+def test_of_an_orders_lines_more_is_looked_at_than_each_field(lines: list[Json], plainly: bool) -> None:
+    """One that says nothing is left out, and of one that is no gift card a price in two currencies."""
+    payload = {"id": 1, "created_at": AT, "line_items": lines}
+    data = codec.dumps({**codec.loads(_sent()[0]), "topic": "orders/paid", "payload": payload})
+    assert (_look(data, topics.ORDERS) is not None) is plainly
+    assert (codec.dumps(envelopes._with_care(data, topics.ORDERS)) == data) is plainly
+
+
+#: A plain envelope, and what may stand in it instead of each: what is plain, and what lies just beyond.
+ORDER_PAID = (
+    '{"topic":"orders/paid","shop":"plain.myshopify.com","webhook_id":"w-1","event_id":null,"api_version":"2026-07"'
+    f',"triggered_at":"{AT}","received_at":"{AT}"'
+    f',"payload":{{"id":1,"created_at":"{AT}","test":false,"line_items":[{{"sku":"x","quantity":2}},{{"sku":"y"}}]}}}}'
+)
+BOUNDS: list[tuple[str, list[str], list[str]]] = [
+    (
+        '"plain.',
+        ['"a.', '"0-.', f'"{"a" * 63}.'],
+        ['"-plain.', f'"{"a" * 64}.', '".', '"Plain.', '"pl_ain.'],
+    ),
+    (".myshopify.com", [], [".myshopify.comm", "xmyshopify.com", ""]),
+    ('"w-1"', [f'"{"!" * 128}"', '"~"'], ['""', f'"{"w" * 129}"', '"w 1"', '"\u00e9"', "1", "null"]),
+    ('"event_id":null', ['"event_id":""', '"event_id":"a b"'], ['"event_id":1', '"event_id":"\\u0000"']),
+    ('"id":1,', ['"id":0,', f'"id":{10**18},'], ['"id":-0,', '"id":01,', '"id":1.0,', f'"id":{2**63},', '"id":+1,']),
+    (f'"triggered_at":"{AT}"', [f'"triggered_at":"{AT[:-1]}.123456Z"'], [f'"triggered_at":"{AT[:-1]}.1234567Z"']),
+    ("false", ["true", "null"], ["False", "0"]),
+    ('{"sku":"y"}]', ['{"sku":null}]'], ['{"sku":"y"},]', ',{"sku":"y"}]', '{"sku":"y",}]']),
+    ('{"sku":"x","quantity":2}', ['{"sku":"x"}'], ['{"quantity":2,"sku":"x"}', '{"sku":"x","sku":"x"}', '"x"']),
+    ("}]}}", [], ["}]}} ", "}],}}", "}]}", "}]}}\n"]),
+]
+
+
+@pytest.mark.parametrize(("piece", "plainly", "beyond"), BOUNDS)
+def test_what_lies_just_beyond_a_bound_is_not_plain(piece: str, plainly: list[str], beyond: list[str]) -> None:
+    assert ORDER_PAID.count(piece) == 1
+    for each in [piece, *plainly]:
+        data = ORDER_PAID.replace(piece, each).encode()
+        assert _look(data, topics.ORDERS) is not None, each
+        assert codec.dumps(envelopes._with_care(data, topics.ORDERS)) == data
+    for each in beyond:
+        assert plain.look(ORDER_PAID.replace(piece, each), topics.ORDERS) is None, each
+
+
 @pytest.mark.parametrize("timestamp", [LATE, instants.parse(AT) // 1000])
 def test_what_is_kept_is_what_is_read(timestamp: int) -> None:
     """Whoever wrote it, and also where the broker's time moves `received_at`."""

@@ -41,8 +41,13 @@ def test_the_hash_is_that_of_another_client(key: bytes) -> None:
 
 @settings(deadline=None)  # numpy is loaded once
 @given(st.sets(st.binary(max_size=40) | st.from_regex(rb"nest[.]com/[0-9]{1,13}", fullmatch=True), max_size=60))
+@example({b"nest.com/%d" % number for number in range(keys._MANY)})
 def test_many_at_once_are_hashed_as_one_by_one(found: set[bytes]) -> None:
-    assert keys.partitions_of(found, 12) == {key: keys.partition_of(key, 12) for key in found}
+    wanted = {key: keys.partition_of(key, 12) for key in found}
+    assert keys.partitions_of(found, 12) == wanted
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "_MANY", 1)  # what is drawn at random is seldom as many
+        assert keys.partitions_of(found, 12) == wanted
 
 
 def test_every_producer_of_ours_partitions_so() -> None:

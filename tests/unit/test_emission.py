@@ -113,3 +113,33 @@ def test_a_chunk_says_each_customer_and_window_once_and_each_input_singly() -> N
     # One where the standing changed, of which the history is made, and one where the chunk ends.
     assert len(told.stream.outputs(topics.CUSTOMER_ROWS)) == 2
     assert len(told.stream.outputs(topics.WINDOWS)) == 3
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_a_run_asks_who_is_there_and_meets_who_is_named_only_later(crashed: bool) -> None:
+    """And so does the next; also where another worker has taken the partition over meanwhile."""
+    told = Told()
+
+    def rows(found: list[Any]) -> dict[str, str]:
+        if crashed:
+            told.stream.crash(0)
+            told.stream.run()
+        return {row["customer_id"]: row["now"][:10] for row in found}
+
+    def come(number: int) -> dict[str, str]:
+        return rows(told.after(order(DAY_2, id=number, customer={"id": number}))[topics.CUSTOMER_ROWS])
+
+    def run(day: str) -> dict[str, str]:
+        before = len(told.stream.outputs(topics.CUSTOMER_ROWS))
+        told.stream.rescore(SHOP, f"{day}T10:00:00Z", "v1")
+        told.stream.run()
+        return rows(told.stream.outputs(topics.CUSTOMER_ROWS)[before:])
+
+    assert come(1) == {"1": "2026-03-02"}
+    assert run("2026-03-10") == {"1": "2026-03-10"}
+    assert come(2) == {"2": "2026-03-10"}
+    assert run("2026-03-11") == {"1": "2026-03-11", "2": "2026-03-11"}
+    assert come(3) == {"3": "2026-03-11"}
+    assert run("2026-03-12") == {str(number): "2026-03-12" for number in (1, 2, 3)}
+    assert run("2026-03-05") == {str(number): "2026-03-12" for number in (1, 2, 3)}, "one that comes late"
+    assert come(4) == {"4": "2026-03-12"}

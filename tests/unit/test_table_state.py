@@ -2,7 +2,7 @@
 
 import pytest
 
-from tables.state import CLAIM, FENCING, PartitionState, TableState, UnreadableChangelog, foreign, token_bytes
+from tables.state import CLAIM, FENCING, PartitionState, TableState, UnreadableChangelog, Values, foreign, token_bytes
 
 Record = tuple[str, bytes | None, list[tuple[str, bytes]] | None]
 
@@ -62,6 +62,20 @@ def test_a_gap_between_our_own_records_is_somebody_elses() -> None:
     assert state.suspect
     state.forget()
     assert (state.offset, state.suspect) == (-1, False)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_shops_keys_are_those_of_now_whenever_it_was_first_asked_for_them(asked: bool) -> None:
+    values = Values({"shop/1": b"", "other/1": b"", "shop/1#node": b""})
+    if asked:
+        assert (values.of_shop("shop"), values.of_shop("none")) == (["shop/1"], [])
+    values["shop/2"] = values["shop/1"] = values["none/1"] = values["shop/2#node"] = b"1"
+    values.remove("other/1")
+    values.remove("other/2")
+    assert [values.of_shop(shop) for shop in ("shop", "other", "none")] == [["shop/1", "shop/2"], [], ["none/1"]]
+    values.remove("shop/1")
+    values["shop/1"] = b"2"
+    assert sorted(values.of_shop("shop")) == ["shop/1", "shop/2"]
 
 
 def test_who_wrote_a_record() -> None:

@@ -1,25 +1,34 @@
 """What an order costs beside another commit: both trees in turns, on the servers of `make servers`.
 
-`python -m scripts.bench.before COMMIT [--orders 50000] [--webhooks 20000] [--rounds 3] [--only ...]`, each after a
-round that is not counted; it prints the ratios of medians.
+`python -m scripts.bench.before COMMIT [--orders 50000] [--webhooks 20000] [--customers 100000] [--rounds 3]
+[--only ...]`, each after a round that is not counted; it prints the ratios of medians.
 
 - `through`: the same orders through both agents and the sink of each tree: CPU by process, and the rate.
 - `door`: the same requests to one API process of each tree, byte for byte, over as many connections as `make bench`
   has: webhooks answered 200 a second and the API's CPU; a generated store's as they come, and orders each of which is
   by a customer whom nobody has met.
+- `csv`: everybody of a shop of --customers through one API process of each tree: a row's time, and CPU of the API's
+  processes and PostgreSQL; where nobody told an address, and where most did, each sealed with a key of their own.
 - `alone`: once for each, what the tables keep is weighed, and their recovery timed.
 """
 
 import argparse
+import asyncio
 import json
 import os
 import pickle
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
+from urllib.request import Request, urlopen
+
+import psycopg
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -33,6 +42,10 @@ PARTS: Final = {
         *("webhooks/s accepted by one API process", "API, µs a webhook"),
         *("webhooks/s, each of a new customer", "API, µs a webhook of a new customer"),
     ),
+    "csv": (
+        *("CSV, µs a row", "CPU of it, µs a row"),
+        *("CSV with addresses, µs a row", "CPU of it with addresses, µs a row"),
+    ),
     "alone": ("recovery, records/s", "state, bytes a customer with their orders"),
 }
 
@@ -45,6 +58,7 @@ def main() -> None:
     parser.add_argument("commit")
     parser.add_argument("--orders", type=int, default=50_000)
     parser.add_argument("--webhooks", type=int, default=20_000)
+    parser.add_argument("--customers", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     given = parser.parse_args()
@@ -55,13 +69,14 @@ def main() -> None:
         subprocess.run(["tar", "x", "-C", there], input=archive.stdout, check=True)
         trees = {"before": there, "now": ROOT}
         found: dict[str, list[dict[str, float]]] = {name: [] for name in trees}
-        doors = _requests(Path(made), given.webhooks) if "door" in given.only else {}
+        files = _requests(Path(made), given.webhooks) if "door" in given.only else {}
+        files |= _shops(Path(made), given.customers) if "csv" in given.only else {}
         for turn in range(given.rounds + 1):
             for name, tree in trees.items():
                 measured: dict[str, float] = {}
                 if "through" in given.only:
                     measured |= _in(tree, "through", given.orders if turn else given.orders // 5)
-                for kind, file in doors.items():
+                for kind, file in files.items():
                     measured |= _in(tree, kind, file)
                 if turn:
                     found[name].append(measured)
@@ -89,6 +104,16 @@ def _requests(folder: Path, number: int) -> dict[str, Path]:
     return files
 
 
+def _shops(folder: Path, number: int) -> dict[str, Path]:
+    """Rows of the same shops for both trees, as this one seals them."""
+    from scripts.bench import exporting
+
+    files = {"plain": folder / "plain", "told": folder / "told"}
+    for kind, file in files.items():
+        file.write_bytes(pickle.dumps((exporting.NAMES, list(exporting.customers(number, told=kind == "told")))))
+    return files
+
+
 def _in(tree: Path, what: str, given: int | Path) -> dict[str, float]:
     """What a tree measures of itself, in a process of its own."""
     servers = os.environ.get("LOYALNEST_SERVERS") or str(ROOT / ".servers")
@@ -102,6 +127,7 @@ def _in(tree: Path, what: str, given: int | Path) -> dict[str, float]:
 
 #: What the measurements of a tree are called on a command line of its own, and what takes their word.
 _DOORS: Final = {"store": PARTS["door"][:2], "strangers": PARTS["door"][2:]}
+_CSVS: Final = {"plain": PARTS["csv"][:2], "told": PARTS["csv"][2:]}
 
 
 def door(kind: str, file: Path) -> dict[str, float]:
@@ -122,6 +148,66 @@ def door(kind: str, file: Path) -> dict[str, float]:
         raise BenchError(f"{came['refused']} of {came['sent']} webhooks were not answered 200")
     rate, cost = _DOORS[kind]
     return {rate: number / came["seconds"], cost: 1e6 * used / number}
+
+
+def csv(kind: str, file: Path) -> dict[str, float]:
+    """One API process of the tree that PYTHONPATH names, asked for everybody of a shop that is the same for all."""
+    from scripts.bench import data, web
+    from scripts.bench.world import BenchError, World
+
+    names, rows = pickle.loads(file.read_bytes())
+    world = World()
+    with world.run("csv") as run:
+        key = asyncio.run(_key_of(run.settings.database_url()))
+        with psycopg.connect(run.settings.database_url(), autocommit=True) as connection:
+            program = data.program().model_dump_json(), datetime.now(UTC)
+            connection.execute(
+                "INSERT INTO programs (shop, program, updated_at) VALUES (%s, %s, %s)", (data.SHOP, *program)
+            )
+            _copy(connection, "customers", names, (row for row, _ in rows))
+            _copy(connection, "customer_keys", ("shop", "customer_id", "wrapped"), (key for _, key in rows if key))
+            connection.execute("VACUUM ANALYZE")
+        start: Any = getattr(web, "api", None) or web.__dict__["_api"]  # as it was called before
+        served, port = start(run)
+        address = f"http://127.0.0.1:{port}/v1/shops/{data.SHOP}/exports/segments.csv"
+        _lines(f"{address}?segment=Champions", key)  # what is loaded at the first is there
+        began, used = time.perf_counter(), _cpu(served) + world.server_cpu()[1]
+        lines = _lines(address, key)
+        took, used = time.perf_counter() - began, _cpu(served) + world.server_cpu()[1] - used
+    if lines < 0.98 * len(rows):
+        raise BenchError(f"{lines} lines are not everybody")
+    return dict(zip(_CSVS[kind], (1e6 * took / len(rows), 1e6 * used / len(rows)), strict=True))
+
+
+def _copy(
+    connection: psycopg.Connection[Any], table: str, names: Iterable[str], rows: Iterable[tuple[Any, ...]]
+) -> None:
+    with connection.cursor().copy(f"COPY {table} ({', '.join(names)}) FROM STDIN".encode()) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def _lines(address: str, key: str) -> int:
+    """As fast as they come."""
+    lines = 0
+    with urlopen(Request(address, headers={"Authorization": f"Bearer {key}"}), timeout=300) as answer:
+        while got := answer.read1(1 << 20):
+            lines += got.count(b"\n")
+    return lines
+
+
+async def _key_of(database: str) -> str:
+    from books import api_keys
+    from scripts.bench import data
+
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        return await api_keys.create(connection, data.SHOP, "bench", ["read", "export"], datetime.now(UTC))
+
+
+def _cpu(served: Any) -> float:
+    """Of a process and those it started."""
+    times = [each.cpu_times() for each in (served.seen, *served.seen.children(recursive=True))]
+    return float(sum(each.user + each.system for each in times))
 
 
 def measure(what: str, number: int) -> dict[str, float]:
@@ -148,5 +234,7 @@ if __name__ == "__main__":
         print(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))
     elif sys.argv[1:2] in (["store"], ["strangers"]):
         print(json.dumps(door(sys.argv[1], Path(sys.argv[2]))))
+    elif sys.argv[1:2] in (["plain"], ["told"]):
+        print(json.dumps(csv(sys.argv[1], Path(sys.argv[2]))))
     else:
         main()

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.client import HTTPConnection
 from typing import Any, Final, NamedTuple
@@ -19,7 +19,8 @@ from books.sealed import MasterKeys, seal_bytes
 from scripts.bench import data, web
 from scripts.bench.world import BenchError, Process, Run, World
 
-_NAMES: Final = (
+#: Columns of `customers` that are filled.
+NAMES: Final = (
     *("shop", "customer_id", "now", "currency", "balance", "recency_days", "frequency", "monetary", "last_order_at"),
     *("r", "f", "m", "score", "segment_id", "segment", "cut_points_version", "contact", "contact_at", "consent"),
     *("consent_at", "deleted", "redacted", "merged_into"),
@@ -47,7 +48,6 @@ class Exported(NamedTuple):
     """
 
     customers: int
-    told: int
     size: int
     first: float
     seconds: float
@@ -55,12 +55,11 @@ class Exported(NamedTuple):
     database_cpu: float
     memory: int
     waited: list[float]
-    listed: Listed
 
 
-def _customers(number: int) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...] | None]]:
-    """Rows of `customers` and `customer_keys`: of ten customers seven have an address, and five told a consent; one in
-    a hundred was merged into the one before, another one in a hundred was forgotten.
+def customers(number: int, told: bool = True) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...] | None]]:
+    """Rows of `customers` (as NAMES) and `customer_keys`: one in a hundred was merged into the one before, another one
+    in a hundred was forgotten. Where anything was told, of ten customers seven have an address, and five a consent.
     """
     master, shop = MasterKeys([bytes(32)]), data.SHOP
     for at in range(number):
@@ -68,7 +67,7 @@ def _customers(number: int) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...] |
         contact = consent = wrapped = None
         merged = str(7_100_000_000_000 + at - 1) if at % 100 == 50 else None
         redacted = at % 100 == 60
-        if at % 10 < 7:
+        if told and at % 10 < 7:
             key = AESGCM.generate_key(256)
             wrapped, cipher = master.wrap(shop, ident, key), AESGCM(key)
             contact = seal_bytes(cipher, shop, ident, orjson.dumps((f"somebody.{ident}@example.com", None)))
@@ -85,44 +84,56 @@ def _customers(number: int) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...] |
         )
 
 
-def fill(url: str, number: int) -> int:
-    """A shop of so many customers; how many of them tell anything."""
-    told = []
+def fill(url: str, number: int, told: bool = True) -> None:
+    """A shop of so many customers."""
+    keys = []
     with psycopg.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
         program = data.program()
         connection.execute(
             "INSERT INTO programs (shop, program, updated_at) VALUES (%s, %s, %s)",
             (program.shop, program.model_dump_json(), _NOW),
         )
-        with cursor.copy(f"COPY customers ({', '.join(_NAMES)}) FROM STDIN".encode()) as copy:
-            for row, key in _customers(number):
+        with cursor.copy(f"COPY customers ({', '.join(NAMES)}) FROM STDIN".encode()) as copy:
+            for row, key in customers(number, told):
                 copy.write_row(row)
                 if key is not None:
-                    told.append(key)
+                    keys.append(key)
         with cursor.copy(b"COPY customer_keys (shop, customer_id, wrapped) FROM STDIN") as copy:
-            for key in told:
+            for key in keys:
                 copy.write_row(key)
         connection.execute("VACUUM ANALYZE")
-    return len(told)
 
 
-def export(world: World, number: int) -> Exported:
-    """Everybody of such a shop, read as fast as it comes by a client that keeps nothing."""
+def exports(world: World, number: int) -> tuple[Exported, Exported, Listed]:
+    """Everybody of a shop of so many customers, of whom nothing sealed is known, and of one where most have an address;
+    then a list of the second.
+    """
+    with _shop(world, number, told=False) as asked:
+        plain = _export(world, number, *asked)
+    with _shop(world, number, told=True) as asked:
+        return plain, _export(world, number, *asked), _listed(world, *asked)
+
+
+@contextmanager
+def _shop(world: World, number: int, told: bool) -> Iterator[tuple[Process, int, str]]:
     with world.run("export") as run:
-        told = fill(run.settings.database_url(), number)
+        fill(run.settings.database_url(), number, told)
         api, port = web.api(run)
-        key = asyncio.run(key_of(run))
-        watch = _Watch(api, port, key)
-        _read(port, key, "?segment=Champions")  # what is loaded at the first is there
-        _, before = world.server_cpu()
-        own = _cpu(api)
-        with watch:
-            size, rows, first, seconds = _read(port, key, "")
-        if rows != 1 + number - (number + 49) // 100:
-            raise BenchError(f"{rows} lines are not everybody")
-        used = world.server_cpu()[1] - before
-        cost = size, first, seconds, _cpu(api) - own, used, watch.grown, watch.waited
-        return Exported(number, told, *cost, _listed(world, api, port, key))
+        yield api, port, asyncio.run(key_of(run))
+
+
+def _export(world: World, number: int, api: Process, port: int, key: str) -> Exported:
+    """Read as fast as it comes by a client that keeps nothing."""
+    watch = _Watch(api, port, key)
+    _read(port, key, "?segment=Champions")  # what is loaded at the first is there
+    _, before = world.server_cpu()
+    own = _cpu(api)
+    with watch:
+        size, rows, first, seconds = _read(port, key, "")
+    if rows != 1 + number - (number + 49) // 100:
+        raise BenchError(f"{rows} lines are not everybody")
+    used = world.server_cpu()[1] - before
+    return Exported(number, size, first, seconds, _cpu(api) - own, used, watch.grown, watch.waited)
 
 
 def _listed(world: World, api: Process, port: int, key: str) -> Listed:

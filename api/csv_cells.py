@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterable
 from io import BytesIO
 from typing import Final
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from events import money
+from events import instants, money
 
 #: A spreadsheet runs a text cell that begins like this as a formula; a line feed may hide one.
 _FORMULA: Final = r"^[=+\-@\t\r\n]"
@@ -57,8 +58,15 @@ def day(column: str) -> pl.Expr:
 
 def day_before(column: str, zone: str) -> pl.Expr:
     """The last date, in a zone, of which a moment comes before an instant: of a midnight there the day that ends."""
-    last = (pl.col(column) - 1).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(zone)
-    return last.dt.strftime("%Y-%m-%d").alias(column)
+    clocks = ZoneInfo(zone)
+
+    def days(ends: pl.Series) -> pl.Series:
+        # Midnights, and so few of them: each is looked up once, by the rules that made it.
+        known = ends.drop_nulls().unique().to_list()
+        told = [instants.to_datetime(each - 1).astimezone(clocks).date().isoformat() for each in known]
+        return ends.replace_strict(known, told, default=None, return_dtype=pl.String)
+
+    return pl.col(column).map_batches(days, return_dtype=pl.String).alias(column)
 
 
 def amount(column: str, currency: str, currencies: Iterable[str]) -> pl.Expr:

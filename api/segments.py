@@ -39,9 +39,11 @@ FROM batch_segments WHERE run_id = %(run)s AND shop = %(shop)s GROUP BY segment
 _SIZES = sql.SQL("""
 SELECT s.day, s.as_of, s.run_id, s.segment, s.customers, s.monetary, s.balance
 FROM (
-    SELECT (as_of AT TIME ZONE %(zone)s)::date AS day, *,
-           rank() OVER (PARTITION BY (as_of AT TIME ZONE %(zone)s)::date ORDER BY as_of DESC, noted_at DESC, run_id)
-    FROM segment_sizes WHERE shop = %(shop)s AND as_of >= %(from)s AND as_of < %(to)s
+    SELECT *, rank() OVER (PARTITION BY day ORDER BY as_of DESC, noted_at DESC, run_id)
+    FROM (
+        SELECT *, width_bucket(as_of, %(starts)s::timestamptz[]) AS day FROM segment_sizes
+        WHERE shop = %(shop)s AND as_of >= %(from)s AND as_of < %(to)s
+    ) AS those
 ) AS s WHERE rank = 1
 ORDER BY s.day
 """)
@@ -210,16 +212,18 @@ async def history(
         raise ProblemError(422, "invalid", f"from and to: days from 1970 to 2200, in this order, {_DAYS} at most")
     program = await caller.program()
     zone = ZoneInfo(program.zone)
-    bounds = {
-        "from": instants.to_datetime(local_midnight(from_, zone)),
-        "to": instants.to_datetime(local_midnight(to + timedelta(days=1), zone)),
-    }
-    rows = await caller.services.rows(_SIZES, {"shop": caller.shop, "zone": program.zone, **bounds})
+    asked = [from_ + timedelta(days=day) for day in range((to - from_).days + 2)]
+    *starts, end = (instants.to_datetime(local_midnight(day, zone)) for day in asked)
+    # The days' beginnings, and not the zone's name: PostgreSQL's rules of time zones may be of another year.
+    bounds = {"from": starts[0], "to": end, "starts": starts}
+    rows = await caller.services.rows(_SIZES, {"shop": caller.shop, **bounds})
     rank = order_of(program)
     days = []
     for day, found in groupby(rows, key=itemgetter("day")):
         listed = sorted(found, key=lambda row: (rank.get(row["segment"], len(rank)), row["segment"]))
-        days.append(Day(day=day, as_of=listed[0]["as_of"], segments=[_sized(row, program) for row in listed]))
+        days.append(
+            Day(day=asked[day - 1], as_of=listed[0]["as_of"], segments=[_sized(row, program) for row in listed])
+        )
     return Sizes(shop=caller.shop, zone=program.zone, days=days)
 
 

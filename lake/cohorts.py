@@ -6,11 +6,13 @@ Months are of the shop's zone, by `processed_at`.
 
 from datetime import date
 from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 import polars as pl
 from psycopg import Connection
 
-from events.programs import Program
+from events import instants
+from events.programs import Program, local_midnight
 from lake import past, people, reading, valuing, versions
 from lake.manifest import Lake
 from lake.reading import Files
@@ -48,18 +50,31 @@ def work_out(files: Files, program: Program, at: int) -> list[Cohort]:
     known = people.known(files.customers, at).select("customer").collect()
     monthly = _summed(pl.concat(parts)).join(known, on="customer", how="semi", maintain_order="left")
     cells = _cells(monthly)
-    last = _month(pl.DataFrame({"processed_at": [at]}), program.zone)["month"][0]
+    last = months(pl.Series([at], dtype=pl.Int64), program.zone)[0]
     return [_cohort(rows, last) for rows in cells.partition_by("first", maintain_order=True)]
 
 
-def _month(frame: pl.DataFrame, zone: str) -> pl.DataFrame:
-    """With `month`, counted from the year 0."""
-    local = pl.from_epoch("processed_at", time_unit="us").dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
-    return frame.with_columns(month=local.dt.year().cast(pl.Int32) * 12 + local.dt.month().cast(pl.Int32) - 1)
+def months(at: pl.Series, zone: str) -> pl.Series:
+    """The month of each instant (microseconds, from 1970 on) in a zone, counted from the year 0.
+
+    Not by Polars' own rules of time zones: those by which the stream files an order under a day are others.
+    """
+    latest = at.max()
+    if not isinstance(latest, int):
+        return pl.Series(dtype=pl.Int32)
+    clocks = ZoneInfo(zone)
+    first, last = (_number(instants.to_datetime(each).astimezone(clocks)) for each in (0, latest))
+    starts = [local_midnight(date(each // 12, each % 12 + 1, 1), clocks) for each in range(first + 1, last + 1)]
+    return pl.Series(starts, dtype=pl.Int64).search_sorted(at, side="right").cast(pl.Int32) + first
+
+
+def _number(day: date) -> int:
+    return 12 * day.year + day.month - 1
 
 
 def _monthly(orders: pl.DataFrame, zone: str) -> pl.DataFrame:
-    kept = _month(orders.filter(pl.col("net") > 0), zone)
+    kept = orders.filter(pl.col("net") > 0)
+    kept = kept.with_columns(months(kept["processed_at"], zone).alias("month"))
     return _summed(kept.select("customer", "month", pl.lit(1, dtype=pl.Int64).alias("orders"), "net"))
 
 

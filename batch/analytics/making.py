@@ -5,6 +5,7 @@ leaves a folder beside the file, which the next one removes.
 """
 
 import os
+import re
 import secrets
 import shutil
 import time
@@ -20,7 +21,7 @@ import duckdb
 from psycopg import Connection
 
 from batch import frames
-from batch.analytics import addresses, products, staging
+from batch.analytics import addresses, clocks, products, staging
 from batch.analytics.products import LARGEST_BASKET, LEAST_PAIRS, MOST_PAIRS
 from batch.analytics.tables import TABLES, VERSION
 from batch.analytics.words import Table
@@ -43,6 +44,9 @@ HELD: Final = 10.0
 
 #: Columns of texts that hardly any two rows share: to look for what they do takes three times what writing them does.
 _HARDLY_TWICE: Final = frozenset({"order_id", "customer_id", "refund_id", "source_id"})
+
+#: The macro of the making, in SQL that outlives it.
+_LOCAL: Final = re.compile(r"\blocal\((\w+)\)")
 
 #: What a stage is called, and how many of how many are done.
 OnProgress = Callable[[str, int, int], None]
@@ -161,12 +165,11 @@ def _stage(
     staging.of_program(program, into)
     staging.of_months(connection, lake, program, made_at, into, folder)
     places, unit = money.exponent(program.currency), _unit(program.currency)
-    zone = program.zone.replace("'", "''")
     # No hash of an address leaves the house: who is known by one alone has another id in each file.
     salt = secrets.token_hex(16)
     for macro in (
         f"total(minor) AS (minor::DECIMAL(19, 0) * {unit})::DECIMAL(19, {places})",
-        f"local(instant) AS timezone('{zone}', instant)",
+        f"local(instant) AS {clocks.local('instant', program.zone, made_at)}",
         f"shown(id) AS CASE WHEN starts_with(id, 'mail-') THEN 'mail-' || left(md5('{salt}' || id), 16) ELSE id END",
     ):
         into.execute(f"CREATE TEMP MACRO {macro}")
@@ -203,7 +206,7 @@ def _fill(
     rows = {}
     for done, table in enumerate(tables):
         on_progress(table.name, done, len(tables))
-        _create(into, table, words)
+        _create(into, table, words, partial(clocks.local, zone=program.zone, now=made_at))
         if table.kind == "TEMP TABLE":
             continue
         into.execute(f"COMMENT ON {table.kind} {table.name} IS {_text(table.means)}")
@@ -214,15 +217,17 @@ def _fill(
     return rows
 
 
-def _create(into: duckdb.DuckDBPyConnection, table: Table, words: Mapping[str, str]) -> None:
-    """With its rows."""
+def _create(
+    into: duckdb.DuckDBPyConnection, table: Table, words: Mapping[str, str], local: Callable[[str], str]
+) -> None:
+    """With its rows. `local` is the SQL of an instant by the clocks of the shop."""
     query = f"SELECT * FROM ({_said(table.query, words)}) AS found ({', '.join(table.stored)})"
     if table.kind != "TABLE":
         into.execute(f"CREATE {table.kind} {table.name} AS {query}")
         return
     types = {name: kind for name, kind, *_ in into.execute(f"DESCRIBE {query}").fetchall()}
     columns = [
-        f"{name} GENERATED ALWAYS AS ({_said(table.derived[name], words)})"
+        f"{name} GENERATED ALWAYS AS ({_LOCAL.sub(lambda found: local(found[1]), _said(table.derived[name], words))})"
         if name in table.derived
         else f"{name} {types[name]}{' USING COMPRESSION uncompressed' if name in _HARDLY_TWICE else ''}"
         for name in table.columns

@@ -37,5 +37,5 @@ def money(minor: str, digits: int = 18) -> str:
 
 
 def local(instant: str) -> str:
-    """The same of an instant by the clocks of the shop."""
-    return f"timezone({{zone}}, {instant})"
+    """The same of an instant, of a column, by the clocks of the shop."""
+    return f"local({instant})"

@@ -58,8 +58,8 @@ MUTANTS = [
     Mutant(
         "a shop's clocks are those of UTC",
         "batch/analytics/making.py",
-        "local(instant) AS timezone('{zone}', instant)",
-        "local(instant) AS timezone('UTC', instant)",
+        "local(instant) AS {clocks.local('instant', program.zone, made_at)}",
+        "local(instant) AS {clocks.local('instant', 'UTC', made_at)}",
         (f"{FILE}::test_money_is_both_and_clocks_are_the_shops",),
     ),
     Mutant(

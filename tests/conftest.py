@@ -154,22 +154,29 @@ UNION ALL
 SELECT 'constraint', relname, conname, concat(contype, convalidated)
 FROM pg_constraint JOIN ours ON ours.oid = conrelid
 UNION ALL
-SELECT 'statistics', relname, staattnum::text, '' FROM pg_statistic JOIN ours ON ours.oid = starelid
+SELECT 'statistics', tablename, attname, '' FROM pg_stats WHERE schemaname = 'public'
 UNION ALL
 SELECT 'else', nspname, proname, '' FROM pg_namespace LEFT JOIN pg_proc ON pronamespace = pg_namespace.oid
 WHERE (pg_namespace.oid >= 16384 OR pg_proc.oid >= 16384) AND nspname !~ '^pg_(toast_)?temp_'
 ORDER BY 1, 2, 3, 4
 """
 
+#: Of our role: others' are not ours to end, be it a superuser who looks in or a worker of autovacuum's.
 _OTHERS = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid()
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename = current_user
 """
 
 #: What the migrations themselves leave.
 _MIGRATIONS = "SELECT version, checksum FROM schema_migrations ORDER BY 1"
 
-_RESTART = "SELECT setval(seqrelid, seqstart, false) FROM pg_sequence"
+#: TimescaleDB's tables whose rows lie in chunks. One that is empty has its chunks still.
+_CHUNKED = "SELECT DISTINCT inhparent::regclass::text FROM pg_inherits"
+
+_RESTART = """
+SELECT setval(seqrelid, seqstart, false) FROM pg_sequence JOIN pg_class ON pg_class.oid = seqrelid
+WHERE relnamespace = 'public'::regnamespace
+"""
 
 #: To PostgreSQL's planner a table that was never vacuumed has ten pages at least: leftovers on them change no plan.
 _SMALL = 10 * 8192
@@ -178,30 +185,22 @@ _SMALL = 10 * 8192
 class _Databases:
     """Migrated databases of one server. One that a test gives back is emptied, and is another's: quicker than anew.
 
-    Where it differs from the template in more than rows, it is dropped. To each one connection is kept, to empty it by:
+    Where it differs from what it was in more than rows, it is dropped. To each one connection is kept, to empty it by:
     one that is new has to learn of every table first.
     """
 
-    def __init__(self, server: str, template: str) -> None:
+    def __init__(self, server: str, make: Callable[[], str]) -> None:
+        """`make` makes one and returns its name."""
         self._server = server
-        self._template = template
+        self._make = make
         self._free: list[str] = []
         self._kept: dict[str, psycopg.Connection[Any]] = {}
-        with psycopg.connect(_named(server, template)) as connection:
-            self._like = self._seen(connection)
-            names = sorted({name for kind, name, what, _ in self._like[0] if (kind, what) == ("class", "r")})
-        looks = [
-            sql.SQL("SELECT {0}, pg_relation_size({0}) WHERE EXISTS (SELECT FROM {1})").format(
-                sql.Literal(name), sql.Identifier(name)
-            )
-            for name in names
-            if name != "schema_migrations"
-        ]
-        self._filled = sql.SQL(" UNION ALL ").join(looks)
+        self._like: object = None
+        self._filled: sql.Composed
 
     @contextmanager
     def one(self) -> Iterator[str]:
-        name = self._free.pop() if self._free else _made(self._server, self._template)
+        name = self._free.pop() if self._free else self._made()
         try:
             yield _named(self._server, name)
         finally:
@@ -212,8 +211,25 @@ class _Databases:
                 _drop(self._server, name)
 
     def close(self) -> None:
-        for connection in self._kept.values():
+        for name, connection in self._kept.items():
             connection.close()
+            _drop(self._server, name)
+
+    def _made(self) -> str:
+        name = self._make()
+        if self._like is None:
+            with psycopg.connect(_named(self._server, name)) as connection:
+                self._like = shape, _ = self._seen(connection)
+            names = sorted({name for kind, name, what, _ in shape if (kind, what) == ("class", "r")})
+            looks = [
+                sql.SQL("SELECT {0}, pg_relation_size({0}) WHERE EXISTS (SELECT FROM {1})").format(
+                    sql.Literal(name), sql.Identifier(name)
+                )
+                for name in names
+                if name != "schema_migrations"
+            ]
+            self._filled = sql.SQL(" UNION ALL ").join(looks)
+        return name
 
     def _emptied(self, name: str) -> bool:
         """Whether it is as if it were new."""
@@ -229,15 +245,15 @@ class _Databases:
         if self._seen(connection) != self._like:
             return False
         filled = connection.execute(self._filled, prepare=True).fetchall()
-        small = [sql.Identifier(table) for table, size in filled if size <= _SMALL]
-        large = [sql.Identifier(table) for table, size in filled if size > _SMALL]
+        # TRUNCATE makes new files for a table and all its indexes. What refers to what is all emptied.
+        chunked = {table for (table,) in connection.execute(_CHUNKED, prepare=True)}
+        large = {table for table, size in filled if size > _SMALL} | chunked
         with connection.transaction():
-            # TRUNCATE makes new files for a table and all its indexes. What refers to what is all emptied.
-            connection.execute("SET LOCAL session_replication_role = replica")
-            for table in small:
-                connection.execute(sql.SQL("DELETE FROM {}").format(table))
+            for table in {table for table, _ in filled} - large:
+                connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
             if large:
-                connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.SQL(", ").join(large)))
+                tables = sql.SQL(", ").join(map(sql.Identifier, sorted(large)))
+                connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(tables))
             connection.execute(_RESTART, prepare=True)
         return True
 
@@ -248,7 +264,7 @@ class _Databases:
 
 @pytest.fixture(scope="session")
 def _databases(postgres: str, _template: str) -> Iterator[_Databases]:
-    with closing(_Databases(postgres, _template)) as databases:
+    with closing(_Databases(postgres, lambda: _made(postgres, _template))) as databases:
         yield databases
 
 
@@ -362,34 +378,57 @@ def real_empty_database() -> Iterator[str]:
     yield from _database(url, url)
 
 
+@pytest.fixture(scope="session")
+def _real_databases() -> Iterator[_Databases]:
+    yield from _migrated(server_setting("LOYALNEST_TEST_DATABASE"))
+
+
 @pytest.fixture
-def real_database(real_empty_database: str) -> str:
-    """The URL of a fresh, migrated database on a real server with TimescaleDB."""
-    migrate(real_empty_database)
-    return real_empty_database
+def real_database(_real_databases: _Databases) -> Iterator[str]:
+    """The URL of a migrated database on a real server with TimescaleDB, and nothing in it."""
+    with _real_databases.one() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
-def real_module_database() -> Iterator[str]:
+def real_module_database(_real_databases: _Databases) -> Iterator[str]:
     """As `real_database`, for all tests of a file that only read what it was filled with."""
-    url = server_setting("LOYALNEST_TEST_DATABASE")
-    for made in _database(url, url):
-        migrate(made)
-        yield made
+    with _real_databases.one() as url:
+        yield url
 
 
 @pytest.fixture
 def real_plain_empty_database() -> Iterator[str]:
     """As `real_empty_database`, where TimescaleDB is refused."""
     url = server_setting("LOYALNEST_TEST_DATABASE_PLAIN")
-    yield from _database(url, url, template=urlsplit(url).path.lstrip("/"))
+    yield from _database(url, url, template=_template_of(url))
+
+
+@pytest.fixture(scope="session")
+def _real_plain_databases() -> Iterator[_Databases]:
+    url = server_setting("LOYALNEST_TEST_DATABASE_PLAIN")
+    yield from _migrated(url, template=_template_of(url))
 
 
 @pytest.fixture
-def real_plain_database(real_plain_empty_database: str) -> str:
+def real_plain_database(_real_plain_databases: _Databases) -> Iterator[str]:
     """As `real_database`, without TimescaleDB."""
-    migrate(real_plain_empty_database)
-    return real_plain_empty_database
+    with _real_plain_databases.one() as url:
+        yield url
+
+
+def _template_of(url: str) -> str:
+    return urlsplit(url).path.lstrip("/")
+
+
+def _migrated(server: str, template: str | None = None) -> Iterator[_Databases]:
+    def make() -> str:
+        name = _made(server, template)
+        migrate(_named(server, name))
+        return name
+
+    with closing(_Databases(server, make)) as databases:
+        yield databases
 
 
 @pytest.fixture

@@ -276,7 +276,7 @@ class Sink:
             return range(0)
         return range(begin, end)
 
-    def _store(self, batch: list[Received]) -> None:
+    def _store(self, batch: list[Received], again: bool = False) -> None:
         if not batch:
             return
         began = time.perf_counter()
@@ -295,7 +295,7 @@ class Sink:
         except (psycopg.Error, ValueError, OverflowError) as error:
             if meaning(error, self._connection) != "content":
                 raise
-            self._find_bad(batch, error)
+            self._find_bad(batch, error, again)
             return
         self._count(batch, began)
 
@@ -315,12 +315,19 @@ class Sink:
         metrics.UNKNOWN_STATUSES.inc(rows.unknown_statuses)
         metrics.RECORDS_IGNORED.labels("sink").inc(rows.ignored)
 
-    def _find_bad(self, batch: list[Received], error: Exception) -> None:
-        """One record of the batch holds what its column cannot: halve until it stands alone, and let it go."""
+    def _find_bad(self, batch: list[Received], error: Exception, again: bool) -> None:
+        """One record of the batch holds what its column cannot: halve until it stands alone, and let it go.
+
+        If what it collides with is a row that somebody else stored meanwhile, nothing is wrong with the record, and the
+        next look finds the row.
+        """
         if len(batch) > 1:
             middle = len(batch) // 2
             self._store(batch[:middle])
             self._store(batch[middle:])
+            return
+        if isinstance(error, psycopg.errors.UniqueViolation) and not again:
+            self._store(batch, again=True)
             return
         received = batch[0]
         self._spend(received, error)
@@ -330,8 +337,8 @@ class Sink:
         bad = BadEvent("not_storable", type(error).__name__)
         try:
             self._commit(self._letter(received, bad), moves)
-        except (psycopg.Error, ValueError) as again:
-            if meaning(again, self._connection) != "content":
+        except (psycopg.Error, ValueError) as still:
+            if meaning(still, self._connection) != "content":
                 raise
             # Not even in a letter: of the record its place alone is kept.
             self._commit(self._letter(received._replace(key=None, value=None), bad), moves)

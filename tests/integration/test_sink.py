@@ -207,6 +207,23 @@ def test_a_second_reader_of_a_partition_is_noticed(settings: Settings) -> None:
     check(settings, 50)
 
 
+def test_a_total_that_somebody_else_stores_meanwhile_is_no_bad_record(settings: Settings) -> None:
+    """Of one customer before and after partitions were added, say, or by the sink of another incarnation."""
+    columns = "shop, source, source_id, customer_id, via, revision, total, processed_at"
+    values = (SHOP, "order", "1", "7", "", "a", 10, "2026-01-01T00:00:00Z")
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with psycopg.connect(settings.database_url()) as other, running(settings) as sink:
+        wait(sink.caught_up)
+        other.execute(f"INSERT INTO points_totals ({columns}) VALUES ({', '.join(['%s'] * 8)})".encode(), values)
+        send(settings, [(topics.POINTS, key("7"), points("1", "7", 30, "b"))])
+        wait(lambda: rows(settings, waits) == [(1,)])
+        other.commit()
+        wait(sink.caught_up)
+    assert rows(settings, "SELECT error, detail FROM dead_letters") == []
+    assert rows(settings, "SELECT revision, total FROM points_totals") == [("b", 30)]
+    assert rows(settings, "SELECT points FROM points_transactions") == [(20,)]
+
+
 def test_a_position_beyond_the_logs_end_stops_it(settings: Settings) -> None:
     send(settings, orders(0, 50))
     drain(settings)

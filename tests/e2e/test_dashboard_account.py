@@ -135,6 +135,32 @@ def test_what_cannot_be_kept_is_told_and_what_was_said_stays(world: World, page:
     assert adjustments(world) == [GIFT]
 
 
+def test_whoever_is_refused_sees_the_page_again(world: World, browser: Browser) -> None:
+    """Each form, for whoever sees them all: one that is refused shows the others too, and each knows what it asked."""
+    with page_of(browser, str(world.client.base_url), locale="en-US") as page:
+        sign_in(world, page, *STAFF, "till")
+        own = {"Sec-Fetch-Site": "same-origin"}
+        forms: tuple[tuple[str, dict[str, Any], int], ...] = (
+            ("/adjustments", {"key": "k", "points": "0", "reason": "r"}, 422),
+            ("/adjustments", {"key": "k", "points": "5"}, 422),
+            ("/redemptions", {"key": "k", "reward_id": "none"}, 404),
+            ("/redemptions", {"key": "k", "reward_id": "none", "forced": "1"}, 404),
+            ("/redemptions", {"key": "k", "reward_id": "ten", "forced": "1", "at": "9999-12-31T23:59"}, 422),
+        )
+        for path, said, status in forms:
+            answer = page.request.post(CUSTOMER + path, form=said, headers=own)
+            assert (answer.status, "Points ledger" in answer.text()) == (status, True), (path, said)
+        # As it comes about: the button of before, pressed once more with something else in it.
+        page.goto(f"{CUSTOMER}?names=6f9619ff-8b86-d011-b42d-00c04fc964ff")
+        say(page, "Give", "5", "a review")
+        by_hand(page).get_by_role("button", name="Give or take").click()
+        expect(by_hand(page).get_by_role("status").first).to_contain_text("Done: +5")
+        page.goto(f"{CUSTOMER}?names=6f9619ff-8b86-d011-b42d-00c04fc964ff")
+        say(page, "Give", "6", "a review")
+        by_hand(page).get_by_role("button", name="Give or take").click()
+        expect(by_hand(page).get_by_role("alert")).to_contain_text("This form was sent before")
+
+
 def test_a_reward_is_redeemed_handed_out_and_used(world: World, page: Page, publisher: Deciding) -> None:
     page.get_by_role("button", name="Redeem ten for 10 points").click()
     page.wait_for_url("**/redemptions/desk-*")

@@ -153,8 +153,8 @@ ShopPath = Annotated[
 ]
 
 
-async def caller_of(request: Request, shop: str, scope: str) -> Caller | None:
-    """Who asks for a shop of theirs, with this scope; None without valid credentials.
+async def caller_of(request: Request, shop: str, *scopes: str) -> Caller | None:
+    """Who asks for a shop of theirs, with one of these scopes; None without valid credentials.
 
     A problem (403) without the scope, or for a session that another site makes use of; another shop than theirs is a
     404, whether it exists or not; 429 for who asks too often.
@@ -170,8 +170,8 @@ async def caller_of(request: Request, shop: str, scope: str) -> Caller | None:
     whose = "sign-in" if credentials.cookie else "API key"
     if shop.lower() not in granted.shops:
         raise ProblemError(404, "no-shop", f"There is no such shop for this {whose}.")
-    if scope not in granted.scopes:
-        raise ProblemError(403, "no-scope", f"This {whose} lacks the scope '{scope}'.")
+    if granted.scopes.isdisjoint(scopes):
+        raise ProblemError(403, "no-scope", f"This {whose} lacks the scope '{scopes[0]}'.")
     return Caller(services, shop.lower(), granted, credentials)
 
 

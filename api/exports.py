@@ -9,18 +9,18 @@ from typing import Annotated, Final
 
 import psycopg
 from fastapi import APIRouter, Query
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from psycopg_pool import PoolClosed, PoolTimeout
 from starlette.types import Message, Receive, Scope, Send
 
-from api.context import ExportAccess
+from api.context import Caller, ExportAccess
 from api.export_queries import Export, asker_of, prepared
 from api.export_streams import Tally, written
 from api.limits import READ_SECONDS, within
 from api.models import time_text
 from api.problems import ProblemError
 from api.questions import COLUMNS, Question
-from api.slots import Full
+from api.slots import Full, Slot
 from books import exports as book
 from runtime import database
 
@@ -148,12 +148,7 @@ async def segments_csv(caller: ExportAccess, question: Annotated[Question, Query
     All that is asked must hold of everybody in the file: several segments, digits, points, the last order, consent, a
     segment that changed since. A segment or a column that there is not is a 422 that names those there are.
     """
-    try:
-        slot = caller.services.exports.take(caller.shop)
-    except Full as full:
-        whose = "exports of this shop" if full.of_shop else "exports"
-        detail = f"Too many {whose} run now: try again soon."
-        raise ProblemError(429, "too-many", detail, {"Retry-After": "30"}) from None
+    slot = _place(caller)
     try:
         export = await prepared(asker_of(caller), question)
         noted = await Noted.begun(export, "stream")
@@ -169,6 +164,24 @@ async def segments_csv(caller: ExportAccess, question: Annotated[Question, Query
         noted.over("broken off")
         raise
     return _Export(first, stream, headers(caller.shop, question), noted)
+
+
+@router.head("/segments.csv", include_in_schema=False)
+async def segments_csv_head(caller: ExportAccess, question: Annotated[Question, Query()]) -> Response:
+    """Whether it would be answered, and under which name: what reads nothing is noted nowhere."""
+    _place(caller).give_back()
+    await prepared(asker_of(caller), question)
+    return Response(media_type=MEDIA_TYPE, headers=headers(caller.shop, question))
+
+
+def _place(caller: Caller) -> Slot:
+    """A place for an export; a problem (429) where there is none."""
+    try:
+        return caller.services.exports.take(caller.shop)
+    except Full as full:
+        whose = "exports of this shop" if full.of_shop else "exports"
+        detail = f"Too many {whose} run now: try again soon."
+        raise ProblemError(429, "too-many", detail, {"Retry-After": "30"}) from None
 
 
 def headers(shop: str, question: Question) -> dict[str, str]:

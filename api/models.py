@@ -1,8 +1,8 @@
 """What several answers are made of. Ids are strings, amounts decimal strings, times RFC 3339 in UTC."""
 
 import re
-from datetime import datetime
-from typing import Annotated
+from datetime import date, datetime
+from typing import Annotated, Final
 
 from fastapi import Query
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -28,6 +28,11 @@ def _written(said: object) -> object:
     if not isinstance(said, datetime) and not (isinstance(said, str) and re.match(r"\d{4}-", said)):
         raise ValueError("a time such as 2026-11-21T09:30:00Z")
     return said
+
+
+#: Days that can be asked for: of each the zone's midnight is an instant of 1970 or later.
+FIRST_DAY: Final = date(1970, 1, 2)
+LAST_DAY: Final = date(2200, 1, 1)
 
 
 def _in_range(when: datetime) -> datetime:

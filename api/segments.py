@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
 from operator import itemgetter
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query
@@ -12,7 +12,7 @@ from psycopg import sql
 from pydantic import Field
 
 from api import models
-from api.context import ReadAccess, Row
+from api.context import Caller, ReadAccess, Row
 from api.models import Answer, AsOfQuery, CutPointsModel, Money, Time
 from api.problems import ProblemError
 from api.runs import RunModel, Source, cut_points_by_version, newest_cut_points, side
@@ -24,14 +24,14 @@ router = APIRouter(prefix="/v1/shops/{shop}/segments", tags=["segments"])
 # As the sink keeps them: a shop's page costs the same with a hundred customers and with a million.
 _LIVE = sql.SQL("""
 SELECT segment, customers, monetary, recency_days::numeric / nullif(recent, 0) AS recency,
-       frequency::numeric / customers AS frequency, monetary::numeric / customers AS mean_monetary, balance,
-       (SELECT max(stored_at) FROM rfm_segment_counts WHERE shop = %(shop)s) AS newest
-FROM rfm_segment_counts WHERE shop = %(shop)s AND customers > 0
+       frequency::numeric / nullif(customers, 0) AS frequency,
+       monetary::numeric / nullif(customers, 0) AS mean_monetary, balance, stored_at
+FROM rfm_segment_counts WHERE shop = %(shop)s
 """)
 
 _PAST = sql.SQL("""
 SELECT segment, count(*) AS customers, sum(monetary) AS monetary, avg(recency_days) AS recency,
-       avg(frequency) AS frequency, avg(monetary) AS mean_monetary, sum(balance) AS balance, NULL AS newest
+       avg(frequency) AS frequency, avg(monetary) AS mean_monetary, sum(balance) AS balance
 FROM batch_segments WHERE run_id = %(run)s AND shop = %(shop)s GROUP BY segment
 """)
 
@@ -143,33 +143,51 @@ def _segment(row: Row, customers: int, revenue: int, program: Program) -> Segmen
 
 
 def _answer(shop: str, program: Program, rows: list[Row], **rest: Any) -> Segments:
-    rank = order_of(program)
-    customers = sum(row["customers"] for row in rows)
-    revenue = sum(int(row["monetary"]) for row in rows)
-    rows.sort(key=lambda row: (rank.get(row["segment"], len(rank)), row["segment"]))
     return Segments(
         shop=shop,
-        customers=customers,
-        revenue=models.amount(revenue, program.currency),
-        segments=[_segment(row, customers, revenue, program) for row in rows],
+        customers=sum(row["customers"] for row in rows),
+        revenue=models.amount(sum(int(row["monetary"]) for row in rows), program.currency),
+        segments=told(rows, program),
         **rest,
     )
 
 
-def _freshness(rows: list[Row], now: datetime) -> Freshness:
-    newest = max((row["newest"] for row in rows), default=None)
+def _freshness(newest: datetime | None, now: datetime) -> Freshness:
     age = None if newest is None else max(round((now - newest).total_seconds(), 3), 0.0)
     return Freshness(stored_at=newest, age_seconds=age)
 
 
-def _row(told: Row) -> Row:
+class Live(NamedTuple):
+    """The segments that hold somebody now, as the database has them, and when the newest row was stored."""
+
+    rows: list[Row]
+    newest: datetime | None
+
+
+async def live(caller: Caller) -> Live:
+    """A shop's segments now."""
+    found = await caller.services.rows(_LIVE, {"shop": caller.shop})
+    newest = max((row["stored_at"] for row in found), default=None)
+    return Live([row for row in found if row["customers"] > 0], newest)
+
+
+def told(rows: list[Row], program: Program) -> list[Segment]:
+    """Segments as they are told, best first."""
+    rank = order_of(program)
+    customers = sum(row["customers"] for row in rows)
+    revenue = sum(int(row["monetary"]) for row in rows)
+    listed = sorted(rows, key=lambda row: (rank.get(row["segment"], len(rank)), row["segment"]))
+    return [_segment(row, customers, revenue, program) for row in listed]
+
+
+def _row(kept: Row) -> Row:
     """A segment of the lake's, with the mean values that the database gives of the others."""
-    customers, recent = told["customers"], told["recent"]
+    customers, recent = kept["customers"], kept["recent"]
     return {
-        **told,
-        "recency": Decimal(told["recency_days"]) / recent if recent else None,
-        "frequency": Decimal(told["frequency"]) / customers,
-        "mean_monetary": Decimal(told["monetary"]) / customers,
+        **kept,
+        "recency": Decimal(kept["recency_days"]) / recent if recent else None,
+        "frequency": Decimal(kept["frequency"]) / customers,
+        "mean_monetary": Decimal(kept["monetary"]) / customers,
     }
 
 
@@ -189,12 +207,12 @@ async def segments(caller: ReadAccess, as_of: AsOfQuery = None) -> Segments:
             run = RunModel.of(found.run)
             rows = await caller.services.rows(_PAST, {"shop": caller.shop, "run": found.run.id})
             used = await cut_points_by_version(caller, found.run.version, program.currency)
-        told = {"as_of": found.at, "source": found.source, "run": run, "freshness": None, "cut_points": used}
-        return _answer(caller.shop, program, rows, **told)
+        rest = {"as_of": found.at, "source": found.source, "run": run, "freshness": None, "cut_points": used}
+        return _answer(caller.shop, program, rows, **rest)
     now = datetime.now(UTC)
-    rows = await caller.services.rows(_LIVE, {"shop": caller.shop})
+    rows, newest = await live(caller)
     used = await newest_cut_points(caller, program, now)
-    fresh = _freshness(rows, now)
+    fresh = _freshness(newest, now)
     return _answer(caller.shop, program, rows, as_of=now, source="live", run=None, freshness=fresh, cut_points=used)
 
 
@@ -208,7 +226,7 @@ async def history(
 
     A run of a past time (`loyalnest batch segments --shop SHOP --as-of TIME`) fills in its day.
     """
-    if not date(1970, 1, 2) <= from_ <= to <= date(2200, 1, 1) or to - from_ >= timedelta(days=_DAYS):
+    if not models.FIRST_DAY <= from_ <= to <= models.LAST_DAY or to - from_ >= timedelta(days=_DAYS):
         raise ProblemError(422, "invalid", f"from and to: days from 1970 to 2200, in this order, {_DAYS} at most")
     program = await caller.program()
     zone = ZoneInfo(program.zone)

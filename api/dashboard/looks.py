@@ -66,6 +66,10 @@ class Looks:
         told = self._translations.get(writing.language, {}).get(segment)
         return told or _names(writing.gettext).get(segment, segment)
 
+    def names(self, writing: Writing) -> dict[str, str]:
+        """Every segment's of the grid, and Prospects'."""
+        return {each: self.name(each, writing) for each in self._rank}
+
     def reward(self, reward_id: str, writing: Writing) -> str:
         """A reward's name in the page's language; of one that the program never had, its id."""
         told = self._rewards.get(reward_id)

@@ -27,10 +27,11 @@ from api import movement as moving
 from api import program as program_routes
 from api.context import Credentials, services_of
 from api.dashboard import charts, grid, rendering, signing_in
-from api.dashboard.visiting import AdminVisit, Visit, Visitor
+from api.dashboard.visiting import AdminVisit, ExportVisit, Visit, Visitor
 from api.limits import READ_SECONDS, within
+from api.models import FIRST_DAY, LAST_DAY
 from api.problems import ProblemError, problem_of
-from books import sessions
+from books import api_keys, sessions
 from events import instants
 from events.programs import PROSPECTS, Program, Weekday, local_midnight, rewards_from
 from lake.errors import BehindError
@@ -73,13 +74,19 @@ async def home(
             raise ProblemError(401, "no-session-token", "The session token is not valid: open the app again.")
         granted = await services_of(request).granted(Credentials(cookie, cookie=True))
         assert granted is not None
-        response = RedirectResponse(f"/shops/{granted.shops[0]}", 303)
+        response = RedirectResponse(_begins_at(granted), 303)
         signing_in.put_cookie(response, request, cookie, embedded=True)
         return response
     granted = await signing_in.signed_in(request)
     if granted is None:
         return RedirectResponse("/sign-in", 303)
-    return RedirectResponse(f"/shops/{granted.shops[0]}", 303)
+    return RedirectResponse(_begins_at(granted), 303)
+
+
+def _begins_at(granted: api_keys.Granted) -> str:
+    """The first page that somebody may see."""
+    exports_alone = "export" in granted.scopes and "read" not in granted.scopes
+    return f"/shops/{granted.shops[0]}" + ("/exports" if exports_alone else "")
 
 
 @router.get("/shops/{shop}")
@@ -92,7 +99,7 @@ async def overview(visitor: Visit) -> Response:
         "overview.html",
         told=told,
         active=told.customers - (by_name[PROSPECTS].customers if PROSPECTS in by_name else 0),
-        points=sum(each.points_balance for each in told.segments),
+        points=_points(told),
         by_name=by_name,
         tiles=grid.tiles(visitor.program.grid),
         run=run,
@@ -102,9 +109,24 @@ async def overview(visitor: Visit) -> Response:
 
 
 def _beginning(visitor: Visitor, day: date | None) -> datetime | None:
-    """The instant at which a day begins in the shop's zone."""
-    zone = ZoneInfo(visitor.program.zone)
-    return None if day is None else instants.to_datetime(local_midnight(day, zone))
+    """The instant at which a day begins in the shop's zone; a problem (422) for one that no answer is of: whoever types
+    a year passes those of its first digits."""
+    if day is None:
+        return None
+    if not FIRST_DAY <= day <= LAST_DAY:
+        raise ProblemError(422, "bad-time", "A day from 1970 to 2200.")
+    return instants.to_datetime(local_midnight(day, ZoneInfo(visitor.program.zone)))
+
+
+@router.get("/shops/{shop}/parts/segments")
+async def segments_part(visitor: Visit) -> Response:
+    """The part of the overview that has the segments as a table."""
+    told = await segments.segments(visitor.caller)
+    return visitor.page("parts/segments.html", told=told, points=_points(told))
+
+
+def _points(told: segments.Segments) -> int:
+    return sum(each.points_balance for each in told.segments)
 
 
 @router.get("/shops/{shop}/parts/movement")
@@ -117,7 +139,7 @@ async def movement(
     try:
         told = await moving.movement(visitor.caller, from_=_beginning(visitor, since))
     except ProblemError as problem:
-        if problem.status not in (404, 503):
+        if problem.status not in (404, 422, 503):
             raise
         return visitor.page("parts/nothing.html", problem=problem)
     if segment is not None:
@@ -155,7 +177,7 @@ async def cohorts_part(visitor: Visit) -> Response:
     return visitor.page("parts/cohorts.html", told=told, shown=told.cohorts[-12:])
 
 
-@router.get("/shops/{shop}/segments/{segment}")
+@router.get("/shops/{shop}/segments/{segment:path}")
 async def segment(
     visitor: Visit,
     segment: str,
@@ -216,7 +238,7 @@ async def products_page(
 
 
 @router.get("/shops/{shop}/exports")
-async def exports_page(visitor: Visit, segment: Annotated[str, Query(max_length=100)] = "") -> Response:
+async def exports_page(visitor: ExportVisit, segment: Annotated[str, Query(max_length=100)] = "") -> Response:
     """A file for marketing: who stands in it, and for which system it is."""
     names = list(segments.order_of(visitor.program))
     may_look = "admin" in visitor.caller.key.scopes

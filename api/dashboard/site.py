@@ -1,7 +1,7 @@
 """The dashboard within the app: its routes, what it serves as files, and its errors as pages."""
 
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response
@@ -47,8 +47,18 @@ def problem(request: Request, found: ProblemError) -> Response | None:
 
 
 async def _sign_in_first(request: Request, _error: Exception) -> Response:
-    asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return RedirectResponse(f"/sign-in?next={quote(asked, safe='')}", 303)
+    return RedirectResponse(f"/sign-in?next={quote(_page_of(request), safe='')}", 303)
+
+
+def _page_of(request: Request) -> str:
+    """Where to be after signing in: the page that was asked for; or that a form was sent from, since where it was sent
+    to nothing can be read."""
+    if request.method == "GET":
+        return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    page = urlsplit(request.headers.get("referer", ""))
+    if page.netloc != request.headers.get("host"):
+        return "/"
+    return page.path + (f"?{page.query}" if page.query else "")
 
 
 @router.get(f"{STATIC}/plotly.min.js")

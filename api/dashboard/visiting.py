@@ -54,11 +54,12 @@ class Visitor(NamedTuple):
         )
 
 
-def visiting(scope: str = "read") -> Callable[..., Awaitable[Visitor]]:
-    """The dependency of a shop's page: SignInError for who is not signed in; problems as the API has them."""
+def visiting(*scopes: str) -> Callable[..., Awaitable[Visitor]]:
+    """The dependency of a page for who has one of these scopes: SignInError for who is not signed in; problems as the
+    API has them."""
 
     async def visit(request: Request, shop: ShopPath) -> Visitor:
-        caller = await caller_of(request, shop, scope)
+        caller = await caller_of(request, shop, *scopes)
         if caller is None:
             raise SignInError
         return Visitor(request, caller, await caller.program())
@@ -66,7 +67,8 @@ def visiting(scope: str = "read") -> Callable[..., Awaitable[Visitor]]:
     return visit
 
 
-Visit = Annotated[Visitor, Depends(visiting())]
+Visit = Annotated[Visitor, Depends(visiting("read"))]
+ExportVisit = Annotated[Visitor, Depends(visiting("export", "read"))]
 AdjustVisit = Annotated[Visitor, Depends(visiting("adjust"))]
 RedeemVisit = Annotated[Visitor, Depends(visiting("redeem"))]
 FulfilVisit = Annotated[Visitor, Depends(visiting("fulfil"))]

@@ -6,30 +6,16 @@ from datetime import UTC, datetime, timedelta
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
-from psycopg import sql
 from pydantic import Field
 
-from api import models
+from api import models, segments
 from api.context import Caller, ReadAccess
 from api.models import Answer, Money, Time
 from api.points import Window, windows_between
-from api.segments import order_of
+from api.segments import Segment
 from events.programs import PROSPECTS, Program
 
 router = APIRouter(prefix="/v1/shops/{shop}/live", tags=["live"])
-
-_COUNTS = sql.SQL("""
-SELECT segment, customers, monetary, balance, stored_at FROM rfm_segment_counts WHERE shop = %(shop)s
-""")
-
-
-class LiveSegment(Answer):
-    """A segment's size now."""
-
-    segment: str
-    customers: int
-    revenue: Money
-    points_balance: int = Field(description="points outstanding, summed")
 
 
 class Snapshot(Answer):
@@ -42,17 +28,14 @@ class Snapshot(Answer):
     revenue: Money
     points_balance: int = Field(description="points outstanding, summed")
     stored_at: Time | None = Field(description="when the newest row was stored")
-    segments: list[LiveSegment]
+    segments: list[Segment] = Field(description="those that hold somebody, best first")
     hour: Window | None = Field(description="the hour that runs now; null before its first order")
 
 
 async def _snapshot(caller: Caller, program: Program) -> bytes:
     now = datetime.now(UTC)
     hour = now.replace(minute=0, second=0, microsecond=0)
-    counted = await caller.services.rows(_COUNTS, {"shop": caller.shop})
-    rows = [row for row in counted if row["customers"] > 0]
-    rank = order_of(program)
-    rows.sort(key=lambda row: (rank.get(row["segment"], len(rank)), row["segment"]))
+    rows, newest = await segments.live(caller)
     found = await windows_between(caller.services, caller.shop, program, "hour", hour, hour + timedelta(hours=1))
     return (
         Snapshot(
@@ -62,16 +45,8 @@ async def _snapshot(caller: Caller, program: Program) -> bytes:
             active=sum(row["customers"] for row in rows if row["segment"] != PROSPECTS),
             revenue=models.amount(sum(row["monetary"] for row in rows), program.currency),
             points_balance=sum(row["balance"] for row in rows),
-            stored_at=max((row["stored_at"] for row in counted), default=None),
-            segments=[
-                LiveSegment(
-                    segment=row["segment"],
-                    customers=row["customers"],
-                    revenue=models.amount(row["monetary"], program.currency),
-                    points_balance=row["balance"],
-                )
-                for row in rows
-            ],
+            stored_at=newest,
+            segments=segments.told(rows, program),
             hour=found[0] if found else None,
         )
         .model_dump_json()

@@ -1,4 +1,9 @@
 // Charts of the overview, by Plotly, which its Python package ships and our server serves.
+import { local } from "./zone.js";
+
+const { locale, zone } = document.getElementById("main").dataset;
+const language = document.documentElement.lang;
+
 const load = () => new Promise((resolve, reject) => {
   const script = document.createElement("script");
   script.src = "/static/plotly.min.js";
@@ -23,7 +28,7 @@ const colourOf = (segment) => {
 
 // The decimal sign and that of thousands, as Plotly wants them.
 const separators = () => {
-  const parts = new Intl.NumberFormat(document.getElementById("main").dataset.locale).formatToParts(12345.6);
+  const parts = new Intl.NumberFormat(locale).formatToParts(12345.6);
   return ["decimal", "group"].map((kind) => parts.find((each) => each.type === kind)?.value ?? " ").join("");
 };
 
@@ -37,28 +42,64 @@ const layout = (title, more = {}) => ({
   separators: separators(),
   bargap: 0.15, showlegend: false, hovermode: "x unified", ...more,
 });
-const options = { displayModeBar: false, responsive: true };
+const options = { displayModeBar: false, responsive: true, locale: "page" };
+
+// Days and months as the page's language has them, and in which order: as Plotly writes patterns.
+const pattern = (form) => new Intl.DateTimeFormat(language, form).formatToParts(0)
+  .map(({ type, value }) => ({ day: "%-d", month: "%b", year: "%Y" })[type] ?? value).join("");
+const dayMonth = pattern({ day: "numeric", month: "short" });
+
+const learn = (Plotly) => {
+  const first = Date.UTC(2023, 0, 1); // a Sunday
+  const named = (count, days, form) => Array.from({ length: count }, (_, n) =>
+    new Intl.DateTimeFormat(language, { ...form, timeZone: "UTC" }).format(first + n * days * 86_400_000));
+  const format = {
+    days: named(7, 1, { weekday: "long" }), shortDays: named(7, 1, { weekday: "short" }),
+    months: named(12, 31, { month: "long" }), shortMonths: named(12, 31, { month: "short" }),
+    dayMonth, dayMonthYear: pattern({ day: "numeric", month: "short", year: "numeric" }),
+    month: pattern({ month: "short", year: "numeric" }), year: "%Y",
+  };
+  Plotly.register({ moduleType: "locale", name: "page", dictionary: {}, format });
+};
+
+// Of each hour by the shop's clocks one window: when they are put back, one comes twice.
+const byClock = (items) => {
+  const found = new Map();
+  for (const each of items) {
+    const at = local(Date.parse(each.start), zone);
+    const sum = found.get(at) ?? { at, orders: 0, net: 0, earned: 0, awarded: 0, reversed: 0, redeemed: 0 };
+    sum.orders += each.orders + each.guest_orders;
+    sum.net += Number(each.net.amount) + Number(each.guest_net.amount);
+    for (const name of ["earned", "awarded", "reversed", "redeemed"]) sum[name] += each[`points_${name}`];
+    found.set(at, sum);
+  }
+  return [...found.values()];
+};
+
+let chosen = "day";
 
 const windows = async (Plotly, { api, currency }, size) => {
   const box = document.querySelector("[data-charts='windows']");
   const answer = await fetch(`${api}/points/windows?size=${size}`);
   if (!answer.ok) return;
   const { items } = await answer.json();
+  if (size !== chosen) return; // another was chosen meanwhile
   document.querySelector("[data-empty]").hidden = items.length > 0;
   box.hidden = items.length === 0;
   if (!items.length) return;
-  const x = items.map((each) => (size === "day" ? each.label : each.start));
-  const bar = (y, colour, name) => ({ type: "bar", x, y, name, marker: { color: colour } });
+  const told = byClock(items);
+  const x = told.map(({ at }) => (size === "day" ? at.slice(0, 10) : at));
+  const bar = (of, colour, name) => ({ type: "bar", x, y: told.map(of), name, marker: { color: colour } });
   const accent = resolved("--accent");
   const put = (name, traces, title, more) =>
     Plotly.react(document.querySelector(`[data-chart="${name}"]`), traces, layout(title, more), options);
-  put("orders", [bar(items.map((each) => each.orders + each.guest_orders), accent, box.dataset.orders)], box.dataset.orders);
-  put("net", [bar(items.map((each) => Number(each.net.amount) + Number(each.guest_net.amount)), accent, box.dataset.net)], `${box.dataset.net} (${currency})`);
+  put("orders", [bar(({ orders }) => orders, accent, box.dataset.orders)], box.dataset.orders);
+  put("net", [bar(({ net }) => net, accent, box.dataset.net)], `${box.dataset.net} (${currency})`);
   put("points", [
-    bar(items.map((each) => each.points_earned), "#44aa99", box.dataset.earned),
-    bar(items.map((each) => each.points_awarded), "#88ccee", box.dataset.awarded),
-    bar(items.map((each) => -each.points_reversed), "#cc6677", box.dataset.reversed),
-    bar(items.map((each) => -each.points_redeemed), "#aa4499", box.dataset.redeemed),
+    bar(({ earned }) => earned, "#44aa99", box.dataset.earned),
+    bar(({ awarded }) => awarded, "#88ccee", box.dataset.awarded),
+    bar(({ reversed }) => -reversed, "#cc6677", box.dataset.reversed),
+    bar(({ redeemed }) => -redeemed, "#aa4499", box.dataset.redeemed),
   ], box.dataset.points, { barmode: "relative" });
 };
 
@@ -71,31 +112,33 @@ const sizes = async (Plotly, { api }) => {
   element.hidden = days.length === 0;
   document.querySelector("[data-empty-sizes]").hidden = days.length > 0;
   if (!days.length) return;
-  const names = [...new Set(days.flatMap((each) => each.segments.map((one) => one.segment)))];
-  const traces = names.map((name) => ({
-    type: "scatter", mode: days.length > 1 ? "lines" : "markers", stackgroup: days.length > 1 ? "all" : undefined, name,
+  const names = JSON.parse(element.dataset.names);
+  const segments = [...new Set(days.flatMap((each) => each.segments.map((one) => one.segment)))];
+  const traces = segments.map((name) => ({
+    type: "scatter", mode: days.length > 1 ? "lines" : "markers", stackgroup: days.length > 1 ? "all" : undefined,
+    name: names[name] ?? name,
     x: days.map((each) => each.day),
     y: days.map((each) => each.segments.find((one) => one.segment === name)?.customers ?? 0),
     line: { width: 0.5, color: colourOf(name) }, fillcolor: colourOf(name), marker: { color: colourOf(name), size: 9 },
   }));
   Plotly.react(element, traces, layout("", {
     showlegend: true, legend: { orientation: "h", y: -0.12 }, margin: { l: 48, r: 8, t: 8, b: 32 },
-    xaxis: { gridcolor: resolved("--line"), fixedrange: true, dtick: days.length < 10 ? 86400000 : undefined, tickformat: "%d %b" },
+    xaxis: { gridcolor: resolved("--line"), fixedrange: true, dtick: days.length < 10 ? 86400000 : undefined, tickformat: dayMonth },
   }), options);
 };
 
 export const draw = async (about) => {
   const Plotly = await load();
+  learn(Plotly);
+  const away = () => {}; // the page says so, and the next time may be better
   const buttons = [...document.querySelectorAll("[data-windows]")];
-  let size = "day";
   for (const button of buttons) {
     button.addEventListener("click", () => {
-      size = button.dataset.windows;
+      chosen = button.dataset.windows;
       for (const each of buttons) each.setAttribute("aria-pressed", String(each === button));
-      windows(Plotly, about, size);
+      windows(Plotly, about, chosen).catch(away);
     });
   }
-  const away = () => {}; // the page says so, and the next time may be better
-  await Promise.all([windows(Plotly, about, size).catch(away), sizes(Plotly, about).catch(away)]);
-  setInterval(() => windows(Plotly, about, size).catch(away), 15000);
+  await Promise.all([windows(Plotly, about, chosen).catch(away), sizes(Plotly, about).catch(away)]);
+  setInterval(() => windows(Plotly, about, chosen).catch(away), 15000);
 };

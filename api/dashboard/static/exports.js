@@ -1,11 +1,16 @@
-// The form of an export becomes the API's own address: what is empty is left out, a day is its first moment in UTC.
-import { why } from "./problems.js";
+// The form of an export becomes the API's own address: what is empty is left out, a day is its first moment by the shop's
+// clocks.
+import { AWAY, ask, problemOf, why } from "./problems.js";
+import { beginning } from "./zone.js";
 
 const form = document.querySelector("[data-export]");
-const { shop, locale } = document.getElementById("main").dataset;
+const { shop, locale, zone } = document.getElementById("main").dataset;
 const problem = document.querySelector("[data-problem]");
 const whole = new Intl.NumberFormat(locale);
 const days = new Set(["points_expire_before", "last_order_after", "last_order_before", "changed_since", "as_of"]);
+
+// Points run out at a midnight, the end of their last day: that of the day before is in time.
+const moment = (name, day) => new Date(beginning(day, zone) + (name === "points_expire_before" ? 1 : 0)).toISOString();
 const numbers = new Set(["points_from", "points_to"]);
 
 const address = () => {
@@ -14,7 +19,7 @@ const address = () => {
   for (const [name, value] of new FormData(form)) {
     if (value === "") continue;
     if (name === "columns") columns.push(value);
-    else asked.append(name, days.has(name) ? `${value}T00:00:00Z` : value);
+    else asked.append(name, days.has(name) ? moment(name, value) : value);
   }
   if (columns.length) asked.append("columns", columns.join(","));
   const query = asked.toString();
@@ -32,8 +37,8 @@ const question = () => {
   return asked;
 };
 
-const refused = async (answer) => {
-  problem.textContent = why(await answer.json());
+const refused = (told) => {
+  problem.textContent = why(told);
   problem.hidden = false;
 };
 
@@ -41,11 +46,10 @@ const pause = (milliseconds) => new Promise((resolve) => { setTimeout(resolve, m
 
 const aside = async () => {
   problem.hidden = true;
-  const asked = await fetch(`/v1/shops/${shop}/exports`, {
+  let { told: job, problem: wrong } = await ask(`/v1/shops/${shop}/exports`, {
     method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(question()),
   });
-  if (!asked.ok) return refused(asked);
-  let job = await asked.json();
+  if (wrong) return refused(wrong);
   const box = document.querySelector("[data-job]");
   const [bar, words, file] = ["progress", "span", "a"].map((name) => box.querySelector(name));
   box.hidden = false;
@@ -56,9 +60,8 @@ const aside = async () => {
     bar.value = job.done;
     words.textContent = whole.format(job.done);
     await pause(500);
-    const answer = await fetch(`/v1/shops/${shop}/exports/${job.id}`);
-    if (!answer.ok) return refused(answer);
-    job = await answer.json();
+    ({ told: job, problem: wrong } = await ask(`/v1/shops/${shop}/exports/${job.id}`));
+    if (wrong) return refused(wrong);
   }
   bar.hidden = true;
   words.textContent = job.status === "done" ? `${box.dataset.done} ${whole.format(job.rows)}` : `${box.dataset.failed} ${job.detail}`;
@@ -76,16 +79,21 @@ if (form) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     problem.hidden = true;
-    // Asked with fetch first, as far as its headers: a refusal is shown here, and a file is left to the browser.
-    const asking = new AbortController();
+    // Asked first whether it would be answered: a refusal is shown here, and a file is left to the browser.
     try {
-      const answer = await fetch(address(), { signal: asking.signal });
-      if (!answer.ok) {
-        await refused(answer);
-        return;
+      if (!(await fetch(address(), { method: "HEAD" })).ok) {
+        // An answer to HEAD does not say why. What is refused is refused again; should it not be, it is not read.
+        const asking = new AbortController();
+        const answer = await fetch(address(), { signal: asking.signal });
+        if (!answer.ok) {
+          refused(await problemOf(answer));
+          return;
+        }
+        asking.abort();
       }
-    } finally {
-      asking.abort();
+    } catch {
+      refused(AWAY);
+      return;
     }
     location.assign(address());
   });

@@ -1,5 +1,5 @@
 // Endpoints of notices: added, tried, removed, and told again, by the API.
-import { why } from "./problems.js";
+import { ask as askApi, why } from "./problems.js";
 
 const { shop } = document.getElementById("main").dataset;
 const api = `/v1/shops/${shop}/webhooks`;
@@ -8,11 +8,11 @@ const secret = document.querySelector("[data-secret]");
 
 const ask = async (method, path, body) => {
   problem.hidden = true;
-  const answer = await fetch(api + path, {
+  const { told, problem: refused } = await askApi(api + path, {
     method, ...(body && { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }),
   });
-  if (answer.ok) return answer.status === 204 ? {} : answer.json();
-  problem.textContent = why(await answer.json());
+  if (told) return told;
+  problem.textContent = why(refused);
   problem.hidden = false;
   problem.scrollIntoView({ block: "nearest" });
   return null;

@@ -1,5 +1,5 @@
 // The program's form: a preview of what would change, and its announcement, held against the program that was shown.
-import { why } from "./problems.js";
+import { ask as askApi, why } from "./problems.js";
 
 const form = document.querySelector("[data-program]");
 const { shop, currency, locale } = document.getElementById("main").dataset;
@@ -115,12 +115,11 @@ const wanted = () => {
 
 const ask = async (method, path, headers = {}) => {
   problem.hidden = saved.hidden = true;
-  const answer = await fetch(`/v1/shops/${shop}/program${path}`, {
+  const { told, problem: refused } = await askApi(`/v1/shops/${shop}/program${path}`, {
     method, headers: { "Content-Type": "application/json", ...headers }, body: JSON.stringify(wanted()),
   });
-  const told = await answer.json();
-  if (answer.ok) return told;
-  problem.textContent = why(told);
+  if (told) return told;
+  problem.textContent = why(refused);
   problem.hidden = false;
   problem.scrollIntoView({ block: "nearest" });
   return null;
@@ -130,11 +129,12 @@ form.querySelector("[data-preview]").addEventListener("click", async () => {
   if (!form.reportValidity()) return;
   const told = await ask("POST", "/preview");
   if (!told) return;
+  const names = JSON.parse(previewed.dataset.names);
   const body = previewed.querySelector("tbody");
   body.replaceChildren(...told.segments.map((each) => {
     const row = document.createElement("tr");
     const cells = [
-      each.segment, whole.format(each.customers), whole.format(each.customers_then), money.format(each.revenue.amount),
+      names[each.segment] ?? each.segment, whole.format(each.customers), whole.format(each.customers_then), money.format(each.revenue.amount),
       money.format(each.revenue_then.amount), whole.format(each.points_balance), whole.format(each.points_balance_then),
     ];
     row.append(...cells.map((text, at) => {

@@ -1,12 +1,15 @@
 // A page's life: numbers that move by server-sent events, parts that are asked for once the page stands, charts.
-import { why } from "./problems.js";
+import { ask, why } from "./problems.js";
 
 const main = document.getElementById("main");
 const language = document.documentElement.lang;
 const { shop, currency, locale } = main.dataset;
 const api = `/v1/shops/${shop}`;
-const whole = new Intl.NumberFormat(locale, { maximumFractionDigits: 0 });
-const money = new Intl.NumberFormat(locale, { style: "currency", currency, maximumFractionDigits: 0 });
+// Rounded as the server does: half to even.
+const rounding = { maximumFractionDigits: 0, roundingMode: "halfEven" };
+const whole = new Intl.NumberFormat(locale, rounding);
+const money = new Intl.NumberFormat(locale, { ...rounding, style: "currency", currency });
+const percent = new Intl.NumberFormat(locale, { ...rounding, style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
 
 const put = (element, text, value) => {
@@ -20,6 +23,8 @@ const put = (element, text, value) => {
 
 const live = (name) => document.querySelector(`[data-live="${name}"]`);
 
+let stale = false; // whether the table of the segments is older than the map of them
+
 const show = (snapshot) => {
   put(live("customers"), whole.format(snapshot.customers), snapshot.customers);
   put(live("active"), whole.format(snapshot.active), snapshot.active);
@@ -30,10 +35,15 @@ const show = (snapshot) => {
     const customers = known.get(element.dataset.segment)?.customers ?? 0;
     put(element, whole.format(customers), customers);
   }
+  for (const element of document.querySelectorAll("[data-share]")) {
+    const share = known.get(element.dataset.share)?.share ?? 0;
+    put(element, percent.format(share), share);
+  }
   for (const element of document.querySelectorAll("[data-revenue]")) {
     const found = known.get(element.dataset.revenue);
-    if (found) put(element, money.format(Number(found.revenue.amount)), found.revenue.amount);
+    put(element, found ? money.format(Number(found.revenue.amount)) : "–", found?.revenue.amount ?? "");
   }
+  stale = true;
   const age = document.querySelector("[data-age]");
   if (age && snapshot.stored_at) age.dataset.age = snapshot.stored_at;
   tick();
@@ -83,6 +93,7 @@ const renew = async () => {
   rests = Infinity;
   try {
     const answer = await fetch(again);
+    if (answer.redirected) signedOut();
     if (!answer.ok || answer.redirected) return;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const name of pieces.keys()) {
@@ -99,15 +110,31 @@ const renew = async () => {
   }
 };
 
+const lost = document.querySelector("[data-lost]");
+
+// The session is over: what is asked for leads to where one signs in.
+const signedOut = () => {
+  lost.hidden = true;
+  document.querySelector("[data-signed-out]").hidden = false;
+};
+
+// Why there is no live connection a browser does not say: asked in another way, the server does.
+const refused = async () => {
+  const asking = new AbortController();
+  const answer = await fetch(`${api}/live`, { signal: asking.signal }).catch(() => null);
+  asking.abort();
+  return answer?.status === 401;
+};
+
 const watch = () => {
-  const lost = document.querySelector("[data-lost]");
   const source = new EventSource(`${api}/live`);
   source.addEventListener("snapshot", (event) => { lost.hidden = true; changed = true; show(JSON.parse(event.data)); });
   source.addEventListener("open", () => { lost.hidden = true; });
   source.addEventListener("error", () => {
     lost.hidden = false;
-    // A refusal ends it for good (the session is over, or the server answered an error): ask anew in a while.
-    if (source.readyState === EventSource.CLOSED) setTimeout(watch, 3000);
+    // A refusal ends it for good: the session is over, or the server answered an error. Then ask anew in a while.
+    if (source.readyState !== EventSource.CLOSED) return;
+    setTimeout(async () => ((await refused()) ? signedOut() : watch()), 3000);
   });
 };
 
@@ -120,8 +147,16 @@ const part = async (name, query = "") => {
   latest.set(name, query);
   try {
     const answer = await fetch(`/shops/${shop}/parts/${name}${query}`);
-    const html = answer.ok && (await answer.text());
-    if (answer.ok && latest.get(name) === query) element.innerHTML = html; // our own template, escaped on the server
+    const html = await answer.text();
+    if (latest.get(name) !== query) return;
+    if (answer.redirected) signedOut();
+    else if (answer.ok) element.innerHTML = html; // our own template, escaped on the server
+    else {
+      const words = document.createElement("p");
+      words.className = "note";
+      words.textContent = new DOMParser().parseFromString(html, "text/html").querySelector("main p")?.textContent;
+      element.replaceChildren(words);
+    }
   } catch {
     // Away: what stands there stays, and the page says that the connection is lost.
   } finally {
@@ -138,7 +173,7 @@ for (const element of document.querySelectorAll("[data-part^='orders/']")) part(
 const movement = document.querySelector("[data-movement]");
 if (movement) {
   const asked = () => new URLSearchParams({
-    since: movement.querySelector("input").value,
+    ...(movement.querySelector("input").value && { since: movement.querySelector("input").value }),
     ...(movement.dataset.movement && { segment: movement.dataset.movement }),
   });
   movement.addEventListener("submit", (event) => event.preventDefault());
@@ -161,12 +196,23 @@ if (adjusting) {
 for (const button of document.querySelectorAll("[data-replay]")) {
   button.addEventListener("click", async () => {
     button.disabled = true;
-    const answer = await fetch(`${api}/dead-letters/${button.dataset.replay}/replay`, { method: "POST" });
-    const told = await answer.json();
+    const { told, problem } = await ask(`${api}/dead-letters/${button.dataset.replay}/replay`, { method: "POST" });
     const words = document.createElement("small");
-    words.textContent = answer.ok ? told.problem ?? button.dataset.done : why(told);
+    words.textContent = problem ? why(problem) : told.problem ?? button.dataset.done;
     button.replaceWith(words);
   });
+}
+
+const table = document.querySelector("[data-table]");
+if (table) {
+  // Worked out by the server, and so only for who looks at it; nothing is taken from under somebody's hand.
+  const follow = async () => {
+    if (!stale || !table.open || document.hidden || table.querySelector("[data-part]").contains(document.activeElement)) return;
+    stale = false;
+    await part("segments");
+  };
+  table.addEventListener("toggle", follow);
+  setInterval(follow, 2000);
 }
 
 if (live("customers")) {

@@ -234,9 +234,16 @@ def test_charts_and_previews_say_what_the_page_says(world: World, browser: Brows
         page.locator(".map .cell", has_text="Spitze").first.click()
         expect(page.get_by_role("heading", name="Spitze")).to_be_visible()
         page.goto(f"/shops/{SHOP}/program")
+        nothing = {"amount": "0.00", "currency": "USD"}
+        row = dict.fromkeys(("revenue", "revenue_then"), nothing) | dict.fromkeys(
+            ("customers", "customers_then", "points_balance", "points_balance_then"), 1
+        )
+        told = {"segments": [{"segment": segment, **row} for segment in ("Top / 100 %", "New name")]}
+        page.route("**/program/preview", lambda route: route.fulfill(json=told))
         page.get_by_role("button", name="Was würde sich ändern?").click()
         rows = page.locator("[data-previewed] tbody tr")
-        expect(rows.first).to_contain_text("Spitze")
+        expect(rows).to_have_count(2)
+        assert [each.locator("th").inner_text() for each in rows.all()] == ["Spitze", "New name"]
 
 
 @pytest.mark.parametrize(

@@ -42,13 +42,16 @@ NOT_ON_PAGES = {
 #: What a request was refused for, which the account decides.
 DECIDED = {"closed", "insufficient-points", "merged"}
 
+#: And what a page's module says where nothing was answered (static/problems.js).
+UNANSWERED = {"away"}
+
 
 def test_every_problem_that_a_page_may_meet_has_its_words() -> None:
     api = messages.DASHBOARD.parent
     code = re.compile(r'ProblemError\(\s*\d{3},\s*"([a-z-]+)"')
-    told = {found for path in api.rglob("*.py") for found in code.findall(path.read_text(encoding="utf-8"))} | DECIDED
+    told = {found for path in api.rglob("*.py") for found in code.findall(path.read_text(encoding="utf-8"))}
     words = (messages.DASHBOARD / "templates" / "parts" / "problems.html").read_text(encoding="utf-8")
-    assert set(re.findall(r'^  "([a-z-]+)": _\(', words, re.MULTILINE)) == told - NOT_ON_PAGES
+    assert set(re.findall(r'^  "([a-z-]+)": _\(', words, re.MULTILINE)) == (told | DECIDED | UNANSWERED) - NOT_ON_PAGES
 
 
 def locales(words: str, figures: str | None = None) -> rendering.Locales:

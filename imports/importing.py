@@ -136,7 +136,8 @@ class Bringing:
                 if lines > making.SMALL:
                     make = stack.enter_context(apart.processes(maker)).make
                 await self._pass(connection, found, maker, make, tally, lines)
-            await book.move(connection, found.id, tally.progress(reader.notes.counts))
+            tally.notes += reader.notes.counts  # what this process has noticed itself: of a small file, all
+            await book.move(connection, found.id, tally.progress(Counter()))
         except (asyncio.CancelledError, ForgottenError):
             raise  # the process is ending: it stays `running`, and goes on at the next start; or the book is right
         except Exception as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
@@ -73,17 +74,22 @@ def bring_in(
     with common.attached(settings) as complete:
         currency = _currency(complete, name)
         failed = 0
+        said = common.err if as_json else common.out  # for people, beside what programs read
         if dry_run:
             for word in words:
                 failed += not _try(Path(word), name, currency, as_json=as_json)
         else:
+            paths = [Path(word) for word in words]
             try:
-                done, failed = _bring_all(complete, [Path(word) for word in words], name, currency, again, at_once)
+                done, failed = _bring_all(complete, paths, name, currency, again, at_once, said)
             except KeyboardInterrupt:
                 common.err.print("Broken off: give the same command again, and it goes on where it stopped.")
                 raise typer.Exit(130) from None
             if any(each.tally is not None and each.tally.position for each in done):
-                _score(complete, name)
+                _score(complete, name, said)
+            if as_json:
+                ids = {each.found.id for each in done}
+                _as_json([each for each in _listed(complete, name) if each.id in ids])
     if failed:
         raise CommandError(
             f"{failed} of {len(words)} files could not be brought in" if len(words) > 1 else "not brought in"
@@ -115,6 +121,7 @@ def _try(path: Path, shop: str, currency: str, *, as_json: bool) -> bool:
         return False
     seconds = (datetime.now(UTC) - began).total_seconds()
     rejected = _Rejected(path)
+    rejected.anew()
     rejected.write(found.problems)
     if as_json:
         sys.stdout.write(json.dumps(_told(path, reader.form, lines, found, currency, reader.notes.counts)) + "\n")
@@ -144,8 +151,8 @@ def _try(path: Path, shop: str, currency: str, *, as_json: bool) -> bool:
         if count:
             are = "order is" if count == 1 else "orders are"
             common.out.print(f"  {count:,} {are} {what} and count{'s' * (count == 1)} for nobody")
-    _notes(reader.notes.counts)
-    rejected.told(len(found.problems))
+    _notes(reader.notes.counts, common.out)
+    rejected.told(len(found.problems), common.out)
     common.out.print(f"  read in {seconds:.1f} s ({lines / max(seconds, 0.001):,.0f} lines/s); nothing was brought in")
     return True
 
@@ -174,10 +181,10 @@ def _told(path: Path, form: str, lines: int, found: Summary, currency: str, note
     }
 
 
-def _notes(counts: dict[str, int]) -> None:
+def _notes(counts: dict[str, int], said: Console) -> None:
     for name, count in sorted(counts.items()):
         if count:
-            common.out.print(f"  {count:,} {NOTES[name]}", style="yellow", markup=False)
+            said.print(f"  {count:,} {NOTES[name]}", style="yellow", markup=False)
 
 
 def _refused(path: Path, error: Exception) -> None:
@@ -190,6 +197,10 @@ class _Rejected:
     def __init__(self, path: Path) -> None:
         self.path = path.with_name(f"{path.name}.rejected.csv")
         self._known: set[str] = set()
+
+    def anew(self) -> None:
+        """What stood there was of another reading."""
+        self.path.unlink(missing_ok=True)
 
     def resume(self) -> None:
         """Keep what an import that was broken off has written."""
@@ -208,19 +219,17 @@ class _Rejected:
             writer.writerows(fresh)
         self._known |= {"line", *(str(each.line) for each in fresh)}
 
-    def told(self, count: int) -> None:
+    def told(self, count: int, said: Console) -> None:
         if count:
             lines = "line" if count == 1 else "lines"
-            common.out.print(
-                f"  {count:,} {lines} could not be read: see {self.path.name}", style="yellow", markup=False
-            )
+            said.print(f"  {count:,} {lines} could not be read: see {self.path.name}", style="yellow", markup=False)
 
 
 # --- bringing in -------------------------------------------------------------------------------------------------
 
 
 def _bring_all(
-    settings: Settings, paths: list[Path], shop: str, currency: str, again: bool, at_once: bool
+    settings: Settings, paths: list[Path], shop: str, currency: str, again: bool, at_once: bool, said: Console
 ) -> tuple[list[_Done], int]:
     """Each file in turn; what was done, and how many could not be."""
 
@@ -237,7 +246,8 @@ def _bring_all(
                     vault = Vault(master_keys(settings), pool)
                     for path in paths:
                         try:
-                            done.append(await _bring(settings, path, shop, currency, vault, publisher, pace, again))
+                            brought = _bring(settings, path, shop, currency, vault, publisher, pace, again, said)
+                            done.append(await brought)
                         except (FileError, ImportingError) as error:
                             failed += 1
                             _refused(path, error)
@@ -261,6 +271,7 @@ async def _bring(
     publisher: Publisher,
     pace: Pace | None,
     again: bool,
+    out: Console,
 ) -> _Done:
     began = datetime.now(UTC)
     content = await asyncio.to_thread(files.content, path)
@@ -269,7 +280,7 @@ async def _bring(
         await stack.enter_async_context(connection)
         found = await book.begin_or_find(connection, shop, path.name, content.sha256, content.size, began, again=again)
         if found.status == "done":
-            common.out.print(
+            out.print(
                 f"{path.name} was brought in on {show.moment(found.finished_at or found.updated_at)}:"
                 " nothing to do (--again brings it in again)",
                 markup=False,
@@ -280,7 +291,9 @@ async def _bring(
         rejected = _Rejected(path)
         if found.position:
             rejected.resume()
-            common.out.print(f"{path.name} goes on after {found.position:,}", markup=False)
+            out.print(f"{path.name} goes on after {found.position:,}", markup=False)
+        else:
+            rejected.anew()
         with _bar() as progress:
             task = progress.add_task(path.name, total=None, said="")
 
@@ -305,13 +318,13 @@ async def _bring(
             ).run(connection, found)
     seconds = (datetime.now(UTC) - began).total_seconds()
     fresh = tally.position - found.position
-    common.out.print(
+    out.print(
         f"{path.name}: {tally.orders:,} orders and {tally.customers:,} customers in {seconds:.1f} s"
         f" ({fresh / max(seconds, 0.001):,.0f}/s)",
         markup=False,
     )
-    _notes(tally.notes)
-    rejected.told(tally.rejected)
+    _notes(tally.notes, out)
+    rejected.told(tally.rejected, out)
     return _Done(found, tally, seconds)
 
 
@@ -333,7 +346,7 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _score(settings: Settings, shop: str) -> None:
+def _score(settings: Settings, shop: str, said: Console) -> None:
     """The batch, once: the past has made other customers of everybody."""
     if settings.kafka is None:
         common.err.print("It takes effect when `loyalnest up` starts; the batch runs then.")
@@ -341,25 +354,32 @@ def _score(settings: Settings, shop: str) -> None:
     report = run_segments(settings, shop, datetime.now(UTC))
     with database.connect(settings.database_url(), "loyalnest", autocommit=True) as connection:
         book.batch_done(connection, shop)
-    common.out.print(f"{report.customers:,} customers scored: cut points {report.version}.")
+    said.print(f"{report.customers:,} customers scored: cut points {report.version}.")
 
 
 # --- listing -----------------------------------------------------------------------------------------------------
 
 
-def _list(settings: Settings, shop: str, *, as_json: bool) -> None:
-    async def listing(complete: Settings) -> list[book.Import]:
+def _listed(complete: Settings, shop: str) -> list[book.Import]:
+    async def listing() -> list[book.Import]:
         async with await database.connect_async(complete.database_url(), "loyalnest", autocommit=True) as connection:
             return await book.listing(connection, shop)
 
+    return asyncio.run(listing())
+
+
+def _as_json(found: list[book.Import]) -> None:
+    shown = [
+        {**each._asdict(), "lines_per_second": round(each.rate), "seconds_left": each.seconds_left} for each in found
+    ]
+    sys.stdout.write(json.dumps(shown, default=str, indent=2) + "\n")
+
+
+def _list(settings: Settings, shop: str, *, as_json: bool) -> None:
     with common.attached(settings) as complete:
-        found = asyncio.run(listing(complete))
+        found = _listed(complete, shop)
     if as_json:
-        shown = [
-            {**each._asdict(), "lines_per_second": round(each.rate), "seconds_left": each.seconds_left}
-            for each in found
-        ]
-        sys.stdout.write(json.dumps(shown, default=str, indent=2) + "\n")
+        _as_json(found)
         return
     if not found:
         common.out.print(f"Nothing was brought in for {shop} yet: `loyalnest import FILE --shop {shop}`.", markup=False)
@@ -379,5 +399,6 @@ def _show(found: book.Import) -> None:
         lines.append(Text(f"{share:.0f} % of {found.lines:,} lines, {found.rate:,.0f} lines/s, {_duration(left)} left"))
     if found.detail:
         lines.append(Text(found.detail))
+    lines += [Text(f"{count:,} {NOTES[name]}") for name, count in sorted(found.notes.items()) if name in NOTES]
     lines += [Text(f"line {line}: {reason}") for line, reason in found.problems[:3]]
     show.block(*lines)

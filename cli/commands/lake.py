@@ -66,4 +66,7 @@ def status(
                 "MiB": f"{size / 2**20:,.1f}",
             }
         )
-    show.rows(rows, numbers=("webhooks", "files", "rows", "MiB"))
+    if rows:
+        show.rows(rows, numbers=("webhooks", "files", "rows", "MiB"))
+    else:
+        common.out.print(f"{lake.where} holds nothing yet: `loyalnest lake fill`, or the next batch.", markup=False)

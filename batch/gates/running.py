@@ -117,8 +117,8 @@ def changed(connection: Connection[Any], program: Program, since: datetime) -> s
     """Why the run before compares with nothing; None if it does."""
     if program.announced_at is not None and program.announced_at > since:
         return "the program was changed since the run before"
+    # Since it moved, not until it is over: one that was broken off and left would keep the gates open for ever.
     row = connection.execute(
-        "SELECT EXISTS (SELECT FROM imports WHERE shop = %s AND (finished_at IS NULL OR finished_at > %s))",
-        (program.shop, since),
+        "SELECT EXISTS (SELECT FROM imports WHERE shop = %s AND updated_at > %s)", (program.shop, since)
     ).fetchone()
     return "a past came in since the run before" if row == (True,) else None

@@ -414,11 +414,21 @@ def test_a_past_or_another_program_compares_with_nothing(connection: Connection[
     assert gates.changed(connection, program, begun) is None
     newer = program.model_copy(update={"announced_at": begun + timedelta(seconds=1)})
     assert gates.changed(connection, newer, begun) == "the program was changed since the run before"
-    connection.execute(
+    # One that was broken off before, and left, brings nothing in any more.
+    add = (
         "INSERT INTO imports (id, shop, file, sha256, bytes, status, first_at, started_at, updated_at, finished_at)"
-        " VALUES (gen_random_uuid(), %s, 'past.csv', 'x', 1, 'done', now(), now(), now(), now())",
-        [CDNOW_SHOP],
+        " VALUES (gen_random_uuid(), %s, 'past.csv', 'x', 1, %s, %s, %s, %s, %s)"
     )
+    left = begun - timedelta(seconds=1)
+    for status in ("running", "waiting"):
+        connection.execute(add, [CDNOW_SHOP, status, *[left] * 3, None])
+    connection.execute(add, [CDNOW_SHOP, "failed", *[left] * 4])
+    assert gates.changed(connection, program, begun) is None
+    for status, finished in (("running", None), ("done", begun + timedelta(seconds=1))):
+        with connection.transaction(force_rollback=True):
+            connection.execute(add, [CDNOW_SHOP, status, left, left, begun + timedelta(seconds=1), finished])
+            assert gates.changed(connection, program, begun) == "a past came in since the run before"
+    connection.execute(add, [CDNOW_SHOP, "done", *[begun + timedelta(seconds=1)] * 4])
     assert gates.changed(connection, program, begun) == "a past came in since the run before"
 
 

@@ -23,7 +23,7 @@ from psycopg import Connection
 from events import instants
 from events.programs import CutPoints, Program
 from lake import accounts, filling, identity, people, reading, redemptions, rfm, valuing, versions
-from lake.manifest import PAST, Lake
+from lake.manifest import PAST, Lake, settle
 from lake.reading import Files
 from lake.rows import TABLES
 
@@ -408,8 +408,10 @@ def _keep(
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
+        settle(folder / name)  # before it is named: a crash of the machine may leave a file as long, and nothing in it
         aside = folder / f".{name}.json"
         aside.write_text(json.dumps(told), encoding="utf-8")
+        settle(aside)
         aside.replace(folder / f"{at}.json")
         _forget(folder)
     return Standings(name, at, cut_points, content, segments)
@@ -436,7 +438,10 @@ def _by_segment(frame: pl.DataFrame) -> list[dict[str, Any]]:
 def _forget(folder: Path) -> None:
     """Whatever is not among the instants asked for last. Whoever reads one has it in memory."""
     newest = sorted(folder.glob("[0-9]*.json"), key=lambda path: path.stat().st_mtime, reverse=True)[:KEPT]
-    stay = {path.name for path in newest} | {json.loads(path.read_bytes())["file"] for path in newest}
+    stay = {path.name for path in newest}
+    for path in newest:
+        with suppress(ValueError):  # what a crash of the machine has left names nothing
+            stay.add(json.loads(path.read_bytes())["file"])
     for path in folder.iterdir():
         # One that is being written by another process is not named yet.
         if path.name not in stay and path.stat().st_mtime < newest[-1].stat().st_mtime:

@@ -272,10 +272,13 @@ def _swap(fresh: Path, target: Path) -> None:
 def _swap_folder(fresh: Path, link: Path, made_at: int) -> None:
     """`link` leads to the new folder from now on. The one before stays until the next: somebody may read it."""
     folder = link.with_name(f"{link.name}.{made_at}")
+    # By what the link says, and not by their numbers: the clock may have been put back.
+    stay = {folder, *([link.parent / link.readlink()] if link.is_symlink() else [])}
     fresh.rename(folder)
     aside = link.with_name(f".{link.name}.{os.getpid()}")
+    aside.unlink(missing_ok=True)  # of somebody who was killed between the two
     aside.symlink_to(folder.name)
     aside.replace(link)
     settle(link.parent)
-    for old in sorted(link.parent.glob(f"{link.name}.*"))[:-2]:
+    for old in set(link.parent.glob(f"{link.name}.[0-9]*")) - stay:
         shutil.rmtree(old)

@@ -66,7 +66,8 @@ TABLES: Final = (
             "gross_minor": f"gross {MINOR}",
             "points_earned": "points given for it as it was placed",
             "points_reversed": "points of those that were taken back",
-            "nth": "which of the customer's orders worth more than 0 that count it is, from 1; null: none of these",
+            "nth": "which of the customer's orders worth more than 0 that count it is, from 1; null: none of these, or"
+            " yet to come (after about.made_at)",
         },
         f"""
         SELECT o.order_id, shown(o.customer_id), o.processed, local(o.processed), o.counted,
@@ -75,7 +76,7 @@ TABLES: Final = (
                     WHEN o.status NOT IN ({_COUNTING}) THEN 'not paid' ELSE 'guest' END,
                o.status, l.source, coalesce(l.discount_codes, []), o.net, o.gross, o.earned, o.reversed, o.nth
         FROM (
-            SELECT *, CASE WHEN counted AND net > 0 THEN row_number() OVER (
+            SELECT *, CASE WHEN counted AND net > 0 AND processed <= {{made_at}} THEN row_number() OVER (
                 PARTITION BY customer_id, counted AND net > 0 ORDER BY processed, order_id) END AS nth
             FROM staged_orders
         ) AS o LEFT JOIN (SELECT order_id, source, discount_codes FROM staged_lines) AS l USING (order_id)

@@ -3,8 +3,10 @@
 import csv
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import count
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -20,6 +22,9 @@ Format = Literal["table", "csv", "json"]
 
 #: Of a query; beyond it DuckDB spills beside the file.
 _MEMORY: Final = "2GB"
+
+#: Rows fetched at a time.
+_SLICE: Final = 10_000
 
 _NUMBERS: Final = ("INT", "DECIMAL", "DOUBLE", "FLOAT")
 
@@ -77,29 +82,51 @@ def said(error: duckdb.Error) -> str:
 
 
 def _run(connection: duckdb.DuckDBPyConnection, query: str, form: Format, *parameters: str) -> None:
-    found = connection.execute(query, parameters)
+    # DuckDB gives nothing at all for a query in which nothing stands.
+    found: duckdb.DuckDBPyConnection | None = connection.execute(query, parameters)
+    if found is None:
+        raise CommandError("the query is empty")
     names = _unlike([each[0] for each in found.description])
-    numbers = [name for name, each in zip(names, found.description, strict=True) if _is_number(each[1])]
-    rows = found.fetchall()
     if form == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(names)
-        writer.writerows([["" if cell is None else _cell(cell) for cell in row] for row in rows])
+        for some in _slices(found):
+            writer.writerows([["" if cell is None else _exactly(cell) for cell in row] for row in some])
     elif form == "json":
-        plain = [{name: _plain(cell) for name, cell in zip(names, row, strict=True)} for row in rows]
-        sys.stdout.write(json.dumps(plain, ensure_ascii=False, indent=2) + "\n")
-    elif not rows:
+        sys.stdout.writelines(_json(names, found))
+    elif not (rows := found.fetchall()):
         common.out.print(f"no rows ({', '.join(names)})", markup=False)
     else:
+        numbers = [name for name, each in zip(names, found.description, strict=True) if _is_number(each[1])]
         cells = [{name: _cell(cell) for name, cell in zip(names, row, strict=True)} for row in rows]
         show.rows(cells, numbers=numbers)
+
+
+def _slices(found: duckdb.DuckDBPyConnection) -> Iterator[list[tuple[Any, ...]]]:
+    """All rows, some at a time: a file has millions of them."""
+    while rows := found.fetchmany(_SLICE):
+        yield rows
+
+
+def _json(names: Sequence[str], found: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    """An array of objects, a row each."""
+    begun = False
+    for some in _slices(found):
+        for row in some:
+            plain = {name: _plain(cell) for name, cell in zip(names, row, strict=True)}
+            text = json.dumps(plain, ensure_ascii=False, indent=2).replace("\n", "\n  ")
+            yield f"{',' if begun else '['}\n  {text}"
+            begun = True
+    yield "\n]\n" if begun else "[]\n"
 
 
 def _unlike(names: Sequence[str]) -> list[str]:
     """The columns' names, each once: two of one name would be one."""
     found: list[str] = []
-    for name in names:
-        found.append(name if name not in found else f"{name}_{len(found) + 1}")
+    for at, name in enumerate(names):
+        free = (f"{name}_{number}" for number in count(2))
+        # One that comes later keeps its own.
+        found.append(name if name not in found else next(each for each in free if each not in {*found, *names[at:]}))
     return found
 
 
@@ -108,20 +135,33 @@ def _is_number(kind: Any) -> bool:
 
 
 def _cell(value: Any) -> str:
+    """A value for people: of a part of a number as much as makes six digits."""
+    if isinstance(value, float) and isfinite(value):
+        if value == int(value) and abs(value) < 1e15:
+            return f"{value:.1f}"
+        return f"{value:.1f}" if 1e5 <= abs(value) < 1e15 else f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(map(_cell, value))
+    return "" if value is None else _exactly(value)
+
+
+def _exactly(value: Any) -> str:
+    """A value for programs: what it says, and no less."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:.6g}" if value != int(value) or abs(value) >= 1e15 else f"{value:.1f}"
     if isinstance(value, list):
-        return ", ".join(map(_cell, value))
+        return ", ".join(map(_exactly, value))
     return str(value)
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it: numbers of any size, and texts; a decimal keeps its places as text."""
-    if value is None or isinstance(value, bool | int | float | str):
+    """A value as JSON has it: numbers of any size, and texts; a decimal keeps its places as text. JSON has no word for
+    a number that is infinite or none: null."""
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, list):
         return [_plain(each) for each in value]
@@ -172,3 +212,5 @@ def _ask(connection: duckdb.DuckDBPyConnection, query: str, form: Format, *param
         _run(connection, query, form, *parameters)
     except duckdb.Error as error:
         common.err.print(said(error), markup=False)
+    except CommandError as error:
+        common.err.print(str(error), markup=False)

@@ -279,6 +279,34 @@ def test_sql_prints_rows(made: making.Made) -> None:
     assert "no rows (segment)" in sql(made, "SELECT segment FROM customers WHERE false").stdout
 
 
+def test_sql_rounds_nothing_for_programs(made: making.Made) -> None:
+    asked = (
+        "SELECT 1234567.89::DOUBLE AS amount, 1 / 3 AS third, 1 / 0 AS none, 'nan'::DOUBLE AS nan, [0.1 + 0.2] AS list"
+    )
+    [names, row] = csv.reader(StringIO(sql(made, "--format", "csv", asked).stdout))
+    assert names == ["amount", "third", "none", "nan", "list"]
+    assert row == ["1234567.89", repr(1 / 3), "inf", "nan", "0.3"]
+    [row] = json.loads(sql(made, "--format", "json", asked).stdout, parse_constant=pytest.fail)
+    assert row == {"amount": 1234567.89, "third": 1 / 3, "none": None, "nan": None, "list": ["0.3"]}
+    assert re.search(r"^ *1234567\.9 +0\.333333 +inf +nan +0\.3 *$", sql(made, asked).stdout, re.MULTILINE)
+
+
+def test_sql_prints_as_many_rows_as_there_are(made: making.Made) -> None:
+    asked = "SELECT i, repeat('a\nb', 1) AS text FROM range(25000) AS t (i)"
+    found = json.loads(sql(made, "--format", "json", asked).stdout)
+    assert [each["i"] for each in found] == list(range(25_000))
+    assert found[-1]["text"] == "a\nb"
+    rows = list(csv.reader(StringIO(sql(made, "--format", "csv", asked).stdout)))
+    assert [row[0] for row in rows] == ["i", *map(str, range(25_000))]
+    assert json.loads(sql(made, "--format", "json", "SELECT 1 WHERE false").stdout) == []
+
+
+def test_sql_loses_no_column_of_a_name_that_is_taken(made: making.Made) -> None:
+    [row] = json.loads(sql(made, "--format", "json", "SELECT 1 AS a_3, 2 AS a, 3 AS a, 4 AS a_2, 5 AS a").stdout)
+    assert list(row.values()) == [1, 2, 3, 4, 5]
+    assert {name: row[name] for name in ("a", "a_2", "a_3")} == {"a": 2, "a_2": 4, "a_3": 1}
+
+
 def test_sql_has_a_prompt(made: making.Made) -> None:
     typed = (
         ".tables\n.columns about\nSELECT 41\n  + 1 AS answer;\nSELECT nonsense;\nSELECT 7 AS last;\n.quit\nSELECT 8;\n"
@@ -295,6 +323,9 @@ def test_sql_says_what_is_wrong(made: making.Made, tmp_path: Path) -> None:
     none = CliRunner().invoke(command("sql"), ["sql", "--shop", "nest", "--data", str(tmp_path), "SELECT 1"])
     assert "run `loyalnest batch analytics --shop nest.myshopify.com`" in str(none.exception)
     assert "nonsense" in str(sql(made, "SELECT nonsense FROM customers").exception)
+    for nothing in ("", " ", ";"):
+        assert "the query is empty" in str(sql(made, nothing).exception)
+    assert "the query is empty" in sql(made, input=";\nSELECT 1;\n").output
     assert "file system operations are disabled" in str(sql(made, "SELECT * FROM read_csv('/etc/passwd')").exception)
 
 
@@ -467,6 +498,42 @@ def test_addresses_are_for_who_may_see_them(database: str, tmp_path: Path) -> No
         assert file.execute("FROM addresses").fetchall() == [("1", "ada@example.com", "subscribed")]
     with duck.locked(settings.analytics_file(NEST), "1GB") as file, pytest.raises(duckdb.CatalogException):
         file.execute("FROM addresses")
+
+
+def test_what_is_yet_to_come_is_nobodys_order_yet(adverse: tuple[Any, Lake, Path]) -> None:
+    connection, lake, path = adverse
+    made = make(adverse)
+    with duck.locked(made.path, "1GB") as file:
+        middle = one(file, "SELECT epoch_us(quantile_disc(processed_at, 0.5)) FROM orders WHERE nth IS NOT NULL")
+        counts = "SELECT count(*) FROM orders WHERE counted AND net > 0 AND "
+        later = one(file, f"{counts} epoch_us(processed_at) > {middle}")
+    assert later
+    making.make(connection, lake, stores.SHOP, path, middle)
+    with duck.locked(path, "1GB") as file:
+        assert one(file, "SELECT epoch_us(max(processed_at)) FROM orders WHERE nth IS NOT NULL") == middle
+        assert one(file, f"{counts} nth IS NULL") == later
+        assert one(file, "SELECT sum(orders), sum(net) FROM revenue_by_month") == one(
+            file, "SELECT count(*), sum(net) FROM orders WHERE nth IS NOT NULL"
+        )
+
+
+def test_parquet_is_there_whatever_the_clock_says(tmp_path: Path) -> None:
+    link = tmp_path / "analytics.parquet"
+    (tmp_path / f".{link.name}.{os.getpid()}").symlink_to("nowhere")  # whoever was killed had this process's number
+    (tmp_path / f"{link.name}.zip").touch()  # somebody's own
+    before = None
+    for made_at in (50, 60, 30, 40, 41):  # put back, after the second
+        fresh = tmp_path / "fresh"
+        fresh.mkdir()
+        (fresh / "orders.parquet").write_text(str(made_at))
+        making._swap_folder(fresh, link, made_at)
+        assert (link / "orders.parquet").read_text() == str(made_at)
+        assert before is None or before.exists(), "somebody may read it"
+        before = link.resolve()
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        link.name,
+        *(f"{link.name}.{rest}" for rest in ("40", "41", "zip")),
+    ]
 
 
 def test_a_reader_keeps_the_old_one_and_the_next_sees_the_new(adverse: tuple[Any, Lake, Path]) -> None:

@@ -223,6 +223,23 @@ def test_few_instants_are_kept_and_read_in_slices(
     assert len(list(folder.glob("*.json"))) == past.KEPT
 
 
+def test_what_a_crash_of_the_machine_has_left_stops_no_other_instant(
+    world: World, connection: Connection[Any], lake: Lake
+) -> None:
+    add_program(connection, stores.SHOP)
+    add_raw(connection, stores.store(1))
+    filling.fill(connection, lake)
+    program, at = frames.program(connection, stores.SHOP), instants.from_datetime(stores.NOW)
+    folder = lake.folder / "past" / f"shop={stores.SHOP}"
+    first = past.standings(connection, lake, program, at)
+    for number, left in enumerate((b"", b'{"file": "', b"\x00" * 300)):
+        (folder / f"{at}.json").write_bytes(left)
+        past.standings(connection, lake, program, at + number + 1)
+        assert past.kept(connection, lake, program, at + number + 1) is not None
+    assert past.kept(connection, lake, program, at) is None
+    assert past.standings(connection, lake, program, at).read().equals(first.read())
+
+
 def test_movement_between_any_two_instants_has_people_and_money(
     world: World, connection: Connection[Any], lake: Lake
 ) -> None:

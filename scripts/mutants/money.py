@@ -353,7 +353,7 @@ MUTANTS = [
         "a clawback by the rule of today",
         "tables/customers.py",
         'due = shop.rates.points(fact["net"], home)',
-        'due = shop.rates.points(fact["net"], instants.parse(fact["changed_at"]))',
+        'due = shop.rates.points(fact["net"], fact["now"])',
         (GOLDEN,),
     ),
     Mutant(

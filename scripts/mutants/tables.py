@@ -254,7 +254,7 @@ def _revision(state: OrderState, snapshot: orders.Snapshot) -> str:
         "tables/contributions.py",
         "lines[at] = _line(child, nodes.put(number, child))",
         "lines[at] = [*_line(child, nodes.put(number, child))[:_SUMS], "
-        "*_add(Sums(*lines[at][_SUMS:]), _sum_entries([entry]))]",
+        "*_sum_lines([lines[at][_SUMS:_ACTS], _sum_entries([entry])]), True]",
         (HISTORY,),
     ),
     Mutant(

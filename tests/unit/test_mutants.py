@@ -1,5 +1,7 @@
 """The mutants of `make mutants` fit the code as it stands; whether the tests notice them takes minutes."""
 
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,17 @@ from scripts.mutants.trying import ROOT, Stale, check_fit
 def test_every_mutant_fits_the_code() -> None:
     check_fit(MUTANTS)
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+def test_no_mutant_asks_for_a_name_that_is_not_there(tmp_path: Path) -> None:
+    """Any test would notice that, whatever it is about."""
+    for number, mutant in enumerate(MUTANTS):
+        text = (ROOT / mutant.file).read_text(encoding="utf-8")
+        (tmp_path / f"{number}.py").write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+    select = ["--isolated", "--no-cache", "--select", "F821,F822,F823", "--output-format", "json"]
+    done = subprocess.run(["ruff", "check", *select, str(tmp_path)], capture_output=True, text=True, check=False)
+    found = [(MUTANTS[int(Path(each["filename"]).stem)].name, each["message"]) for each in json.loads(done.stdout)]
+    assert found == []
 
 
 def test_every_mutant_names_tests_that_are_there() -> None:

@@ -59,7 +59,7 @@ MUTANTS = [
         "lake/filling.py",
         "            elif known.told:",
         "            elif False:",
-        (f"{LAKE}::test_killed_at_any_moment_it_goes_on",),
+        (f"{LAKE}::test_one_that_ended_when_all_was_read_is_gone_on_with",),
     ),
     Mutant(
         "a file goes while somebody may read it",

@@ -270,6 +270,26 @@ def test_a_filling_that_is_not_over_is_read_or_said_to_be_behind(
         pass
 
 
+@pytest.mark.parametrize("step", ["_finish", "_derive", "_merge_small"])
+def test_one_that_ended_when_all_was_read_is_gone_on_with(
+    connection: Connection[Any], lake: Lake, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """All counts by then, and nothing more comes that the versions would be made for."""
+
+    def interrupted(*_: Any) -> None:
+        raise InterruptedError
+
+    add_program(connection, stores.SHOP)
+    add_raw(connection, stores.store(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(filling, "SWAP", 1)
+        patch.setattr(filling._Filling, step, interrupted)
+        with pytest.raises(InterruptedError):
+            filling.fill(connection, lake)
+    assert filling.fill(connection, lake).webhooks == 0
+    versions_are_the_history(connection, lake)
+
+
 def test_each_row_of_the_history_is_taken_once(connection: Connection[Any], lake: Lake, tmp_path: Path) -> None:
     envelopes = stores.store(5, moments=8)
     add_program(connection, stores.SHOP)

@@ -51,22 +51,22 @@ def time(column: str) -> pl.Expr:
     return pl.when(at.dt.microsecond() == 0).then(whole).otherwise(exact).alias(column)
 
 
-def day(column: str) -> pl.Expr:
-    """An instant's date in UTC, as 2026-11-21."""
-    return pl.col(column).cast(pl.Datetime("us")).dt.strftime("%Y-%m-%d").alias(column)
+def day(column: str, zone: str, before: int = 0) -> pl.Expr:
+    """The date of an instant in a zone, as 2026-11-21; or of so many microseconds before it."""
+    clocks = ZoneInfo(zone)
+
+    def days(at: pl.Series) -> pl.Series:
+        # Each is looked up once, by the rules that Python has of a zone: those that made the rows, and the pages too.
+        known = at.drop_nulls().unique().to_list()
+        told = [instants.to_datetime(each - before).astimezone(clocks).date().isoformat() for each in known]
+        return at.replace_strict(known, told, default=None, return_dtype=pl.String)
+
+    return pl.col(column).map_batches(days, return_dtype=pl.String).alias(column)
 
 
 def day_before(column: str, zone: str) -> pl.Expr:
     """The last date, in a zone, of which a moment comes before an instant: of a midnight there the day that ends."""
-    clocks = ZoneInfo(zone)
-
-    def days(ends: pl.Series) -> pl.Series:
-        # Midnights, and so few of them: each is looked up once, by the rules that made it.
-        known = ends.drop_nulls().unique().to_list()
-        told = [instants.to_datetime(each - 1).astimezone(clocks).date().isoformat() for each in known]
-        return ends.replace_strict(known, told, default=None, return_dtype=pl.String)
-
-    return pl.col(column).map_batches(days, return_dtype=pl.String).alias(column)
+    return day(column, zone, before=1)
 
 
 def amount(column: str, currency: str, currencies: Iterable[str]) -> pl.Expr:

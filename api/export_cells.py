@@ -48,7 +48,7 @@ def cells(currencies: Iterable[str] = (), zone: str = "UTC", *, for_excel: bool 
         "last_order_at": csv_cells.time("last_order_at"),
         "as_of": csv_cells.time("as_of"),
         "cut_points_version": csv_cells.text("cut_points_version"),
-        "last_order_day": csv_cells.day("last_order_at"),
+        "last_order_day": csv_cells.day("last_order_at", zone),
         "klaviyo_consent": pl.col("consent").replace_strict(KLAVIYO_CONSENTS, default=KLAVIYO_OTHERS),
     }
 
@@ -65,7 +65,6 @@ def in_sql(values: Mapping[str, str]) -> dict[str, str]:
         "last_order_at": sql_cells.time(values["last_order_at"]),
         "as_of": sql_cells.time(values["as_of"]),
         "cut_points_version": sql_cells.text(values["cut_points_version"]),
-        "last_order_day": sql_cells.day(values["last_order_at"]),
     }
 
 

@@ -40,11 +40,6 @@ def time(at: str) -> str:
     return f"CASE WHEN {at} = {at}::timestamp(0) THEN {whole} ELSE coalesce({exact}, '') END"
 
 
-def day(at: str) -> str:
-    """As csv_cells.day, of a timestamp in UTC."""
-    return f"coalesce(to_char({at}, 'YYYY-MM-DD'), '')"
-
-
 def amount(minor: str, currency: str) -> str:
     """As csv_cells.amount, of whatever currency."""
     cases = []

@@ -68,6 +68,8 @@ def digest(text: str) -> str:
 def test_each_to_the_byte(world: World) -> None:
     # When the 15th begins in the shop's zone: the last day is the 14th.
     points: dict[str, Any] = {"expiring": 40, "expires_at": datetime(2026, 12, 15, 5, tzinfo=UTC)}
+    # The last order came in the evening of the 9th there.
+    points["last_order_at"] = datetime(2026, 11, 10, 2, tzinfo=UTC)
     person(world, "7210448301122334", " Jane.Doe+shop@gmail.com", "subscribed", segment="Fidèle, à vie", **points)
     person(world, "9", "new@x.com", "subscribed", **prospect(balance=-5))
     assert ask(world, "klaviyo", "pii").content.decode() == (

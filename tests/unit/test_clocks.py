@@ -82,6 +82,13 @@ def test_the_last_day_of_points_is_the_shops(zone: str) -> None:
     assert cells == [*(f"{by_python(zone, each - 1):%Y-%m-%d}" for each in at), None]
 
 
+@pytest.mark.parametrize("zone", ZONES)
+def test_the_day_of_the_last_order_is_the_shops(zone: str) -> None:
+    at = sorted(times(zone))
+    cells = pl.DataFrame({"at": [*at, None]}).select(csv_cells.day("at", zone))["at"].to_list()
+    assert cells == [*(f"{by_python(zone, each):%Y-%m-%d}" for each in at), None]
+
+
 def test_nobody_asks_another_database_of_time_zones() -> None:
     """In UTC each is right; `INTERVAL '0'` is UTC too."""
     others = re.compile(

@@ -9,6 +9,7 @@ let go is removed.
 import asyncio
 import logging
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1/shops/{shop}/exports", tags=["exports"])
 
 FOLDER: Final = "exports"
+
+#: The name of a job's file, and of one that is being made.
+_FILE: Final = re.compile(r"(?P<ident>[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(?P<began>[0-9]{1,20})\.(csv|part)")
 
 #: Jobs of one shop that may wait or run at once.
 WAITING: Final = 10
@@ -115,7 +119,7 @@ class Exporter:
         self._asked.set()
 
     def path(self, job: book.Export) -> File:
-        """Where a job's file is kept. Each time it is begun it is another one: two may make it, if one was lost."""
+        """Where a job's file is kept (_FILE). Each time it is begun it is another: two may make it, if one was lost."""
         assert job.started_at is not None
         return self.folder / f"{job.id}.{instants.from_datetime(job.started_at)}.csv"
 
@@ -144,6 +148,9 @@ class Exporter:
                 await self.sweep()
             except (psycopg.Error, PoolTimeout, OSError) as error:
                 log.warning("files of exports that are over may still be there: %s", database.first_line(error))
+            except Exception:
+                # Not the end of it: files of whoever is redacted later would stay for ever.
+                log.exception("files of exports that are over may still be there")
             await asyncio.sleep(LOOK)
 
     async def sweep(self) -> None:
@@ -151,10 +158,11 @@ class Exporter:
         async with self._services.pool.connection() as connection:
             await book.sweep(connection)
             for path in [*self.folder.glob("*.csv"), *self.folder.glob("*.part")]:
-                ident, began, _ = path.name.split(".")
+                if (named := _FILE.fullmatch(path.name)) is None:  # somebody's own: none of the book's
+                    continue
                 async with connection.transaction():
-                    kept = await book.kept_of(connection, UUID(ident))
-                    if kept is None or instants.from_datetime(kept) != int(began):
+                    kept = await book.kept_of(connection, UUID(named["ident"]))
+                    if kept is None or instants.from_datetime(kept) != int(named["began"]):
                         path.unlink(missing_ok=True)
 
     async def _one(self) -> bool:

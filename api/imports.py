@@ -153,6 +153,9 @@ class Importer:
                     await self.sweep()
             except (psycopg.Error, OSError) as error:
                 log.warning("files of imports that are over may still be there: %s", database.first_line(error))
+            except Exception:
+                # Not the end of it: files of whoever is redacted later would stay for ever.
+                log.exception("files of imports that are over may still be there")
             await asyncio.sleep(SWEEP)
 
     async def sweep(self) -> None:

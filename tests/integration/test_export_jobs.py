@@ -296,9 +296,29 @@ def test_a_file_is_kept_for_a_week(world: World) -> None:
 
 def test_a_file_that_nobody_knows_is_removed(world: World) -> None:
     world.services.exporter.folder.mkdir(parents=True)
-    for name in (f"{uuid4()}.1.csv", f"{uuid4()}.2.part"):
+    # A copy of somebody's own stays, and keeps no other from going, then or later.
+    own = ["mine.csv", f"{uuid4()}.csv", f"{uuid4()} (copy).1.csv", "x.y.z.part"]
+    for name in own:
         (world.services.exporter.folder / name).write_bytes(b"x")
+    for again in (1, 2):
+        for name in (f"{uuid4()}.{again}.csv", f"{uuid4()}.{again}.part"):
+            (world.services.exporter.folder / name).write_bytes(b"x")
+        until_true(lambda: sorted(path.name for path in files(world)) == sorted(own))
+
+
+def test_the_sweep_goes_on_whatever_goes_wrong(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.services.exporter.folder.mkdir(parents=True)
+    wrong: list[bool] = []
+
+    async def kept_of(*_: Any) -> None:
+        if not wrong:
+            wrong.append(True)
+            raise RuntimeError("once")
+
+    monkeypatch.setattr(book, "kept_of", kept_of)
+    (world.services.exporter.folder / f"{uuid4()}.1.csv").write_bytes(b"x")
     until_true(lambda: files(world) == [])
+    assert wrong
 
 
 # --- somebody is forgotten -----------------------------------------------------------------------------------------

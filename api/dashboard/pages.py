@@ -29,7 +29,7 @@ from api.context import Credentials, services_of
 from api.dashboard import charts, grid, rendering, signing_in
 from api.dashboard.visiting import AdminVisit, ExportVisit, Visit, Visitor
 from api.limits import READ_SECONDS, within
-from api.models import FIRST_DAY, LAST_DAY
+from api.models import FIRST_DAY
 from api.problems import ProblemError, problem_of
 from books import api_keys, sessions
 from events import instants
@@ -113,9 +113,10 @@ def _beginning(visitor: Visitor, day: date | None) -> datetime | None:
     a year passes those of its first digits."""
     if day is None:
         return None
-    if not FIRST_DAY <= day <= LAST_DAY:
-        raise ProblemError(422, "bad-time", "A day from 1970 to 2200.")
-    return instants.to_datetime(local_midnight(day, ZoneInfo(visitor.program.zone)))
+    zone = ZoneInfo(visitor.program.zone)
+    if not FIRST_DAY <= day <= datetime.now(zone).date():
+        raise ProblemError(422, "bad-time", "A day from 1970 on that has begun.")
+    return instants.to_datetime(local_midnight(day, zone))
 
 
 @router.get("/shops/{shop}/parts/segments")

@@ -318,7 +318,7 @@ def test_axe_finds_nothing_serious(history: World, browser: Browser, scheme: str
 
 
 #: Whatever reaches beyond the window, if the page can be scrolled sideways.
-_BEYOND = """
+BEYOND = """
 document.documentElement.scrollWidth <= innerWidth ? [] : ["too wide", ...[...document.querySelectorAll("body *")]
   .filter((each) => each.getBoundingClientRect().right > innerWidth)
   .map((each) => each.outerHTML.slice(0, 120))]
@@ -331,7 +331,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(history: World, browser: Br
         for tail in PAGES:
             page.goto(f"/shops/{SHOP}{tail}")
             parts_are_there(page)
-            assert page.evaluate(_BEYOND) == [], tail
+            assert page.evaluate(BEYOND) == [], tail
 
 
 def test_by_keyboard_alone(world: World, page: Page) -> None:

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from events import instants
 from events.programs import local_midnight
 from tests.browsers import page_of, started
-from tests.e2e.test_dashboard import parts_are_there, sign_in, sign_in_with
+from tests.e2e.test_dashboard import BEYOND, parts_are_there, sign_in, sign_in_with
 from tests.integration.api_world import NOW, SHOP, World, customer_row, opened
 from tests.integration.test_api_live import listening, until
 
@@ -291,3 +291,30 @@ def test_a_key_that_opens_no_page_can_leave(world: World, browser: Browser) -> N
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_label("API key")).to_be_visible()
         assert page.context.cookies() == []
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_the_longest_names_and_numbers_fit(world: World, browser: Browser, width: int) -> None:
+    names = [f"{'W' * 98}{number:02d}" for number in range(10)]
+    longest, most, customer = "r" * 64, 10**13, "9" * 20
+    reward = {"reward_id": longest, "cost": most, "kind": "amount", "value": "9999999.99", "name": "N" * 100}
+    grid = [[names[(row + column) % 10] for column in range(5)] for row in range(5)]
+    world.program(grid=grid, rewards=[reward | {"min_order": "9999999.99", "valid_days": 3650}])
+    whole = {"balance": -most, "monetary": 9 * 10**15, "frequency": 2**31 - 1, "earned": most, "spent": most}
+    world.customer(customer, segment=names[0], **whole)
+    about = {"shop": SHOP, "customer_id": customer, "request_id": longest, "reward_id": longest, "cost": most}
+    decided = {"decided_at": NOW, "requested_at": NOW, "seq": 1, "accepted": True, "balance": most, "forced": False}
+    told = {"status": "issued", "points": -most, "revision": "1", "code": "C" * 64, "valid_until": NOW}
+    world.insert("redemptions", **about, **decided, **told)
+    gift = {"award_id": longest, "at": NOW, "points": most, "reason": "y" * 64, "source": "s" * 64}
+    world.insert("awards", shop=SHOP, customer_id=customer, **gift, counts_as_earned=True)
+    with page_of(browser, str(world.client.base_url), viewport={"width": width, "height": 740}) as page:
+        sign_in(world, page, "read", "export", "adjust", "redeem", "till", "fulfil", "admin")
+        here = f"/customers/{customer}"
+        tails = ("", f"/segments/{names[0]}", f"/movement?current={names[0]}", here, f"{here}/redemptions/{longest}")
+        for tail in (*tails, "/redemptions", "/exports", "/program"):
+            page.goto(f"/shops/{SHOP}{tail}")
+            expect(page.locator("[aria-busy=true]")).to_have_count(0)
+            for details in page.locator("details").all():
+                details.evaluate("each => { each.open = true; }")
+            assert page.evaluate(BEYOND) == [], tail

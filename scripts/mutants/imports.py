@@ -206,14 +206,14 @@ MUTANTS = [
         "imports/importing.py",
         "                await _still_there(connection, found)\n                made =",
         "                made =",
-        (REDACTIONS,),
+        (f"{REDACTIONS}::test_nothing_more_is_sent_after_the_batch_that_is_just_being",),
     ),
     Mutant(
         "who waits for a worker does not look either",
         "imports/importing.py",
         "wait():\n                    await _still_there(connection, found)\n",
         "wait():\n                    pass\n",
-        (REDACTIONS,),
+        (f"{REDACTIONS}::test_who_waits_for_a_worker_stops_too",),
     ),
     Mutant(
         "no process looks for files that are over",

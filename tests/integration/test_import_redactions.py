@@ -5,7 +5,7 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,6 +36,9 @@ from streams.sink.rows import Rows
 from tables.chunks import Received
 from tests.integration.api_world import MASTER, OTHER, SHOP, Remembering, World, opened
 from tests.integration.test_imports import EMAIL, file_of, post, until_over
+
+#: Brings a file in, by a publisher, at a pace.
+Bring = Callable[[Remembering, Any], Coroutine[Any, Any, None]]
 
 #: Within so many seconds nothing may be left.
 BOUND = 5.0
@@ -237,37 +240,74 @@ class Nobody:
         raise AssertionError
 
 
-def test_who_waits_for_a_worker_stops_too(database: str, tmp_path: Path) -> None:
-    path, pace = file_of(tmp_path, 30), Nobody()
+class Redacting(Remembering):
+    """A publisher that hears, when it has taken the first messages, that somebody is to be forgotten."""
 
-    async def waiting() -> None:
+    def __init__(self, vault: Vault) -> None:
+        super().__init__()
+        self._vault = vault
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        heard = not self.messages
+        await super().publish(messages)
+        if heard:
+            await self._vault.destroy(SHOP, "71", datetime.now(UTC) + timedelta(seconds=1))
+
+
+def test_who_waits_for_a_worker_stops_too(database: str, tmp_path: Path) -> None:
+    pace = Nobody()
+
+    async def test(vault: Vault, bring: Bring) -> None:
+        task = asyncio.create_task(bring(Remembering(), pace))
+        await asyncio.wait_for(pace.asked.wait(), BOUND)
+        await vault.destroy(SHOP, "71", datetime.now(UTC) + timedelta(seconds=1))
+        with pytest.raises(ForgottenError):
+            await asyncio.wait_for(task, BOUND)
+
+    bringing_in(database, file_of(tmp_path, 30), test)
+
+
+def test_nothing_more_is_sent_after_the_batch_that_is_just_being(database: str, tmp_path: Path) -> None:
+    async def test(vault: Vault, bring: Bring) -> None:
+        publisher = Redacting(vault)
+        with pytest.raises(ForgottenError):
+            await bring(publisher, None)
+        assert len(publisher.messages) == 10
+
+    bringing_in(database, file_of(tmp_path, 30), test)
+
+
+def bringing_in(database: str, path: Path, test: Callable[[Vault, Bring], Coroutine[Any, Any, None]]) -> None:
+    """A file that was sent, brought in ten orders at a time while the test does something; it ends as redacted."""
+
+    async def main() -> None:
         pool = databases.pool(database, "test", size=2)
         await pool.open(wait=True)
+        vault = Vault(MasterKeys([MASTER]), pool)
         content = files.content(path)
         async with await databases.connect_async(database, "test", autocommit=True) as connection:
             now = datetime.now(UTC)
             found = await book.begin_or_find(
                 connection, SHOP, path.name, content.sha256, content.size, now, again=False, spooled=True
             )
-            vault = Vault(MasterKeys([MASTER]), pool)
-            bringing = Bringing(
-                path=path,
-                shop=SHOP,
-                currency="USD",
-                vault=vault,
-                publisher=Remembering(),
-                pace=pace,
-                batch=10,
-                batch_due=True,
-            )
-            task = asyncio.create_task(bringing.run(connection, found))
-            await asyncio.wait_for(pace.asked.wait(), BOUND)
-            await vault.destroy(SHOP, "71", datetime.now(UTC) + timedelta(seconds=1))
-            with pytest.raises(ForgottenError):
-                await asyncio.wait_for(task, BOUND)
+
+            async def bring(publisher: Remembering, pace: Any) -> None:
+                bringing = Bringing(
+                    path=path,
+                    shop=SHOP,
+                    currency="USD",
+                    vault=vault,
+                    publisher=publisher,
+                    pace=pace,
+                    batch=10,
+                    batch_due=True,
+                )
+                await bringing.run(connection, found)
+
+            await test(vault, bring)
             row = await book.find(connection, found.id)
             assert row is not None
             assert (row.status, row.detail, row.spooled_at) == ("failed", book.REDACTED, None)
         await pool.close()
 
-    asyncio.run(waiting())
+    asyncio.run(main())

@@ -35,8 +35,6 @@ from runtime.supervised import health_listener
 
 log = logging.getLogger(__name__)
 
-#: Seconds after its time within which a run still starts: a night's batches wait for each other.
-GRACE: Final = 6 * 3600
 #: Seconds between two looks at the programs.
 LOOK: Final = 5.0
 #: Seconds between two looks for dead letters that are old enough to go.
@@ -133,12 +131,18 @@ class Schedule:
         self._analytics = analytics
         self._at: dict[str, tuple[Any, ...]] = {}
         self._ending = False
+        #: Held by whoever adds a job from a batch's thread, or ends them: APScheduler's own lock is held for as long as
+        #: that takes, and whoever waits for it would be waited for.
+        self._adding = threading.Lock()
+        #: Shops whose past has come in, each with when the last of it did: their batch runs, or waits to.
+        self._due: dict[str, datetime] = {}
         #: Why it does not keep up with the programs, in words.
         self.waiting: list[str] = []
         self._scheduler: Any = BackgroundScheduler(
             timezone=UTC,
             executors={"default": ThreadPoolExecutor(1), "parity": ThreadPoolExecutor(1)},
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": GRACE},
+            # However late, each once: a night's batches wait for each other, and a machine may have slept meanwhile.
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
 
     def start(self) -> None:
@@ -150,13 +154,16 @@ class Schedule:
 
     def close(self) -> None:
         """Returns when the run under way has ended; those that wait for it do not begin."""
-        self._ending = True
+        with self._adding:
+            self._ending = True
         self._scheduler.remove_all_jobs()
         self._scheduler.shutdown(wait=True)
 
     def look(self) -> None:
         """Reads the programs; a database that is away for a while only delays what is new."""
         self.waiting = []
+        if self._scheduler.running:
+            self._scheduler.wakeup()  # it waits by a clock that stands still while the machine sleeps
         try:
             with frames.connect(self._settings) as connection:
                 self.follow(frames.programs(connection), runs.last_begun(connection))
@@ -165,15 +172,25 @@ class Schedule:
             log.warning("the schedule could not read the programs: %s", error)
 
     def run_due(self) -> None:
-        """The batch, once, of each shop whose past has come in."""
+        """The batch, once, of each shop whose past has come in. Until it is done it is due for whoever starts next."""
         try:
             with frames.connect(self._settings) as connection:
                 due = imports.batches_due(connection)
         except psycopg.Error as error:
             log.warning("whether a batch is due cannot be read: %s", error)
             return
-        for shop in due:
-            self._scheduler.add_job(self._batch, args=(shop,), id=f"{shop} once", replace_existing=True)
+        for shop, ended in due.items():
+            if self._due.get(shop) != ended:
+                self._due[shop] = ended
+                self._scheduler.add_job(self._batch, args=(shop,), id=f"{shop} once", replace_existing=True)
+
+    def _is_done(self, shop: str, ended: datetime) -> None:
+        """The batch that was due since then has run."""
+        try:
+            with frames.connect(self._settings) as connection:
+                imports.batch_done(connection, shop, ended)
+        except psycopg.Error as error:
+            log.warning("that the batch of %s has run could not be noted: %s", shop, error)
 
     def follow(self, programs: list[Program], begun: Mapping[str, datetime] = MappingProxyType({})) -> None:
         """Adds, moves and removes jobs so that each shop with a `batch_at` has one, at its local times.
@@ -207,6 +224,7 @@ class Schedule:
 
     def _batch(self, shop: str, attempt: int = 1) -> None:
         as_of = datetime.now(UTC).replace(second=0, microsecond=0)
+        due = self._due.get(shop)
         try:
             report = self._run(shop, as_of, attempt)
         except GatesError as error:
@@ -219,6 +237,8 @@ class Schedule:
             log.exception("the batch of %s failed%s", shop, self._again(shop, attempt))
         else:
             metrics.BATCHES.labels("done").inc()
+            if due is not None:
+                self._is_done(shop, due)
             if report.detail is not None:
                 log.warning("the batch of %s: %s", shop, report.detail)
             log.info(
@@ -234,15 +254,16 @@ class Schedule:
     def _again(self, shop: str, attempt: int) -> str:
         """Has a batch that failed tried once more; that, in words."""
         metrics.BATCHES.labels("failed").inc()
-        if self._ending:
-            return " as this process ends; the next one makes up for it"
-        if attempt > len(AGAIN):
-            return f" for the {attempt}th time"
-        minutes = AGAIN[attempt - 1]
-        at = datetime.now(UTC) + timedelta(minutes=minutes)
-        self._scheduler.add_job(
-            self._batch, "date", run_date=at, args=(shop, attempt + 1), id=f"{shop} again", replace_existing=True
-        )
+        with self._adding:
+            if self._ending:
+                return " as this process ends; the next one makes up for it"
+            if attempt > len(AGAIN):
+                return f" for the {attempt}th time"
+            minutes = AGAIN[attempt - 1]
+            at = datetime.now(UTC) + timedelta(minutes=minutes)
+            self._scheduler.add_job(
+                self._batch, "date", run_date=at, args=(shop, attempt + 1), id=f"{shop} again", replace_existing=True
+            )
         return f", to be tried again in {minutes} min"
 
     def _make_file(self, shop: str) -> None:

@@ -225,12 +225,16 @@ async def listing(connection: AsyncConnection[Any], shop: str, most: int = 100) 
     return await (await cursor.execute(_LIST, (shop, most))).fetchall()
 
 
-def batch_done(connection: Connection[Any], shop: str) -> None:
-    """The shop's batch has run since its imports ended."""
-    connection.execute("UPDATE imports SET batch_due = false WHERE batch_due AND shop = %s", (shop,))
+def batch_done(connection: Connection[Any], shop: str, until: datetime | None = None) -> None:
+    """The shop's batch has run since its imports ended, or since those did that ended up to `until`."""
+    connection.execute(
+        "UPDATE imports SET batch_due = false"
+        " WHERE batch_due AND shop = %s AND finished_at <= coalesce(%s, finished_at)",
+        (shop, until),
+    )
 
 
-def batches_due(connection: Connection[Any]) -> list[str]:
-    """Shops whose batch is to run once because an import has ended; asking takes them off the list."""
-    rows = connection.execute("UPDATE imports SET batch_due = false WHERE batch_due RETURNING shop").fetchall()
-    return sorted({str(row[0]) for row in rows})
+def batches_due(connection: Connection[Any]) -> dict[str, datetime]:
+    """Shops whose batch is to run once because an import has ended, each with when the last did: until `batch_done`."""
+    rows = connection.execute("SELECT shop, max(finished_at) FROM imports WHERE batch_due GROUP BY shop ORDER BY shop")
+    return dict(rows.fetchall())

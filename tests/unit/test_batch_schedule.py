@@ -150,6 +150,25 @@ def test_what_was_missed_is_made_up_for_once() -> None:
     assert run.tries == [("missed", 1)]
 
 
+@pytest.mark.parametrize("hours", [1, 7, 50])
+def test_however_late_a_batch_is_it_runs_once(hours: int) -> None:
+    """Others took the night, or the machine slept."""
+    run = Recording()
+    made = Schedule(UNUSED, run)
+    made.follow([program("a", announced_at=datetime.now(UTC))])
+    made._scheduler.start(paused=True)
+    made._scheduler.modify_job("a.myshopify.com", next_run_time=datetime.now(UTC) - timedelta(hours=hours))
+    made._scheduler.resume()
+    try:
+        assert run.done.wait(10)
+        ahead = made.next_run("a.myshopify.com")
+        assert ahead is not None
+        assert ahead > datetime.now(UTC)
+    finally:
+        made.close()
+    assert run.tries == [("a", 1)]
+
+
 def test_a_failed_batch_is_tried_again_later_each_time(caplog: pytest.LogCaptureFixture) -> None:
     run = Recording(*(frames.BatchError("no") for _ in range(4)))
     made = Schedule(UNUSED, run)
@@ -167,6 +186,27 @@ def test_a_failed_batch_is_tried_again_later_each_time(caplog: pytest.LogCapture
         assert "failed for the 4th time" in caplog.text
     finally:
         made.close()
+
+
+def test_it_ends_while_a_batch_that_has_failed_is_noted_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Recording(frames.BatchError("no"))
+    made = Schedule(UNUSED, run)
+    made.start()
+    noting, ending, add = threading.Event(), threading.Event(), made._scheduler.add_job
+
+    def slowly(*words: Any, **named: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            noting.set()
+            ending.wait(0.5)  # meanwhile it ends, or waits for us
+        return add(*words, **named)
+
+    monkeypatch.setattr(made._scheduler, "add_job", slowly)
+    made._scheduler.add_job(made._batch, args=("a.myshopify.com",))
+    assert noting.wait(10)
+    over = threading.Thread(target=made.close, daemon=True)
+    over.start()
+    over.join(20)
+    assert not over.is_alive()
 
 
 def test_what_the_end_breaks_off_is_not_said_to_be_tried_again(caplog: pytest.LogCaptureFixture) -> None:

@@ -219,9 +219,10 @@ def page(
     """A page of a template, as whoever asks reads it; `zone` and `locale` are the shop's. `path`: where it can be read,
     if that is not where a form was sent to."""
     writing = Writing(locales_of(request, locale), zone)
+    here = path or request.url.path + (f"?{request.url.query}" if request.url.query else "")
     html = (
         _environment()
         .get_template(template)
-        .render(w=writing, _=writing.gettext, languages=LANGUAGES, path=path or request.url.path, **values)
+        .render(w=writing, _=writing.gettext, languages=LANGUAGES, path=path or request.url.path, here=here, **values)
     )
     return HTMLResponse(html, status, headers(ancestors))

@@ -133,3 +133,13 @@ def test_what_is_wrong_with_a_part_stands_in_its_place(page: Page) -> None:
     page.route("**/parts/movement?**", lambda route: route.continue_(url=route.request.url + "&since=x"))
     page.reload()
     expect(page.locator("[data-part=movement]")).to_contain_text("Something that was said cannot be so")
+
+
+@pytest.mark.parametrize(
+    "tail", ["/redemptions?status=issued&named=a%26b", "/segments/Champions?sort=score", "/customers/1"]
+)
+def test_another_language_shows_the_same(page: Page, tail: str) -> None:
+    page.goto(f"/shops/{SHOP}{tail}")
+    page.get_by_role("link", name="Deutsch").click()
+    expect(page.get_by_role("button", name="Abmelden")).to_be_visible()
+    assert page.url.endswith(f"/shops/{SHOP}{tail}")

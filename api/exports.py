@@ -171,7 +171,9 @@ async def segments_csv_head(caller: ExportAccess, question: Annotated[Question, 
     """Whether it would be answered, and under which name: what reads nothing is noted nowhere."""
     _place(caller).give_back()
     await prepared(asker_of(caller), question)
-    return Response(media_type=MEDIA_TYPE, headers=headers(caller.shop, question))
+    answer = Response(media_type=MEDIA_TYPE, headers=headers(caller.shop, question))
+    del answer.headers["content-length"]  # a GET's is not known
+    return answer
 
 
 def _place(caller: Caller) -> Slot:

@@ -363,3 +363,17 @@ def _all_over(world: World, seconds: float = 10) -> None:
     while _exporting(world) or world.services.exports.taken:
         assert time.monotonic() < deadline, "an export's connection or its place stayed"
         time.sleep(0.05)
+
+
+def test_whether_it_would_be_answered_is_told_without_making_it(world: World) -> None:
+    path = f"/v1/shops/{SHOP}/exports/segments.csv"
+    headers = world.key("export")
+    answer, whole = world.client.head(path, headers=headers), world.client.get(path, headers=headers)
+    assert (answer.status_code, answer.content) == (200, b"")
+    for name in ("content-type", "content-disposition", "cache-control", "content-length"):
+        assert answer.headers.get(name) == whole.headers.get(name), name
+    for asked, status in (({"segment": "Nobody"}, 422), ({"preset": "klaviyo"}, 403), ({"luck": "1"}, 422)):
+        assert world.client.head(path, headers=headers, params=asked).status_code == status
+    assert world.client.head(path).status_code == 401
+    listed = world.get("/exports", world.key("admin")).json()["exports"]
+    assert [(each["way"], each["status"]) for each in listed] == [("stream", "done")]

@@ -36,7 +36,9 @@ Database = Annotated[
 ]
 Data = Annotated[
     Path | None,
-    typer.Option("--data", help="The folder of the embedded servers, keys and logs.", show_default=False),
+    typer.Option(
+        "--data", help="The folder of the embedded servers, keys and logs (LOYALNEST_DATA_DIR).", show_default=False
+    ),
 ]
 Shop = Annotated[str, typer.Argument(help="The shop's domain, such as nest.myshopify.com.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]

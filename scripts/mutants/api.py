@@ -23,7 +23,7 @@ MUTANTS = [
         "        # Anew: whoever claimed it before may have seen it stored, and let go of it.\n"
         "        standing = (await stored(connection, [place])).get(place, claimed)\n",
         "        standing = claimed\n",
-        (ADJUSTED,),
+        (f"{ADJUSTED}::test_what_another_claims_and_sees_stored_meanwhile_stands",),
     ),
     Mutant(
         "whoever waits looks by themselves",

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from api.waiting import WAIT
-from events import keys, plain, topics
+from books import persons
+from events import awards, instants, keys, plain, topics
 from events.messages import Message
 from streams.sink import store as sink_store
 from streams.sink.rows import Rows
@@ -143,6 +144,25 @@ def test_two_processes_that_are_asked_at_once_say_the_same(world: World, databas
                 (stands["points"], good[0]["at"]),
             }
             assert datetime.fromisoformat(good[0]["at"]) == stands["at"]
+    assert world.sql("SELECT * FROM award_claims") == []
+
+
+def test_what_another_claims_and_sees_stored_meanwhile_stands(
+    world: World, publisher: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look for what is stored and the claim: that of the other is gone again by then."""
+    look, at = persons.merged_into, instants.from_datetime(datetime.now(UTC))
+    theirs = awards.message(SHOP, "7", "a", awards.Body(at, 50, "", "api", False), at)
+
+    async def meanwhile(connection: psycopg.AsyncConnection[Any], shop: str, customer_id: str) -> str | None:
+        await asyncio.to_thread(publisher.store, [theirs])
+        return await look(connection, shop, customer_id)
+
+    monkeypatch.setattr(persons, "merged_into", meanwhile)
+    answer = ask(world, "a", points=51)
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:loyalnest:problem:idempotency-key-reused")
+    assert publisher.messages == []
+    assert world.sql("SELECT points FROM awards") == [{"points": 50}]
     assert world.sql("SELECT * FROM award_claims") == []
 
 

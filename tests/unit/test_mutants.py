@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,9 @@ def test_no_mutant_asks_for_a_name_that_is_not_there(tmp_path: Path) -> None:
         text = (ROOT / mutant.file).read_text(encoding="utf-8")
         (tmp_path / f"{number}.py").write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
     select = ["--isolated", "--no-cache", "--select", "F821,F822,F823", "--output-format", "json"]
-    done = subprocess.run(["ruff", "check", *select, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", *select, str(tmp_path)], capture_output=True, text=True, check=False
+    )
     found = [(MUTANTS[int(Path(each["filename"]).stem)].name, each["message"]) for each in json.loads(done.stdout)]
     assert found == []
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from books import sessions
 from events import topics
-from tests.browsers import page_of, started
+from tests.browsers import page_of
 from tests.integration.api_world import NOW, OTHER, SECRETS, SHOP, World, customer_row, opened, prospect
 from tests.integration.test_api_live import listening, until
 from tests.receivers import receiving
@@ -52,12 +52,6 @@ LEDGER = (
     ("order", "4711", "reversed", -100),
     ("order", "4711", "earned", 3100),
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started() as running:
-        yield running
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from api.dashboard import redemptions as redemption_pages
-from tests.browsers import page_of, started
+from tests.browsers import page_of
 from tests.e2e.test_dashboard import sign_in, sign_in_with
 from tests.integration.api_world import SHOP, World
 from tests.integration.deciding import PROGRAM, Deciding, rewarding
@@ -19,12 +19,6 @@ pytestmark = [pytest.mark.slow]
 
 STAFF = ("read", "adjust", "redeem", "fulfil")
 CUSTOMER = f"/shops/{SHOP}/customers/7"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started() as running:
-        yield running
 
 
 @pytest.fixture

@@ -7,17 +7,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browsers import page_of, started
+from tests.browsers import page_of
 from tests.e2e.test_dashboard import sign_in
 from tests.integration.api_world import SHOP, World, opened
 
 pytestmark = [pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started() as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What the overview draws and what an export's form asks: by the shop's clocks, wherever it is read; and
 that what stands together on a page adds up while it moves."""
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,26 +11,14 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from events import instants
 from events.programs import local_midnight
-from tests.browsers import page_of, started
+from tests.browsers import page_of
 from tests.e2e.test_dashboard import BEYOND, parts_are_there, sign_in, sign_in_with
-from tests.integration.api_world import NOW, SHOP, World, customer_row, opened
+from tests.integration.api_world import NOW, SHOP, World, customer_row
 from tests.integration.test_api_live import listening, until
 
 pytestmark = [pytest.mark.slow]
 
 HALF = {"net": 100, "points_earned": 1, "points_reversed": 0, "customers": 1, "guest_net": 0}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started() as running:
-        yield running
-
-
-@pytest.fixture
-def world(database: str) -> Iterator[World]:
-    with opened(database) as running:
-        yield running
 
 
 def window(world: World, start: datetime, size: str, zone: str = "UTC", **numbers: int) -> None:

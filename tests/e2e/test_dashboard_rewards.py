@@ -1,6 +1,5 @@
 """Holds, expiry and rewards on the dashboard's page of a program, in a real browser."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,26 +7,14 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browsers import page_of, started
+from tests.browsers import page_of
 from tests.e2e.test_dashboard import sign_in
-from tests.integration.api_world import SHOP, World, opened
+from tests.integration.api_world import SHOP, World
 
 pytestmark = [pytest.mark.slow]
 
 PATH = f"/shops/{SHOP}/program"
 SAID = {"reward_id": "ten-off", "cost": 500, "kind": "amount", "value": "10", "name": "10 off", "valid_days": 90}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started() as running:
-        yield running
-
-
-@pytest.fixture
-def world(database: str) -> Iterator[World]:
-    with opened(database) as running:
-        yield running
 
 
 def since(**ahead: int) -> str:
